@@ -1,0 +1,415 @@
+"""The loop of a sweep: ask, submit, report, prune, tell, record.
+
+The order of writes makes a crash harmless: the worker's weights and the spool first, then `Study.tell`,
+which is the commit, then the CSV, which can be made anew. MLflow follows in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lenet_exp.architecture import InfeasibleError, cost
+from lenet_exp.config import Configuration
+from lenet_exp.data import ImageSet
+from lenet_exp.errors import NoResultError, SweepInterruptedError
+from lenet_exp.executor import Ended, Epoch, LocalExecutor, Machine, Task
+from lenet_exp.experiment import Experiment
+from lenet_exp.files import write_atomically
+from lenet_exp.leaderboard import leaderboard, to_csv
+from lenet_exp.record import EpochResult, Role, RunKey, TrialRecord
+from lenet_exp.seeding import derive_seed
+from lenet_exp.spool import Spool
+from lenet_exp.study import Attempt, Study
+
+#: A space in which this many draws in a row have no network is taken to have none at all.
+MAX_INFEASIBLE = 50
+#: A bug that ends this many attempts in a row will end the next one too.
+MAX_SAME_FAILURES = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a sweep is run on this machine; none of it changes a result.
+
+    Attributes:
+        workers: Attempts at once.
+        threads: For each of them.
+        device: As the user named it.
+        timeout_s: Seconds after which no trial is begun; None for no limit.
+    """
+
+    workers: int = 1
+    threads: int = 1
+    device: str = "auto"
+    timeout_s: float | None = None
+
+
+@dataclass
+class _Running:
+    attempt: Attempt
+    co_runners: int
+    last: EpochResult | None = field(default=None)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training that no sampler chooses; ``name`` is what the study knows it by."""
+
+    name: str
+    role: Role
+    label: str
+    configuration: Configuration
+    seed: int
+
+
+def fixed_jobs(experiment: Experiment) -> list[Job]:
+    """Return the baseline and the experiment's list of runs; all begin with the same seed."""
+    seed = derive_seed(experiment.search.seed, "fixed")
+    jobs = [Job("baseline", "baseline", "baseline", experiment.baseline_configuration, seed)]
+    for number, (label, configuration) in enumerate(experiment.runs(), start=1):
+        jobs.append(Job(f"run {number}", "run", label, configuration, seed))
+    return jobs
+
+
+class Driver:
+    """One sweep under way. It alone asks, tells and prunes."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        *,
+        study: Study,
+        executor: LocalExecutor,
+        spool: Spool,
+        images: ImageSet,
+        machine: Machine,
+        folder: Path,
+        options: Options,
+        news: Callable[[], None] = lambda: None,
+        announce: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Prepare a sweep; `run` runs it.
+
+        Args:
+            experiment: What to find out.
+            study: Already checked and reconciled.
+            executor: Runs the attempts.
+            spool: Where every epoch is written before anything else.
+            images: The training images.
+            machine: What ``options.device`` turned out to be.
+            folder: Of the experiment; the leaderboard and the weights go there.
+            options: How to run.
+            news: Called when there is something new in the spool.
+            announce: Called with a line for people, about each attempt that ended.
+        """
+        self._experiment = experiment
+        self._study = study
+        self._executor = executor
+        self._spool = spool
+        self._images = images
+        self._machine = machine
+        self._folder = folder
+        self._options = options
+        self._news = news
+        self._announce = announce
+        self._jobs = deque(fixed_jobs(experiment))
+        self._running: dict[RunKey, _Running] = {}
+        self._parked: dict[str, list[Attempt]] = {}
+        self._known: dict[str, TrialRecord] = {}
+        for record in study.records():
+            self._remember(record)
+        self._infeasible_in_a_row = 0
+        self._failures: deque[str] = deque(maxlen=MAX_SAME_FAILURES)
+        self._stop_level = 0
+        self._exit_code = 130
+        self._exhausted = False
+        self._began = time.monotonic()
+
+    def interrupt(self, exit_code: int = 130) -> None:
+        """Ask the sweep to stop, or at the second call to drop its epochs. Safe in a signal handler."""
+        self._stop_level += 1
+        self._exit_code = exit_code
+        self._executor.wake()
+
+    def run(self) -> None:
+        """Train until the budget is met, the time is over or somebody interrupts.
+
+        Raises:
+            SweepInterruptedError: If `interrupt` was called; the same command goes on.
+            NoResultError: If the space has no network, or every attempt fails alike.
+        """
+        self.write_leaderboard()
+        try:
+            self._loop()
+        finally:
+            self._abandon()
+        if self._stop_level:
+            raise SweepInterruptedError("interrupted; run the same command again to go on", self._exit_code)
+
+    def _loop(self) -> None:
+        obeyed = 0
+        while True:
+            if not self._stop_level and not self._timed_out():
+                self._fill()
+            if not self._running:
+                return
+            for event in self._executor.events(self._remaining_s()):
+                if isinstance(event, Epoch):
+                    self._epoch(event)
+                else:
+                    self._ended(event)
+            if self._stop_level > obeyed:
+                obeyed = self._stop_level
+                self._obey()
+
+    def _abandon(self) -> None:
+        """Leave nothing RUNNING: what has not ended is queued for the next call."""
+        for key in list(self._running):
+            self._executor.stop(key)
+            self._ended(Ended(key, "stopped", "interrupted"))
+        for attempts in self._parked.values():
+            for attempt in attempts:
+                self._study.fail(attempt.key, "interrupted", retry=True, crashed=False)
+        self._parked.clear()
+
+    def _timed_out(self) -> bool:
+        limit = self._options.timeout_s
+        return limit is not None and time.monotonic() - self._began >= limit
+
+    def _remaining_s(self) -> float | None:
+        """Return how long to wait for events; nothing is due at a time of its own but the timeout."""
+        if self._options.timeout_s is None or self._timed_out():
+            return None
+        return max(0.0, self._options.timeout_s - (time.monotonic() - self._began))
+
+    def _obey(self) -> None:
+        for key in list(self._running):
+            if self._stop_level == 1:
+                self._executor.finish_epoch(key)
+            else:
+                self._executor.stop(key)
+                self._ended(Ended(key, "stopped", "interrupted"))
+
+    def _fill(self) -> None:
+        """Begin attempts until every worker has one, or there is nothing to begin."""
+        while len(self._running) < self._options.workers:
+            attempt = self._next()
+            if attempt is None:
+                return
+            if not self._settled_without_training(attempt):
+                self._submit(attempt)
+
+    def _next(self) -> Attempt | None:
+        while self._jobs:
+            job = self._jobs.popleft()
+            attempt = self._study.ask_fixed(job.name, job.role, job.label, job.configuration, job.seed)
+            if attempt is not None:
+                return attempt
+        asked = sum(key.role == "trial" for key in self._running) + sum(map(len, self._parked.values()))
+        if self._exhausted or self._study.n_finished + asked >= self._experiment.trials:
+            return None
+        attempt = self._study.ask()
+        self._exhausted = attempt is None
+        return attempt
+
+    def _settled_without_training(self, attempt: Attempt) -> bool:
+        """Tell what is infeasible or known, put aside what is being found out; return whether it was one."""
+        try:
+            cost(attempt.configuration, self._images.image_size)
+        except InfeasibleError as error:
+            self._settle_infeasible(attempt, str(error))
+            return True
+        if attempt.key.role != "trial":
+            return False
+        identity = attempt.configuration.identity
+        if identity in self._known:
+            self._settle_duplicate(attempt, self._known[identity])
+            return True
+        if any(
+            r.attempt.configuration.identity == identity
+            for k, r in self._running.items()
+            if k.role == "trial"
+        ):
+            self._parked.setdefault(identity, []).append(attempt)
+            return True
+        return False
+
+    def _settle_infeasible(self, attempt: Attempt, error: str) -> None:
+        reason = f"infeasible: {error}"
+        self._begin_record(attempt, {})
+        self._end_record(attempt, "PRUNED", None, {"reason": reason})
+        if attempt.key.role != "trial":
+            self._announce(f"{attempt.label}: {reason}")
+            return
+        self._infeasible_in_a_row += 1
+        if self._infeasible_in_a_row >= MAX_INFEASIBLE:
+            raise NoResultError(
+                f"{MAX_INFEASIBLE} configurations in a row have no network; the last: {reason}"
+            )
+
+    def _settle_duplicate(self, attempt: Attempt, original: TrialRecord) -> None:
+        """Tell the value that the same configuration had; its epochs are shown as the original's."""
+        self._infeasible_in_a_row = 0
+        tags = {"lenet_exp.duplicate_of": str(original.key.trial)}
+        self._begin_record(attempt, tags)
+        trained = self._spool.read(original.key)
+        for result in trained.epochs if trained else ():
+            self._spool.epoch(attempt.key, result)
+            self._study.report(attempt.key, result)
+        result_facts = dict(original.result) | {"duplicate_of": original.key.trial}
+        state: Literal["COMPLETE", "PRUNED"] = "COMPLETE" if original.state == "COMPLETE" else "PRUNED"
+        self._end_record(attempt, state, original.value, result_facts, weights_of=original.key)
+        self._announce(f"{attempt.label}: same configuration as {original.label}")
+
+    def _submit(self, attempt: Attempt) -> None:
+        self._infeasible_in_a_row = 0
+        data = self._experiment.data
+        co_runners = len(self._running)
+        self._begin_record(attempt, {"lenet_exp.co_runners": str(co_runners)})
+        self._running[attempt.key] = _Running(attempt, co_runners)
+        self._executor.submit(
+            Task(
+                key=attempt.key,
+                configuration=attempt.configuration,
+                seed=attempt.seed,
+                images=self._images,
+                validation=data.validation,
+                split_seed=data.seed,
+                limit=data.limit,
+                device=self._machine.device,
+                threads=self._options.threads,
+                folder=self._weights_folder(attempt.key),
+            )
+        )
+
+    def _weights_folder(self, key: RunKey) -> Path:
+        return self._folder / "checkpoints" / key.stem
+
+    def _epoch(self, event: Epoch) -> None:
+        running = self._running.get(event.key)
+        if running is None:  # pruned a moment ago
+            return
+        running.last = event.result
+        self._spool.epoch(event.key, event.result)
+        self._news()
+        if self._study.report(event.key, event.result):
+            self._executor.stop(event.key)
+            self._settle(event.key, "PRUNED", f"pruned after epoch {event.result.epoch}")
+
+    def _ended(self, event: Ended) -> None:
+        if event.key not in self._running:
+            return
+        match event.how:
+            case "completed":
+                self._settle(event.key, "COMPLETE", "")
+            case "diverged":
+                self._settle(event.key, "PRUNED", event.reason)
+            case "stopped":
+                self._failed(event, retry=True, crashed=False)
+            case "died":
+                self._failed(event, retry=True, crashed=True)
+            case "failed":
+                self._failed(event, retry=False, crashed=True)
+
+    def _settle(self, key: RunKey, state: Literal["COMPLETE", "PRUNED"], reason: str) -> None:
+        """End a trained attempt with what its last epoch gave."""
+        running = self._running.pop(key)
+        last = running.last
+        facts: dict[str, Any] = dict(last.metrics()) if last is not None else {}
+        weighs = cost(running.attempt.configuration, self._images.image_size)
+        facts |= {"n_parameters": weighs.n_parameters, "macs": weighs.macs}
+        facts |= {"co_runners": running.co_runners, "threads": self._options.threads}
+        facts |= {"device": self._machine.name, "torch": self._machine.torch}
+        if reason:
+            facts["reason"] = reason
+        self._failures.clear()
+        self._end_record(running.attempt, state, last.val_accuracy if last else None, facts)
+        shown = f"val_accuracy {last.val_accuracy:.4f}" if last and state == "COMPLETE" else reason
+        speed = f", {last.examples_per_s:,.0f} examples/s" if last else ""
+        self._announce(f"{running.attempt.label}: {shown}{speed}")
+
+    def _failed(self, event: Ended, *, retry: bool, crashed: bool) -> None:
+        running = self._running.pop(event.key)
+        self._spool.end(event.key, "FAIL", event.reason)
+        again = self._study.fail(event.key, event.reason, retry=retry, crashed=crashed)
+        self._news()
+        self.write_leaderboard()
+        if event.how == "stopped":
+            return
+        self._announce(f"{running.attempt.label}: {event.reason}{'; trying again' if again else ''}")
+        if again and event.key.role != "trial":
+            self._jobs.extend(
+                job for job in fixed_jobs(self._experiment) if job.label == running.attempt.label
+            )
+        if not again:
+            self._release_parked(running.attempt.configuration.identity)
+        if event.how == "failed":
+            self._give_up_on_bugs(event)
+
+    def _give_up_on_bugs(self, event: Ended) -> None:
+        # Numbers in it, such as a trial's, do not make it another bug.
+        bug = re.sub(r"\d+", "#", event.details)
+        path = self._folder / "traceback.txt"
+        if bug not in self._failures:
+            write_atomically(path, event.details.encode())
+        self._failures.append(bug)
+        if self._failures.count(bug) == MAX_SAME_FAILURES:
+            raise NoResultError(
+                f"{MAX_SAME_FAILURES} attempts in a row failed alike: {event.reason}; "
+                f"the traceback is in {path}"
+            )
+
+    def _begin_record(self, attempt: Attempt, tags: dict[str, str]) -> None:
+        configuration = attempt.configuration
+        self._spool.start(
+            attempt.key,
+            {
+                "label": attempt.label,
+                "params": configuration.hyperparameters() | {"epochs": configuration.epochs},
+                "seed": attempt.seed,
+                "identity": configuration.identity,
+                "tags": tags,
+            },
+        )
+        self._news()
+
+    def _end_record(
+        self,
+        attempt: Attempt,
+        state: Literal["COMPLETE", "PRUNED"],
+        value: float | None,
+        facts: dict[str, Any],
+        weights_of: RunKey | None = None,
+    ) -> None:
+        weights = None
+        if state == "COMPLETE":
+            folder = self._weights_folder(weights_of or attempt.key)
+            weights = str((folder / "weights.safetensors").relative_to(self._folder))
+        self._spool.end(attempt.key, state, facts.get("reason", ""), weights=weights)
+        self._study.tell(attempt.key, state, value, facts)
+        self._news()
+        self._remember(self._study.record(attempt.key))
+        self.write_leaderboard()
+        self._release_parked(attempt.configuration.identity)
+
+    def _remember(self, record: TrialRecord) -> None:
+        settled = record.state in ("COMPLETE", "PRUNED") and not record.infeasible
+        if record.key.role == "trial" and settled:
+            self._known.setdefault(record.identity, record)
+
+    def _release_parked(self, identity: str) -> None:
+        """Settle those that waited for ``identity``; where it failed for good, the next of them trains."""
+        for attempt in self._parked.pop(identity, []):
+            if not self._settled_without_training(attempt):
+                self._submit(attempt)
+
+    def write_leaderboard(self) -> None:
+        """Replace the CSV by one of all that has ended."""
+        frame = leaderboard(self._study.records(), self._spool.run_ids())
+        write_atomically(self._folder / "leaderboard.csv", to_csv(frame).encode())

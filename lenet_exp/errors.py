@@ -1,0 +1,98 @@
+"""The exceptions a user can meet, each with the exit code that ends the command.
+
+::
+
+    LenetExpError                  1   never raised itself
+    ├── ConfigError                2   usage or experiment file
+    ├── NoResultError              3   stopped without a result
+    ├── DataError                  4   a data set is missing, damaged or of the wrong shape
+    ├── DiskError                  5   no space, or a folder that cannot be written
+    ├── PortError                  6   a port in use
+    ├── UnreachableError           7   tracking server or study storage does not answer
+    ├── LockedError                8   another sweep holds the study
+    ├── StoreError                 9   a store is corrupt or of another version
+    ├── DeviceError               10   the device asked for is not there
+    └── SweepInterruptedError         130   Ctrl-C (143 for SIGTERM); the same command goes on
+
+The message is one line: what is wrong, what was found, what to do.
+"""
+
+from __future__ import annotations
+
+
+class LenetExpError(Exception):
+    """Base of all errors that are the user's to mend: shown as one line, never as a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(LenetExpError):
+    """A flag or an experiment file says something that cannot be."""
+
+    exit_code = 2
+
+
+class NoResultError(LenetExpError):
+    """The command ended, and there is nothing to show for it."""
+
+    exit_code = 3
+
+
+class DataError(LenetExpError):
+    """A data set is missing, damaged or not what its name promises."""
+
+    exit_code = 4
+
+
+class DiskError(LenetExpError):
+    """The disk is full, or a folder cannot be written."""
+
+    exit_code = 5
+
+
+class PortError(LenetExpError):
+    """The port is taken."""
+
+    exit_code = 6
+
+
+class UnreachableError(LenetExpError):
+    """A tracking server or a study's storage does not answer."""
+
+    exit_code = 7
+
+
+class LockedError(LenetExpError):
+    """Another sweep holds the study."""
+
+    exit_code = 8
+
+
+class StoreError(LenetExpError):
+    """A store is corrupt, or was written by another version."""
+
+    exit_code = 9
+
+
+class DeviceError(LenetExpError):
+    """The device asked for is not there, or does not compute."""
+
+    exit_code = 10
+
+
+class SweepInterruptedError(LenetExpError):
+    """The sweep was told to stop; nothing is lost and the same command goes on."""
+
+    def __init__(self, message: str, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def printable(text: str) -> str:
+    r"""Return ``text`` on one line, its control characters escaped so that a terminal shows them.
+
+    Example:
+        >>> printable("name \x1b]0;x")
+        'name \\x1b]0;x'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,345 @@
+"""`Experiment`: a question, and all that is needed to answer it, read from a TOML file."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+import tomllib
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+
+from lenet_exp.config import (
+    PRESETS,
+    Configuration,
+    ConfigurationTable,
+    Frozen,
+    Loss,
+    Precision,
+    configuration,
+    overlay,
+)
+from lenet_exp.errors import ConfigError
+from lenet_exp.space import Dimension, Space, parse_dimension
+
+#: An experiment file larger than this is not one.
+MAX_FILE_BYTES = 1_000_000
+
+_NAME = re.compile(r"^\w[\w .-]{0,99}$")
+#: Taken by the stores beside the experiments' folders, or by Windows.
+_RESERVED = {"artifacts", "mlflow.db", "study.db", "con", "prn", "aux", "nul"}
+
+SamplerName = Literal["tpe", "random", "grid", "qmc", "cmaes"]
+PrunerName = Literal["hyperband", "halving", "median", "none"]
+
+
+class Data(Frozen):
+    """Which images, and how the training images are divided."""
+
+    dataset: str = Field("fashion-mnist", description="fashion-mnist, mnist, or a name for your own folder")
+    folder: str | None = Field(None, description="where IDX files lie, looked in before any download")
+    validation: int = Field(10_000, ge=1, le=10_000_000, description="training images kept for validation")
+    limit: int | None = Field(None, ge=1, le=10_000_000, description="train on this many images only")
+    resize: int = Field(28, ge=4, le=256, description="side of the images, in pixels")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the division into training and validation")
+
+    @field_validator("dataset")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        return _checked_name(name)
+
+
+class Training(Frozen):
+    """What every configuration of the experiment shares."""
+
+    epochs: int = Field(10, ge=1, le=10_000, description="passes over the training images")
+    batch_size: int = Field(256, ge=1, le=65_536, description="images a step")
+    precision: Precision = Field("auto", description="auto, float32 or bfloat16")
+    loss: Loss = Field("cross_entropy", description="cross_entropy or mse")
+
+
+class Search(Frozen):
+    """How the space is searched."""
+
+    trials: int = Field(
+        60, ge=0, le=1_000_000, description="finished trials in all, those of earlier calls too"
+    )
+    sampler: SamplerName = Field("tpe", description="tpe, random, grid, qmc or cmaes")
+    pruner: PrunerName = Field("hyperband", description="hyperband, halving, median or none")
+    seed: int = Field(0, ge=0, lt=2**63, description="root of all random streams of the study")
+    startup_trials: int = Field(10, ge=0, le=100_000, description="random trials before the sampler learns")
+    min_epochs: int = Field(1, ge=1, le=10_000, description="epochs before a trial may be pruned")
+    reduction_factor: int = Field(3, ge=2, le=100, description="one trial in this many goes on")
+
+
+class Confirm(Frozen):
+    """How the best configurations are trained anew against the baseline."""
+
+    top: int = Field(3, ge=1, le=100, description="configurations to confirm")
+    seeds: int = Field(5, ge=1, le=1_000, description="fresh seeds for each, the same for all")
+
+
+class Run(ConfigurationTable):
+    """One configuration of a fixed list."""
+
+    name: str | None = Field(None, max_length=100, description="what the leaderboard calls it")
+
+
+class Experiment(Frozen):
+    """A question and how it is answered; see ``experiments/`` for examples."""
+
+    name: str = Field(description="of the experiment, the study and the folder")
+    question: str = Field("", max_length=10_000, description="what the experiment is to answer")
+    data: Data = Data()
+    baseline: ConfigurationTable = ConfigurationTable()
+    training: Training = Training()
+    space: dict[str, Any] = Field(default_factory=dict, description="hyper-parameter to value, list or range")
+    search: Search = Search()
+    run: list[Run] = Field(
+        default_factory=list, max_length=1_000, description="a fixed list of configurations"
+    )
+    confirm: Confirm = Confirm()
+
+    _dimensions: dict[str, Dimension] = PrivateAttr(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        return _checked_name(name)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Experiment:
+        if self.space and self.run:
+            raise ValueError("an experiment has a [space] to search or a list of [[run]], not both")
+        if self.run and "search" in self.model_fields_set:
+            raise ValueError("a list of [[run]] is not searched; leave [search] out")
+        self._dimensions = {key: parse_dimension(key, written) for key, written in self.space.items()}
+        return self
+
+    @property
+    def folder_name(self) -> str:
+        """The name of the experiment's folder: safe on every file system, and its own."""
+        return folder_name(self.name)
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """Full values of the baseline, which are those of whatever is not said otherwise."""
+        preset = PRESETS[self.baseline.preset or "lenet"]
+        return overlay(preset, self.training.model_dump() | self.baseline.values())
+
+    @property
+    def baseline_configuration(self) -> Configuration:
+        """The configuration everything is compared with."""
+        return configuration(self.base)
+
+    @property
+    def search_space(self) -> Space:
+        """The space, with the baseline's values for what it leaves out."""
+        return Space(self._dimensions, self.base)
+
+    def runs(self) -> list[tuple[str, Configuration]]:
+        """Return the fixed list: a label and a configuration each."""
+        listed = []
+        for number, run in enumerate(self.run, start=1):
+            preset = PRESETS[run.preset] if run.preset else PRESETS[self.baseline.preset or "lenet"]
+            own = {"precision": self.base["precision"]} if run.preset else self.baseline.values()
+            values = {k: v for k, v in run.values().items() if k != "name"}
+            full = overlay(preset, self.training.model_dump() | own | values)
+            listed.append((run.name or f"run {number}", configuration(full)))
+        return listed
+
+    def resolved(self, native: Precision) -> Experiment:
+        """Return the experiment with ``precision = "auto"`` replaced by what the device does natively.
+
+        What a training computes in is part of what it is, so it is fixed before anything is named by it.
+        """
+        if self.base["precision"] != "auto":
+            return self
+        baseline = self.baseline.model_copy(update={"precision": native})
+        resolved = self.model_copy(update={"baseline": baseline})
+        resolved._dimensions = self._dimensions
+        return resolved
+
+    @property
+    def trials(self) -> int:
+        """How many trials the study is to have finished in all; none without a space."""
+        return self.search.trials if self.space else 0
+
+
+def _checked_name(name: str) -> str:
+    name = unicodedata.normalize("NFC", name)
+    if not _NAME.match(name) or ".." in name or name != name.strip():
+        raise ValueError(
+            "must be 1 to 100 letters, digits, spaces, '.', '-' or '_', a letter or digit first"
+            f", found {name[:60]!r}"
+        )
+    return name
+
+
+def folder_name(name: str) -> str:
+    """Return a folder's name for an experiment's; two names never share one.
+
+    Example:
+        >>> folder_name("fashion-mnist")
+        'fashion-mnist'
+        >>> folder_name("Größe 5")
+        'gr-e-5-8a3fcb4a'
+    """
+    if re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) and name not in _RESERVED:
+        return name
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "experiment"
+    return f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def load(path: Path, overrides: Iterable[str] = (), flags: Mapping[str, Any] | None = None) -> Experiment:
+    """Read, check and return the experiment in ``path``.
+
+    Args:
+        path: A TOML file.
+        overrides: ``section.key=value`` each, stronger than the file; the value is TOML, else text.
+        flags: By dotted key, stronger than everything; None is not set.
+
+    Raises:
+        ConfigError: With the key, what was found, the rule and, where known, the line.
+    """
+    text = _read(path)
+    data = _parse(path, text)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes section.key=value, found {override!r}")
+        _put(data, key.strip(), _toml_value(value.strip()), source="--set")
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _put(data, key, value, source=f"--{key.rpartition('.')[2]}")
+    return parse(data, source=str(path), text=text)
+
+
+def parse(data: Mapping[str, Any], source: str = "experiment", text: str = "") -> Experiment:
+    """Return the experiment that the tables of ``data`` describe.
+
+    Raises:
+        ConfigError: As `load`.
+    """
+    try:
+        return Experiment.model_validate(data)
+    except ConfigError as error:
+        raise ConfigError(f"{_place(source, text, str(error).partition(':')[0])}{error}") from None
+    except ValidationError as error:
+        key, rule = _explain(error, data)
+        raise ConfigError(f"{_place(source, text, key)}{rule}") from None
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.is_dir():
+            raise ConfigError(f"{path}: is a folder; name an experiment file (.toml)")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ConfigError(f"{path}: an experiment file has at most {MAX_FILE_BYTES:,} bytes, found more")
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such experiment file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: must be UTF-8, found byte {error.object[error.start]:#x}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not an experiment: nested too deeply") from None
+    except ValueError as error:  # an integer with thousands of digits
+        raise ConfigError(f"{path}: not an experiment: {error}") from None
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
+        return text
+
+
+def _put(data: dict[str, Any], dotted: str, value: Any, source: str) -> None:
+    *sections, key = dotted.split(".")
+    for section in sections:
+        inner = data.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{source}: {dotted!r} leads through {section!r}, which is no section")
+        data = inner
+    data[key] = value
+
+
+def _explain(error: ValidationError, data: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the dotted key of the first thing wrong, and a sentence on it."""
+    # A field that takes a number or a list reports both refusals; the deeper one, and the one that does
+    # not complain of the type, tells more.
+    refusals = [(_key(detail["loc"], data), detail) for detail in error.errors()]
+    key, detail = min(
+        refusals,
+        key=lambda refusal: (-len(re.split(r"[.\[]", refusal[0])), refusal[1]["type"].endswith("_type")),
+    )
+    found = _shorten(detail["input"])
+    if detail["type"] == "extra_forbidden":
+        *section, name = key.split(".")
+        known = _known_keys(detail["loc"][:-1])
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+        where = f" in [{'.'.join(section)}]" if section else ""
+        return key, f"unknown key {name!r}{where}; {hint}"
+    if detail["type"] == "missing":
+        return key, f"{key} is missing; an experiment needs it"
+    if detail["type"] == "value_error":
+        rule = detail["msg"].removeprefix("Value error, ")
+        return key, f"{key}: {rule}" if key else rule
+    rule = detail["msg"].replace("Input should be", "must be")
+    return key, f"{key}: {rule}, found {found}"
+
+
+def _key(location: Sequence[str | int], data: Any) -> str:
+    """Return the dotted key of a pydantic location, its notes on types left out."""
+    parts: list[str] = []
+    for depth, part in enumerate(location):
+        last = depth == len(location) - 1
+        if isinstance(data, Mapping) and (part in data or (last and isinstance(part, str))):
+            parts.append(str(part))
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            parts[-1:] = [f"{parts[-1]}[{part}]"] if parts else [f"[{part}]"]
+            data = data[part]
+    return ".".join(parts)
+
+
+def _known_keys(section: Sequence[str | int]) -> list[str]:
+    model: Any = Experiment
+    for part in section:
+        if isinstance(part, str) and part in model.model_fields:
+            model = Run if part == "run" else model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _place(source: str, text: str, key: str) -> str:
+    """Return ``file:line: ``, or ``file: `` where the line is not known."""
+    section, _, name = re.sub(r"\[\d+\]", "", key).rpartition(".")
+    current = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line)
+        if header and "=" not in line.partition("]")[0]:
+            current = header[1]
+            if current == key:
+                return f"{source}:{number}: "
+        elif current == section and re.match(rf"\s*[\"']?{re.escape(name)}[\"']?\s*[.=]", line):
+            return f"{source}:{number}: "
+    return f"{source}: "

@@ -1,0 +1,139 @@
+"""The plain values that cross processes, files and modules: what an attempt is, and what it gave.
+
+Nothing here needs torch, Optuna or MLflow, so that a driver can read what a worker wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+#: ``trial`` is drawn by the sampler; the other roles are trainings that no sampler chose.
+Role = Literal["trial", "baseline", "run", "confirm", "ablation"]
+
+#: As Optuna names them. ``FAIL`` is a bug or a crash, ``PRUNED`` a trial ended on purpose.
+State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
+
+#: The metrics of an epoch, under the one name each has everywhere.
+METRICS = (
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "examples_per_s",
+    "train_s",
+)
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch of training gave.
+
+    Attributes:
+        epoch: Counted from 1; the number of epochs behind the model.
+        train_loss: Mean over the epoch's training examples, as the weights changed.
+        train_accuracy: Share in [0, 1], likewise.
+        val_loss: Mean over the validation split after the epoch.
+        val_accuracy: Share in [0, 1] of the validation split after the epoch.
+        examples_per_s: Training examples over the wall time of the training pass.
+        train_s: Seconds of training so far, evaluation left out, all epochs together.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    examples_per_s: float
+    train_s: float
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics by name, without the epoch."""
+        return {name: getattr(self, name) for name in METRICS}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, order=True)
+class RunKey:
+    """Names one attempt: its role, its number within the role's study, and the try.
+
+    Example:
+        >>> RunKey("trial", 12, 1).stem
+        'trial-00012-1'
+        >>> RunKey.from_stem("trial-00012-1")
+        RunKey(role='trial', trial=12, attempt=1)
+    """
+
+    role: str
+    trial: int
+    attempt: int
+
+    @property
+    def stem(self) -> str:
+        """The name of the attempt's files, without their ending."""
+        return f"{self.role}-{self.trial:05d}-{self.attempt}"
+
+    @classmethod
+    def from_stem(cls, stem: str) -> RunKey:
+        """Return the key that ``stem`` names.
+
+        Raises:
+            ValueError: If it names none.
+        """
+        found = re.fullmatch(r"([a-z]+)-(\d{5,})-(\d+)", stem)
+        if not found:
+            raise ValueError(f"not the name of an attempt: {stem!r}")
+        return cls(found[1], int(found[2]), int(found[3]))
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What the study knows of one attempt.
+
+    Attributes:
+        key: Role, number and attempt.
+        state: As Optuna has it.
+        label: What people call it, as in ``trial 12`` or ``baseline``.
+        values: The hyper-parameters by key, those not used None.
+        max_epochs: Epochs it was to be trained.
+        identity: Hash of what the configuration does.
+        seed: Root of its random streams.
+        history: ``val_accuracy`` by epoch.
+        result: What was measured and why it ended: ``examples_per_s``, ``train_s``, ``reason``, …
+        value: ``val_accuracy`` after the last epoch; only of a complete attempt.
+    """
+
+    key: RunKey
+    state: State
+    label: str
+    values: dict[str, Any]
+    max_epochs: int
+    identity: str
+    seed: int
+    history: dict[int, float] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    value: float | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs it was trained."""
+        return max(self.history, default=0)
+
+    @property
+    def reason(self) -> str:
+        """Why it ended early or failed, in one line; empty if it did not."""
+        return str(self.result.get("reason") or "")
+
+    @property
+    def infeasible(self) -> bool:
+        """Whether its configuration has no network; such trials are outside the budget."""
+        return self.reason.startswith("infeasible")
+
+    @property
+    def superseded(self) -> bool:
+        """Whether it failed and is tried again by another attempt."""
+        return self.state == "FAIL" and bool(self.result.get("retried"))

@@ -1,0 +1,384 @@
+"""The spool: what every attempt did, on this machine's disk, whether MLflow is there or not.
+
+The driver writes: a line when an attempt starts, after each epoch, and when it ends, in a file per
+attempt. `tracking` reads the lines and carries them to MLflow, at once, after an outage, or when it is
+asked to. What it has carried is kept in an index, which can be lost: everything is then carried again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lenet_exp import journal
+from lenet_exp.errors import DataError, DiskError, StoreError
+from lenet_exp.files import disk_error
+from lenet_exp.record import EpochResult, RunKey, State
+
+#: Stands in for an attempt's stem where the study's own run is meant; no attempt has this stem.
+STUDY = "study"
+_INDEX = "index.jsonl"
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What the trainings read.
+
+    Attributes:
+        name: Such as ``fashion-mnist``.
+        digest: Of its files; MLflow takes up to 36 characters.
+        source: Where it came from.
+    """
+
+    name: str
+    digest: str
+    source: str
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """What the study's own run says, and what all attempts share.
+
+    Attributes:
+        study: A name that no other study has, wherever its runs are kept.
+        experiment: MLflow's experiment.
+        params: Parameters of the study's run; the first value of each stays.
+        tags: Tags of the study's run; the last value of each stays.
+        dataset: The input of every run.
+        files: To be kept with the study's run, absolute or relative to the experiment's folder; one
+            that is not there yet is taken once it is.
+        image_size: Side of the images that the models take, in pixels.
+    """
+
+    study: str
+    experiment: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    dataset: DatasetFacts | None = None
+    files: tuple[str, ...] = ()
+    image_size: int = 28
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt or a study ended.
+
+    Attributes:
+        time_ms: Wall clock, since 1970.
+        state: Anything but RUNNING.
+        reason: One line, where there is one.
+        weights: The attempt's ``weights.safetensors``, relative to the experiment's folder.
+    """
+
+    time_ms: int
+    state: State
+    reason: str | None = None
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """Everything the spool has about an attempt.
+
+    Attributes:
+        key: The attempt.
+        facts: ``params`` (the effective hyper-parameters and ``epochs``), ``seed``, ``identity``,
+            ``label`` and ``tags``, as `Spool.start` was given them.
+        start_ms: Wall clock, since 1970.
+        epochs: In order, each once.
+        epoch_ms: When each of them ended.
+        end: None while it runs.
+    """
+
+    key: RunKey
+    facts: Mapping[str, Any]
+    start_ms: int
+    epochs: tuple[EpochResult, ...] = ()
+    epoch_ms: tuple[int, ...] = ()
+    end: End | None = None
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """Everything the spool has about the study: its facts, its first start and, if it is over, its end."""
+
+    facts: StudyFacts
+    start_ms: int
+    end: End | None = None
+
+
+class Spool:
+    """An experiment's spool. One process writes; in it the driver and the tracking thread share this."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        """Open the spool, which need not exist yet.
+
+        Args:
+            folder: ``<root>/<experiment>/spool``.
+            clock: Seconds since 1970.
+        """
+        self.folder = folder
+        #: The experiment's folder: what files are relative to.
+        self.home = folder.parent
+        self._clock = clock
+        self._mended: set[Path] = set()
+        self._lock = threading.Lock()
+        self._run_ids: dict[str, str] = {}
+        self._shipped: dict[str, int] = {}
+        self._load_index()
+        self._news = {stem for stem, size in self._sizes().items() if size != self._shipped.get(stem)}
+
+    # What the driver writes.
+
+    def start_study(self, facts: StudyFacts) -> None:
+        """Note that a driver began to work on the study, for the first time or again."""
+        self._write(STUDY, {"event": "start", "facts": asdict(facts)})
+
+    def end_study(self, state: State, reason: str | None = None) -> None:
+        """Note that the driver is done: COMPLETE, PRUNED (interrupted, can go on) or FAIL."""
+        self._write(STUDY, {"event": "end", "state": state, "reason": reason})
+
+    def start(self, key: RunKey, facts: Mapping[str, Any]) -> None:
+        """Note that an attempt began.
+
+        Args:
+            key: The attempt.
+            facts: See `AttemptRecord`.
+
+        Raises:
+            DiskError: If it cannot be written.
+        """
+        self._write(key.stem, {"event": "start", "facts": facts})
+
+    def epoch(self, key: RunKey, result: EpochResult) -> None:
+        """Note what an epoch gave; of an epoch noted twice the first stays.
+
+        Raises:
+            DiskError: If it cannot be written.
+        """
+        self._write(key.stem, {"event": "epoch", "result": result.to_dict()})
+
+    def end(self, key: RunKey, state: State, reason: str | None = None, weights: str | None = None) -> None:
+        """Note how an attempt ended; the last end stays.
+
+        Args:
+            key: The attempt.
+            state: COMPLETE, PRUNED or FAIL.
+            reason: One line.
+            weights: The path of ``weights.safetensors``, relative to the experiment's folder.
+
+        Raises:
+            DiskError: If it cannot be written.
+        """
+        self._write(key.stem, {"event": "end", "state": state, "reason": reason, "weights": weights})
+
+    def _write(self, stem: str, entry: Mapping[str, Any]) -> None:
+        self._append(self.path(stem), {"time_ms": round(self._clock() * 1000), **entry})
+        with self._lock:
+            self._news.add(stem)
+
+    def _append(self, path: Path, entry: Mapping[str, Any]) -> None:
+        if path not in self._mended:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise disk_error(self.folder, error) from error
+            journal.mend(path)
+            self._mended.add(path)
+        try:
+            journal.append(path, entry)
+        except DiskError:
+            self._mended.discard(path)
+            raise
+
+    # What is read back.
+
+    def path(self, stem: str) -> Path:
+        """Return the file of an attempt, or of `STUDY`.
+
+        Raises:
+            ValueError: If ``stem`` names neither, and so could lead out of the folder.
+        """
+        if stem != STUDY:
+            RunKey.from_stem(stem)
+        return self.folder / f"{stem}.jsonl"
+
+    def read(self, key: RunKey) -> AttemptRecord | None:
+        """Return what is known of an attempt; None if nothing is.
+
+        Raises:
+            StoreError: If its file is damaged.
+        """
+        entries, _ = journal.read(self.path(key.stem))
+        return extended_attempt(None, key, entries)
+
+    def records(self) -> Iterator[AttemptRecord]:
+        """Yield all attempts, by role, number and try.
+
+        Raises:
+            StoreError: If a file is damaged.
+        """
+        for key in sorted(RunKey.from_stem(stem) for stem in self.stems() if stem != STUDY):
+            if record := self.read(key):
+                yield record
+
+    def unfinished(self) -> Iterator[AttemptRecord]:
+        """Yield the attempts without an end, without reading those that are in MLflow already.
+
+        Raises:
+            StoreError: If a file is damaged.
+        """
+        for key in sorted(RunKey.from_stem(stem) for stem in self.news() if stem != STUDY):
+            if (record := self.read(key)) and record.end is None:
+                yield record
+
+    def study(self) -> StudyRecord | None:
+        """Return what is known of the study; None if it was never started.
+
+        Raises:
+            StoreError: If its file is damaged.
+        """
+        return extended_study(None, journal.read(self.path(STUDY))[0])
+
+    def stems(self) -> list[str]:
+        """Return the stems of all attempts, and `STUDY`."""
+        return sorted(self._sizes())
+
+    def inside(self, path: str) -> Path:
+        """Return the file at ``path``, relative to the experiment's folder.
+
+        Raises:
+            DataError: If it is not in that folder.
+        """
+        file = (self.home / path).resolve()
+        if not file.is_relative_to(self.home.resolve()):
+            raise DataError(f"{path} is not in {self.home}")
+        return file
+
+    def _sizes(self) -> dict[str, int]:
+        """Return the bytes in the file of each attempt and of the study, whatever else lies there."""
+        if not self.folder.is_dir():
+            return {}
+        with os.scandir(self.folder) as found:
+            files = {
+                entry.name.removesuffix(".jsonl"): entry for entry in found if entry.name.endswith(".jsonl")
+            }
+            return {
+                stem: file.stat().st_size
+                for stem, file in files.items()
+                if stem == STUDY or _is_attempt(stem)
+            }
+
+    # What tracking keeps: which run is whose, and what is in MLflow already.
+
+    def run_ids(self) -> dict[RunKey, str]:
+        """Return MLflow's run of every attempt that has one."""
+        with self._lock:
+            return {RunKey.from_stem(stem): run for stem, run in self._run_ids.items() if stem != STUDY}
+
+    def run_id(self, stem: str) -> str | None:
+        """Return MLflow's run of an attempt, or of `STUDY`; None if it has none yet."""
+        with self._lock:
+            return self._run_ids.get(stem)
+
+    def keep_run_id(self, stem: str, run_id: str) -> None:
+        """Note MLflow's run of an attempt, or of `STUDY`."""
+        self._append(self.folder / _INDEX, {"stem": stem, "run_id": run_id})
+        with self._lock:
+            self._run_ids[stem] = run_id
+
+    def news(self) -> list[str]:
+        """Return the stems whose file has lines that were not shipped, the study's last."""
+        with self._lock:
+            return sorted(self._news, key=lambda stem: (stem == STUDY, stem))
+
+    def keep_shipped(self, stem: str, offset: int) -> None:
+        """Note that the file is in MLflow up to ``offset``, in bytes, and that it ends there for now."""
+        self._append(self.folder / _INDEX, {"stem": stem, "shipped": offset})
+        with self._lock:
+            self._shipped[stem] = offset
+            # The driver adds to the file first and to the news after, so nothing is missed between.
+            if self.path(stem).stat().st_size == offset:
+                self._news.discard(stem)
+
+    def forget_shipped(self) -> None:
+        """Forget the runs and what was shipped: all of it is news again."""
+        with self._lock:
+            (self.folder / _INDEX).unlink(missing_ok=True)
+            self._run_ids.clear()
+            self._shipped.clear()
+            self._news = set(self._sizes())
+
+    def _load_index(self) -> None:
+        index = self.folder / _INDEX
+        try:
+            entries, _ = journal.read(index)
+        except StoreError:
+            index.unlink()
+            return
+        for entry in entries:
+            if "run_id" in entry:
+                self._run_ids[entry["stem"]] = entry["run_id"]
+            else:
+                self._shipped[entry["stem"]] = entry["shipped"]
+
+
+def extended_attempt(
+    record: AttemptRecord | None, key: RunKey, entries: Iterable[Mapping[str, Any]]
+) -> AttemptRecord | None:
+    """Return the record with the lines ``entries`` added; None if there is nothing to record.
+
+    Args:
+        record: What the lines before gave; None at the beginning.
+        key: The attempt.
+        entries: Lines of its file, in order.
+    """
+    for entry in entries:
+        now = entry["time_ms"]
+        if record is None:
+            record = AttemptRecord(key, entry.get("facts", {}), now)
+        if entry["event"] == "start":  # begun again: whatever ended it before is undone
+            record = replace(record, facts=entry["facts"], end=None)
+        elif entry["event"] == "end":
+            record = replace(record, end=End(now, entry["state"], entry["reason"], entry["weights"]))
+        elif not record.epochs or entry["result"]["epoch"] > record.epochs[-1].epoch:
+            result = _epoch_result(entry["result"])
+            record = replace(record, epochs=(*record.epochs, result), epoch_ms=(*record.epoch_ms, now))
+    return record
+
+
+def extended_study(record: StudyRecord | None, entries: Iterable[Mapping[str, Any]]) -> StudyRecord | None:
+    """Return the study's record with the lines ``entries`` added; None if there is nothing to record."""
+    for entry in entries:
+        if entry["event"] == "start":
+            start_ms = record.start_ms if record else entry["time_ms"]
+            record = StudyRecord(_study_facts(entry["facts"]), start_ms)
+        elif record:
+            record = replace(record, end=End(entry["time_ms"], entry["state"], entry["reason"]))
+    return record
+
+
+def _epoch_result(values: Mapping[str, Any]) -> EpochResult:
+    """Return the result that a line has; what is not finite is a string there."""
+    metrics = {name: float(value) for name, value in values.items() if name != "epoch"}
+    return EpochResult(epoch=values["epoch"], **metrics)
+
+
+def _study_facts(values: Mapping[str, Any]) -> StudyFacts:
+    dataset = values["dataset"]
+    return StudyFacts(
+        **{**values, "files": tuple(values["files"]), "dataset": DatasetFacts(**dataset) if dataset else None}
+    )
+
+
+def _is_attempt(stem: str) -> bool:
+    try:
+        RunKey.from_stem(stem)
+    except ValueError:
+        return False
+    return True

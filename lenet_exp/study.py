@@ -1,0 +1,476 @@
+"""The study: which trials were drawn, what they gave, and whether it is the study we think it is.
+
+One storage holds two Optuna studies for an experiment. The first is what the sampler searches. The
+second, ``<name>/fixed``, holds the trainings that no sampler chose (the baseline, a list of runs),
+so that they can neither steer the sampler nor spend its budget, and yet are kept, resumed and
+retried in the same way.
+
+Only one process, the driver, ever opens a study for writing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import sqlite3
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from lenet_exp.config import Configuration, from_hyperparameters
+from lenet_exp.errors import ConfigError, StoreError, UnreachableError
+from lenet_exp.experiment import Experiment
+from lenet_exp.record import EpochResult, Role, RunKey, State, TrialRecord
+from lenet_exp.seeding import derive_seed
+
+#: An attempt that died is tried again until it has had this many.
+MAX_ATTEMPTS = 3
+
+_OPEN = ("WAITING", "RUNNING")
+_RECORD, _RESULT, _RETRY, _IDENTITY = (
+    f"lenet_exp.{name}" for name in ("record", "result", "retry", "identity")
+)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A configuration that is to be trained now, or has been found out without training.
+
+    Attributes:
+        key: Role, number and attempt.
+        configuration: What is to be trained.
+        seed: Root of its random streams; a retry has the seed of what it retries.
+        label: What people call it.
+    """
+
+    key: RunKey
+    configuration: Configuration
+    seed: int
+    label: str
+
+
+class Study:
+    """An experiment's two Optuna studies; see the module's text."""
+
+    def __init__(self, storage: optuna.storages.RDBStorage, experiment: Experiment) -> None:
+        """Wrap the studies in ``storage``; use `open_study`, which also repairs and checks."""
+        self.experiment = experiment
+        self._search = self._load(storage, experiment.name, experiment)
+        self._fixed = self._load(storage, f"{experiment.name}/fixed", None)
+        self._trials: dict[RunKey, optuna.Trial] = {}
+        self._histories: dict[RunKey, dict[int, float]] = {}
+        # What has ended never changes, so it is read once; a study of thousands stays quick.
+        self._ended = {record.key: record for record in self._read() if record.state not in _OPEN}
+        self._n_finished = sum(counts(record) for record in self._ended.values())
+        self._grid = (
+            self._shuffled_grid() if experiment.search.sampler == "grid" and experiment.space else None
+        )
+
+    @staticmethod
+    def _load(storage: optuna.storages.RDBStorage, name: str, experiment: Experiment | None) -> optuna.Study:
+        study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            direction="maximize",
+            load_if_exists=True,
+            sampler=optuna.samplers.RandomSampler(seed=0),
+            pruner=optuna.pruners.NopPruner(),
+        )
+        if experiment is not None:
+            # A sampler that began with the same seed at every resume would repeat its first draws.
+            done = len(study.get_trials(deepcopy=False))
+            study.sampler = make_sampler(experiment, derive_seed(experiment.search.seed, "sampler", done))
+            study.pruner = make_pruner(experiment)
+        return study
+
+    def check_identity(self, identity: Mapping[str, Any]) -> None:
+        """Store what makes this study what it is, or compare it with what was stored.
+
+        Args:
+            identity: Plain values: space, baseline, training, data, sampler, pruner.
+
+        Raises:
+            ConfigError: If the study was started with another identity; nothing is written then.
+        """
+        stored = self._search.user_attrs.get(_IDENTITY)
+        now = json.loads(json.dumps(identity))
+        if stored is None:
+            self._search.set_user_attr(_IDENTITY, now)
+            self._search.set_user_attr("optuna_version", optuna.__version__)
+            return
+        if stored != now:
+            changes = "; ".join(_differences(stored, now))
+            raise ConfigError(
+                f"study {self.experiment.name!r} was started with other settings: {changes}; "
+                "rename the experiment (name = ...), or undo the change"
+            )
+
+    def ask(self) -> Attempt | None:
+        """Return the next trial of the search; None if a grid has no point left."""
+        if self._grid is not None and not self._enqueue_grid_point():
+            return None
+        trial = self._search.ask()
+        configuration = self.experiment.search_space.suggest(trial)
+        queued = trial.user_attrs.get(_RETRY, {"root": trial.number, "attempt": 1, "crashes": 0})
+        seed = derive_seed(self.experiment.search.seed, "trial", queued["root"])
+        key = RunKey("trial", trial.number, queued["attempt"])
+        return self._begin(trial, Attempt(key, configuration, seed, f"trial {trial.number}"), queued)
+
+    def ask_fixed(
+        self, job: str, role: Role, label: str, configuration: Configuration, seed: int
+    ) -> Attempt | None:
+        """Return an attempt at a training that no sampler chose; None if it is done or given up.
+
+        Args:
+            job: What names the training within the experiment, such as ``baseline`` or ``run 3``.
+            role: Its role.
+            label: What people call it.
+            configuration: What to train.
+            seed: Root of its random streams.
+        """
+        tried = [r for r in self._ended.values() if r.result.get("job") == job and r.seed == seed]
+        crashes = sum(bool(record.result.get("crashed")) for record in tried)
+        if crashes >= MAX_ATTEMPTS or any(not record.superseded for record in tried):
+            return None
+        trial = self._fixed.ask()
+        key = RunKey(role, trial.number, len(tried) + 1)
+        extra = {"job": job, "crashes": crashes}
+        return self._begin(trial, Attempt(key, configuration, seed, label), extra)
+
+    def _begin(self, trial: optuna.Trial, attempt: Attempt, extra: Mapping[str, Any]) -> Attempt:
+        configuration = attempt.configuration
+        record = {
+            "role": attempt.key.role,
+            "attempt": attempt.key.attempt,
+            "label": attempt.label,
+            "values": configuration.hyperparameters(),
+            "epochs": configuration.epochs,
+            "identity": configuration.identity,
+            "seed": attempt.seed,
+            **extra,
+        }
+        trial.set_user_attr(_RECORD, record)
+        self._trials[attempt.key] = trial
+        self._histories[attempt.key] = {}
+        return attempt
+
+    def report(self, key: RunKey, result: EpochResult) -> bool:
+        """Record an epoch's ``val_accuracy``; return whether the pruner would end the trial here."""
+        trial = self._trials[key]
+        trial.report(result.val_accuracy, step=result.epoch)
+        self._histories[key][result.epoch] = result.val_accuracy
+        last = trial.user_attrs[_RECORD]["epochs"] == result.epoch
+        return key.role == "trial" and not last and trial.should_prune()
+
+    def tell(
+        self,
+        key: RunKey,
+        state: Literal["COMPLETE", "PRUNED", "FAIL"],
+        value: float | None = None,
+        result: Mapping[str, Any] | None = None,
+    ) -> None:
+        """End an attempt; from here on its result is never lost or changed.
+
+        Args:
+            key: The attempt.
+            state: How it ended.
+            value: ``val_accuracy`` after the last epoch, for COMPLETE.
+            result: What else is to be kept; ``reason`` for the other states.
+        """
+        trial = self._trials.pop(key)
+        record = trial.user_attrs[_RECORD]
+        kept = dict(result or {}) | ({"job": record["job"]} if "job" in record else {})
+        trial.set_user_attr(_RESULT, kept)
+        study = self._search if key.role == "trial" else self._fixed
+        frozen = study.tell(trial, value if state == "COMPLETE" else None, state=TrialState[state])
+        history = self._histories.pop(key, None) or frozen.intermediate_values
+        ended = _as_record(frozen.number, state, record, kept, history, frozen.value)
+        self._ended[key] = ended
+        self._n_finished += counts(ended)
+
+    def fail(self, key: RunKey, reason: str, *, retry: bool, crashed: bool = True) -> bool:
+        """End an attempt as failed and, if it may be tried again, queue the next one.
+
+        Args:
+            key: The attempt.
+            reason: One line.
+            retry: Whether trying again can help; at most `MAX_ATTEMPTS` that crashed are made.
+            crashed: Whether the attempt itself died, and not the driver around it.
+
+        Returns:
+            Whether it will be tried again.
+        """
+        trial = self._trials[key]
+        crashes = trial.user_attrs[_RECORD]["crashes"] + crashed
+        again = retry and crashes < MAX_ATTEMPTS
+        if again and key.role == "trial":
+            # Queued before the failure is told: a crash in between is mended by asking again.
+            self._enqueue_retry(trial, key, crashes)
+        self.tell(key, "FAIL", result={"reason": reason, "retried": again, "crashed": crashed})
+        return again
+
+    def _enqueue_retry(self, trial: optuna.Trial, key: RunKey, crashes: int) -> None:
+        queued = (other.user_attrs.get(_RETRY, {}) for other in self._search.get_trials(deepcopy=False))
+        if any(retry.get("of") == key.trial for retry in queued):
+            return
+        root = trial.user_attrs[_RECORD]["root"]
+        retry = {"of": key.trial, "root": root, "attempt": key.attempt + 1, "crashes": crashes}
+        self._search.enqueue_trial(trial.params, user_attrs={_RETRY: retry})
+
+    def reconcile(self) -> list[RunKey]:
+        """End what a dead driver left RUNNING, and queue it to be tried again.
+
+        The caller holds the study's lock, so that nobody else's trial can be running.
+
+        Returns:
+            The attempts that were ended.
+        """
+        ended = []
+        for study in (self._search, self._fixed):
+            for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                record = frozen.user_attrs.get(_RECORD)
+                if record is None:  # died between asking and recording: nothing was trained
+                    study.tell(frozen.number, state=TrialState.FAIL)
+                    continue
+                key = RunKey(record["role"], frozen.number, record["attempt"])
+                self._trials[key] = optuna.Trial(study, frozen._trial_id)
+                self.fail(key, "interrupted", retry=True, crashed=False)
+                ended.append(key)
+        return ended
+
+    def records(self) -> list[TrialRecord]:
+        """Return every attempt that has ended, of both studies."""
+        return list(self._ended.values())
+
+    def record(self, key: RunKey) -> TrialRecord:
+        """Return what is known of an attempt that has ended."""
+        return self._ended[key]
+
+    def n_waiting(self) -> int:
+        """Return how many retries are queued."""
+        return len(self._search.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    @property
+    def n_finished(self) -> int:
+        """How many trials count against the budget: ended, feasible and not to be retried."""
+        return self._n_finished
+
+    def _read(self) -> list[TrialRecord]:
+        return [*_records(self._fixed), *_records(self._search)]
+
+    def _shuffled_grid(self) -> list[dict[str, Any]]:
+        points: list[dict[str, Any]] = self.experiment.search_space.grid()
+        random.Random(self.experiment.search.seed).shuffle(points)
+        return points
+
+    def _enqueue_grid_point(self) -> bool:
+        """Queue the first point of the grid that was never drawn, unless a retry is waiting."""
+        if self.n_waiting():
+            return True
+        assert self._grid is not None
+        space = self.experiment.search_space
+        drawn = {record.identity for record in _records(self._search)}
+        while self._grid:
+            point = self._grid.pop(0)
+            if space.configuration(point).identity not in drawn:
+                self._search.enqueue_trial(point)
+                return True
+        return False
+
+
+def counts(record: TrialRecord) -> bool:
+    """Return whether a trial counts against the budget."""
+    ended = record.state not in _OPEN and record.key.role == "trial"
+    return ended and not record.infeasible and not record.superseded
+
+
+def _records(study: optuna.Study) -> Iterator[TrialRecord]:
+    for trial in study.get_trials(deepcopy=False):
+        record = trial.user_attrs.get(_RECORD)
+        if record is None:  # queued, or ended before it was drawn
+            continue
+        yield _as_record(
+            trial.number,
+            _state(trial.state),
+            record,
+            trial.user_attrs.get(_RESULT, {}),
+            trial.intermediate_values,
+            trial.value if trial.state == TrialState.COMPLETE else None,
+        )
+
+
+def _as_record(
+    number: int,
+    state: State,
+    record: Mapping[str, Any],
+    result: dict[str, Any],
+    history: Mapping[int, float],
+    value: float | None,
+) -> TrialRecord:
+    return TrialRecord(
+        key=RunKey(record["role"], number, record["attempt"]),
+        state=state,
+        label=record["label"],
+        values=record["values"],
+        max_epochs=record["epochs"],
+        identity=record["identity"],
+        seed=record["seed"],
+        history=dict(history),
+        result=result,
+        value=value,
+    )
+
+
+def _state(state: TrialState) -> State:
+    names: dict[TrialState, State] = {
+        TrialState.WAITING: "WAITING",
+        TrialState.RUNNING: "RUNNING",
+        TrialState.COMPLETE: "COMPLETE",
+        TrialState.PRUNED: "PRUNED",
+        TrialState.FAIL: "FAIL",
+    }
+    return names[state]
+
+
+def configuration_of(record: TrialRecord) -> Configuration:
+    """Return the configuration that a record was trained with."""
+    return from_hyperparameters(record.values, record.max_epochs)
+
+
+def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
+    """Return the sampler that the experiment names, with every argument that matters spelled out."""
+    seed %= 2**32  # NumPy's legacy seeds
+    startup = experiment.search.startup_trials
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match experiment.search.sampler:
+            case "tpe":
+                # group: layers that only some trials have are modelled together with their peers.
+                return optuna.samplers.TPESampler(
+                    n_startup_trials=startup, multivariate=True, group=True, constant_liar=True, seed=seed
+                )
+            case "qmc":
+                # The sequence goes on where the study stands, so its scrambling must stay the same.
+                return optuna.samplers.QMCSampler(
+                    scramble=True, seed=experiment.search.seed % 2**32, warn_independent_sampling=False
+                )
+            case "cmaes":
+                return optuna.samplers.CmaEsSampler(
+                    n_startup_trials=startup, seed=seed, warn_independent_sampling=False
+                )
+            case "random" | "grid":  # the points of a grid are queued, see Study.ask
+                return optuna.samplers.RandomSampler(seed=seed)
+
+
+def make_pruner(experiment: Experiment) -> BasePruner:
+    """Return the pruner that the experiment names."""
+    search = experiment.search
+    match search.pruner:
+        case "hyperband":
+            return optuna.pruners.HyperbandPruner(
+                min_resource=search.min_epochs,
+                max_resource=experiment.base["epochs"],
+                reduction_factor=search.reduction_factor,
+            )
+        case "halving":
+            return optuna.pruners.SuccessiveHalvingPruner(
+                min_resource=search.min_epochs, reduction_factor=search.reduction_factor
+            )
+        case "median":
+            return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=search.min_epochs)
+        case "none":
+            return optuna.pruners.NopPruner()
+
+
+def default_storage(root: Path) -> str:
+    """Return the URL of the study storage below ``root``."""
+    return f"sqlite:///{(root / 'study.db').resolve()}"
+
+
+def open_study(experiment: Experiment, root: Path) -> Study:
+    """Open or create the experiment's study below ``root``.
+
+    Raises:
+        StoreError: If the storage is damaged or of another version.
+        UnreachableError: If it does not answer.
+    """
+    _prepare_sqlite(root / "study.db")
+    return Study(_storage(root), experiment)
+
+
+def _storage(root: Path) -> optuna.storages.RDBStorage:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    path = root / "study.db"
+    try:
+        return optuna.storages.RDBStorage(
+            default_storage(root), engine_kwargs={"connect_args": {"timeout": 60}}
+        )
+    except RuntimeError as error:  # the schema's version
+        reason = str(error).splitlines()[0]
+        raise StoreError(
+            f"{path}: not of Optuna {optuna.__version__}, which is installed: {reason}"
+        ) from None
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UnreachableError(f"{path}: the study's storage does not answer: {reason}") from None
+
+
+def read_records(name: str, root: Path) -> list[TrialRecord] | None:
+    """Return every attempt of an experiment that has ended; None if it was never begun below ``root``.
+
+    Writes nothing, so it may be called while a sweep runs.
+
+    Raises:
+        StoreError: If the storage is damaged or of another version.
+    """
+    if not (root / "study.db").exists():
+        return None
+    _check_sqlite(root / "study.db")
+    storage = _storage(root)
+    records: list[TrialRecord] = []
+    for study_name in (f"{name}/fixed", name):
+        try:
+            study = optuna.load_study(study_name=study_name, storage=storage)
+        except KeyError:
+            return None
+        records += [record for record in _records(study) if record.state not in _OPEN]
+    return records
+
+
+def _check_sqlite(path: Path) -> None:
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as connection:
+            found = connection.execute("PRAGMA quick_check").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise StoreError(f"{path}: the study's storage is damaged: {found}; restore a copy, or move it away")
+
+
+def _prepare_sqlite(path: Path) -> None:
+    """Check the file if it is there, and set its journal to WAL, which a killed writer cannot corrupt."""
+    if path.exists():
+        _check_sqlite(path)
+    with closing(sqlite3.connect(path, timeout=60)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _differences(then: Any, now: Any, key: str = "") -> Iterator[str]:
+    if isinstance(then, dict) and isinstance(now, dict):
+        for name in sorted(then.keys() | now.keys()):
+            if then.get(name) != now.get(name):
+                yield from _differences(then.get(name), now.get(name), f"{key}.{name}" if key else name)
+    else:
+        shown = [json.dumps(value) if value is not None else "not set" for value in (then, now)]
+        yield f"{key} was {shown[0]}, is now {shown[1]}"

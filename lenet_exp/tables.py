@@ -1,0 +1,87 @@
+"""What the terminal shows: the leaderboard and the table of layers."""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lenet_exp.architecture import InfeasibleError, cost, layers
+from lenet_exp.errors import ConfigError, printable
+from lenet_exp.experiment import Experiment
+
+#: Columns that hold numbers, in the order in which they are shown.
+_NUMBERS = {"val_accuracy": ".4f", "delta": "+.4f", "examples_per_s": ",.0f", "n_parameters": ",d"}
+
+
+def console() -> Console:
+    """Return a console as wide as the terminal; what is read by machines is not broken into lines."""
+    found = Console()
+    return found if found.is_terminal else Console(width=160)
+
+
+def print_leaderboard(frame: pd.DataFrame, top: int | None = 10) -> None:
+    """Print the first rows of a leaderboard, and the baseline's wherever it stands."""
+    table = Table(title="leaderboard", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("rank", justify="right")
+    table.add_column("")
+    for column in _NUMBERS:
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    table.add_column("configuration")
+    first = frame if top is None else frame.head(top)
+    rest = frame.iloc[len(first) :]
+    for _, row in pd.concat([first, rest[rest["role"] == "baseline"]]).iterrows():
+        style = "bold" if row["role"] == "baseline" else None
+        table.add_row(*(escape(text) for text in _leaderboard_cells(row)), style=style)
+    console().print(table)
+
+
+def _leaderboard_cells(row: pd.Series) -> list[str]:
+    label = row["role"] if pd.isna(row["trial"]) else f"{row['role']} {row['trial']}"
+    numbers = [
+        format(row[column], form) if pd.notna(row[column]) else "" for column, form in _NUMBERS.items()
+    ]
+    verdict = row["verdict"] if pd.notna(row["verdict"]) else ""
+    shown = verdict if row["state"] == "COMPLETE" else row["state"]
+    rank = str(row["rank"]) if pd.notna(row["rank"]) else ""
+    return [rank, label, *numbers, shown, describe(row)]
+
+
+def describe(row: pd.Series) -> str:
+    """Return a row's configuration in a few words, as in ``max relu kernel 5-5 channels 6-16``."""
+
+    def per_layer(name: str, most: int) -> str:
+        values = [row[f"{name}_{i}"] for i in range(1, most + 1)]
+        return "-".join(str(value) for value in values if pd.notna(value)) or "none"
+
+    kernels, channels = per_layer("kernel_size", 3), per_layer("channels", 3)
+    return (
+        f"{row['pooling']} {row['activation']} kernel {kernels} channels {channels} "
+        f"fc {per_layer('fc_width', 2)} {row['optimizer']} lr {row['lr']:.3g}"
+    )
+
+
+def print_shapes(experiment: Experiment) -> None:
+    """Print the layers of the baseline and of each listed configuration."""
+    size = experiment.data.resize
+    named = [("baseline", experiment.baseline_configuration), *experiment.runs()]
+    for label, configuration in named:
+        title = f"{escape(printable(label))}, input 1x{size}x{size}"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        table.add_column("layer")
+        for heading in ("output shape", "n_parameters", "macs"):
+            table.add_column(heading, justify="right")
+        try:
+            rows = layers(configuration, size)
+        except InfeasibleError as error:
+            raise ConfigError(f"{label} has no network: {error}") from None
+        for layer in rows:
+            shape = "x".join(map(str, layer.output))
+            table.add_row(layer.name, shape, f"{layer.n_parameters:,}", f"{layer.macs:,}")
+        total = cost(configuration, size)
+        table.add_section()
+        table.add_row("total", "", f"{total.n_parameters:,}", f"{total.macs:,}")
+        console().print(table)

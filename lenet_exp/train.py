@@ -1,0 +1,279 @@
+"""Training as a generator: `fit` yields an `EpochResult` after every epoch, and the caller decides.
+
+The images stay on the device as bytes and a batch is a selection by index, so nothing in an epoch
+waits for the host: losses and hits are summed where they arise and read once, at the end.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lenet_exp import fast
+from lenet_exp.config import CLASSES, Configuration, Loss, Precision
+from lenet_exp.data import ImageSet
+from lenet_exp.errors import DeviceError
+from lenet_exp.model import LeNet, initialise
+from lenet_exp.record import EpochResult
+from lenet_exp.seeding import derive_seed
+
+#: Images a step of evaluation; the result does not depend on it.
+EVALUATION_BATCH = 1_000
+
+
+class DivergedError(ArithmeticError):
+    """The loss became NaN or infinite; there is nothing left to train."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Some of the labelled images on a device.
+
+    Attributes:
+        pixels: ``(all, 1, size, size)`` uint8, shared by every selection from them.
+        labels: ``(all,)`` int64.
+        index: ``(n,)`` int64, which of them these are.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def load(images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return all pixels and labels of a data set on ``device``, as `Images` has them.
+
+    On the CPU the pixels stay where the file is mapped, shared with every process that reads it.
+
+    Raises:
+        DataError: If the files have gone since they were verified.
+    """
+    pixels, labels = images.open()
+    with warnings.catch_warnings():
+        # torch cannot know that we only read what is mapped read-only.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        shared = torch.from_numpy(pixels)[:, None]
+    return shared.to(device), torch.from_numpy(labels.astype("int64")).to(device)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called ``name``, after it has computed something.
+
+    Args:
+        name: ``auto`` (an accelerator if there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+
+    Raises:
+        DeviceError: If there is no such device, or it does not compute.
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        if accelerator is None:
+            return torch.device("cpu")
+        name = accelerator.type
+    try:
+        device = torch.device(name)
+        (torch.ones(1, device=device) + 1).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DeviceError(
+            f"device {name!r} cannot be used: {reason.rstrip('.')}; try --device auto"
+        ) from None
+    return device
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Precision:
+    """Return the precision to train in: ``auto`` is bfloat16 where the device computes in it natively."""
+    if precision != "auto":
+        return precision
+    if device.type == "cpu":
+        # float32 convolutions beat emulated bfloat16, so the CPU has to say that it has the instructions.
+        native = bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    elif device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = False
+    return "bfloat16" if native else "float32"
+
+
+@dataclass
+class TrainingState:
+    """A training under way: all that `fit` changes.
+
+    Attributes:
+        configuration: With the precision resolved.
+        model: On the device.
+        optimizer: Over the model's parameters.
+        seed: Root of the training's random streams.
+        epoch: Epochs done.
+        train_s: Seconds of training passes so far.
+    """
+
+    configuration: Configuration
+    model: LeNet
+    optimizer: torch.optim.Optimizer
+    seed: int
+    epoch: int = 0
+    train_s: float = 0.0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+def begin(
+    configuration: Configuration, *, seed: int, device: torch.device | None = None, image_size: int = 28
+) -> TrainingState:
+    """Return a training before its first epoch, the weights drawn from the seed's own stream."""
+    device = device or torch.device("cpu")
+    precision = resolve_precision(configuration.precision, device)
+    configuration = configuration.model_copy(update={"precision": precision})
+    model = LeNet(configuration, image_size)
+    initialise(model, configuration.init, derive_seed(seed, "init"))
+    # oneDNN's and cuDNN's convolutions are faster with the channels last; the numbers are the same.
+    model = model.to(device).to(memory_format=torch.channels_last)
+    return TrainingState(configuration, model, _optimizer(configuration, model), seed, device=device)
+
+
+def _optimizer(configuration: Configuration, model: nn.Module) -> torch.optim.Optimizer:
+    parameters = model.parameters()
+    lr, decay = configuration.lr, configuration.weight_decay
+    if configuration.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=decay, fused=True)
+    return torch.optim.SGD(parameters, lr=lr, momentum=configuration.momentum, weight_decay=decay, fused=True)
+
+
+def fit(state: TrainingState, train: Images, validation: Images) -> Iterator[EpochResult]:
+    """Train for the epochs that are left, and yield the result of each.
+
+    Args:
+        state: Changed in place; a state that has done three epochs goes on with the fourth, which
+            sees the same batches as if it had never stopped.
+        train: What is learned from.
+        validation: What is measured on.
+
+    Raises:
+        DivergedError: If the loss becomes NaN or infinite.
+    """
+    while state.epoch < state.configuration.epochs:
+        loss, accuracy, seconds = _train_epoch(state, train)
+        state.epoch += 1
+        state.train_s += seconds
+        val_loss, val_accuracy = evaluate(state.model, validation, state.configuration.loss)
+        yield EpochResult(
+            epoch=state.epoch,
+            train_loss=loss,
+            train_accuracy=accuracy,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            examples_per_s=len(train) / seconds,
+            train_s=state.train_s,
+        )
+
+
+def _train_epoch(state: TrainingState, train: Images) -> tuple[float, float, float]:
+    """Return mean loss, accuracy and seconds of one pass over ``train``."""
+    model, optimizer, configuration = state.model, state.optimizer, state.configuration
+    loss_sum = torch.zeros((), device=state.device)
+    hits = torch.zeros((), dtype=torch.int64, device=state.device)
+    model.train()
+    _synchronise(state.device)
+    began = time.perf_counter()
+    order = train.index[epoch_order(len(train), state.seed, state.epoch + 1).to(state.device)]
+    for batch in torch.split(order, configuration.batch_size):
+        labels = train.labels[batch]
+        logits = _logits(model, train.pixels[batch], configuration.precision)
+        loss = criterion(logits, labels, configuration.loss)
+        # Reading a number from an accelerator would stall it; there the epoch's sum is looked at.
+        if state.device.type == "cpu" and not torch.isfinite(loss):
+            raise DivergedError(f"loss is {loss.item()} in epoch {state.epoch + 1}")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        loss_sum += loss.detach() * len(batch)
+        hits += (logits.detach().argmax(dim=1) == labels).sum()
+    _synchronise(state.device)
+    seconds = time.perf_counter() - began
+    mean = loss_sum.item() / len(train)
+    if mean != mean or mean in (float("inf"), float("-inf")):
+        raise DivergedError(f"loss is {mean} in epoch {state.epoch + 1}")
+    return mean, hits.item() / len(train), seconds
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    """Return the order in which an epoch visits the training images, ``(count,)`` int64.
+
+    Every epoch has a stream of its own, so a run restarted at any epoch repeats the same batches.
+    """
+    stream = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
+    return torch.randperm(count, generator=stream)
+
+
+def as_input(pixels: Tensor) -> Tensor:
+    """Return uint8 pixels as the network takes them: float32 in [0, 1], channels last in memory."""
+    return (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
+
+
+def criterion(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
+    """Return the mean loss of a batch.
+
+    Args:
+        logits: ``(batch, 10)`` float32.
+        labels: ``(batch,)`` int64.
+        loss: ``cross_entropy`` in nats an example; ``mse`` against one-hot labels, mean over the classes.
+    """
+    if loss == "mse":
+        return F.mse_loss(logits, F.one_hot(labels, CLASSES).to(logits.dtype))
+    return F.cross_entropy(logits, labels)
+
+
+@torch.inference_mode()
+def predict(model: LeNet, images: Images) -> Tensor:
+    """Return the logits of all images, ``(n, 10)`` float32, computed in float32."""
+    model.eval()
+    batches = torch.split(images.index, EVALUATION_BATCH)
+    return torch.cat([_logits(model, images.pixels[batch], "float32") for batch in batches])
+
+
+def evaluate(model: LeNet, images: Images, loss: Loss) -> tuple[float, float]:
+    """Return mean loss and accuracy on ``images``, in float32 so that the logged model gives the same."""
+    logits, labels = predict(model, images), images.labels[images.index]
+    hits = (logits.argmax(dim=1) == labels).sum()
+    return criterion(logits, labels, loss).item(), hits.item() / len(images)
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the model's weights to ``path`` as safetensors, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    part = path.with_name(f"{path.name}.part")
+    save_file(weights, part)
+    part.replace(path)
+
+
+def _logits(model: LeNet, pixels: Tensor, precision: Precision) -> Tensor:
+    """Return the logits of a batch, ``(n, 10)`` float32.
+
+    Args:
+        model: Equal to its own ``forward`` but for rounding.
+        pixels: ``(n, 1, size, size)`` uint8.
+        precision: Of the arithmetic; the weights stay in float32.
+    """
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    if pixels.device.type == "cpu":
+        return fast.logits(model, pixels, dtype)
+    with torch.autocast(pixels.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        logits: Tensor = model(as_input(pixels))
+    return logits.float()
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -1,0 +1,63 @@
+"""The checks: ``nox -s tests``, ``lint``, ``types`` and ``smoke``; ``nox -l`` lists them.
+
+All but ``smoke`` share one environment, ``.venv``, which is the README's own: torch alone is several
+gigabytes. With ``--no-venv`` they run in the environment that nox is in, and install nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.sessions = ["tests", "lint", "types"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+SHARED = Path(".venv").absolute()
+
+
+def _python(session: nox.Session, *groups: str) -> str:
+    """Return the shared environment's Python, the dependency groups installed."""
+    if "--no-venv" in sys.argv:
+        return sys.executable
+    python = str(SHARED / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
+    if not Path(python).exists():
+        session.run(sys.executable, "-m", "venv", str(SHARED), external=True)
+    requirements = [line for group in groups for line in nox.project.dependency_groups(PROJECT, group)]
+    session.run(python, "-m", "pip", "install", "--quiet", "--editable", ".", *requirements, external=True)
+    return python
+
+
+@nox.session(python=False)
+def tests(session: nox.Session) -> None:
+    """Run the test suite; arguments go to pytest."""
+    session.run(_python(session, "tests"), "-m", "pytest", *session.posargs, external=True)
+
+
+@nox.session(python=False)
+def lint(session: nox.Session) -> None:
+    """Check format and style."""
+    python = _python(session, "lint")
+    session.run(python, "-m", "ruff", "format", "--check", ".", external=True)
+    session.run(python, "-m", "ruff", "check", ".", external=True)
+
+
+@nox.session(python=False)
+def types(session: nox.Session) -> None:
+    """Check the types, strictly."""
+    session.run(_python(session, "tests", "types"), "-m", "mypy", external=True)
+
+
+@nox.session(reuse_venv=True)
+def smoke(session: nox.Session) -> None:
+    """Install as a user does, without development dependencies, and ask every command for its help."""
+    session.install(".")
+    ask = "from lenet_exp.cli import commands; print(*commands())"
+    commands = session.run("python", "-c", ask, silent=True)
+    assert isinstance(commands, str)
+    session.run("lenet-exp", "--version")
+    for command in commands.split():
+        session.run("lenet-exp", command, "--help", silent=True)
+    session.run("python", "-m", "lenet_exp.sweep", "--help", silent=True)

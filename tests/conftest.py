@@ -1,0 +1,113 @@
+"""What several tests need: a small data set, a cache of their own, and a mirror on this machine."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from lenet_exp import idx, sources
+from lenet_exp.data import ImageSet, find_dataset, prepare
+from lenet_exp.sources import Dataset, Part
+
+MINI_FOLDER = Path(__file__).parent / "fixtures" / "fashion-mnist"
+
+
+@pytest.fixture
+def mini_folder() -> Path:
+    """The folder of a piece of Fashion-MNIST: 1,000 training and 200 test images."""
+    return MINI_FOLDER
+
+
+@pytest.fixture(scope="session")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    """The training images of that piece, in a cache that lasts for the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LENET_EXP_DATA", str(tmp_path_factory.mktemp("data")))
+        return prepare("fashion-mnist-mini", folder=MINI_FOLDER)
+
+
+@pytest.fixture
+def data_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of data sets, the only one there is."""
+    folder = tmp_path / "data-cache"
+    monkeypatch.setenv("LENET_EXP_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture
+def known(data_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """The piece as a data set whose checksums are known beforehand, and which nobody has."""
+    monkeypatch.setattr(sources, "SYSTEM_FOLDER", tmp_path / "system")
+    own = find_dataset("known", MINI_FOLDER)
+    return replace(own, train=_checked(own.train), test=_checked(own.test))
+
+
+def _checked(part: Part) -> Part:
+    return Part(_with_content(part.images), _with_content(part.labels))
+
+
+def _with_content(file: idx.IdxFile) -> idx.IdxFile:
+    with gzip.open(MINI_FOLDER / f"{file.name}.gz") as stream:
+        content = idx.verify(stream, file, file.name)
+    return replace(file, shape=content.shape, sha256=content.sha256)
+
+
+@dataclass
+class Answer:
+    """How a mirror answers one request."""
+
+    body: bytes = b""
+    status: int = 200
+    cut: bool = False
+    ranges: bool = True
+
+
+@dataclass
+class Mirror:
+    """A server on this machine that answers each request for a file with the next answer for it.
+
+    The last answer stays; a file without any is not found. ``asked`` keeps each request's path and range.
+    """
+
+    url: str
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
+
+    def next_answer(self, name: str, wanted: str | None) -> Answer:
+        """Return how to answer a request for ``name``."""
+        self.asked.append((name, wanted))
+        answers = self.answers.get(name, [Answer(status=404)])
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+@pytest.fixture
+def mirror() -> Iterator[Mirror]:
+    """A mirror that has nothing yet."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            wanted = self.headers["Range"]
+            answer = served.next_answer(self.path.rpartition("/")[2], wanted)
+            start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and answer.ranges else 0
+            body = answer.body[start:]
+            self.send_response(206 if start and answer.status == 200 else answer.status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2] if answer.cut else body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        served = Mirror(f"http://127.0.0.1:{server.server_port}/")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield served
+        server.shutdown()
+        thread.join()

@@ -1,0 +1,114 @@
+import csv
+import io
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenet_exp.config import PRESETS, configuration
+from lenet_exp.errors import NoResultError
+from lenet_exp.leaderboard import COLUMNS, best, leaderboard, render, to_csv
+from lenet_exp.record import RunKey, State, TrialRecord
+
+BASELINE = configuration(PRESETS["lenet"])
+
+
+def record(number: int, value: float | None, state: State = "COMPLETE", role: str = "trial") -> TrialRecord:
+    return TrialRecord(
+        key=RunKey(role, number, 1),
+        state=state,
+        label=f"{role} {number}",
+        values=BASELINE.hyperparameters(),
+        max_epochs=2,
+        identity=BASELINE.identity,
+        seed=1,
+        history={1: 0.1, 2: value} if value is not None else {},
+        result={"examples_per_s": 1000.0, "train_s": 2.0, "n_parameters": 61_706, "macs": 416_520},
+        value=value if state == "COMPLETE" else None,
+    )
+
+
+def test_configurations_that_tie_share_a_rank_and_the_ranks_they_use_up_are_skipped() -> None:
+    """0.9, 0.9, 0.8 are ranked 1, 1, 3."""
+    table = leaderboard([record(0, 0.8), record(1, 0.9), record(2, 0.9)], {})
+
+    assert table["rank"].tolist() == [1, 1, 3]
+    assert table["trial"].tolist() == [1, 2, 0]
+
+
+def test_delta_is_against_the_baseline_which_is_ranked_among_the_others() -> None:
+    """The baseline is a row like any other, and its own delta is 0."""
+    table = leaderboard([record(0, 0.875, role="baseline"), record(0, 0.75), record(1, 0.9375)], {})
+
+    assert table["role"].tolist() == ["trial", "baseline", "trial"]
+    assert table["delta"].tolist() == [0.0625, 0.0, -0.125]
+
+
+def test_rows_without_a_result_come_last_and_have_no_rank() -> None:
+    """A pruned trial shows the accuracy it had, at the epochs it had, and is not compared."""
+    table = leaderboard([record(0, 0.99, "PRUNED"), record(1, 0.5), record(2, None, "FAIL")], {})
+
+    assert table["state"].tolist() == ["COMPLETE", "PRUNED", "FAIL"]
+    assert table["rank"].isna().tolist() == [False, True, True]
+    assert table["val_accuracy"].isna().tolist() == [False, False, True]
+    assert table["delta"].isna().all()
+
+
+def test_an_attempt_that_was_tried_again_is_shown_once() -> None:
+    """The row is the retry's."""
+    failed = replace(record(0, None, "FAIL"), result={"retried": True})
+
+    assert leaderboard([failed, record(1, 0.5)], {})["trial"].tolist() == [1]
+
+
+def test_the_csv_has_the_columns_of_the_design_and_pandas_reads_it_back() -> None:
+    """Numbers are numbers again, and what is not known is empty."""
+    table = leaderboard([record(0, 0.875, role="baseline"), record(7, 0.9)], {RunKey("trial", 7, 1): "abc"})
+
+    read = pd.read_csv(io.StringIO(to_csv(table)))
+
+    assert tuple(read.columns) == COLUMNS
+    assert read.loc[0, "trial"] == 7
+    assert read.loc[0, "val_accuracy"] == 0.9
+    assert read.loc[0, "mlflow_run_id"] == "abc"
+    assert read["test_accuracy"].isna().all()
+
+
+def test_without_trials_there_is_a_header_and_no_winner() -> None:
+    """A sweep of no trials is valid; asking for its best is not."""
+    table = leaderboard([], {})
+
+    assert to_csv(table) == ",".join(COLUMNS) + "\n"
+    with pytest.raises(NoResultError, match="no finished trial"):
+        best(table)
+
+
+@given(st.text(max_size=20))
+def test_no_text_becomes_a_formula(text: str) -> None:
+    """A cell never begins with what a spreadsheet would compute, and the text can be had back."""
+    cell = next(
+        csv.reader(io.StringIO(to_csv(pd.DataFrame({"a": [f"{text}."], "b": [1]})).partition("\n")[2]))
+    )[0]
+
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert cell.removeprefix("'").replace("\r\n", "\n") == f"{text}.".removeprefix("'").replace("\r\n", "\n")
+
+
+@given(st.floats(-1, 1))
+def test_numbers_stay_numbers(number: float) -> None:
+    """A negative number is no formula, and no digit is lost."""
+    read = pd.read_csv(io.StringIO(to_csv(pd.DataFrame({"a": [number]}))))
+
+    assert read.loc[0, "a"] == number
+
+
+def test_the_table_is_rendered_for_people_and_for_programs() -> None:
+    """Markdown has a line per row, JSON an object per row."""
+    table = leaderboard([record(0, 0.5), record(1, 0.75)], {})
+
+    assert len(render(table, "markdown").splitlines()) == 4
+    assert [row["trial"] for row in json.loads(render(table, "json"))] == [1, 0]
+    assert render(table, "csv") == to_csv(table)

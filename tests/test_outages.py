@@ -1,0 +1,394 @@
+from __future__ import annotations
+
+import http.client
+import os
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from mlflow_lab import (
+    BASELINE,
+    OTHER,
+    STUDY_FACTS,
+    TRIAL,
+    Lab,
+    empty_store,
+    everything,
+    experiment_id,
+    plain_client,
+    result,
+    runs_by_name,
+)
+
+from lenet_exp import mlflow_store, tracking
+from lenet_exp.spool import Spool
+from lenet_exp.tracking import Tracker
+
+#: Longest wait for anything, in seconds.
+LIMIT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a real tracking server."""
+    root = tmp_path_factory.mktemp("server")
+    (root / "mlflow.db").write_bytes(empty_store())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += [
+        "--backend-store-uri",
+        mlflow_store.local_uri(root),
+        "--artifacts-destination",
+        str(root / "files"),
+    ]
+    environment = {**os.environ, **mlflow_store.ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (root / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=root, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        wait_until_healthy(port)
+        yield port
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_until_healthy(port: int) -> None:
+    """Return once the server on ``port`` answers."""
+    deadline = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline:
+        with (
+            suppress(OSError),
+            closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection,
+        ):
+            connection.request("GET", "/health")
+            if connection.getresponse().status == http.client.OK:
+                return
+        time.sleep(0.05)
+    raise TimeoutError("the tracking server did not start")
+
+
+class Line:
+    """The line to the server, which can be cut, fall silent, or lose an answer."""
+
+    def __init__(self, port: int) -> None:
+        """Lay a line to ``port`` on this machine."""
+        self.state: Literal["up", "cut", "silent"] = "up"
+        #: The answer to the next request that has one of these in it is lost, once for each.
+        self.lose_answers_to: set[bytes] = set()
+        self._target = port
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def uri(self) -> str:
+        """The server's address by this line."""
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def switch(self, state: Literal["up", "cut", "silent"]) -> None:
+        """Change what the line does; connections that stand end."""
+        self.state = state
+        self.close_connections()
+
+    def close_connections(self) -> None:
+        """End the connections that stand."""
+        while self._open:
+            with suppress(OSError):
+                self._open.pop().shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Take the line down."""
+        self._socket.close()
+        self.close_connections()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._socket.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, suppress(OSError), socket.create_connection(("127.0.0.1", self._target)) as target:
+            for end in (client, target):
+                # Otherwise the kernel holds back small pieces for 40 ms.
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._open.append(end)
+            if self.state == "cut":
+                return
+            loses = threading.Event()
+            answers = threading.Thread(target=self._answer, args=(client, target, loses), daemon=True)
+            answers.start()
+            while request := client.recv(1 << 16):
+                if found := {text for text in self.lose_answers_to if text in request}:
+                    self.lose_answers_to -= found
+                    loses.set()
+                if self.state == "up":
+                    target.sendall(request)
+            target.shutdown(socket.SHUT_RDWR)
+            answers.join()
+
+    def _answer(self, client: socket.socket, target: socket.socket, loses: threading.Event) -> None:
+        with suppress(OSError):
+            while answer := target.recv(1 << 16):
+                if loses.is_set():
+                    break
+                client.sendall(answer)
+            client.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def line(server: int) -> Iterator[Line]:
+    """A line to the tracking server, whose experiment is empty."""
+    line = Line(server)
+    yield line
+    line.switch("up")
+    client = plain_client(line.uri)
+    if experiment := client.get_experiment_by_name(STUDY_FACTS.experiment):
+        client.rename_experiment(experiment.experiment_id, f"of test {experiment.experiment_id}")
+    line.close()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for seconds in a test."""
+    monkeypatch.setattr(tracking, "RETRY_S", 0.01)
+    monkeypatch.setattr(tracking, "BACKOFF_S", (0.05, 0.1))
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    """An experiment whose study has not begun."""
+    return Lab(tmp_path)
+
+
+class Tracked:
+    """A tracker and what it says."""
+
+    def __init__(self, lab: Lab, uri: str) -> None:
+        """Start a tracker that carries the lab's spool to ``uri``."""
+        self.said: queue.Queue[str] = queue.Queue()
+        self.tracker = Tracker(
+            lab.spool,
+            STUDY_FACTS,
+            tracking_uri=uri,
+            artifact_root=lab.artifacts if uri.startswith("sqlite") else None,
+            on_problem=self.said.put,
+            on_recovered=lambda: self.said.put("recovered"),
+        )
+        self.tracker.start()
+
+    def next(self) -> str:
+        """Return what it says next."""
+        return self.said.get(timeout=LIMIT_S)
+
+    def close(self, timeout_s: float = LIMIT_S) -> bool:
+        """End the sweep."""
+        self.tracker.finish("COMPLETE")
+        return self.tracker.close(timeout_s)
+
+
+def carried_undisturbed(lab: Lab) -> object:
+    """Return what MLflow would show of the lab's spool if there had been no outage."""
+    copy = lab.root / "undisturbed"
+    shutil.copytree(lab.home, copy / "exp")
+    (copy / "exp" / "spool" / "index.jsonl").unlink(missing_ok=True)
+    tracking.sync(Spool(copy / "exp" / "spool"), lab.uri, lab.artifacts)
+    return everything(lab.client())
+
+
+def test_a_sweep_is_carried_while_it_goes_on(lab: Lab) -> None:
+    """A run is RUNNING with the points it has while it trains, and is ended with the sweep."""
+    tracked = Tracked(lab, lab.uri)
+    lab.begin(TRIAL)
+    tracked.tracker.wake()
+    wait_for(lambda: TRIAL in lab.spool.run_ids() and len(history(lab)) == 2)
+    assert {run.info.status for run in runs_by_name(lab.client()).values()} == {"RUNNING"}
+
+    lab.spool.epoch(TRIAL, result(3))
+    lab.spool.end(TRIAL, "PRUNED")
+
+    assert tracked.close()
+    assert tracked.tracker.problem is None
+    assert len(history(lab)) == 3
+    assert {run.info.status for run in runs_by_name(lab.client()).values()} == {"KILLED", "FINISHED"}
+    assert everything(lab.client()) == carried_undisturbed(lab)
+
+
+def test_what_was_given_up_runs_again(lab: Lab) -> None:
+    """An attempt that was carried as cut off is RUNNING again when its sweep goes on with it."""
+    lab.spool.start_study(STUDY_FACTS)
+    lab.begin(TRIAL)
+    lab.sync()
+    lab.spool = lab.opened()
+
+    tracked = Tracked(lab, lab.uri)
+
+    wait_for(lambda: {run.info.status for run in runs_by_name(lab.client()).values()} == {"RUNNING"})
+    assert tracked.close()
+
+
+def test_a_refused_attempt_does_not_hold_up_the_end(lab: Lab) -> None:
+    """An attempt that MLflow refuses is told once; the others are carried, and the end says not all are."""
+    tracked = Tracked(lab, lab.uri)
+    lab.begin(TRIAL)
+    tracked.tracker.wake()
+    wait_for(lambda: TRIAL in lab.spool.run_ids())
+    lab.client().delete_run(lab.spool.run_ids()[TRIAL])
+    lab.spool.epoch(TRIAL, result(3))
+    tracked.tracker.wake()
+    assert f"{TRIAL.stem} is not in MLflow" in tracked.next()
+    lab.complete(OTHER)
+    before = time.monotonic()
+
+    assert not tracked.close()
+
+    assert time.monotonic() - before < LIMIT_S / 2
+    assert tracked.said.empty()
+    assert runs_by_name(lab.client())["trial 1"].info.status == "FINISHED"
+
+
+def history(lab: Lab) -> list[float]:
+    """Return the points that the trial's run has."""
+    run_id = lab.spool.run_ids()[TRIAL]
+    return [point.value for point in lab.client().get_metric_history(run_id, "val_loss")]
+
+
+def wait_for(condition: object) -> None:
+    """Return once the condition holds."""
+    assert callable(condition)
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_leaderboard_is_carried_when_it_changes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of the study is uploaded again after it changed, during the sweep and at its end."""
+    monkeypatch.setattr(tracking, "FILES_EVERY_S", 0.01)
+    leaderboard = lab.home / "leaderboard.csv"
+    tracked = Tracked(lab, lab.uri)
+    for content in ("first", "second"):
+        leaderboard.write_text(content)
+        wait_for(lambda content=content: content in uploaded(lab))
+
+    monkeypatch.setattr(tracking, "FILES_EVERY_S", 1000.0)
+    wait_for(lambda: "second" in uploaded(lab))
+    leaderboard.write_text("last")
+
+    assert tracked.close()
+    assert uploaded(lab) == ["last"]
+
+
+def uploaded(lab: Lab) -> list[str]:
+    """Return the leaderboards among the artifacts."""
+    return [path.read_text() for path in lab.artifacts.rglob("leaderboard.csv")]
+
+
+def test_outages_leave_no_trace(lab: Lab, line: Line) -> None:
+    """With the server gone at the start and again in the middle, MLflow ends as if it had never been."""
+    line.switch("cut")
+    tracked = Tracked(lab, line.uri)
+    assert "does not answer" in tracked.next()
+    lab.complete(TRIAL)
+    lab.begin(BASELINE, n_epochs=1)
+    line.switch("up")
+    assert tracked.next() == "recovered"
+
+    wait_for(lambda: BASELINE in lab.spool.run_ids())
+    line.switch("cut")
+    lab.spool.epoch(BASELINE, result(2))
+    tracked.tracker.wake()
+    assert "does not answer" in tracked.next()
+    lab.spool.end(BASELINE, "FAIL", "died")
+    lab.complete(OTHER)
+    line.switch("up")
+    assert tracked.next() == "recovered"
+
+    assert tracked.close()
+    assert tracked.said.empty()
+    assert everything(plain_client(line.uri)) == carried_undisturbed(lab)
+
+
+def test_lost_answers_make_no_second_runs(lab: Lab, line: Line) -> None:
+    """When the answer to a request is lost, what it made is found and not made again."""
+    line.lose_answers_to = {
+        b"experiments/create",
+        b"runs/create",
+        b"runs/log-batch",
+        b"logged-models",
+        b"runs/update",
+    }
+    tracked = Tracked(lab, line.uri)
+    lab.complete(TRIAL)
+
+    assert tracked.close()
+
+    from mlflow.entities import ViewType
+
+    client = plain_client(line.uri)
+    assert line.lose_answers_to == set()
+    assert everything(client) == carried_undisturbed(lab)
+    # The study's and the trial's; none was made and deleted again.
+    assert len(client.search_runs([experiment_id(client)], run_view_type=ViewType.ALL)) == 2
+
+
+def test_a_silent_server_holds_up_nobody(lab: Lab, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the server is silent the driver writes on and leaves in time; later nothing is missing."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    line.switch("silent")
+    before = time.monotonic()
+    tracked = Tracked(lab, line.uri)
+    lab.begin(BASELINE, n_epochs=100)
+    lab.spool.end(BASELINE, "PRUNED")
+    assert time.monotonic() - before < 1
+
+    assert not tracked.close(timeout_s=0.5)
+    assert time.monotonic() - before < 2
+
+    line.switch("up")
+    report = tracking.sync(lab.opened(), line.uri)
+    assert report.n_shipped == 1
+    assert everything(plain_client(line.uri)) == carried_undisturbed(lab)
+
+
+def test_a_dead_server_is_not_waited_for(lab: Lab, line: Line) -> None:
+    """A sweep whose server has long been gone ends after one more try."""
+    line.switch("cut")
+    tracked = Tracked(lab, line.uri)
+    assert "does not answer" in tracked.next()
+    before = time.monotonic()
+
+    assert not tracked.close()
+
+    assert time.monotonic() - before < 5
+    assert tracked.tracker.problem is not None
+    assert tracked.said.empty()
+
+
+def test_a_damaged_store_stops_no_sweep(lab: Lab) -> None:
+    """With a store that cannot be used the sweep goes on, and afterwards a new one gets everything."""
+    store = lab.root / "mlflow.db"
+    store.write_bytes(store.read_bytes()[:5000])
+    tracked = Tracked(lab, lab.uri)
+    assert "is damaged" in tracked.next()
+    lab.complete(TRIAL)
+
+    assert not tracked.close()
+
+    store.unlink()
+    assert lab.sync().n_shipped == 1
+    assert runs_by_name(lab.client())["trial 0"].info.status == "FINISHED"

@@ -1,0 +1,109 @@
+"""The rules on who imports whom, which keep the structure visible."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "lenet_exp"
+
+#: A module imports only from rows above its own; the README shows the same table.
+LAYERS = [
+    {"errors"},
+    {"seeding", "record", "files", "idx"},
+    {"config", "journal"},
+    {"architecture", "space", "cache"},
+    {"experiment", "download"},
+    {"sources"},
+    {"data"},
+    {"testset", "model", "spool", "mlflow_store"},
+    {"train", "mlflow_model"},
+    {"executor", "study", "projection", "leaderboard"},
+    {"tracking", "tables", "ui"},
+    {"driver"},
+    {"pipeline"},
+    {"sweep", "cli"},
+]
+
+#: Who alone imports a library; elsewhere it would spread.
+OWNERS = {
+    "pydantic": {"config", "space", "experiment"},
+    "torch": {"model", "train", "executor", "data", "mlflow_model"},
+    "torchvision": {"data"},
+    "multiprocessing": {"executor"},
+    "optuna": {"study"},
+    "sqlalchemy": {"study"},
+    "mlflow": {"mlflow_store", "mlflow_model", "projection", "tracking"},
+    "pandas": {"leaderboard", "tables", "pipeline"},
+    "typer": {"cli"},
+    "rich": {"tables", "download"},
+}
+
+
+def modules() -> list[str]:
+    return sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def imports(module: str) -> set[str]:
+    """Return the dotted names that a module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return found
+
+
+def row(module: str) -> int:
+    return next(number for number, names in enumerate(LAYERS) if module in names)
+
+
+def test_every_module_has_its_row_and_every_row_its_modules() -> None:
+    """A new module says where it belongs."""
+    assert sorted(name for names in LAYERS for name in names) == modules()
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_imports_only_from_rows_above(module: str) -> None:
+    """Imports point one way."""
+    ours = {name.split(".")[1] for name in imports(module) if name.startswith("lenet_exp.")}
+
+    for other in ours & set(modules()) - {module}:
+        assert row(other) < row(module) or {module, other} == {"cli", "sweep"}, f"{module} imports {other}"
+
+
+@pytest.mark.parametrize("library", sorted(OWNERS))
+def test_a_library_is_imported_by_its_owners_alone(library: str) -> None:
+    """What a library may change touches few places."""
+    users = {m for m in modules() if library in {name.split(".")[0] for name in imports(m)}}
+
+    assert users <= OWNERS[library]
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("cli", ["torch", "optuna", "mlflow", "pandas", "pydantic", "numpy"]),
+        ("executor", ["torch", "optuna", "mlflow", "pandas"]),
+        ("driver", ["torch", "mlflow"]),
+        ("train", ["optuna", "mlflow", "pandas"]),
+        ("sweep", ["typer", "torch"]),
+    ],
+)
+def test_importing_a_module_does_not_load_what_it_does_not_need(module: str, forbidden: list[str]) -> None:
+    """The command line is quick, the driver light, and a worker never sees study or tracking."""
+    code = f"import sys, lenet_exp.{module}; print(*[n for n in {forbidden} if n in sys.modules])"
+
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert loaded.split() == []
+
+
+def test_the_sweep_cannot_see_the_test_split() -> None:
+    """Only what confirms finalists imports the module that opens the test images."""
+    users = {module for module in modules() if "lenet_exp.testset" in imports(module)}
+
+    assert users <= {"confirm"}

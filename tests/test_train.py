@@ -1,0 +1,175 @@
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lenet_exp.config import PRESETS, Configuration, configuration, overlay
+from lenet_exp.errors import DeviceError
+from lenet_exp.record import EpochResult
+from lenet_exp.train import (
+    DivergedError,
+    Images,
+    TrainingState,
+    begin,
+    criterion,
+    epoch_order,
+    evaluate,
+    fit,
+    predict,
+    resolve_device,
+    resolve_precision,
+    save_weights,
+)
+
+
+def variant(**values: object) -> Configuration:
+    small = {"channels": 4, "fc_layers": 1, "epochs": 3, "batch_size": 32, "lr": 0.01, "precision": "float32"}
+    return configuration(overlay(PRESETS["lenet"], small | values))
+
+
+@pytest.fixture(scope="module")
+def images() -> Images:
+    """Return 200 images of two kinds that a network can tell apart: bright above, or bright below."""
+    stream = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 2
+    pixels = torch.randint(0, 100, (200, 1, 28, 28), generator=stream, dtype=torch.uint8)
+    pixels[labels == 0, :, :14] += 100
+    pixels[labels == 1, :, 14:] += 100
+    return Images(pixels, labels, torch.arange(200))
+
+
+def train(
+    configuration: Configuration, images: Images, seed: int = 1
+) -> tuple[TrainingState, list[EpochResult]]:
+    state = begin(configuration, seed=seed)
+    return state, list(fit(state, images, images))
+
+
+def outcome(results: list[EpochResult]) -> list[tuple[float, ...]]:
+    return [(r.train_loss, r.train_accuracy, r.val_loss, r.val_accuracy) for r in results]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_training_learns(images: Images, optimizer: str, loss: str) -> None:
+    """The loss falls and the classes are told apart, with either optimiser and either loss."""
+    _, results = train(
+        variant(optimizer=optimizer, loss=loss, epochs=5, lr=0.01 if optimizer == "adam" else 0.1), images
+    )
+
+    assert results[-1].train_loss < results[0].train_loss
+    assert results[-1].val_accuracy > 0.95
+
+
+def test_the_same_seed_gives_the_same_numbers_bit_for_bit(images: Images) -> None:
+    """Whatever else the caller draws from torch's random stream."""
+    _, first = train(variant(), images)
+    torch.rand(7)
+    _, second = train(variant(), images)
+    _, other = train(variant(), images, seed=2)
+
+    assert outcome(first) == outcome(second)
+    assert outcome(first) != outcome(other)
+
+
+def test_a_training_goes_on_after_an_epoch_as_if_it_had_never_stopped(images: Images) -> None:
+    """Epochs taken one by one, from a generator each, are those of one go."""
+    _, whole = train(variant(), images)
+    state = begin(variant(), seed=1)
+
+    parts = [next(fit(state, images, images)) for _ in range(3)]
+
+    assert outcome(parts) == outcome(whole)
+    assert [part.epoch for part in parts] == [1, 2, 3]
+
+
+def test_each_epoch_visits_every_image_once_in_an_order_of_its_own() -> None:
+    """The order depends on seed and epoch, and leaves no image out."""
+    first, second = epoch_order(50, 0, 1), epoch_order(50, 0, 2)
+
+    assert sorted(first.tolist()) == list(range(50))
+    assert first.tolist() != second.tolist()
+
+
+def test_the_training_loss_and_accuracy_are_means_over_examples(images: Images) -> None:
+    """With a learning rate of nearly nothing they are the untrained network's, last batch included."""
+    state = begin(variant(lr=1e-30, epochs=1, batch_size=48, optimizer="sgd"), seed=1)
+    loss, accuracy = evaluate(state.model, images, "cross_entropy")
+
+    (result,) = fit(state, images, images)
+
+    assert result.train_loss == pytest.approx(loss, rel=1e-5)
+    assert result.train_accuracy == pytest.approx(accuracy)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(images: Images) -> None:
+    """No result is given for the epoch in which it happened."""
+    state = begin(variant(optimizer="sgd", lr=100.0, loss="mse"), seed=1)
+
+    with pytest.raises(DivergedError, match=r"loss is (nan|inf) in epoch"):
+        list(fit(state, images, images))
+
+
+def test_examples_per_s_counts_training_examples_over_the_training_pass(images: Images) -> None:
+    """Speed and time agree, and the seconds add up over the epochs."""
+    _, results = train(variant(), images)
+
+    spent = sum(len(images) / result.examples_per_s for result in results)
+    assert results[-1].train_s == pytest.approx(spent)
+
+
+def test_mse_compares_logits_with_one_hot_labels() -> None:
+    """The mean over examples and classes of the squared difference."""
+    logits = torch.zeros(2, 10)
+
+    assert criterion(logits, torch.tensor([3, 4]), "mse").item() == pytest.approx(0.1)
+
+
+def test_bfloat16_and_float32_agree_within_their_noise(images: Images) -> None:
+    """Half the bits change the loss by little."""
+    _, exact = train(variant(epochs=1), images)
+    _, rough = train(variant(epochs=1, precision="bfloat16"), images)
+
+    assert outcome(rough) != outcome(exact)
+    assert rough[0].train_loss == pytest.approx(exact[0].train_loss, rel=0.05)
+
+
+def test_evaluation_looks_at_the_images_of_the_index_and_no_others(images: Images) -> None:
+    """A selection is measured on its own."""
+    state = begin(variant(), seed=1)
+    some = Images(images.pixels, images.labels, torch.tensor([5, 9, 150]))
+
+    logits = predict(state.model, some)
+
+    assert torch.allclose(logits, predict(state.model, images)[some.index], atol=1e-6)
+    assert math.isfinite(evaluate(state.model, some, "cross_entropy")[0])
+
+
+def test_weights_are_written_whole_and_read_back_equal(images: Images, tmp_path: object) -> None:
+    """The file has the network's weights under their names."""
+    from pathlib import Path
+
+    state, _ = train(variant(epochs=1), images)
+    path = Path(str(tmp_path)) / "deep" / "weights.safetensors"
+
+    save_weights(state.model, path)
+
+    read = load_file(path)
+    assert all(torch.equal(read[name], value) for name, value in state.model.state_dict().items())
+    assert [file.name for file in path.parent.iterdir()] == ["weights.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "tpu", "", "cpu:x"])
+def test_a_device_that_is_not_there_is_refused_before_training(name: str) -> None:
+    """A device has to compute something before it is believed; torch itself accepts cuda:99."""
+    with pytest.raises(DeviceError, match="cannot be used"):
+        resolve_device(name)
+
+
+def test_auto_means_a_device_and_a_precision_that_are_there() -> None:
+    """``auto`` never fails, and never stays ``auto``."""
+    device = resolve_device("auto")
+
+    assert resolve_precision("auto", device) in ("float32", "bfloat16")
+    assert resolve_precision("float32", device) == "float32"
