@@ -1,8 +1,4 @@
-"""The loop of a sweep: ask, submit, report, prune, tell, record.
-
-The order of writes makes a crash harmless: the worker's weights and the spool first, then `Study.tell`,
-which is the commit, then the CSV, which can be made anew. MLflow follows in a thread of its own.
-"""
+"""The loop of a sweep: ask, submit, report, prune, tell, record."""
 
 from __future__ import annotations
 
@@ -15,16 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lenet_exp.architecture import InfeasibleError, cost
-from lenet_exp.config import Configuration
 from lenet_exp.data import ImageSet
 from lenet_exp.errors import NoResultError, SweepInterruptedError
 from lenet_exp.executor import Ended, Epoch, LocalExecutor, Machine, Task
 from lenet_exp.experiment import Experiment
 from lenet_exp.files import write_atomically
-from lenet_exp.leaderboard import leaderboard, to_csv
-from lenet_exp.record import EpochResult, Role, RunKey, TrialRecord
-from lenet_exp.seeding import derive_seed
-from lenet_exp.spool import Spool
+from lenet_exp.jobs import fixed_jobs
+from lenet_exp.record import EpochResult, RunKey, TrialRecord
+from lenet_exp.recorder import Recorder
 from lenet_exp.study import Attempt, Study
 
 #: A space in which this many draws in a row have no network is taken to have none at all.
@@ -57,26 +51,6 @@ class _Running:
     last: EpochResult | None = field(default=None)
 
 
-@dataclass(frozen=True)
-class Job:
-    """A training that no sampler chooses; ``name`` is what the study knows it by."""
-
-    name: str
-    role: Role
-    label: str
-    configuration: Configuration
-    seed: int
-
-
-def fixed_jobs(experiment: Experiment) -> list[Job]:
-    """Return the baseline and the experiment's list of runs; all begin with the same seed."""
-    seed = derive_seed(experiment.search.seed, "fixed")
-    jobs = [Job("baseline", "baseline", "baseline", experiment.baseline_configuration, seed)]
-    for number, (label, configuration) in enumerate(experiment.runs(), start=1):
-        jobs.append(Job(f"run {number}", "run", label, configuration, seed))
-    return jobs
-
-
 class Driver:
     """One sweep under way. It alone asks, tells and prunes."""
 
@@ -86,12 +60,11 @@ class Driver:
         *,
         study: Study,
         executor: LocalExecutor,
-        spool: Spool,
+        recorder: Recorder,
         images: ImageSet,
         machine: Machine,
         folder: Path,
         options: Options,
-        news: Callable[[], None] = lambda: None,
         announce: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare a sweep; `run` runs it.
@@ -100,23 +73,21 @@ class Driver:
             experiment: What to find out.
             study: Already checked and reconciled.
             executor: Runs the attempts.
-            spool: Where every epoch is written before anything else.
+            recorder: Writes down what happens.
             images: The training images.
             machine: What ``options.device`` turned out to be.
-            folder: Of the experiment; the leaderboard and the weights go there.
+            folder: Of the experiment; the traceback of a bug goes there.
             options: How to run.
-            news: Called when there is something new in the spool.
             announce: Called with a line for people, about each attempt that ended.
         """
         self._experiment = experiment
         self._study = study
         self._executor = executor
-        self._spool = spool
+        self._recorder = recorder
         self._images = images
         self._machine = machine
         self._folder = folder
         self._options = options
-        self._news = news
         self._announce = announce
         self._jobs = deque(fixed_jobs(experiment))
         self._running: dict[RunKey, _Running] = {}
@@ -144,7 +115,7 @@ class Driver:
             SweepInterruptedError: If `interrupt` was called; the same command goes on.
             NoResultError: If the space has no network, or every attempt fails alike.
         """
-        self.write_leaderboard()
+        self._recorder.write_leaderboard()
         try:
             self._loop()
         finally:
@@ -242,8 +213,8 @@ class Driver:
 
     def _settle_infeasible(self, attempt: Attempt, error: str) -> None:
         reason = f"infeasible: {error}"
-        self._begin_record(attempt, {})
-        self._end_record(attempt, "PRUNED", None, {"reason": reason})
+        self._recorder.begin(attempt, {})
+        self._end(attempt, "PRUNED", None, {"reason": reason})
         if attempt.key.role != "trial":
             self._announce(f"{attempt.label}: {reason}")
             return
@@ -257,21 +228,18 @@ class Driver:
         """Tell the value that the same configuration had; its epochs are shown as the original's."""
         self._infeasible_in_a_row = 0
         tags = {"lenet_exp.duplicate_of": str(original.key.trial)}
-        self._begin_record(attempt, tags)
-        trained = self._spool.read(original.key)
-        for result in trained.epochs if trained else ():
-            self._spool.epoch(attempt.key, result)
-            self._study.report(attempt.key, result)
+        self._recorder.begin(attempt, tags)
+        self._recorder.copy_epochs(attempt.key, original.key)
         result_facts = dict(original.result) | {"duplicate_of": original.key.trial}
         state: Literal["COMPLETE", "PRUNED"] = "COMPLETE" if original.state == "COMPLETE" else "PRUNED"
-        self._end_record(attempt, state, original.value, result_facts, weights_of=original.key)
+        self._end(attempt, state, original.value, result_facts, weights_of=original.key)
         self._announce(f"{attempt.label}: same configuration as {original.label}")
 
     def _submit(self, attempt: Attempt) -> None:
         self._infeasible_in_a_row = 0
         data = self._experiment.data
         co_runners = len(self._running)
-        self._begin_record(attempt, {"lenet_exp.co_runners": str(co_runners)})
+        self._recorder.begin(attempt, {"lenet_exp.co_runners": str(co_runners)})
         self._running[attempt.key] = _Running(attempt, co_runners)
         self._executor.submit(
             Task(
@@ -284,21 +252,16 @@ class Driver:
                 limit=data.limit,
                 device=self._machine.device,
                 threads=self._options.threads,
-                folder=self._weights_folder(attempt.key),
+                folder=self._recorder.weights_folder(attempt.key),
             )
         )
-
-    def _weights_folder(self, key: RunKey) -> Path:
-        return self._folder / "checkpoints" / key.stem
 
     def _epoch(self, event: Epoch) -> None:
         running = self._running.get(event.key)
         if running is None:  # pruned a moment ago
             return
         running.last = event.result
-        self._spool.epoch(event.key, event.result)
-        self._news()
-        if self._study.report(event.key, event.result):
+        if self._recorder.epoch(event.key, event.result):
             self._executor.stop(event.key)
             self._settle(event.key, "PRUNED", f"pruned after epoch {event.result.epoch}")
 
@@ -329,17 +292,14 @@ class Driver:
         if reason:
             facts["reason"] = reason
         self._failures.clear()
-        self._end_record(running.attempt, state, last.val_accuracy if last else None, facts)
+        self._end(running.attempt, state, last.val_accuracy if last else None, facts)
         shown = f"val_accuracy {last.val_accuracy:.4f}" if last and state == "COMPLETE" else reason
         speed = f", {last.examples_per_s:,.0f} examples/s" if last else ""
         self._announce(f"{running.attempt.label}: {shown}{speed}")
 
     def _failed(self, event: Ended, *, retry: bool, crashed: bool) -> None:
         running = self._running.pop(event.key)
-        self._spool.end(event.key, "FAIL", event.reason)
-        again = self._study.fail(event.key, event.reason, retry=retry, crashed=crashed)
-        self._news()
-        self.write_leaderboard()
+        again = self._recorder.fail(event.key, event.reason, retry=retry, crashed=crashed)
         if event.how == "stopped":
             return
         self._announce(f"{running.attempt.label}: {event.reason}{'; trying again' if again else ''}")
@@ -365,21 +325,7 @@ class Driver:
                 f"the traceback is in {path}"
             )
 
-    def _begin_record(self, attempt: Attempt, tags: dict[str, str]) -> None:
-        configuration = attempt.configuration
-        self._spool.start(
-            attempt.key,
-            {
-                "label": attempt.label,
-                "params": configuration.hyperparameters() | {"epochs": configuration.epochs},
-                "seed": attempt.seed,
-                "identity": configuration.identity,
-                "tags": tags,
-            },
-        )
-        self._news()
-
-    def _end_record(
+    def _end(
         self,
         attempt: Attempt,
         state: Literal["COMPLETE", "PRUNED"],
@@ -387,15 +333,7 @@ class Driver:
         facts: dict[str, Any],
         weights_of: RunKey | None = None,
     ) -> None:
-        weights = None
-        if state == "COMPLETE":
-            folder = self._weights_folder(weights_of or attempt.key)
-            weights = str((folder / "weights.safetensors").relative_to(self._folder))
-        self._spool.end(attempt.key, state, facts.get("reason", ""), weights=weights)
-        self._study.tell(attempt.key, state, value, facts)
-        self._news()
-        self._remember(self._study.record(attempt.key))
-        self.write_leaderboard()
+        self._remember(self._recorder.end(attempt.key, state, value, facts, weights_of))
         self._release_parked(attempt.configuration.identity)
 
     def _remember(self, record: TrialRecord) -> None:
@@ -408,8 +346,3 @@ class Driver:
         for attempt in self._parked.pop(identity, []):
             if not self._settled_without_training(attempt):
                 self._submit(attempt)
-
-    def write_leaderboard(self) -> None:
-        """Replace the CSV by one of all that has ended."""
-        frame = leaderboard(self._study.records(), self._spool.run_ids())
-        write_atomically(self._folder / "leaderboard.csv", to_csv(frame).encode())

@@ -187,7 +187,7 @@ def folder_name(name: str) -> str:
         >>> folder_name("fashion-mnist")
         'fashion-mnist'
         >>> folder_name("Größe 5")
-        'gr-e-5-8a3fcb4a'
+        'gr-e-5-d0f0d442'
     """
     if re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) and name not in _RESERVED:
         return name

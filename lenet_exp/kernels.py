@@ -23,9 +23,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Activations that never decrease: they commute with the maximum, so they can act on a quarter of the map.
-MONOTONE = frozenset({"relu", "sigmoid", "tanh", "elu", "leaky_relu", "softplus"})
-
 #: The product of a layer's input and output channels up to which the block product beats oneDNN here.
 MAX_BLOCK_CHANNELS = 1024
 
@@ -111,7 +108,7 @@ def batch_last(x: Tensor) -> Tensor:
 
 
 def to_images(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return ``(n, h * h)`` uint8 pixels as ``(n, 1, h, h)`` in [0, 1], with the batch innermost in memory."""
+    """Return ``(n, h * h)`` uint8 pixels as ``(n, 1, h, h)`` in [0, 1], the batch innermost in memory."""
     n, pixels = rows.shape
     side = round(pixels**0.5)
     return rows.t().contiguous().to(dtype).div_(255).view(1, side, side, n).permute(3, 0, 1, 2)
@@ -202,12 +199,13 @@ class _MeanOfFour(torch.autograd.Function):
     """``(4, ...)`` to ``(...)``: the mean of four; its gradient is one quarter, seen four times."""
 
     @staticmethod
-    def forward(ctx: Any, four: Tensor) -> Tensor:
+    def forward(_: Any, four: Tensor) -> Tensor:
         a, b, c, d = four
-        return (a + b).add_(c + d).mul_(0.25)
+        mean: Tensor = (a + b).add_(c + d).mul_(0.25)
+        return mean
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(_: Any, grad: Tensor) -> Tensor:
         return (grad * 0.25).expand(4, *grad.shape)
 
 
@@ -226,6 +224,9 @@ def _patches(x: Tensor, side: int, rows: int, columns: int) -> Tensor:
 
     Args:
         x: ``(c, h, w, n)``, contiguous, padding included.
+        side: Of a window, in pixels.
+        rows: Of windows.
+        columns: Of windows.
 
     Returns:
         ``(c * side**2 + 1, rows * columns * n)``.
@@ -274,7 +275,8 @@ def _one_kernel(grad: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
     """Return ``a @ b``, in float32 through oneDNN.
 
-    MKL, which torch takes for float32, uses AVX-512 on Intel's processors alone; oneDNN is twice as fast here.
+    MKL, which torch takes for float32, uses AVX-512 on Intel's processors alone; elsewhere oneDNN is twice
+    as fast.
     """
     if a.dtype == torch.float32 and _ONEDNN_LINEAR is not None:
         out: Tensor = _ONEDNN_LINEAR(a, b.t(), None, "none", [], "")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
 from lenet_exp.config import HYPERPARAMETERS
 from lenet_exp.errors import NoResultError
+from lenet_exp.files import write_atomically
 from lenet_exp.record import RunKey, TrialRecord
 
 #: The columns, in order; those of the confirmation are empty until there is one.
@@ -57,7 +60,7 @@ _WHOLE = {
 _WHOLE |= {key for key in HYPERPARAMETERS if key[:-2] in ("kernel_size", "padding", "channels", "fc_width")}
 
 
-def leaderboard(records: Sequence[TrialRecord], run_ids: Mapping[RunKey, str]) -> pd.DataFrame:
+def leaderboard(records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str]) -> pd.DataFrame:
     """Return the ranked table of what was tried.
 
     Args:
@@ -68,21 +71,75 @@ def leaderboard(records: Sequence[TrialRecord], run_ids: Mapping[RunKey, str]) -
         A frame of `COLUMNS`. Completed rows come first, by ``val_accuracy``; equal ones share a rank, and
         the ranks they use up are skipped. Rows without a result have no rank.
     """
-    shown = [record for record in records if not record.superseded and record.key.role != "confirm"]
-    baseline = next((r.value for r in shown if r.key.role == "baseline" and r.value is not None), None)
-    rows = [_row(record, baseline, run_ids) for record in shown]
-    rows.sort(key=_order)
-    _rank(rows)
+    shown = _shown_records(records)
+    baseline = _baseline_value(shown)
+    rows = sorted((_row(record, baseline, run_ids.get(record.key)) for record in shown), key=_order)
+    for row, rank in zip(rows, _ranks(rows), strict=True):
+        row["rank"] = rank
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype(dict.fromkeys(_WHOLE, "Int64"))
 
 
-def _row(record: TrialRecord, baseline: float | None, run_ids: Mapping[RunKey, str]) -> dict[str, Any]:
+class CsvFile:
+    """A leaderboard on disk, replaced as a whole whenever something has ended.
+
+    Of a row only its rank changes as others come in, so the rest of its line is kept: the table of
+    thousands of trials is written in milliseconds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Keep the table at ``path``; its folder must exist."""
+        self._path = path
+        self._kept: dict[RunKey, _KeptLine] = {}
+
+    def write(self, records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str]) -> None:
+        """Replace the file by the table that `leaderboard` returns for the same arguments.
+
+        Raises:
+            DiskError: If it cannot be written; it is then as before.
+        """
+        shown = _shown_records(records)
+        baseline = _baseline_value(shown)
+        kept = [self._line(record, baseline, run_ids.get(record.key)) for record in shown]
+        kept.sort(key=lambda line: line.order)
+        ranks = _ranks([line.row for line in kept])
+        lines = [f"{_cell(rank)},{line.rest}" for rank, line in zip(ranks, kept, strict=True)]
+        write_atomically(self._path, "".join([_csv_line(COLUMNS), *lines]).encode())
+
+    def _line(self, record: TrialRecord, baseline: float | None, run_id: str | None) -> _KeptLine:
+        line = self._kept.get(record.key)
+        if line is None or line.basis != (record, baseline, run_id):
+            row = _row(record, baseline, run_id)
+            rest = _csv_line([row[column] for column in COLUMNS[1:]])
+            line = self._kept[record.key] = _KeptLine((record, baseline, run_id), row, _order(row), rest)
+        return line
+
+
+@dataclass(frozen=True)
+class _KeptLine:
+    """A row of the table, and its line without the rank."""
+
+    basis: tuple[TrialRecord, float | None, str | None]
+    row: dict[str, Any]
+    order: tuple[bool, float, int]
+    rest: str
+
+
+def _shown_records(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    return [record for record in records if not record.superseded and record.key.role != "confirm"]
+
+
+def _baseline_value(records: Iterable[TrialRecord]) -> float | None:
+    return next((r.value for r in records if r.key.role == "baseline" and r.value is not None), None)
+
+
+def _row(record: TrialRecord, baseline: float | None, run_id: str | None) -> dict[str, Any]:
     complete = record.state == "COMPLETE"
     is_baseline = record.key.role == "baseline"
     value = record.value if complete else record.history.get(record.epochs)
     delta = value - baseline if complete and value is not None and baseline is not None else None
-    return {
+    found = dict.fromkeys(COLUMNS)
+    return found | {
         "role": record.key.role,
         "trial": None if is_baseline else record.key.trial,
         "config": record.identity,
@@ -94,7 +151,7 @@ def _row(record: TrialRecord, baseline: float | None, run_ids: Mapping[RunKey, s
         **{name: record.result.get(name) for name in ("examples_per_s", "train_s", "n_parameters", "macs")},
         "epochs": record.epochs,
         **record.values,
-        "mlflow_run_id": run_ids.get(record.key),
+        "mlflow_run_id": run_id,
     }
 
 
@@ -108,14 +165,17 @@ def _order(row: Mapping[str, Any]) -> tuple[bool, float, int]:
     )
 
 
-def _rank(rows: Sequence[dict[str, Any]]) -> None:
-    """Number the completed rows, which come first, in place."""
+def _ranks(rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
+    """Return the rank of each row; they are in order, the completed ones first."""
+    ranks: list[int | None] = []
+    above: float | None = None
     for position, row in enumerate(rows, start=1):
         if row["state"] != "COMPLETE":
+            ranks += [None] * (len(rows) - len(ranks))
             break
-        above = rows[position - 2] if position > 1 else None
-        tied = above is not None and above["val_accuracy"] == row["val_accuracy"]
-        row["rank"] = above["rank"] if above is not None and tied else position
+        ranks.append(ranks[-1] if row["val_accuracy"] == above else position)
+        above = row["val_accuracy"]
+    return ranks
 
 
 def to_csv(frame: pd.DataFrame) -> str:
@@ -126,12 +186,15 @@ def to_csv(frame: pd.DataFrame) -> str:
         label,delta
         '=1+1,-0.5
     """
+    rows = frame.itertuples(index=False, name=None)
+    return "".join([_csv_line(frame.columns), *map(_csv_line, rows)])
+
+
+def _csv_line(values: Iterable[Any]) -> str:
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(frame.columns)
-    for row in frame.itertuples(index=False):
-        writer.writerow([_cell(value) for value in row])
-    return out.getvalue()
+    # Python's default ending makes the writer quote a "\r" in a cell too.
+    csv.writer(out).writerow([_cell(value) for value in values])
+    return out.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _cell(value: Any) -> Any:

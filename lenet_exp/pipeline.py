@@ -84,24 +84,25 @@ def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) 
     _say(f"{experiment.name}: {experiment.trials} trials, {options.workers} at once, on {machine.name}")
     with _tracked(experiment, request.tracking_uri, root, spool, images) as tracker:
         from lenet_exp.driver import Driver
+        from lenet_exp.recorder import Recorder
 
+        recorder = Recorder(study, spool, folder, tracker.wake)
         driver = Driver(
             experiment,
             study=study,
             executor=executor,
-            spool=spool,
+            recorder=recorder,
             images=images,
             machine=machine,
             folder=folder,
             options=options,
-            news=tracker.wake,
             announce=_say,
         )
         with signals_to(driver.interrupt):
             driver.run()
         # Once more, when MLflow has given every run its id.
         tracker.drain()
-        driver.write_leaderboard()
+        recorder.write_leaderboard()
     _conclude(experiment, root, folder)
 
 

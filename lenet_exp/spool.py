@@ -129,6 +129,8 @@ class Spool:
         self._mended: set[Path] = set()
         self._lock = threading.Lock()
         self._run_ids: dict[str, str] = {}
+        #: The same by key, without the study's; asked for after every trial.
+        self._attempt_runs: dict[RunKey, str] = {}
         self._shipped: dict[str, int] = {}
         self._load_index()
         self._news = {stem for stem, size in self._sizes().items() if size != self._shipped.get(stem)}
@@ -279,7 +281,7 @@ class Spool:
     def run_ids(self) -> dict[RunKey, str]:
         """Return MLflow's run of every attempt that has one."""
         with self._lock:
-            return {RunKey.from_stem(stem): run for stem, run in self._run_ids.items() if stem != STUDY}
+            return dict(self._attempt_runs)
 
     def run_id(self, stem: str) -> str | None:
         """Return MLflow's run of an attempt, or of `STUDY`; None if it has none yet."""
@@ -290,7 +292,12 @@ class Spool:
         """Note MLflow's run of an attempt, or of `STUDY`."""
         self._append(self.folder / _INDEX, {"stem": stem, "run_id": run_id})
         with self._lock:
-            self._run_ids[stem] = run_id
+            self._know_run(stem, run_id)
+
+    def _know_run(self, stem: str, run_id: str) -> None:
+        self._run_ids[stem] = run_id
+        if stem != STUDY:
+            self._attempt_runs[RunKey.from_stem(stem)] = run_id
 
     def news(self) -> list[str]:
         """Return the stems whose file has lines that were not shipped, the study's last."""
@@ -311,6 +318,7 @@ class Spool:
         with self._lock:
             (self.folder / _INDEX).unlink(missing_ok=True)
             self._run_ids.clear()
+            self._attempt_runs.clear()
             self._shipped.clear()
             self._news = set(self._sizes())
 
@@ -323,7 +331,7 @@ class Spool:
             return
         for entry in entries:
             if "run_id" in entry:
-                self._run_ids[entry["stem"]] = entry["run_id"]
+                self._know_run(entry["stem"], entry["run_id"])
             else:
                 self._shipped[entry["stem"]] = entry["shipped"]
 

@@ -11,27 +11,22 @@ Only one process, the driver, ever opens a study for writing.
 from __future__ import annotations
 
 import json
-import logging
 import random
-import sqlite3
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from lenet_exp.config import Configuration, from_hyperparameters
-from lenet_exp.errors import ConfigError, StoreError, UnreachableError
+from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import Experiment
 from lenet_exp.record import EpochResult, Role, RunKey, State, TrialRecord
+from lenet_exp.sampling import make_pruner, make_sampler
 from lenet_exp.seeding import derive_seed
+from lenet_exp.storage import open_storage, read_storage
 
 #: An attempt that died is tried again until it has had this many.
 MAX_ATTEMPTS = 3
@@ -347,56 +342,6 @@ def configuration_of(record: TrialRecord) -> Configuration:
     return from_hyperparameters(record.values, record.max_epochs)
 
 
-def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
-    """Return the sampler that the experiment names, with every argument that matters spelled out."""
-    seed %= 2**32  # NumPy's legacy seeds
-    startup = experiment.search.startup_trials
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match experiment.search.sampler:
-            case "tpe":
-                # group: layers that only some trials have are modelled together with their peers.
-                return optuna.samplers.TPESampler(
-                    n_startup_trials=startup, multivariate=True, group=True, constant_liar=True, seed=seed
-                )
-            case "qmc":
-                # The sequence goes on where the study stands, so its scrambling must stay the same.
-                return optuna.samplers.QMCSampler(
-                    scramble=True, seed=experiment.search.seed % 2**32, warn_independent_sampling=False
-                )
-            case "cmaes":
-                return optuna.samplers.CmaEsSampler(
-                    n_startup_trials=startup, seed=seed, warn_independent_sampling=False
-                )
-            case "random" | "grid":  # the points of a grid are queued, see Study.ask
-                return optuna.samplers.RandomSampler(seed=seed)
-
-
-def make_pruner(experiment: Experiment) -> BasePruner:
-    """Return the pruner that the experiment names."""
-    search = experiment.search
-    match search.pruner:
-        case "hyperband":
-            return optuna.pruners.HyperbandPruner(
-                min_resource=search.min_epochs,
-                max_resource=experiment.base["epochs"],
-                reduction_factor=search.reduction_factor,
-            )
-        case "halving":
-            return optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=search.min_epochs, reduction_factor=search.reduction_factor
-            )
-        case "median":
-            return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=search.min_epochs)
-        case "none":
-            return optuna.pruners.NopPruner()
-
-
-def default_storage(root: Path) -> str:
-    """Return the URL of the study storage below ``root``."""
-    return f"sqlite:///{(root / 'study.db').resolve()}"
-
-
 def open_study(experiment: Experiment, root: Path) -> Study:
     """Open or create the experiment's study below ``root``.
 
@@ -404,26 +349,7 @@ def open_study(experiment: Experiment, root: Path) -> Study:
         StoreError: If the storage is damaged or of another version.
         UnreachableError: If it does not answer.
     """
-    _prepare_sqlite(root / "study.db")
-    return Study(_storage(root), experiment)
-
-
-def _storage(root: Path) -> optuna.storages.RDBStorage:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    path = root / "study.db"
-    try:
-        return optuna.storages.RDBStorage(
-            default_storage(root), engine_kwargs={"connect_args": {"timeout": 60}}
-        )
-    except RuntimeError as error:  # the schema's version
-        reason = str(error).splitlines()[0]
-        raise StoreError(
-            f"{path}: not of Optuna {optuna.__version__}, which is installed: {reason}"
-        ) from None
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-        reason = str(error).splitlines()[0]
-        raise UnreachableError(f"{path}: the study's storage does not answer: {reason}") from None
+    return Study(open_storage(root), experiment)
 
 
 def read_records(name: str, root: Path) -> list[TrialRecord] | None:
@@ -434,10 +360,9 @@ def read_records(name: str, root: Path) -> list[TrialRecord] | None:
     Raises:
         StoreError: If the storage is damaged or of another version.
     """
-    if not (root / "study.db").exists():
+    storage = read_storage(root)
+    if storage is None:
         return None
-    _check_sqlite(root / "study.db")
-    storage = _storage(root)
     records: list[TrialRecord] = []
     for study_name in (f"{name}/fixed", name):
         try:
@@ -446,24 +371,6 @@ def read_records(name: str, root: Path) -> list[TrialRecord] | None:
             return None
         records += [record for record in _records(study) if record.state not in _OPEN]
     return records
-
-
-def _check_sqlite(path: Path) -> None:
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as connection:
-            found = connection.execute("PRAGMA quick_check").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        found = str(error)
-    if found != "ok":
-        raise StoreError(f"{path}: the study's storage is damaged: {found}; restore a copy, or move it away")
-
-
-def _prepare_sqlite(path: Path) -> None:
-    """Check the file if it is there, and set its journal to WAL, which a killed writer cannot corrupt."""
-    if path.exists():
-        _check_sqlite(path)
-    with closing(sqlite3.connect(path, timeout=60)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _differences(then: Any, now: Any, key: str = "") -> Iterator[str]:

@@ -14,6 +14,7 @@ from lenet_exp.errors import NoResultError, SweepInterruptedError
 from lenet_exp.executor import LocalExecutor, Machine
 from lenet_exp.experiment import Experiment, parse
 from lenet_exp.record import TrialRecord
+from lenet_exp.recorder import Recorder
 from lenet_exp.spool import Spool
 from lenet_exp.study import open_study, read_records
 
@@ -40,7 +41,7 @@ def driver(executor: LocalExecutor, mini: ImageSet, tmp_path: Path) -> MakeDrive
             experiment,
             study=study,
             executor=executor,
-            spool=Spool(tmp_path / "e" / "spool"),
+            recorder=Recorder(study, Spool(tmp_path / "e" / "spool"), tmp_path / "e"),
             images=mini,
             machine=MACHINE,
             folder=tmp_path / "e",

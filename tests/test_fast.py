@@ -24,7 +24,7 @@ NETWORKS = [
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda c: f"{c.activation}-{c.pooling}-{c.conv_layers}")
 def test_the_fast_forward_pass_is_the_model_s_own(network: Configuration) -> None:
-    """Logits and gradients of every kind of network agree with the plain modules within float32's rounding."""
+    """Logits and gradients of every kind of network agree with the plain modules within rounding."""
     model = LeNet(network)
     initialise(model, network.init, seed=1)
     stream = torch.Generator().manual_seed(2)

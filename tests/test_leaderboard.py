@@ -2,6 +2,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from lenet_exp.config import PRESETS, configuration
 from lenet_exp.errors import NoResultError
-from lenet_exp.leaderboard import COLUMNS, best, leaderboard, render, to_csv
+from lenet_exp.leaderboard import COLUMNS, CsvFile, best, leaderboard, render, to_csv
 from lenet_exp.record import RunKey, State, TrialRecord
 
 BASELINE = configuration(PRESETS["lenet"])
@@ -112,3 +113,20 @@ def test_the_table_is_rendered_for_people_and_for_programs() -> None:
     assert len(render(table, "markdown").splitlines()) == 4
     assert [row["trial"] for row in json.loads(render(table, "json"))] == [1, 0]
     assert render(table, "csv") == to_csv(table)
+
+
+def test_the_file_that_grows_is_the_table_made_anew(tmp_path: Path) -> None:
+    """Whatever comes in, in whatever order, a line that was kept is the line that would be written."""
+    file = CsvFile(tmp_path / "leaderboard.csv")
+    ended: list[TrialRecord] = []
+    run_ids: dict[RunKey, str] = {}
+    for number, value in enumerate([0.5, None, 0.75, 0.5]):
+        ended.append(record(number, value, "COMPLETE" if value else "FAIL"))
+        file.write(ended, run_ids)
+        run_ids[RunKey("trial", number, 1)] = f"run{number}"
+    ended.append(record(0, 0.625, role="baseline"))
+    ended[2] = replace(ended[2], result={"retried": True}, state="FAIL")
+
+    file.write(ended, run_ids)
+
+    assert (tmp_path / "leaderboard.csv").read_text() == to_csv(leaderboard(ended, run_ids))

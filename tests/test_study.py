@@ -4,10 +4,10 @@ from typing import Any
 import optuna
 import pytest
 
-from lenet_exp.errors import ConfigError, StoreError
+from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import Experiment, parse
 from lenet_exp.record import EpochResult, RunKey
-from lenet_exp.study import MAX_ATTEMPTS, Study, make_sampler, open_study, read_records
+from lenet_exp.study import MAX_ATTEMPTS, Study, open_study, read_records
 
 SPACE = {"pooling": ["avg", "max"], "lr": {"low": 0.001, "high": 0.1, "log": True}}
 
@@ -165,7 +165,6 @@ def test_every_sampler_draws_from_the_space(tmp_path: Path, sampler: str) -> Non
 
     drawn = [record.values for record in study.records()]
     assert all(values["pooling"] in ("avg", "max") and 4 <= values["channels_1"] <= 8 for values in drawn)
-    assert make_sampler(study.experiment, 1) is not make_sampler(study.experiment, 1)
 
 
 def test_a_grid_is_drawn_once_and_then_exhausted(tmp_path: Path) -> None:
@@ -201,22 +200,6 @@ def test_every_pruner_can_be_asked_after_each_epoch_but_the_last(tmp_path: Path,
             study.tell(attempt.key, "COMPLETE", 0.9 - trial / 20)
 
     assert (pruned > 0) == (pruner != "none")
-
-
-@pytest.mark.parametrize("damage", ["cut", "text"])
-def test_a_damaged_storage_is_refused_and_left_as_it_is(tmp_path: Path, damage: str) -> None:
-    """Exit code 9, with the path; the file can still be looked at."""
-    finish(open_study(experiment(), tmp_path), 0.5)
-    path = tmp_path / "study.db"
-    path.write_bytes(path.read_bytes()[:5_000] if damage == "cut" else b"not a database, but text" * 100)
-    for beside in ("study.db-wal", "study.db-shm"):
-        (tmp_path / beside).unlink(missing_ok=True)
-    before = path.read_bytes()
-
-    with pytest.raises(StoreError, match=r"study\.db: the study's storage is damaged"):
-        open_study(experiment(), tmp_path)
-
-    assert path.read_bytes() == before
 
 
 def test_an_experiment_that_was_never_begun_has_no_records(tmp_path: Path) -> None:

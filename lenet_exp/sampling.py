@@ -1,0 +1,56 @@
+"""Optuna's samplers and pruners, as an experiment names them."""
+
+from __future__ import annotations
+
+import warnings
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+
+from lenet_exp.experiment import Experiment
+
+
+def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
+    """Return the sampler that the experiment names, with every argument that matters spelled out."""
+    seed %= 2**32  # NumPy's legacy seeds
+    startup = experiment.search.startup_trials
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match experiment.search.sampler:
+            case "tpe":
+                # group: layers that only some trials have are modelled together with their peers.
+                return optuna.samplers.TPESampler(
+                    n_startup_trials=startup, multivariate=True, group=True, constant_liar=True, seed=seed
+                )
+            case "qmc":
+                # The sequence goes on where the study stands, so its scrambling must stay the same.
+                return optuna.samplers.QMCSampler(
+                    scramble=True, seed=experiment.search.seed % 2**32, warn_independent_sampling=False
+                )
+            case "cmaes":
+                return optuna.samplers.CmaEsSampler(
+                    n_startup_trials=startup, seed=seed, warn_independent_sampling=False
+                )
+            case "random" | "grid":  # the points of a grid are queued, see Study.ask
+                return optuna.samplers.RandomSampler(seed=seed)
+
+
+def make_pruner(experiment: Experiment) -> BasePruner:
+    """Return the pruner that the experiment names."""
+    search = experiment.search
+    match search.pruner:
+        case "hyperband":
+            return optuna.pruners.HyperbandPruner(
+                min_resource=search.min_epochs,
+                max_resource=experiment.base["epochs"],
+                reduction_factor=search.reduction_factor,
+            )
+        case "halving":
+            return optuna.pruners.SuccessiveHalvingPruner(
+                min_resource=search.min_epochs, reduction_factor=search.reduction_factor
+            )
+        case "median":
+            return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=search.min_epochs)
+        case "none":
+            return optuna.pruners.NopPruner()
