@@ -26,8 +26,9 @@ from lenet_exp.data import ImageSet, validation_split
 from lenet_exp.errors import DeviceError
 from lenet_exp.record import EpochResult, RunKey
 
-#: Loaded once by the fork server. The second is there because a child imports the caller's main module.
-_PRELOAD = ["lenet_exp.train", "lenet_exp.cli"]
+#: Loaded once by the fork server, for all its children. torch's optimizers import ``torch._dynamo`` when the
+#: first one is made, which takes a second; a child imports the caller's main module, which may be the CLI.
+_PRELOAD = ["lenet_exp.train", "torch._dynamo", "lenet_exp.cli"]
 
 
 @dataclass(frozen=True)
@@ -287,8 +288,9 @@ def _listen(pipe: Connection, finish: threading.Event) -> None:
 def _train(pipe: Connection, task: Task, finish: threading.Event) -> Ended:
     import torch
 
-    from lenet_exp import train
+    from lenet_exp import kernels, train
 
+    kernels.keep_freed_memory()
     torch.set_num_threads(task.threads)
     device = train.resolve_device(task.device)
     pixels, labels = train.load(task.images, device)
