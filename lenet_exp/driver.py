@@ -34,13 +34,11 @@ class Options:
     Attributes:
         workers: Attempts at once.
         threads: For each of them.
-        device: As the user named it.
         timeout_s: Seconds after which no trial is begun; None for no limit.
     """
 
     workers: int = 1
     threads: int = 1
-    device: str = "auto"
     timeout_s: float | None = None
 
 
@@ -48,6 +46,7 @@ class Options:
 class _Running:
     attempt: Attempt
     co_runners: int
+    device: str
     last: EpochResult | None = field(default=None)
 
 
@@ -75,7 +74,7 @@ class Driver:
             executor: Runs the attempts.
             recorder: Writes down what happens.
             images: The training images.
-            machine: What ``options.device`` turned out to be.
+            machine: What the attempts run on.
             folder: Of the experiment; the traceback of a bug goes there.
             options: How to run.
             announce: Called with a line for people, about each attempt that ended.
@@ -240,7 +239,9 @@ class Driver:
         data = self._experiment.data
         co_runners = len(self._running)
         self._recorder.begin(attempt, {"lenet_exp.co_runners": str(co_runners)})
-        self._running[attempt.key] = _Running(attempt, co_runners)
+        in_use = [running.device for running in self._running.values()]
+        device = min(self._machine.devices, key=in_use.count)
+        self._running[attempt.key] = _Running(attempt, co_runners, device)
         self._executor.submit(
             Task(
                 key=attempt.key,
@@ -250,7 +251,7 @@ class Driver:
                 validation=data.validation,
                 split_seed=data.seed,
                 limit=data.limit,
-                device=self._machine.device,
+                device=device,
                 threads=self._options.threads,
                 folder=self._recorder.weights_folder(attempt.key),
             )

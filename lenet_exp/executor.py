@@ -65,13 +65,13 @@ class Machine:
     """What an attempt would run on.
 
     Attributes:
-        device: As torch names it, such as ``cpu`` or ``cuda:0``.
+        devices: As torch names them, such as ``cpu``, or ``cuda:0`` and ``cuda:1``, which share the attempts.
         name: The processor's or accelerator's own name.
         precision: What ``auto`` means there.
         torch: torch's version.
     """
 
-    device: str
+    devices: tuple[str, ...]
     name: str
     precision: Precision
     torch: str
@@ -244,10 +244,12 @@ def _probe(pipe: Connection, device: str) -> None:
     from lenet_exp.train import resolve_device, resolve_precision
 
     try:
-        found = resolve_device(device)
-        accelerator = torch.cuda.get_device_name(found) if found.type == "cuda" else _processor()
-        machine = Machine(str(found), accelerator, resolve_precision("auto", found), torch.__version__)
-        pipe.send(machine)
+        found = [resolve_device(device)]
+        if found[0].type == "cuda" and found[0].index is None:  # any of them will do, so all of them do
+            found = [resolve_device(f"cuda:{index}") for index in range(torch.cuda.device_count())]
+        name = torch.cuda.get_device_name(found[0]) if found[0].type == "cuda" else _processor()
+        devices = tuple(str(device) for device in found)
+        pipe.send(Machine(devices, name, resolve_precision("auto", found[0]), torch.__version__))
     except DeviceError as error:
         pipe.send(str(error))
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_exp import __version__, data
+from lenet_exp.capacity import measure, plan
 from lenet_exp.config import Configuration
 from lenet_exp.errors import ConfigError, NoResultError, SweepInterruptedError, printable
-from lenet_exp.executor import LocalExecutor, Machine
+from lenet_exp.executor import LocalExecutor
 from lenet_exp.experiment import Experiment
 from lenet_exp.files import lock, writable_folder, write_atomically
 from lenet_exp.spool import DatasetFacts, Spool, StudyFacts
@@ -75,15 +76,19 @@ def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) 
 
     machine = executor.probe(request.device)
     experiment = request.experiment.resolved(machine.precision)
-    options = _options(request, machine)
+    accelerators = 0 if machine.devices == ("cpu",) else len(machine.devices)
+    chosen = plan(measure(accelerators), request.workers)
     study = open_study(experiment, root)
     spool = Spool(folder / "spool")
     study.check_identity(identity(experiment, images))
     reconcile(study, spool)
     write_atomically(folder / "experiment.toml", request.path.read_bytes())
-    _say(f"{experiment.name}: {experiment.trials} trials, {options.workers} at once, on {machine.name}")
+    _say(
+        f"{experiment.name}: {experiment.trials} trials, {chosen.workers} at once ({chosen.reason}), "
+        f"on {machine.name}"
+    )
     with _tracked(experiment, request.tracking_uri, root, spool, images) as tracker:
-        from lenet_exp.driver import Driver
+        from lenet_exp.driver import Driver, Options
         from lenet_exp.recorder import Recorder
 
         recorder = Recorder(study, spool, folder, tracker.wake)
@@ -95,7 +100,7 @@ def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) 
             images=images,
             machine=machine,
             folder=folder,
-            options=options,
+            options=Options(chosen.workers, chosen.threads, request.timeout_s),
             announce=_say,
         )
         with signals_to(driver.interrupt):
@@ -160,23 +165,6 @@ def reconcile(study: Study, spool: Spool) -> None:
             spool.end(key, "FAIL", "interrupted")
     for record in spool.unfinished():
         spool.end(record.key, "FAIL", "interrupted")
-
-
-def _options(request: Request, machine: Machine) -> Any:
-    from lenet_exp.driver import Options
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # One-thread processes side by side beat one process with many threads on networks this small.
-    chosen = request.workers or (cores if machine.device == "cpu" else 1)
-    workers = min(chosen, max(1, cores))
-    if chosen > workers:
-        _say(f"--workers {chosen} is more than this machine's {cores} cores; using {workers}")
-    return Options(
-        workers=workers,
-        threads=max(1, cores // workers),
-        device=request.device,
-        timeout_s=request.timeout_s,
-    )
 
 
 @contextmanager

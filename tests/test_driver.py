@@ -18,7 +18,7 @@ from lenet_exp.recorder import Recorder
 from lenet_exp.spool import Spool
 from lenet_exp.study import open_study, read_records
 
-MACHINE = Machine("cpu", "test", "float32", "2")
+MACHINE = Machine(("cpu",), "test", "float32", "2")
 SMALL = {"channels": 4, "fc_layers": 1, "precision": "float32"}
 
 
@@ -45,7 +45,7 @@ def driver(executor: LocalExecutor, mini: ImageSet, tmp_path: Path) -> MakeDrive
             images=mini,
             machine=MACHINE,
             folder=tmp_path / "e",
-            options=replace(Options(workers=2, threads=1, device="cpu"), **options),
+            options=replace(Options(workers=2, threads=1), **options),
             announce=said.append,
         )
 

@@ -161,7 +161,7 @@ def test_probing_says_what_a_device_is_or_why_not(executor: LocalExecutor) -> No
     """A device is tried in a process of its own, before any training."""
     machine = executor.probe("cpu")
 
-    assert machine.device == "cpu"
+    assert machine.devices == ("cpu",)
     assert machine.precision in ("float32", "bfloat16")
     with pytest.raises(DeviceError, match="'cuda:99' cannot be used"):
         executor.probe("cuda:99")

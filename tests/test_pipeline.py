@@ -169,7 +169,7 @@ def test_no_more_trials_run_at_once_than_there_are_cores(finished: Finished) -> 
     note, begin, *_ = finished.err.splitlines()
 
     assert note == f"--workers 10000 is more than this machine's {CORES} cores; using {CORES}"
-    assert begin.startswith(f"mini: 0 trials, {CORES} at once, on ")
+    assert begin.startswith(f"mini: 0 trials, {CORES} at once (")
 
 
 def test_the_experiment_file_is_kept_beside_its_results(finished: Finished, path: Path) -> None:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "lenet_exp"
 #: A module imports only from rows above its own; the README shows the same table.
 LAYERS = [
     {"errors"},
-    {"seeding", "record", "files", "idx", "kernels", "storage"},
+    {"seeding", "record", "files", "idx", "kernels", "storage", "capacity"},
     {"config", "journal"},
     {"architecture", "space", "cache"},
     {"experiment", "download"},
