@@ -81,7 +81,8 @@ class Verdict:
         delta_low: Lower end of its interval. The intervals of all finalists hold together with the coverage
             1 - level (Bonferroni). Holm's test is a little sharper: where it alone decides, the end that
             reaches past 0 is moved to 0. So *better* never has ``delta_low < 0``, nor *worse*
-            ``delta_high > 0``, and a *tie* holds 0. NaN too where few seeds have all the same difference.
+            ``delta_high > 0``, and a *tie* holds 0. Interval and verdict together err at most twice as often
+            as either. NaN too where few seeds have all the same difference.
         delta_high: Its upper end.
         p_value: Of the two-sided paired t-test, adjusted by Holm over the finalists; it decides.
         permutation_p: Of the exact test of signs, for this finalist alone; no smaller than 2**(1 - n_seeds).

@@ -30,6 +30,9 @@ FEW_DISCORDANT = 25
 #: Spread below this share of the largest value is rounding, not noise that was measured.
 _ROUNDING = 1e-9
 
+#: A difference of shares below this is rounding, and counts as none.
+_NOTHING = 1e-12
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -104,7 +107,9 @@ def paired(differences: Sequence[float] | Floats, level: float = 0.05) -> Paired
     p_value = float(paired_p_values(known))
     if not _flat(known):
         return Paired(own.mean, own.sem, own.low, own.high, own.n, p_value)
-    end = own.mean if p_value <= level or not known.any() else math.nan
+    if _none(known):
+        return Paired(0.0, 0.0, 0.0, 0.0, own.n, p_value)
+    end = own.mean if p_value <= level else math.nan
     return Paired(own.mean, 0.0, end, end, own.n, p_value)
 
 
@@ -119,11 +124,11 @@ def paired_p_values(differences: Floats) -> Floats:
         return np.full(differences.shape[:-1], math.nan)
     finite = np.asarray(np.isfinite(differences).all(axis=-1))
     known = np.where(finite[..., None], differences, 0.0)
-    flat = np.asarray(_flat(known))
+    flat = _flat(known)
     spread = np.where(flat, 1.0, known.std(axis=-1, ddof=1))
     t = known.mean(axis=-1) / spread * math.sqrt(n)
     p: Floats = 2 * special.stdtr(n - 1, -np.abs(t))
-    p = np.where(flat, np.where(known.any(axis=-1), 2.0 ** (1 - n), 1.0), p)
+    p = np.where(flat, np.where(_none(known), 1.0, 2.0 ** (1 - n)), p)
     return np.where(finite, p, math.nan)
 
 
@@ -302,7 +307,12 @@ _power = power
 def _flat(values: Floats) -> Bools:
     """Return along the last axis whether all values are equal up to rounding."""
     width: Floats = np.ptp(values, axis=-1)
-    return np.asarray(width <= _ROUNDING * np.abs(values).max(axis=-1))
+    return np.asarray(width <= np.maximum(_ROUNDING * np.abs(values).max(axis=-1), _NOTHING))
+
+
+def _none(differences: Floats) -> Bools:
+    """Return along the last axis whether no difference is more than rounding."""
+    return np.asarray(np.abs(differences).max(axis=-1) <= _NOTHING)
 
 
 def _t_quantile(level: float, n: int) -> float:
