@@ -167,8 +167,6 @@ def _verdict(pair: _Pair, found: Paired, p_value: float, level: float, joint: fl
     needed = None
     if outcome == "tie":
         needed = seeds_to_settle(found.mean, found.sem * math.sqrt(found.n), joint, most=MOST_SEEDS)
-        # The seeds there are did not settle it, whatever their power was.
-        needed = None if needed is None else max(needed, found.n + 1)
     own = estimate(pair.other, level)
     return Verdict(
         config=pair.config,

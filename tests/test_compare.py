@@ -108,14 +108,16 @@ def test_seeds_are_paired_by_name_and_unpaired_ones_left_out() -> None:
     assert verdicts([mixed], BASELINE) == verdicts([BETTER], BASELINE)
 
 
-def test_predictions_are_paired_by_seed_too() -> None:
+def test_predictions_of_unpaired_seeds_are_left_out_too() -> None:
     """McNemar's test sees the rows of the seeds that both have; without predictions there is no such p."""
     right = np.random.default_rng(0).random((2, 5, 300)) < [[[0.7]], [[0.85]]]
     base = Sample("baseline", BASELINE.test_accuracy, SEEDS, right[0])
     finalist = Sample("better", BETTER.test_accuracy, SEEDS, right[1])
-    turned = Sample("better", BETTER.test_accuracy[::-1], SEEDS[::-1], right[1, ::-1])
+    one_more = Sample(
+        "better", (0.0, *BETTER.test_accuracy), (99, *SEEDS), np.insert(right[1], 0, False, axis=0)
+    )
 
-    found, again = (verdicts([one], base)[0].mcnemar_p for one in (finalist, turned))
+    found, again = (verdicts([one], base)[0].mcnemar_p for one in (finalist, one_more))
 
     assert found == again < 1e-6
     assert math.isnan(verdicts([BETTER], base)[0].mcnemar_p)
