@@ -8,6 +8,7 @@ five seeds it gives an interval that is too narrow, where Student's t is exact f
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -261,12 +262,12 @@ def power(effect_in_sd: float, n: int, level: float = 0.05) -> float:
         return math.nan
     if n < 2:
         return 0.0
-    # Beyond this every pair of seeds settles it, and the noncentral t would lose its digits.
-    shift = min(abs(effect_in_sd), 1e3) * math.sqrt(n)
+    # scipy.special's noncentral t is NaN or wrong for large effects; this one takes half a second to import.
+    from scipy import stats
+
+    shift = min(abs(effect_in_sd), 1e6) * math.sqrt(n)
     limit = _t_quantile(level, n)
-    # On the right side, and on the wrong one: nctdtr at -limit would be the same, but is NaN here and there.
-    found = sum(1 - float(special.nctdtr(n - 1, side, limit)) for side in (shift, -shift))
-    return min(1.0, found)
+    return float(sum(stats.nct.sf(limit, n - 1, side) for side in (shift, -shift)))
 
 
 def seeds_to_settle(
@@ -297,7 +298,9 @@ def seeds_to_settle(
         needed = math.ceil(1 - math.log2(level))
         return needed if needed <= most else None
     effect = mean / sd
-    return next((n for n in range(2, most + 1) if _power(effect, n, level) >= power), None)
+    numbers = range(2, most + 1)
+    place = bisect_left(numbers, power, key=lambda n: _power(effect, n, level))
+    return numbers[place] if place < len(numbers) else None
 
 
 #: `seeds_to_settle` has an argument of that name.
