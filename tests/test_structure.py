@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parent.parent / "lenet_exp"
 #: A module imports only from rows above its own; the README shows the same table.
 LAYERS = [
     {"errors"},
-    {"seeding", "record", "files", "idx", "kernels", "storage", "capacity"},
-    {"config", "journal"},
+    {"seeding", "record", "files", "idx", "kernels", "storage", "capacity", "significance"},
+    {"config", "journal", "compare"},
     {"architecture", "space", "cache"},
     {"experiment", "download"},
     {"sources", "sampling", "jobs"},
@@ -38,6 +38,7 @@ OWNERS = {
     "sqlalchemy": {"storage"},
     "mlflow": {"mlflow_store", "mlflow_model", "projection", "tracking"},
     "pandas": {"leaderboard", "tables", "pipeline"},
+    "scipy": {"significance"},
     "typer": {"cli"},
     "rich": {"tables", "download"},
 }
@@ -90,6 +91,7 @@ def test_a_library_is_imported_by_its_owners_alone(library: str) -> None:
         ("cli", ["torch", "optuna", "mlflow", "pandas", "pydantic", "numpy"]),
         ("executor", ["torch", "optuna", "mlflow", "pandas"]),
         ("driver", ["torch", "mlflow"]),
+        ("compare", ["torch", "optuna", "mlflow", "pandas"]),
         ("train", ["optuna", "mlflow", "pandas"]),
         ("sweep", ["typer", "torch"]),
     ],
