@@ -253,6 +253,7 @@ class Driver:
                 limit=data.limit,
                 device=device,
                 threads=self._options.threads,
+                compiled=self._experiment.training.compile,
                 folder=self._recorder.weights_folder(attempt.key),
             )
         )

@@ -46,6 +46,7 @@ class Task:
         device: As the user named it.
         threads: For torch's operations.
         folder: Where the process leaves its weights, as ``weights.safetensors``.
+        compiled: Whether an accelerator runs a step as one compiled graph.
     """
 
     key: RunKey
@@ -58,6 +59,7 @@ class Task:
     device: str
     threads: int
     folder: Path
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -301,7 +303,13 @@ def _train(pipe: Connection, task: Task, finish: threading.Event) -> Ended:
         train.Images(pixels, labels, torch.from_numpy(index).to(device))
         for index in (split.train, split.validation)
     )
-    state = train.begin(task.configuration, seed=task.seed, device=device, image_size=task.images.image_size)
+    state = train.begin(
+        task.configuration,
+        seed=task.seed,
+        device=device,
+        image_size=task.images.image_size,
+        compiled=task.compiled,
+    )
     try:
         for result in train.fit(state, training, validation):
             pipe.send(Epoch(task.key, result))

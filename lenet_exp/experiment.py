@@ -60,6 +60,11 @@ class Training(Frozen):
     batch_size: int = Field(256, ge=1, le=65_536, description="images a step")
     precision: Precision = Field("auto", description="auto, float32 or bfloat16")
     loss: Loss = Field("cross_entropy", description="cross_entropy or mse")
+    compile: bool = Field(False, description="whether an accelerator runs a step as one compiled graph")
+
+    def values(self) -> dict[str, Any]:
+        """Return the hyper-parameters among them."""
+        return self.model_dump(exclude={"compile"})
 
 
 class Search(Frozen):
@@ -129,7 +134,7 @@ class Experiment(Frozen):
     def base(self) -> dict[str, Any]:
         """Full values of the baseline, which are those of whatever is not said otherwise."""
         preset = PRESETS[self.baseline.preset or "lenet"]
-        return overlay(preset, self.training.model_dump() | self.baseline.values())
+        return overlay(preset, self.training.values() | self.baseline.values())
 
     @property
     def baseline_configuration(self) -> Configuration:
@@ -148,7 +153,7 @@ class Experiment(Frozen):
             preset = PRESETS[run.preset] if run.preset else PRESETS[self.baseline.preset or "lenet"]
             own = {"precision": self.base["precision"]} if run.preset else self.baseline.values()
             values = {k: v for k, v in run.values().items() if k != "name"}
-            full = overlay(preset, self.training.model_dump() | own | values)
+            full = overlay(preset, self.training.values() | own | values)
             listed.append((run.name or f"run {number}", configuration(full)))
         return listed
 

@@ -132,6 +132,7 @@ def identity(experiment: Experiment, images: data.ImageSet) -> dict[str, Any]:
         "objective": "val_accuracy after the last epoch",
         "space": experiment.search_space.describe(),
         "baseline": _plain(experiment.baseline_configuration),
+        "compile": experiment.training.compile,
         "data": {
             "dataset": chosen.dataset,
             "digest": images.digest,

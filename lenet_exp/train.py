@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -106,6 +107,10 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     return "bfloat16" if native else "float32"
 
 
+#: From a batch's pixels and labels to its mean loss and its logits.
+Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
 @dataclass
 class TrainingState:
     """A training under way: all that `fit` changes.
@@ -114,7 +119,9 @@ class TrainingState:
         configuration: With the precision resolved.
         model: On the device.
         optimizer: Over the model's parameters.
+        forward: From a batch to its loss.
         seed: Root of the training's random streams.
+        device: Where it happens.
         epoch: Epochs done.
         train_s: Seconds of training passes so far.
     """
@@ -122,16 +129,31 @@ class TrainingState:
     configuration: Configuration
     model: LeNet
     optimizer: torch.optim.Optimizer
+    forward: Forward
     seed: int
+    device: torch.device
     epoch: int = 0
     train_s: float = 0.0
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 def begin(
-    configuration: Configuration, *, seed: int, device: torch.device | None = None, image_size: int = 28
+    configuration: Configuration,
+    *,
+    seed: int,
+    device: torch.device | None = None,
+    image_size: int = 28,
+    compiled: bool = False,
 ) -> TrainingState:
-    """Return a training before its first epoch, the weights drawn from the seed's own stream."""
+    """Return a training before its first epoch, the weights drawn from the seed's own stream.
+
+    Args:
+        configuration: What to train.
+        seed: Root of its random streams.
+        device: Where; None for the CPU.
+        image_size: Side of the images, in pixels.
+        compiled: Whether an accelerator runs the step as a graph compiled by ``torch.compile``. A CPU
+            does not: the layers of `kernels` are faster there.
+    """
     device = device or torch.device("cpu")
     precision = resolve_precision(configuration.precision, device)
     configuration = configuration.model_copy(update={"precision": precision})
@@ -139,14 +161,49 @@ def begin(
     initialise(model, configuration.init, derive_seed(seed, "init"))
     # oneDNN's and cuDNN's convolutions are faster with the channels last; the numbers are the same.
     model = model.to(device).to(memory_format=torch.channels_last)
-    return TrainingState(configuration, model, _optimizer(configuration, model), seed, device=device)
+    compiled = compiled and device.type != "cpu"
+    optimizer = _optimizer(configuration, model, capturable=compiled)
+    forward = plain_forward(model, configuration)
+    if compiled:
+        forward = compiled_forward(forward, mode="reduce-overhead")
+    return TrainingState(configuration, model, optimizer, forward, seed, device)
 
 
-def _optimizer(configuration: Configuration, model: nn.Module) -> torch.optim.Optimizer:
+def plain_forward(model: LeNet, configuration: Configuration) -> Forward:
+    """Return the way from a batch to its loss, in the configuration's precision."""
+
+    def forward(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = _logits(model, pixels, configuration.precision)
+        return criterion(logits, labels, configuration.loss), logits
+
+    return forward
+
+
+def compiled_forward(forward: Forward, **options: Any) -> Forward:
+    """Return ``forward`` compiled by ``torch.compile``, which also compiles its backward pass.
+
+    Args:
+        forward: Of `plain_forward`.
+        options: Of ``torch.compile``; ``mode="reduce-overhead"`` replays CUDA graphs, which have static
+            shapes: one for the full batches, one for the last.
+    """
+    graph = torch.compile(forward, dynamic=False, **options)
+
+    def step(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        # What the last replay returned has been used up.
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch has no types
+        result: tuple[Tensor, Tensor] = graph(pixels, labels)
+        return result
+
+    return step
+
+
+def _optimizer(configuration: Configuration, model: nn.Module, *, capturable: bool) -> torch.optim.Optimizer:
     parameters = model.parameters()
     lr, decay = configuration.lr, configuration.weight_decay
     if configuration.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=lr, weight_decay=decay, fused=True)
+        # A capturable optimiser counts its steps on the device, so that nothing waits for the host.
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=decay, fused=True, capturable=capturable)
     return torch.optim.SGD(parameters, lr=lr, momentum=configuration.momentum, weight_decay=decay, fused=True)
 
 
@@ -180,17 +237,16 @@ def fit(state: TrainingState, train: Images, validation: Images) -> Iterator[Epo
 
 def _train_epoch(state: TrainingState, train: Images) -> tuple[float, float, float]:
     """Return mean loss, accuracy and seconds of one pass over ``train``."""
-    model, optimizer, configuration = state.model, state.optimizer, state.configuration
+    optimizer = state.optimizer
     loss_sum = torch.zeros((), device=state.device)
     hits = torch.zeros((), dtype=torch.int64, device=state.device)
-    model.train()
+    state.model.train()
     _synchronise(state.device)
     began = time.perf_counter()
     order = train.index[epoch_order(len(train), state.seed, state.epoch + 1).to(state.device)]
-    for batch in torch.split(order, configuration.batch_size):
+    for batch in torch.split(order, state.configuration.batch_size):
         labels = train.labels[batch]
-        logits = _logits(model, train.pixels[batch], configuration.precision)
-        loss = criterion(logits, labels, configuration.loss)
+        loss, logits = state.forward(train.pixels[batch], labels)
         # Reading a number from an accelerator would stall it; there the epoch's sum is looked at.
         if state.device.type == "cpu" and not torch.isfinite(loss):
             raise DivergedError(f"loss is {loss.item()} in epoch {state.epoch + 1}")

@@ -12,10 +12,12 @@ from lenet_exp.train import (
     Images,
     TrainingState,
     begin,
+    compiled_forward,
     criterion,
     epoch_order,
     evaluate,
     fit,
+    plain_forward,
     predict,
     resolve_device,
     resolve_precision,
@@ -173,3 +175,56 @@ def test_auto_means_a_device_and_a_precision_that_are_there() -> None:
 
     assert resolve_precision("auto", device) in ("float32", "bfloat16")
     assert resolve_precision("float32", device) == "float32"
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_a_compiled_step_computes_what_the_plain_one_does(images: Images, loss: str) -> None:
+    """The graph that torch.compile traces, forward and backward, gives the same loss and gradients."""
+    network = variant(loss=loss)
+    model = begin(network, seed=1).model
+    pixels, labels = images.pixels[:32], images.labels[:32]
+    gradients = []
+    for forward in (
+        plain_forward(model, network),
+        # Traced and differentiated ahead of time, but not turned into machine code, which takes a minute.
+        compiled_forward(plain_forward(model, network), backend="aot_eager"),
+    ):
+        model.zero_grad()
+        value, logits = forward(pixels, labels)
+        value.backward()  # type: ignore[no-untyped-call]  # as torch has it
+        gradients.append([value.detach(), logits.detach(), *(p.grad for p in model.parameters())])
+
+    for plain, compiled in zip(*gradients, strict=True):
+        torch.testing.assert_close(compiled, plain)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_graphs_train_as_the_plain_step_does(images: Images) -> None:
+    """Three epochs, the last batch smaller than the others, on a CUDA device."""
+    device = torch.device("cuda")
+    on_device = Images(images.pixels.to(device), images.labels.to(device), images.index.to(device))
+
+    plain, compiled = (
+        list(fit(begin(variant(), seed=1, device=device, compiled=c), on_device, on_device))
+        for c in (False, True)
+    )
+
+    for one, other in zip(plain, compiled, strict=True):
+        assert other.train_loss == pytest.approx(one.train_loss, rel=1e-2)
+        assert other.val_accuracy == pytest.approx(one.val_accuracy, abs=0.02)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_cuda_device_trains_what_a_cpu_trains(images: Images) -> None:
+    """The same configuration and seed give the same numbers but for rounding."""
+    device = torch.device("cuda")
+    on_device = Images(images.pixels.to(device), images.labels.to(device), images.index.to(device))
+
+    there = list(fit(begin(variant(), seed=1, device=device), on_device, on_device))
+    here = list(fit(begin(variant(), seed=1), images, images))
+
+    for one, other in zip(here, there, strict=True):
+        assert other.train_loss == pytest.approx(one.train_loss, rel=1e-2)
+        assert other.val_accuracy == pytest.approx(one.val_accuracy, abs=0.02)
