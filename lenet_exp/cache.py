@@ -16,7 +16,7 @@ import platformdirs
 
 from lenet_exp import idx
 from lenet_exp.errors import ConfigError, DataError, DiskError
-from lenet_exp.files import sync_folder
+from lenet_exp.files import sync_file
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 
@@ -114,7 +114,7 @@ class Cache:
                 part.replace(target)
             finally:
                 part.unlink(missing_ok=True)
-            sync_folder(self.folder)
+            sync_file(self.folder)
 
     def set_aside(self, name: str) -> Path:
         """Rename the file ``name`` to end in ``.bad``, so that it can be looked at, and return it."""

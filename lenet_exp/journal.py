@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_exp.errors import StoreError
-from lenet_exp.files import disk_error, sync_folder
+from lenet_exp.files import disk_error, sync_file
 
 
 def append(path: Path, entry: Mapping[str, Any]) -> None:
@@ -40,7 +40,7 @@ def append(path: Path, entry: Mapping[str, Any]) -> None:
         finally:
             os.close(file)
         if is_new:
-            sync_folder(path.parent)
+            sync_file(path.parent)
     except OSError as error:
         raise disk_error(path, error) from error
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from lenet_exp.experiment import Experiment
 from lenet_exp.record import EpochResult, Role, RunKey, State, TrialRecord
 from lenet_exp.sampling import make_pruner, make_sampler
 from lenet_exp.seeding import derive_seed
-from lenet_exp.storage import open_storage, read_storage
+from lenet_exp.storage import flush, open_storage, read_storage
 
 #: An attempt that died is tried again until it has had this many.
 MAX_ATTEMPTS = 3
@@ -57,9 +58,21 @@ class Attempt:
 class Study:
     """An experiment's two Optuna studies; see the module's text."""
 
-    def __init__(self, storage: optuna.storages.RDBStorage, experiment: Experiment) -> None:
-        """Wrap the studies in ``storage``; use `open_study`, which also repairs and checks."""
+    def __init__(
+        self,
+        storage: optuna.storages.RDBStorage,
+        experiment: Experiment,
+        flush: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Wrap the studies in ``storage``; use `open_study`.
+
+        Args:
+            storage: Of Optuna.
+            experiment: Whose studies they are.
+            flush: Returns when all that was committed is on the disk.
+        """
         self.experiment = experiment
+        self._flush = flush
         self._search = self._load(storage, experiment.name, experiment)
         self._fixed = self._load(storage, f"{experiment.name}/fixed", None)
         self._trials: dict[RunKey, optuna.Trial] = {}
@@ -188,6 +201,7 @@ class Study:
         trial.set_user_attr(_RESULT, kept)
         study = self._search if key.role == "trial" else self._fixed
         frozen = study.tell(trial, value if state == "COMPLETE" else None, state=TrialState[state])
+        self._flush()
         history = self._histories.pop(key, None) or frozen.intermediate_values
         ended = _as_record(frozen.number, state, record, kept, history, frozen.value)
         self._ended[key] = ended
@@ -349,7 +363,7 @@ def open_study(experiment: Experiment, root: Path) -> Study:
         StoreError: If the storage is damaged or of another version.
         UnreachableError: If it does not answer.
     """
-    return Study(open_storage(root), experiment)
+    return Study(open_storage(root), experiment, partial(flush, root))
 
 
 def read_records(name: str, root: Path) -> list[TrialRecord] | None:

@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from lenet_exp.errors import StoreError
-from lenet_exp.storage import open_storage, read_storage
+from lenet_exp.storage import flush, open_storage, read_storage
 
 
 def test_the_journal_is_one_that_a_killed_writer_cannot_corrupt(tmp_path: Path) -> None:
@@ -15,6 +15,17 @@ def test_the_journal_is_one_that_a_killed_writer_cannot_corrupt(tmp_path: Path) 
 
     with closing(sqlite3.connect(tmp_path / "study.db")) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_commits_do_not_wait_for_the_disk_and_a_flush_does(tmp_path: Path) -> None:
+    """What is told is flushed; the thirty commits before it are not."""
+    storage = open_storage(tmp_path)
+    with storage.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1  # NORMAL
+
+    optuna.create_study(storage=storage)
+    flush(tmp_path)
+    flush(tmp_path / "none")
 
 
 def test_what_is_only_read_is_not_made(tmp_path: Path) -> None:

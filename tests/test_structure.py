@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parent.parent / "lenet_exp"
 #: A module imports only from rows above its own; the README shows the same table.
 LAYERS = [
     {"errors"},
-    {"seeding", "record", "files", "idx", "kernels", "storage", "capacity", "significance"},
-    {"config", "journal", "compare"},
+    {"seeding", "record", "files", "idx", "kernels", "capacity", "significance"},
+    {"config", "journal", "storage", "compare"},
     {"architecture", "space", "cache"},
     {"experiment", "download"},
     {"sources", "sampling", "jobs"},
