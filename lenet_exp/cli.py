@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from lenet_exp import __version__
-from lenet_exp.errors import ConfigError, LenetExpError, printable
+from lenet_exp.errors import ConfigError, LenetExpError, mask_url, printable
 
 app = typer.Typer(
     name="lenet-exp",
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         finally:
             sys.stdout.flush()
     except LenetExpError as error:
-        sys.stderr.write(f"error: {printable(str(error))}\n")
+        sys.stderr.write(f"error: {printable(mask_url(str(error)))}\n")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has seen enough, as `| head` does. Python flushes once more when it

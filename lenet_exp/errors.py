@@ -14,10 +14,19 @@
     ├── DeviceError               10   the device asked for is not there
     └── SweepInterruptedError         130   Ctrl-C (143 for SIGTERM); the same command goes on
 
-The message is one line: what is wrong, what was found, what to do.
+The message is one line: what is wrong, what was found, what to do. Wherever it is shown, it has gone
+through `printable` and `mask_url`.
 """
 
 from __future__ import annotations
+
+import re
+
+# The password of a URL may hold a slash that should have been written %2F.
+_USER_INFO = re.compile(r"(?<=://)\S*@")
+_SECRET = re.compile(
+    r"(?i)\b([\w-]*(?:password|passwd|pwd|token|secret|api_?key|access_?key)[\w-]*=)[^&\s'\"]+"
+)
 
 
 class LenetExpError(Exception):
@@ -96,3 +105,13 @@ def printable(text: str) -> str:
         'name \\x1b]0;x'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def mask_url(text: str) -> str:
+    """Return ``text`` without the secrets of the URLs in it.
+
+    Example:
+        >>> mask_url("cannot reach https://ann:s3cret@mlflow.example/?token=abc")
+        'cannot reach https://***@mlflow.example/?token=***'
+    """
+    return _SECRET.sub(r"\1***", _USER_INFO.sub("***@", text))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import sqlite3
 import threading
 import warnings
@@ -13,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_exp.errors import ConfigError, LenetExpError, StoreError, UnreachableError
+from lenet_exp.errors import ConfigError, LenetExpError, StoreError, UnreachableError, mask_url
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,8 +29,6 @@ ENVIRONMENT = {
 }
 
 _SQLITE = "sqlite:///"
-_USER_INFO = re.compile(r"(?<=://)[^\s/]*@")
-_SECRET = re.compile(r"(?i)\b([\w-]*(?:password|passwd|token|secret)[\w-]*=)[^&\s'\"]+")
 
 
 def local_uri(root: Path) -> str:
@@ -46,16 +43,6 @@ def local_uri(root: Path) -> str:
             f"MLflow cannot keep its store in {path}: it has a {found[0]!r}; choose another --root"
         )
     return f"{_SQLITE}{path}"
-
-
-def mask_url(text: str) -> str:
-    """Return ``text`` without the secrets of the URLs in it.
-
-    Example:
-        >>> mask_url("cannot reach https://ann:s3cret@mlflow.example/?token=abc")
-        'cannot reach https://***@mlflow.example/?token=***'
-    """
-    return _SECRET.sub(r"\1***", _USER_INFO.sub("***@", text))
 
 
 def reason(error: BaseException) -> str:

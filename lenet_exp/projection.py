@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_exp import mlflow_model
-from lenet_exp.errors import DataError
-from lenet_exp.mlflow_store import mask_url
+from lenet_exp.errors import DataError, mask_url
 from lenet_exp.record import METRICS, RunKey, State
 from lenet_exp.spool import STUDY, AttemptRecord, End, Spool, StudyRecord
 

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from lenet_exp import journal, mlflow_store
-from lenet_exp.errors import LenetExpError, NoResultError, UnreachableError
-from lenet_exp.mlflow_store import mask_url, reason
+from lenet_exp.errors import LenetExpError, NoResultError, UnreachableError, mask_url
+from lenet_exp.mlflow_store import reason
 from lenet_exp.projection import Projection
 from lenet_exp.record import RunKey, State
 from lenet_exp.spool import STUDY, AttemptRecord, Spool, StudyFacts, extended_attempt, extended_study

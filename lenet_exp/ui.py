@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from lenet_exp import mlflow_store
-from lenet_exp.errors import PortError, UnreachableError
+from lenet_exp.errors import PortError, UnreachableError, mask_url
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 #: Seconds that the server may take to answer, and to stop.
@@ -182,9 +182,7 @@ def _wait_until_ready(
 def _last_line(output: IO[bytes]) -> str:
     output.seek(0)
     lines = output.read().decode(errors="replace").split("\n")
-    return mlflow_store.mask_url(
-        next((line.strip() for line in reversed(lines) if line.strip()), "no output")
-    )
+    return mask_url(next((line.strip() for line in reversed(lines) if line.strip()), "no output"))
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
