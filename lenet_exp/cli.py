@@ -40,6 +40,12 @@ ExperimentArgument = Annotated[
 RootOption = Annotated[
     Path, typer.Option("--root", envvar="LENET_EXP_ROOT", help="folder of everything that runs write")
 ]
+TrackingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store (default: one in --root)"
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -133,12 +139,13 @@ def sweep(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
     root: RootOption = Path("mlruns"),
-    tracking_uri: Annotated[
-        str | None,
+    tracking_uri: TrackingOption = None,
+    require_tracking: Annotated[
+        bool,
         typer.Option(
-            "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store (default: one in --root)"
+            "--require-tracking", help="stop, with exit code 7, if the MLflow store does not answer"
         ),
-    ] = None,
+    ] = False,
     overrides: SetOption = None,
 ) -> None:
     """Run the main job: the baseline and a search for something better, all of it in MLflow.
@@ -158,6 +165,7 @@ def sweep(
             timeout_s=seconds(timeout) if timeout is not None else None,
             device=device,
             tracking_uri=tracking_uri or None,
+            require_tracking=require_tracking,
         )
     )
 
@@ -197,6 +205,34 @@ def leaderboard(
     show_leaderboard(
         experiments.load(experiment_path(experiment)), root, csv=csv, style=style and style.value, top=top
     )
+
+
+@app.command()
+def sync(
+    experiment: ExperimentArgument = None,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="look at every run: make missing ones anew, delete unknown ones"),
+    ] = False,
+    root: RootOption = Path("mlruns"),
+    tracking_uri: TrackingOption = None,
+) -> None:
+    """Carry to MLflow what it has missed, such as what was recorded while its server was down.
+
+    Example: lenet-exp sync quick --rebuild
+    """
+    from lenet_exp import experiment as experiments
+    from lenet_exp.sync import sync_experiment
+
+    report = sync_experiment(
+        experiments.load(experiment_path(experiment)),
+        root,
+        rebuild=rebuild,
+        tracking_uri=tracking_uri or None,
+    )
+    for problem in report.problems:
+        typer.echo(f"warning: {printable(mask_url(problem))}", err=True)
+    typer.echo(f"carried {report.n_shipped} runs to MLflow, deleted {report.n_deleted}")
 
 
 @app.command()

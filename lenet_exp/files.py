@@ -6,12 +6,14 @@ import errno
 import fcntl
 import json
 import os
+import platform
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lenet_exp.errors import DiskError, LockedError
+from lenet_exp.errors import DiskError, LockedError, mask_url
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -72,26 +74,51 @@ def lock(path: Path) -> Iterator[None]:
 
     Raises:
         LockedError: If another process holds it, with who it is.
+        DiskError: If the file cannot be written.
     """
-    file = path.open("a+")
     try:
+        file = path.open("a+")
+    except OSError as error:
+        raise disk_error(path, error) from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LockedError(
-                f"{path.parent} is held by another sweep: {_holder(path)}; wait for it"
-            ) from None
+            raise LockedError(f"{path.parent} is held by {_holder(path)}; wait for it, or end it") from None
         file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}))
+        file.write(json.dumps(_ourselves()))
         file.flush()
         yield
-    finally:
-        file.close()
+
+
+def lock_holder(path: Path) -> str | None:
+    """Return who holds ``path`` now, in words; None if nobody does."""
+    try:
+        with path.open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(path)
+    except OSError:
+        return None
+    return None
+
+
+def _ourselves() -> dict[str, object]:
+    command = " ".join([Path(sys.executable).name, *sys.orig_argv[1:]])
+    return {
+        "pid": os.getpid(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "host": platform.node(),
+        "command": mask_url(command)[:200],
+    }
 
 
 def _holder(path: Path) -> str:
     try:
-        holder = json.loads(path.read_text())
-        return f"pid {int(holder['pid'])} since {str(holder['since'])[:19]}"
-    except (OSError, ValueError, KeyError, TypeError):
+        holder = {name: str(value) for name, value in json.loads(path.read_text()).items()}
+        return (
+            f"pid {int(holder['pid'])} since {holder['since'][:19]} on host {holder['host'][:100]}, "
+            f"command: {holder['command'][:200]}"
+        )
+    except (OSError, ValueError, KeyError, AttributeError):
         return "an unknown process"

@@ -94,6 +94,11 @@ def prepare(uri: str, artifact_root: Path | None = None) -> None:
 def check_reachable(uri: str, artifact_root: Path | None = None, timeout_s: float = 20) -> None:
     """Make sure that the store answers.
 
+    Args:
+        uri: As MLflow takes it.
+        artifact_root: See `connect`.
+        timeout_s: Longest wait for the answer.
+
     Raises:
         UnreachableError: If it does not within ``timeout_s``.
         StoreError: If it is damaged, not MLflow's, or of another version.
@@ -111,7 +116,7 @@ def check_reachable(uri: str, artifact_root: Path | None = None, timeout_s: floa
     asking.join(timeout_s)
     where = f"the tracking store {mask_url(uri)} does not answer"
     if asking.is_alive():
-        raise UnreachableError(f"{where} within {timeout_s:g} s; start it, or leave out --require-tracking")
+        raise UnreachableError(f"{where} within {timeout_s:g} s; start it, or name another")
     if errors and isinstance(errors[0], LenetExpError):
         raise errors[0]
     if errors:

@@ -12,10 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_exp import __version__, data
+from lenet_exp import __version__, data, mlflow_store
 from lenet_exp.capacity import measure, plan
 from lenet_exp.config import Configuration
-from lenet_exp.errors import ConfigError, NoResultError, SweepInterruptedError, printable
+from lenet_exp.errors import (
+    ConfigError,
+    NoResultError,
+    SweepInterruptedError,
+    UnreachableError,
+    mask_url,
+    printable,
+)
 from lenet_exp.executor import LocalExecutor
 from lenet_exp.experiment import Experiment
 from lenet_exp.files import lock, writable_folder, write_atomically
@@ -26,6 +33,10 @@ if TYPE_CHECKING:
 
     from lenet_exp.study import Study
     from lenet_exp.tracking import Tracker
+
+
+#: With --require-tracking, seconds without an answer that stop a sweep; a restart takes less.
+LOST_AFTER_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,7 @@ class Request:
         timeout_s: Seconds after which no trial is begun.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         tracking_uri: Of an MLflow store; None for the one below ``root``.
+        require_tracking: Whether to stop if that store does not answer.
     """
 
     path: Path
@@ -49,6 +61,7 @@ class Request:
     timeout_s: float | None = None
     device: str = "auto"
     tracking_uri: str | None = None
+    require_tracking: bool = False
 
 
 def run_sweep(request: Request) -> None:
@@ -71,6 +84,8 @@ def run_sweep(request: Request) -> None:
 
 
 def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) -> None:
+    if request.require_tracking:
+        mlflow_store.check_reachable(*store(request.tracking_uri, root), timeout_s=15)
     images = prepare_images(request.experiment)
     from lenet_exp.study import open_study
 
@@ -82,7 +97,7 @@ def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) 
     spool = Spool(folder / "spool")
     study.check_identity(identity(experiment, images))
     reconcile(study, spool)
-    write_atomically(folder / "experiment.toml", request.path.read_bytes())
+    write_atomically(folder / "experiment.toml", mask_url(request.path.read_bytes().decode()).encode())
     _say(
         f"{experiment.name}: {experiment.trials} trials, {chosen.workers} at once ({chosen.reason}), "
         f"on {machine.name}"
@@ -103,7 +118,9 @@ def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) 
             options=Options(chosen.workers, chosen.threads, request.timeout_s),
             announce=_say,
         )
-        with signals_to(driver.interrupt):
+        if request.require_tracking:
+            tracker.when_lost(lambda: driver.interrupt(UnreachableError.exit_code), LOST_AFTER_S)
+        with signals_to(driver.interrupt), _said_why(tracker):
             driver.run()
         # Once more, when MLflow has given every run its id.
         tracker.drain()
@@ -173,24 +190,14 @@ def _tracked(
     experiment: Experiment, tracking_uri: str | None, root: Path, spool: Spool, images: data.ImageSet
 ) -> Iterator[Tracker]:
     """Give a tracker that follows the spool, and end the study's run in the way the sweep ended."""
-    from lenet_exp.mlflow_store import local_uri
     from lenet_exp.tracking import Tracker
 
-    facts = StudyFacts(
-        # Two folders may record the same experiment on one server, and are two studies there.
-        study=f"{experiment.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}",
-        experiment=experiment.name,
-        params=_study_params(experiment),
-        tags={"mlflow.note.content": experiment.question, "version": __version__},
-        dataset=DatasetFacts(experiment.data.dataset, images.digest, str(images.images)),
-        files=("experiment.toml", "leaderboard.csv"),
-        image_size=images.image_size,
-    )
+    uri, artifact_root = store(tracking_uri, root)
     tracker = Tracker(
         spool,
-        facts,
-        tracking_uri=tracking_uri or local_uri(root),
-        artifact_root=None if tracking_uri else root / "artifacts",
+        study_facts(experiment, root, images),
+        tracking_uri=uri,
+        artifact_root=artifact_root,
         on_problem=lambda problem: _say(f"warning: {problem}"),
         on_recovered=lambda: _say("MLflow answers again; nothing was lost"),
     )
@@ -210,7 +217,45 @@ def _tracked(
         tracker.finish("COMPLETE")
     finally:
         if not tracker.close(patience_s):
-            _say("MLflow has not got everything yet; nothing is lost: the same command carries the rest")
+            _say("MLflow has not got everything yet; nothing is lost: 'lenet-exp sync' carries the rest")
+
+
+def study_facts(experiment: Experiment, root: Path, images: data.ImageSet) -> StudyFacts:
+    """Return what the study's own run says."""
+    return StudyFacts(
+        # Two folders may record the same experiment on one server, and are two studies there.
+        study=f"{experiment.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}",
+        experiment=experiment.name,
+        params=_study_params(experiment),
+        tags={"mlflow.note.content": mask_url(experiment.question), "version": __version__},
+        dataset=DatasetFacts(experiment.data.dataset, images.digest, str(images.images)),
+        files=("experiment.toml", "leaderboard.csv"),
+        image_size=images.image_size,
+    )
+
+
+@contextmanager
+def _said_why(tracker: Tracker) -> Iterator[None]:
+    """Say of a sweep that was stopped for want of its tracking store that this is why."""
+    try:
+        yield
+    except SweepInterruptedError as stop:
+        if stop.exit_code != UnreachableError.exit_code:
+            raise
+        raise SweepInterruptedError(
+            f"{tracker.problem}; stopped, as --require-tracking asks; run the same command again to go on",
+            stop.exit_code,
+        ) from None
+
+
+def store(tracking_uri: str | None, root: Path) -> tuple[str, Path | None]:
+    """Return the tracking URI, and where new experiments keep their files if that is not the server's affair.
+
+    Args:
+        tracking_uri: As the user named it; None for the store below ``root``.
+        root: Of everything that runs write.
+    """
+    return (tracking_uri, None) if tracking_uri else (mlflow_store.local_uri(root), root / "artifacts")
 
 
 def _study_params(experiment: Experiment) -> dict[str, Any]:

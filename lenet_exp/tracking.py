@@ -6,6 +6,7 @@ on where it was; what was not carried by the end of the sweep, `sync` carries la
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -222,6 +223,9 @@ class Tracker:
         self._closing = threading.Event()
         self._stop = threading.Event()
         self._is_down = False
+        self._down_since = math.inf
+        self._lost_after_s = math.inf
+        self._on_lost: Callable[[], None] = lambda: None
         self._is_drained = False
         #: The last outage or attempt put aside, in one line; None if all is well.
         self.problem: str | None = None
@@ -231,6 +235,10 @@ class Tracker:
         mlflow_store.prepare_environment()
         self._spool.start_study(self._facts)
         self._thread.start()
+
+    def when_lost(self, on_lost: Callable[[], None], after_s: float) -> None:
+        """Call ``on_lost`` once in the thread, should the store be gone for ``after_s`` seconds on end."""
+        self._on_lost, self._lost_after_s = on_lost, after_s
 
     def wake(self) -> None:
         """Say that the spool has news. Costs microseconds."""
@@ -275,6 +283,7 @@ class Tracker:
                 is_clean = self._shipper.ship(self._stop.is_set)
             except OutageError as outage:
                 self._went_down(outage)
+                self._check_lost()
                 n_failures += 1
                 if is_closing and n_failures >= TRIES:
                     return
@@ -292,7 +301,13 @@ class Tracker:
     def _went_down(self, outage: OutageError) -> None:
         if not self._is_down:
             self._is_down = True
+            self._down_since = time.monotonic()
             self._note(str(outage))
+
+    def _check_lost(self) -> None:
+        if time.monotonic() - self._down_since >= self._lost_after_s:
+            self._lost_after_s = math.inf
+            self._on_lost()
 
     def _came_up(self) -> None:
         if self._is_down:
@@ -321,7 +336,12 @@ class SyncReport:
 
 
 def sync(
-    spool: Spool, tracking_uri: str, artifact_root: Path | None = None, *, rebuild: bool = False
+    spool: Spool,
+    tracking_uri: str,
+    artifact_root: Path | None = None,
+    *,
+    rebuild: bool = False,
+    on_carried: Callable[[], None] = lambda: None,
 ) -> SyncReport:
     """Carry to MLflow all that is in the spool. No sweep may be at work on it.
 
@@ -331,6 +351,7 @@ def sync(
         artifact_root: Where new experiments keep their files; None leaves that to the server.
         rebuild: Look at every run instead of trusting what is known to be there: make the missing ones
             anew, delete those of this study that the spool does not know.
+        on_carried: Called when every run has its id; what it changes in the study's files is uploaded.
 
     Raises:
         UnreachableError: If the store does not answer, or cannot be used as it is.
@@ -342,5 +363,11 @@ def sync(
     shipper = Shipper(spool, tracking_uri, artifact_root, problems.append, in_sweep=False)
     while not shipper.ship():
         time.sleep(RETRY_S)
-    n_deleted = shipper.connect().delete_unknown() if rebuild else 0
+    projection = shipper.connect()
+    n_deleted = projection.delete_unknown() if rebuild else 0
+    on_carried()
+    try:
+        projection.upload_files()
+    except Exception as error:
+        problems.append(f"files are not in MLflow: {reason(error)}")
     return SyncReport(shipper.n_shipped, n_deleted, tuple(problems))

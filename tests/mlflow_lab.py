@@ -105,21 +105,21 @@ def plain_client(uri: str) -> MlflowClient:
     return MlflowClient(uri)
 
 
-def experiment_id(client: MlflowClient) -> str:
-    """Return the id of the lab's experiment."""
-    experiment = client.get_experiment_by_name(STUDY_FACTS.experiment)
+def experiment_id(client: MlflowClient, name: str = STUDY_FACTS.experiment) -> str:
+    """Return the id of the lab's experiment, or of another."""
+    experiment = client.get_experiment_by_name(name)
     assert experiment is not None
     return str(experiment.experiment_id)
 
 
-def all_runs(client: MlflowClient) -> list[Run]:
-    """Return the runs of the lab's experiment that are not deleted."""
-    return list(client.search_runs([experiment_id(client)]))
+def all_runs(client: MlflowClient, experiment: str = STUDY_FACTS.experiment) -> list[Run]:
+    """Return the runs of the experiment that are not deleted."""
+    return list(client.search_runs([experiment_id(client, experiment)]))
 
 
-def runs_by_name(client: MlflowClient) -> dict[str, Run]:
+def runs_by_name(client: MlflowClient, experiment: str = STUDY_FACTS.experiment) -> dict[str, Run]:
     """Return the runs by name, after making sure that no two share one."""
-    runs = all_runs(client)
+    runs = all_runs(client, experiment)
     names = {str(run.info.run_name): run for run in runs}
     assert len(names) == len(runs)
     return names
@@ -133,11 +133,12 @@ def points(client: MlflowClient, run: Run) -> dict[str, list[tuple[int, float, i
     }
 
 
-def everything(client: MlflowClient) -> dict[str, Any]:
+def everything(client: MlflowClient, experiment: str = STUDY_FACTS.experiment) -> dict[str, Any]:
     """Return all that MLflow shows, without the ids it makes up."""
-    ids = {run.info.run_id: name for name, run in runs_by_name(client).items()}
+    runs = runs_by_name(client, experiment)
+    ids = {run.info.run_id: name for name, run in runs.items()}
     seen: dict[str, Any] = {}
-    for name, run in runs_by_name(client).items():
+    for name, run in runs.items():
         outputs = run.outputs.model_outputs if run.outputs else []
         models = [client.get_logged_model(output.model_id) for output in outputs]
         inputs = [each.dataset.name for each in run.inputs.dataset_inputs] if run.inputs else []
@@ -150,5 +151,5 @@ def everything(client: MlflowClient) -> dict[str, Any]:
             "files": sorted(file.path for file in client.list_artifacts(run.info.run_id)),
             "models": [(model.name, str(model.status), model.params, model.tags) for model in models],
         }
-    seen["models"] = len(client.search_logged_models([experiment_id(client)]))
+    seen["models"] = len(client.search_logged_models([experiment_id(client, experiment)]))
     return seen

@@ -1,4 +1,5 @@
 import errno
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.errors import DiskError, LockedError
-from lenet_exp.files import disk_error, lock, writable_folder, write_atomically
+from lenet_exp.files import disk_error, lock, lock_holder, writable_folder, write_atomically
 
 HOLD = """
 import sys
@@ -59,17 +60,37 @@ def test_a_folder_below_a_file_is_no_folder_to_write_in(tmp_path: Path) -> None:
 
 
 def test_a_lock_is_held_by_one_process_and_says_by_which(tmp_path: Path) -> None:
-    """The second is refused with the first one's pid; a killed holder holds nothing."""
-    path = tmp_path / ".lock"
+    """The second is refused with the first one's pid, host and command; a killed holder holds nothing."""
+    path, script = tmp_path / ".lock", tmp_path / "hold.py"
+    script.write_text(HOLD)
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(script), str(path), "http://ann:s3cret@host"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
 
-        with pytest.raises(LockedError, match=f"another sweep: pid {holder.pid} since"), lock(path):
+        with pytest.raises(LockedError, match=f"held by pid {holder.pid} since") as refused, lock(path):
             pass
+        assert f"on host {platform.node()}, command: python" in str(refused.value)
+        assert "http://***@host" in str(refused.value)
+        assert str(lock_holder(path)) in str(refused.value)
 
         holder.kill()
+    assert lock_holder(path) is None
     with lock(path):
         pass
+    assert lock_holder(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": "x"}', "\0\0"])
+def test_a_lock_whose_holder_is_not_written_down_is_a_lock(tmp_path: Path, content: str) -> None:
+    """It is the kernel's word that counts, whatever the file says."""
+    path = tmp_path / ".lock"
+    with lock(path):
+        path.write_text(content)
+
+        with pytest.raises(LockedError, match="held by an unknown process"), lock(path):
+            pass

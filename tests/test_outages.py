@@ -31,7 +31,7 @@ from mlflow_lab import (
 )
 
 from lenet_exp import mlflow_store, tracking
-from lenet_exp.spool import Spool
+from lenet_exp.spool import STUDY, Spool
 from lenet_exp.tracking import Tracker
 
 #: Longest wait for anything, in seconds.
@@ -377,6 +377,30 @@ def test_a_dead_server_is_not_waited_for(lab: Lab, line: Line) -> None:
     assert time.monotonic() - before < 5
     assert tracked.tracker.problem is not None
     assert tracked.said.empty()
+
+
+def test_a_store_that_stays_away_is_reported_lost_once(lab: Lab, line: Line) -> None:
+    """Whoever requires tracking hears of an outage that lasts, and not of one that is soon over."""
+    tracked = Tracked(lab, line.uri)
+    lost: queue.Queue[str] = queue.Queue()
+    tracked.tracker.when_lost(lambda: lost.put("lost"), after_s=0.5)
+    wait_for(lambda: lab.spool.run_id(STUDY) is not None)
+    line.switch("cut")
+    lab.begin(TRIAL)
+    tracked.tracker.wake()
+    assert "does not answer" in tracked.next()
+    line.switch("up")
+    assert tracked.next() == "recovered"
+    assert lost.empty()
+
+    line.switch("cut")
+    lab.spool.end(TRIAL, "PRUNED")
+    tracked.tracker.wake()
+
+    assert lost.get(timeout=LIMIT_S) == "lost"
+    time.sleep(0.5)
+    assert lost.empty()
+    assert not tracked.close()
 
 
 def test_a_damaged_store_stops_no_sweep(lab: Lab) -> None:

@@ -24,6 +24,7 @@ LAYERS = [
     {"executor", "recorder", "tracking"},
     {"driver"},
     {"pipeline"},
+    {"sync"},
     {"sweep", "cli"},
 ]
 
