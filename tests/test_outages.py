@@ -3,6 +3,7 @@ from __future__ import annotations
 import http.client
 import os
 import queue
+import re
 import shutil
 import signal
 import socket
@@ -42,28 +43,35 @@ LIMIT_S = 60.0
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a real tracking server."""
     root = tmp_path_factory.mktemp("server")
-    (root / "mlflow.db").write_bytes(empty_store())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        mlflow_store.local_uri(root),
-        "--artifacts-destination",
-        str(root / "files"),
-    ]
-    environment = {**os.environ, **mlflow_store.ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (root / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=root, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+    port = free_port()
+    process = start_server(root, port)
     try:
         wait_until_healthy(port)
         yield port
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def free_port() -> int:
+    """Return a port that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_server(root: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start a tracking server, in a process group of its own, over the store in ``root``."""
+    if not (root / "mlflow.db").exists():
+        (root / "mlflow.db").write_bytes(empty_store())
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", mlflow_store.local_uri(root)]
+    command += ["--artifacts-destination", str(root / "files")]
+    environment = {**os.environ, **mlflow_store.ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (root / "log").open("ab") as log:
+        return subprocess.Popen(
+            command, cwd=root, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
 
 
 def wait_until_healthy(port: int) -> None:
@@ -416,3 +424,98 @@ def test_a_damaged_store_stops_no_sweep(lab: Lab) -> None:
     store.unlink()
     assert lab.sync().n_shipped == 1
     assert runs_by_name(lab.client())["trial 0"].info.status == "FINISHED"
+
+
+EXPERIMENT = """\
+name = "outage"
+[data]
+dataset = "fashion-mnist-mini"
+folder = "{folder}"
+validation = 200
+limit = 400
+[baseline]
+channels = 4
+fc_layers = 1
+[training]
+epochs = 8
+[space]
+batch_size = [4]
+lr = {{ low = 1e-4, high = 1e-2, log = true }}
+[search]
+trials = 6
+pruner = "none"
+"""
+
+
+def test_a_sweep_does_not_notice_what_happens_to_its_server(tmp_path: Path) -> None:
+    """Its server stalled, killed and started anew, it ends with exit code 0 and everything in MLflow."""
+    fixture = Path(__file__).parent / "fixtures" / "fashion-mnist"
+    (tmp_path / "outage.toml").write_text(EXPERIMENT.format(folder=fixture))
+    store = tmp_path / "server"
+    store.mkdir()
+    port = free_port()
+    server = start_server(store, port)
+    uri = f"http://127.0.0.1:{port}"
+    flags = ["--root", "runs", "--tracking-uri", uri, "--device", "cpu", "--workers", "2"]
+    project = Path(__file__).parent.parent
+    environment = {
+        "PYTHONPATH": str(project),
+        "LENET_EXP_DATA": str(tmp_path / "data"),
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "2",
+    }
+    spool, said = tmp_path / "runs" / "outage" / "spool", tmp_path / "said"
+
+    def wait_for_epochs(n: int) -> None:
+        """Return when ``n`` more epochs were trained."""
+        goal = trained() + n
+        wait_for(lambda: trained() >= goal or sweep.poll() is not None)
+
+    def wait_until_said(pattern: str) -> None:
+        """Return when the sweep has said so."""
+        wait_for(lambda: re.search(pattern, said.read_text()) or sweep.poll() is not None)
+
+    def trained() -> int:
+        return sum(path.read_text().count('"event":"epoch"') for path in spool.glob("trial-*.jsonl"))
+
+    try:
+        wait_until_healthy(port)
+        with said.open("wb") as output:
+            sweep = subprocess.Popen(
+                [sys.executable, "-m", "lenet_exp.sweep", "outage.toml", *flags],
+                cwd=tmp_path,
+                env=os.environ | environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        wait_for_epochs(2)
+        os.killpg(server.pid, signal.SIGSTOP)
+        wait_until_said(r"does not answer: .*timed out")
+        wait_for_epochs(2)
+        os.killpg(server.pid, signal.SIGCONT)
+        wait_until_said("answers again")
+        wait_for_epochs(2)
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+        wait_until_said("does not answer: .*refused|does not answer: .*reset|does not answer: .*closed")
+        wait_for_epochs(2)
+        assert sweep.poll() is None, said.read_text()
+        server = start_server(store, port)
+        assert sweep.wait(timeout=2 * LIMIT_S) == 0, said.read_text()
+        wait_until_healthy(port)
+        recorded = Spool(spool)
+        if recorded.news():  # it ended before its server was back
+            tracking.sync(recorded, uri)
+        seen = everything(plain_client(uri), "outage")
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    statuses = {seen[name]["info"][0] for name in seen if name != "models"}
+    assert statuses == {"FINISHED"}
+    assert len(seen) == 1 + 1 + 6 + 1  # the study, the baseline, the trials; how many models
+    calm = tmp_path / "calm"
+    shutil.copytree(
+        tmp_path / "runs" / "outage", calm / "outage", ignore=shutil.ignore_patterns("index.jsonl")
+    )
+    (calm / "mlflow.db").write_bytes(empty_store())
+    tracking.sync(Spool(calm / "outage" / "spool"), mlflow_store.local_uri(calm), calm / "artifacts")
+    assert seen == everything(plain_client(mlflow_store.local_uri(calm)), "outage")
