@@ -40,8 +40,11 @@ COLUMNS = (
     "macs",
     "epochs",
     *HYPERPARAMETERS,
+    "variant",
     "mlflow_run_id",
 )
+
+_Baseline = tuple[float | None, str | None]
 
 #: What a spreadsheet would take for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -72,7 +75,7 @@ def leaderboard(records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str]) -
         the ranks they use up are skipped. Rows without a result have no rank.
     """
     shown = _shown_records(records)
-    baseline = _baseline_value(shown)
+    baseline = _baseline(shown)
     rows = sorted((_row(record, baseline, run_ids.get(record.key)) for record in shown), key=_order)
     for row, rank in zip(rows, _ranks(rows), strict=True):
         row["rank"] = rank
@@ -99,14 +102,14 @@ class CsvFile:
             DiskError: If it cannot be written; it is then as before.
         """
         shown = _shown_records(records)
-        baseline = _baseline_value(shown)
+        baseline = _baseline(shown)
         kept = [self._line(record, baseline, run_ids.get(record.key)) for record in shown]
         kept.sort(key=lambda line: line.order)
         ranks = _ranks([line.row for line in kept])
         lines = [f"{_cell(rank)},{line.rest}" for rank, line in zip(ranks, kept, strict=True)]
         write_atomically(self._path, "".join([_csv_line(COLUMNS), *lines]).encode())
 
-    def _line(self, record: TrialRecord, baseline: float | None, run_id: str | None) -> _KeptLine:
+    def _line(self, record: TrialRecord, baseline: _Baseline, run_id: str | None) -> _KeptLine:
         line = self._kept.get(record.key)
         if line is None or line.basis != (record, baseline, run_id):
             row = _row(record, baseline, run_id)
@@ -119,7 +122,7 @@ class CsvFile:
 class _KeptLine:
     """A row of the table, and its line without the rank."""
 
-    basis: tuple[TrialRecord, float | None, str | None]
+    basis: tuple[TrialRecord, _Baseline, str | None]
     row: dict[str, Any]
     order: tuple[bool, float, int]
     rest: str
@@ -129,15 +132,19 @@ def _shown_records(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return [record for record in records if not record.superseded and record.key.role != "confirm"]
 
 
-def _baseline_value(records: Iterable[TrialRecord]) -> float | None:
-    return next((r.value for r in records if r.key.role == "baseline" and r.value is not None), None)
+def _baseline(records: Iterable[TrialRecord]) -> _Baseline:
+    """Return the value that all others are compared with, and the version of the code that gave it."""
+    found = next((r for r in records if r.key.role == "baseline" and r.value is not None), None)
+    return (found.value, found.result.get("version")) if found else (None, None)
 
 
-def _row(record: TrialRecord, baseline: float | None, run_id: str | None) -> dict[str, Any]:
+def _row(record: TrialRecord, baseline: _Baseline, run_id: str | None) -> dict[str, Any]:
     complete = record.state == "COMPLETE"
     is_baseline = record.key.role == "baseline"
     value = record.value if complete else record.history.get(record.epochs)
-    delta = value - baseline if complete and value is not None and baseline is not None else None
+    reference, code = baseline
+    delta = value - reference if complete and value is not None and reference is not None else None
+    own_code = record.result.get("version")
     found = dict.fromkeys(COLUMNS)
     return found | {
         "role": record.key.role,
@@ -151,6 +158,8 @@ def _row(record: TrialRecord, baseline: float | None, run_id: str | None) -> dic
         **{name: record.result.get(name) for name in ("examples_per_s", "train_s", "n_parameters", "macs")},
         "epochs": record.epochs,
         **record.values,
+        # Trained by other code than the baseline, so that its delta may be the code's.
+        "variant": own_code if code and own_code != code else None,
         "mlflow_run_id": run_id,
     }
 

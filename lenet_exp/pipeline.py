@@ -102,7 +102,8 @@ def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) 
         f"{experiment.name}: {experiment.trials} trials, {chosen.workers} at once ({chosen.reason}), "
         f"on {machine.name}"
     )
-    with _tracked(experiment, request.tracking_uri, root, spool, images) as tracker:
+    facts = study_facts(experiment, root, images)
+    with _tracked(facts, request.tracking_uri, root, spool) as tracker:
         from lenet_exp.driver import Driver, Options
         from lenet_exp.recorder import Recorder
 
@@ -186,16 +187,14 @@ def reconcile(study: Study, spool: Spool) -> None:
 
 
 @contextmanager
-def _tracked(
-    experiment: Experiment, tracking_uri: str | None, root: Path, spool: Spool, images: data.ImageSet
-) -> Iterator[Tracker]:
+def _tracked(facts: StudyFacts, tracking_uri: str | None, root: Path, spool: Spool) -> Iterator[Tracker]:
     """Give a tracker that follows the spool, and end the study's run in the way the sweep ended."""
     from lenet_exp.tracking import Tracker
 
     uri, artifact_root = store(tracking_uri, root)
     tracker = Tracker(
         spool,
-        study_facts(experiment, root, images),
+        facts,
         tracking_uri=uri,
         artifact_root=artifact_root,
         on_problem=lambda problem: _say(f"warning: {problem}"),
@@ -231,6 +230,7 @@ def study_facts(experiment: Experiment, root: Path, images: data.ImageSet) -> St
         dataset=DatasetFacts(experiment.data.dataset, images.digest, str(images.images)),
         files=("experiment.toml", "leaderboard.csv"),
         image_size=images.image_size,
+        identity=identity(experiment, images),
     )
 
 

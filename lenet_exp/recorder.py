@@ -14,6 +14,7 @@ from lenet_exp.leaderboard import CsvFile
 from lenet_exp.record import EpochResult, RunKey, TrialRecord
 from lenet_exp.spool import Spool
 from lenet_exp.study import Attempt, Study
+from lenet_exp.version import code_version
 
 
 class Recorder:
@@ -51,6 +52,7 @@ class Recorder:
                 "seed": attempt.seed,
                 "identity": configuration.identity,
                 "tags": dict(tags),
+                "study": self._study.drawn(attempt.key),
             },
         )
         self._news()
@@ -84,11 +86,12 @@ class Recorder:
             facts: What was measured, and the ``reason`` why it ended early.
             weights_of: The attempt that left the weights, if it is another one.
         """
+        facts = {"version": code_version(), **facts}
         weights = None
         if state == "COMPLETE":
             file = self.weights_folder(weights_of or key) / "weights.safetensors"
             weights = str(file.relative_to(self._folder))
-        self._spool.end(key, state, facts.get("reason", ""), weights=weights)
+        self._spool.end(key, state, facts.get("reason", ""), weights=weights, facts=facts)
         self._study.tell(key, state, value, facts)
         self._news()
         self.write_leaderboard()
@@ -96,7 +99,7 @@ class Recorder:
 
     def fail(self, key: RunKey, reason: str, *, retry: bool, crashed: bool) -> bool:
         """Note that an attempt failed; return whether it will be tried again (see `Study.fail`)."""
-        self._spool.end(key, "FAIL", reason)
+        self._spool.end(key, "FAIL", reason, facts={"retry": retry, "crashed": crashed})
         again = self._study.fail(key, reason, retry=retry, crashed=crashed)
         self._news()
         self.write_leaderboard()

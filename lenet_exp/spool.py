@@ -53,6 +53,7 @@ class StudyFacts:
         files: To be kept with the study's run, absolute or relative to the experiment's folder; one
             that is not there yet is taken once it is.
         image_size: Side of the images that the models take, in pixels.
+        identity: What makes the study this study, see `pipeline.identity`; for `rebuild`.
     """
 
     study: str
@@ -62,6 +63,7 @@ class StudyFacts:
     dataset: DatasetFacts | None = None
     files: tuple[str, ...] = ()
     image_size: int = 28
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,14 @@ class End:
         state: Anything but RUNNING.
         reason: One line, where there is one.
         weights: The attempt's ``weights.safetensors``, relative to the experiment's folder.
+        facts: What the study was told with it; for `rebuild`.
     """
 
     time_ms: int
     state: State
     reason: str | None = None
     weights: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class AttemptRecord:
     Attributes:
         key: The attempt.
         facts: ``params`` (the effective hyper-parameters and ``epochs``), ``seed``, ``identity``,
-            ``label`` and ``tags``, as `Spool.start` was given them.
+            ``label`` and ``tags``, as `Spool.start` was given them; ``study`` is for `rebuild`.
         start_ms: Wall clock, since 1970.
         epochs: In order, each once.
         epoch_ms: When each of them ended.
@@ -165,7 +169,14 @@ class Spool:
         """
         self._write(key.stem, {"event": "epoch", "result": result.to_dict()})
 
-    def end(self, key: RunKey, state: State, reason: str | None = None, weights: str | None = None) -> None:
+    def end(
+        self,
+        key: RunKey,
+        state: State,
+        reason: str | None = None,
+        weights: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         """Note how an attempt ended; the last end stays.
 
         Args:
@@ -173,11 +184,13 @@ class Spool:
             state: COMPLETE, PRUNED or FAIL.
             reason: One line.
             weights: The path of ``weights.safetensors``, relative to the experiment's folder.
+            facts: What the study will be told, should it have to be rebuilt.
 
         Raises:
             DiskError: If it cannot be written.
         """
-        self._write(key.stem, {"event": "end", "state": state, "reason": reason, "weights": weights})
+        end = {"event": "end", "state": state, "reason": reason, "weights": weights}
+        self._write(key.stem, end | {"facts": facts or {}})
 
     def _write(self, stem: str, entry: Mapping[str, Any]) -> None:
         self._append(self.path(stem), {"time_ms": round(self._clock() * 1000), **entry})
@@ -353,7 +366,7 @@ def extended_attempt(
         if entry["event"] == "start":  # begun again: whatever ended it before is undone
             record = replace(record, facts=entry["facts"], end=None)
         elif entry["event"] == "end":
-            record = replace(record, end=End(now, entry["state"], entry["reason"], entry["weights"]))
+            record = replace(record, end=_end(entry))
         elif not record.epochs or entry["result"]["epoch"] > record.epochs[-1].epoch:
             result = _epoch_result(entry["result"])
             record = replace(record, epochs=(*record.epochs, result), epoch_ms=(*record.epoch_ms, now))
@@ -369,6 +382,11 @@ def extended_study(record: StudyRecord | None, entries: Iterable[Mapping[str, An
         elif record:
             record = replace(record, end=End(entry["time_ms"], entry["state"], entry["reason"]))
     return record
+
+
+def _end(entry: Mapping[str, Any]) -> End:
+    names = ("time_ms", "state", "reason", "weights")
+    return End(**{name: entry[name] for name in names}, facts=entry.get("facts", {}))
 
 
 def _epoch_result(values: Mapping[str, Any]) -> EpochResult:

@@ -33,9 +33,7 @@ from lenet_exp.storage import flush, open_storage, read_storage
 MAX_ATTEMPTS = 3
 
 _OPEN = ("WAITING", "RUNNING")
-_RECORD, _RESULT, _RETRY, _IDENTITY = (
-    f"lenet_exp.{name}" for name in ("record", "result", "retry", "identity")
-)
+RECORD, RESULT, RETRY, IDENTITY = (f"lenet_exp.{name}" for name in ("record", "result", "retry", "identity"))
 
 
 @dataclass(frozen=True)
@@ -110,10 +108,13 @@ class Study:
         Raises:
             ConfigError: If the study was started with another identity; nothing is written then.
         """
-        stored = self._search.user_attrs.get(_IDENTITY)
+        stored = self._search.user_attrs.get(IDENTITY)
+        if stored is None and self._search.get_trials(deepcopy=False):
+            name = self.experiment.name
+            raise ConfigError(f"study {name!r} is none of lenet-exp's; rename the experiment (name = ...)")
         now = json.loads(json.dumps(identity))
         if stored is None:
-            self._search.set_user_attr(_IDENTITY, now)
+            self._search.set_user_attr(IDENTITY, now)
             self._search.set_user_attr("optuna_version", optuna.__version__)
             return
         if stored != now:
@@ -129,7 +130,7 @@ class Study:
             return None
         trial = self._search.ask()
         configuration = self.experiment.search_space.suggest(trial)
-        queued = trial.user_attrs.get(_RETRY, {"root": trial.number, "attempt": 1, "crashes": 0})
+        queued = trial.user_attrs.get(RETRY, {"root": trial.number, "attempt": 1, "crashes": 0})
         seed = derive_seed(self.experiment.search.seed, "trial", queued["root"])
         key = RunKey("trial", trial.number, queued["attempt"])
         return self._begin(trial, Attempt(key, configuration, seed, f"trial {trial.number}"), queued)
@@ -167,17 +168,29 @@ class Study:
             "seed": attempt.seed,
             **extra,
         }
-        trial.set_user_attr(_RECORD, record)
+        trial.set_user_attr(RECORD, record)
         self._trials[attempt.key] = trial
         self._histories[attempt.key] = {}
         return attempt
+
+    def drawn(self, key: RunKey) -> dict[str, Any]:
+        """Return what the study has of an attempt that has begun, as JSON values, for `rebuild`."""
+        trial = self._trials[key]
+        distributions = trial.distributions.items()
+        return {
+            "params": trial.params,
+            "distributions": {
+                name: optuna.distributions.distribution_to_json(d) for name, d in distributions
+            },
+            "attributes": trial.user_attrs,
+        }
 
     def report(self, key: RunKey, result: EpochResult) -> bool:
         """Record an epoch's ``val_accuracy``; return whether the pruner would end the trial here."""
         trial = self._trials[key]
         trial.report(result.val_accuracy, step=result.epoch)
         self._histories[key][result.epoch] = result.val_accuracy
-        last = trial.user_attrs[_RECORD]["epochs"] == result.epoch
+        last = trial.user_attrs[RECORD]["epochs"] == result.epoch
         return key.role == "trial" and not last and trial.should_prune()
 
     def tell(
@@ -196,14 +209,15 @@ class Study:
             result: What else is to be kept; ``reason`` for the other states.
         """
         trial = self._trials.pop(key)
-        record = trial.user_attrs[_RECORD]
+        record = trial.user_attrs[RECORD]
         kept = dict(result or {}) | ({"job": record["job"]} if "job" in record else {})
-        trial.set_user_attr(_RESULT, kept)
+        trial.set_user_attr(RESULT, kept)
         study = self._search if key.role == "trial" else self._fixed
         frozen = study.tell(trial, value if state == "COMPLETE" else None, state=TrialState[state])
         self._flush()
         history = self._histories.pop(key, None) or frozen.intermediate_values
-        ended = _as_record(frozen.number, state, record, kept, history, frozen.value)
+        told = frozen.value if state == "COMPLETE" else None
+        ended = _as_record(frozen.number, state, record, kept, history, told)
         self._ended[key] = ended
         self._n_finished += counts(ended)
 
@@ -220,7 +234,7 @@ class Study:
             Whether it will be tried again.
         """
         trial = self._trials[key]
-        crashes = trial.user_attrs[_RECORD]["crashes"] + crashed
+        crashes = trial.user_attrs[RECORD]["crashes"] + crashed
         again = retry and crashes < MAX_ATTEMPTS
         if again and key.role == "trial":
             # Queued before the failure is told: a crash in between is mended by asking again.
@@ -229,12 +243,12 @@ class Study:
         return again
 
     def _enqueue_retry(self, trial: optuna.Trial, key: RunKey, crashes: int) -> None:
-        queued = (other.user_attrs.get(_RETRY, {}) for other in self._search.get_trials(deepcopy=False))
+        queued = (other.user_attrs.get(RETRY, {}) for other in self._search.get_trials(deepcopy=False))
         if any(retry.get("of") == key.trial for retry in queued):
             return
-        root = trial.user_attrs[_RECORD]["root"]
+        root = trial.user_attrs[RECORD]["root"]
         retry = {"of": key.trial, "root": root, "attempt": key.attempt + 1, "crashes": crashes}
-        self._search.enqueue_trial(trial.params, user_attrs={_RETRY: retry})
+        self._search.enqueue_trial(trial.params, user_attrs={RETRY: retry})
 
     def reconcile(self) -> list[RunKey]:
         """End what a dead driver left RUNNING, and queue it to be tried again.
@@ -247,7 +261,7 @@ class Study:
         ended = []
         for study in (self._search, self._fixed):
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                record = frozen.user_attrs.get(_RECORD)
+                record = frozen.user_attrs.get(RECORD)
                 if record is None:  # died between asking and recording: nothing was trained
                     study.tell(frozen.number, state=TrialState.FAIL)
                     continue
@@ -305,14 +319,14 @@ def counts(record: TrialRecord) -> bool:
 
 def _records(study: optuna.Study) -> Iterator[TrialRecord]:
     for trial in study.get_trials(deepcopy=False):
-        record = trial.user_attrs.get(_RECORD)
+        record = trial.user_attrs.get(RECORD)
         if record is None:  # queued, or ended before it was drawn
             continue
         yield _as_record(
             trial.number,
             _state(trial.state),
             record,
-            trial.user_attrs.get(_RESULT, {}),
+            trial.user_attrs.get(RESULT, {}),
             trial.intermediate_values,
             trial.value if trial.state == TrialState.COMPLETE else None,
         )

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "lenet_exp"
 #: A module imports only from rows above its own; the README shows the same table.
 LAYERS = [
     {"errors"},
-    {"seeding", "record", "files", "idx", "kernels", "capacity", "significance"},
+    {"seeding", "record", "files", "idx", "kernels", "capacity", "significance", "version"},
     {"config", "journal", "storage", "compare"},
     {"architecture", "space", "cache"},
     {"experiment", "download"},
@@ -21,7 +21,7 @@ LAYERS = [
     {"testset", "model", "spool", "mlflow_store", "leaderboard"},
     {"fast", "mlflow_model"},
     {"train", "study", "projection", "tables", "ui"},
-    {"executor", "recorder", "tracking"},
+    {"executor", "recorder", "tracking", "rebuild"},
     {"driver"},
     {"pipeline"},
     {"sync"},
@@ -35,7 +35,7 @@ OWNERS = {
     "ctypes": {"kernels"},
     "torchvision": {"data"},
     "multiprocessing": {"executor"},
-    "optuna": {"storage", "sampling", "study"},
+    "optuna": {"storage", "sampling", "study", "rebuild"},
     "sqlalchemy": {"storage"},
     "mlflow": {"mlflow_store", "mlflow_model", "projection", "tracking"},
     "pandas": {"leaderboard", "tables", "pipeline"},
