@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -340,7 +341,8 @@ class Spool:
         try:
             entries, _ = journal.read(index)
         except StoreError:
-            index.unlink()
+            with suppress(OSError):  # a disk that is read-only
+                index.unlink()
             return
         for entry in entries:
             if "run_id" in entry:

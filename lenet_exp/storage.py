@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import shutil
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -41,22 +45,45 @@ def read_storage(root: Path) -> optuna.storages.RDBStorage | None:
     path = storage_path(root)
     if not path.exists():
         return None
-    _check(path)
+    if not os.access(root, os.W_OK):
+        root = _copy(path)
+    _check(storage_path(root))
     return _connect(root)
+
+
+def _copy(path: Path) -> Path:
+    """Return a folder with a copy of the file, which lasts as long as this process.
+
+    SQLite cannot read a file in WAL mode where it may not write beside it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="lenet-exp-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for source in path.parent.glob(f"{path.name}*"):
+        if source.name in (path.name, f"{path.name}-wal"):
+            shutil.copyfile(source, folder / source.name)
+    return folder
 
 
 def _connect(root: Path) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     path = storage_path(root)
+    url = f"sqlite:///{path.resolve()}"
+    engine = {"connect_args": {"timeout": 60}}
     try:
-        storage = optuna.storages.RDBStorage(
-            f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": 60}}
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=engine)
+    except RuntimeError:  # the schema's version
+        unchecked = optuna.storages.RDBStorage(url, engine_kwargs=engine, skip_compatibility_check=True)
+        found, wanted = unchecked.get_current_version(), unchecked.get_head_version()
+        older = found in unchecked.get_all_versions()
+        unchecked.engine.dispose()
+        advice = (
+            f"copy it to {path}.{found}, then run 'optuna storage upgrade --storage {url}'"
+            if older
+            else "install the newer Optuna that wrote it"
         )
-    except RuntimeError as error:  # the schema's version
-        reason = str(error).splitlines()[0]
         raise StoreError(
-            f"{path}: not of Optuna {optuna.__version__}, which is installed: {reason}"
+            f"{path}: has schema {found}, Optuna {optuna.__version__} wants {wanted}; {advice}"
         ) from None
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         reason = str(error).splitlines()[0]
@@ -89,7 +116,10 @@ def _check(path: Path) -> None:
     except sqlite3.DatabaseError as error:
         found = str(error)
     if found != "ok":
-        raise StoreError(f"{path}: the study's storage is damaged: {found}; restore a copy, or move it away")
+        raise StoreError(
+            f"{path}: the study's storage is damaged: {found}; "
+            "'lenet-exp doctor --repair' moves it aside and rebuilds it from the spool"
+        )
 
 
 def _prepare(path: Path) -> None:

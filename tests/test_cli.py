@@ -455,3 +455,34 @@ def test_a_reader_that_has_seen_enough_is_no_error(recorded: Path, arguments: li
     os.close(writer)
 
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def read_only(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own, for which the root folder is on a read-only disk."""
+    mount = f'mount --bind "{root}" "{root}" && mount -o remount,ro,bind "{root}"'
+    command = [sys.executable, "-c", "from lenet_exp.cli import main; main()", *arguments]
+    return subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh", *command],
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_on_a_read_only_disk_results_can_be_read_and_nothing_is_begun(
+    command: Command, recorded: Path
+) -> None:
+    """The leaderboard is as ever, also while the study's journal is not folded in; a sweep is refused."""
+    if shutil.which("unshare") is None or read_only(recorded, "--version").returncode:
+        pytest.skip("this system lets nobody make a read-only mount of their own")
+    expected = command("leaderboard", "mini.toml", "--format", "csv")
+
+    shown = read_only(recorded, "leaderboard", "mini.toml", "--format", "csv")
+    refused = read_only(recorded, "sweep", "mini.toml")
+
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, expected.out, "")
+    assert (refused.returncode, refused.stdout) == (5, "")
+    assert re.fullmatch(
+        r"error: .*mini: cannot be written: Read-only file system; choose another .*\n", refused.stderr
+    )

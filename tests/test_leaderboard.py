@@ -78,6 +78,20 @@ def test_the_csv_has_the_columns_of_the_design_and_pandas_reads_it_back() -> Non
     assert read["test_accuracy"].isna().all()
 
 
+def test_a_row_that_other_code_trained_says_so() -> None:
+    """The version is shown where it is not the baseline's, and where the baseline's is known."""
+
+    def trained_by(code: str | None, number: int, role: str = "trial") -> TrialRecord:
+        made = record(number, 0.5, role=role)
+        return replace(made, result=made.result | {"version": code})
+
+    records = [trained_by("1+a", 0, "baseline"), trained_by("1+a", 0), trained_by("1+b", 1)]
+
+    table = leaderboard(records, {}).set_index(["role", "trial"])
+    assert table["variant"].dropna().to_dict() == {("trial", 1): "1+b"}
+    assert leaderboard(records[1:], {})["variant"].isna().all()
+
+
 def test_without_trials_there_is_a_header_and_no_winner() -> None:
     """A sweep of no trials is valid; asking for its best is not."""
     table = leaderboard([], {})

@@ -3,8 +3,10 @@ import io
 import os
 import re
 import signal
+import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +104,9 @@ def test_a_study_is_not_continued_with_other_settings(
     """Exit code 2, what was and what is, and nothing written."""
     precision = "training.precision=float32"
     begin_study(experiments.load(path, [precision]), tmp_path)
+    with closing(sqlite3.connect(tmp_path / "study.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = (tmp_path / "study.db").read_bytes()
     changed = experiments.load(path, [precision, override])
 
     with pytest.raises(
@@ -110,6 +115,8 @@ def test_a_study_is_not_continued_with_other_settings(
         run_sweep(Request(path, changed, tmp_path, device="cpu"))
 
     assert error.value.exit_code == 2
+    assert (tmp_path / "study.db").read_bytes() == before
+    assert (tmp_path / "study.db-wal").read_bytes() == b""
     assert read_records("mini", tmp_path) == []
     assert not (tmp_path / "mlflow.db").exists()
     assert [file.name for file in (tmp_path / "mini").iterdir()] == [".lock"]

@@ -7,6 +7,7 @@ import pytest
 from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import Experiment, parse
 from lenet_exp.record import EpochResult, RunKey
+from lenet_exp.storage import open_storage
 from lenet_exp.study import MAX_ATTEMPTS, Study, open_study, read_records
 
 SPACE = {"pooling": ["avg", "max"], "lr": {"low": 0.001, "high": 0.1, "log": True}}
@@ -27,6 +28,18 @@ def finish(study: Study, value: float) -> RunKey:
     study.report(attempt.key, epoch(1, value))
     study.tell(attempt.key, "COMPLETE", value, {"train_s": 1.0})
     return attempt.key
+
+
+def test_a_study_that_somebody_else_began_is_left_alone(tmp_path: Path) -> None:
+    """Trials of the user's own under the same name are not continued."""
+    theirs = optuna.create_study(storage=open_storage(tmp_path), study_name="x", direction="maximize")
+    theirs.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.COMPLETE, value=0.5))
+    mine = parse({"name": "x", "space": SPACE})
+
+    with pytest.raises(ConfigError, match=r"study 'x' is none of lenet-exp's; rename the experiment"):
+        open_study(mine, tmp_path).check_identity({"space": 1})
+
+    assert len(optuna.load_study(study_name="x", storage=f"sqlite:///{tmp_path / 'study.db'}").trials) == 1
 
 
 def test_what_was_told_is_there_for_the_next_driver(tmp_path: Path) -> None:
