@@ -62,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         finally:
             sys.stdout.flush()
     except LenetExpError as error:
-        sys.stderr.write(f"error: {printable(mask_url(str(error)))}\n")
+        message = printable(mask_url(str(error)))
+        # What a user has written, and a message shows, can be of any length.
+        sys.stderr.write(f"error: {message if len(message) <= 1000 else message[:999] + '…'}\n")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has seen enough, as `| head` does. Python flushes once more when it

@@ -115,3 +115,18 @@ def mask_url(text: str) -> str:
         'cannot reach https://***@mlflow.example/?token=***'
     """
     return _SECRET.sub(r"\1***", _USER_INFO.sub("***@", text))
+
+
+def shorten(value: object) -> str:
+    """Return what a message shows of a value that a user wrote, whatever it is.
+
+    Example:
+        >>> shorten("avg"), shorten(16 ** 5000)
+        ("'avg'", 'a number of thousands of digits')
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError) as error:
+        is_number = isinstance(error, ValueError)
+        return "a number of thousands of digits" if is_number else "something nested too deeply"
+    return text if len(text) <= 60 else f"{text[:57]}..."

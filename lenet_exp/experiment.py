@@ -23,11 +23,14 @@ from lenet_exp.config import (
     configuration,
     overlay,
 )
-from lenet_exp.errors import ConfigError
+from lenet_exp.errors import ConfigError, shorten
 from lenet_exp.space import Dimension, Space, parse_dimension
 
 #: An experiment file larger than this is not one.
 MAX_FILE_BYTES = 1_000_000
+
+#: Nor is one in which tables and lists are deeper in each other.
+MAX_DEPTH = 10
 
 _NAME = re.compile(r"^\w[\w .-]{0,99}$")
 #: Taken by the stores beside the experiments' folders, or by Windows.
@@ -123,6 +126,13 @@ class Experiment(Frozen):
         if self.run and "search" in self.model_fields_set:
             raise ValueError("a list of [[run]] is not searched; leave [search] out")
         self._dimensions = {key: parse_dimension(key, written) for key, written in self.space.items()}
+        search, epochs = self.search, self.base["epochs"]
+        if self.space and search.pruner == "hyperband" and search.min_epochs > epochs:
+            raise ConfigError(
+                f"search.min_epochs: must be at most training.epochs ({epochs}), found {search.min_epochs}"
+            )
+        if self.space and search.sampler == "grid":
+            self.search_space.check_grid()
         return self
 
     @property
@@ -230,6 +240,8 @@ def parse(data: Mapping[str, Any], source: str = "experiment", text: str = "") -
     Raises:
         ConfigError: As `load`.
     """
+    if _depth(data) > MAX_DEPTH:
+        raise ConfigError(f"{source}: not an experiment: nested too deeply")
     try:
         return Experiment.model_validate(data)
     except ConfigError as error:
@@ -243,9 +255,13 @@ def _read(path: Path) -> str:
     try:
         if path.is_dir():
             raise ConfigError(f"{path}: is a folder; name an experiment file (.toml)")
-        if path.stat().st_size > MAX_FILE_BYTES:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: is no regular file; name an experiment file (.toml)")
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
             raise ConfigError(f"{path}: an experiment file has at most {MAX_FILE_BYTES:,} bytes, found more")
-        return path.read_bytes().decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such experiment file") from None
     except UnicodeDecodeError as error:
@@ -265,11 +281,22 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: not an experiment: {error}") from None
 
 
+def _depth(value: Any) -> int:
+    """Return how deep tables and lists are in each other, of any depth."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        inner = [item.values() if isinstance(item, Mapping) else item for item in level]
+        level = [part for parts in inner for part in parts if isinstance(part, Mapping | list)]
+    return depth
+
+
 def _toml_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        read = tomllib.loads(f"value = {text}")
     except (tomllib.TOMLDecodeError, RecursionError, ValueError):
         return text
+    return read["value"] if len(read) == 1 else text
 
 
 def _put(data: dict[str, Any], dotted: str, value: Any, source: str) -> None:
@@ -291,7 +318,7 @@ def _explain(error: ValidationError, data: Mapping[str, Any]) -> tuple[str, str]
         refusals,
         key=lambda refusal: (-len(re.split(r"[.\[]", refusal[0])), refusal[1]["type"].endswith("_type")),
     )
-    found = _shorten(detail["input"])
+    found = shorten(detail["input"])
     if detail["type"] == "extra_forbidden":
         *section, name = key.split(".")
         known = _known_keys(detail["loc"][:-1])
@@ -328,11 +355,6 @@ def _known_keys(section: Sequence[str | int]) -> list[str]:
         if isinstance(part, str) and part in model.model_fields:
             model = Run if part == "run" else model.model_fields[part].annotation
     return list(model.model_fields)
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _place(source: str, text: str, key: str) -> str:

@@ -25,7 +25,7 @@ from lenet_exp.config import (
     overlay,
     split_key,
 )
-from lenet_exp.errors import ConfigError
+from lenet_exp.errors import ConfigError, shorten
 
 Scalar = str | int | float
 
@@ -34,6 +34,10 @@ SPACE_KEYS = tuple(dict.fromkeys([*(split_key(key)[0] for key in HYPERPARAMETERS
 
 #: A grid larger than this is a mistake: at ten seconds a trial it would take a day.
 MAX_GRID = 10_000
+
+
+#: Finer than this is no step but a mistake.
+MAX_STEPS = 1_000_000_000
 
 
 class Range(Frozen):
@@ -52,6 +56,8 @@ class Range(Frozen):
             raise ValueError(f"low must be above 0 for a logarithmic range, found {self.low}")
         if self.log and self.step is not None:
             raise ValueError("a logarithmic range has no step")
+        if self.step is not None and (self.high - self.low) / self.step > MAX_STEPS:
+            raise ValueError(f"a range has at most {MAX_STEPS:,} steps, found more")
         return self
 
     @property
@@ -64,8 +70,8 @@ class Range(Frozen):
         if not self.whole and self.step is None:
             return None
         step = self.step or 1
-        count = int((self.high - self.low) / step + 1e-9) + 1
-        return [self.low + i * step for i in range(count)] if count <= MAX_GRID else None
+        steps = (self.high - self.low) / step
+        return [self.low + i * step for i in range(int(steps + 1e-9) + 1)] if steps < MAX_GRID else None
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def parse_dimension(key: str, written: Any) -> Dimension:
         for value in written:
             _check_value(key, value)
         if len(set(written)) < len(written):
-            raise ConfigError(f"space.{key}: a choice names each value once, found {written}")
+            raise ConfigError(f"space.{key}: a choice names each value once, found {shorten(written)}")
         return Choice(tuple(written))
     _check_value(key, written)
     return Fixed(written)
@@ -138,14 +144,14 @@ def _nearest(key: str) -> str:
 
 def _check_value(key: str, value: Any) -> None:
     """Raise unless the hyper-parameter can have ``value``."""
-    if isinstance(value, list | dict):
-        raise ConfigError(f"space.{key}: each choice must be one value, found {value!r}")
+    if isinstance(value, list | dict | None):
+        raise ConfigError(f"space.{key}: each choice must be one value, found {shorten(value)}")
     try:
         ConfigurationTable.model_validate({key: value})
     except ValidationError as error:
         details = [e for e in error.errors() if "list" not in e["type"]]
         rule = details[0]["msg"].replace("Input should be", "must be")
-        raise ConfigError(f"space.{key}: {rule}, found {value!r}") from None
+        raise ConfigError(f"space.{key}: {rule}, found {shorten(value)}") from None
 
 
 def _parse_range(key: str, table: Mapping[str, Any]) -> Range:
@@ -159,7 +165,9 @@ def _parse_range(key: str, table: Mapping[str, Any]) -> Range:
             rule = f"{wrong}; a range has low, high and, if wanted, log or step"
         else:
             rule = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        raise ConfigError(f"space.{key}{'.' + where if where else ''}: {rule}, found {dict(table)}") from None
+        raise ConfigError(
+            f"space.{key}{'.' + where if where else ''}: {rule}, found {shorten(dict(table))}"
+        ) from None
     for bound in (dimension.low, dimension.high):
         _check_value(key, bound)
     if isinstance(dimension.step, float) and dimension.whole:
@@ -217,18 +225,30 @@ class Space:
             ConfigError: If a dimension cannot be counted out, or the points are more than `MAX_GRID`.
         """
         points: list[dict[str, Scalar]] = []
+        for keys, options in self._grids():
+            points += [dict(zip(keys, values, strict=True)) for values in itertools.product(*options)]
+        distinct = {self.configuration(point).identity: point for point in points}
+        drawn = {key for key in HYPERPARAMETERS if not isinstance(self.dimension(key), Fixed)}
+        return [{k: v for k, v in point.items() if k in drawn} for point in distinct.values()]
+
+    def check_grid(self) -> None:
+        """Raise what `grid` raises, without counting out the points."""
+        for _ in self._grids():
+            pass
+
+    def _grids(self) -> Iterator[tuple[list[str], list[list[Any]]]]:
+        """Yield, for each depth of network, the keys in use and the values of each."""
+        n_points = 0
         for conv_layers, fc_layers in itertools.product(
             self._options("conv_layers"), self._options("fc_layers")
         ):
             first = {"conv_layers": conv_layers, "fc_layers": fc_layers}
             keys = list(self._keys(first))
             options = [[first[key]] if key in first else self._options(key) for key in keys]
-            if len(points) + prod(map(len, options)) > MAX_GRID:
+            n_points += prod(map(len, options))
+            if n_points > MAX_GRID:
                 raise ConfigError(f"search.sampler: a grid has at most {MAX_GRID:,} points, found more")
-            points += [dict(zip(keys, values, strict=True)) for values in itertools.product(*options)]
-        distinct = {self.configuration(point).identity: point for point in points}
-        drawn = {key for key in HYPERPARAMETERS if not isinstance(self.dimension(key), Fixed)}
-        return [{k: v for k, v in point.items() if k in drawn} for point in distinct.values()]
+            yield keys, options
 
     def _options(self, key: str) -> list[Any]:
         dimension = self.dimension(key)
