@@ -156,7 +156,8 @@ class Driver:
         """Return how long to wait for events; nothing is due at a time of its own but the timeout."""
         if self._options.timeout_s is None or self._timed_out():
             return None
-        return max(0.0, self._options.timeout_s - (time.monotonic() - self._began))
+        # A wait of more than 24 days is more than the system can be asked for.
+        return min(86_400.0, max(0.0, self._options.timeout_s - (time.monotonic() - self._began)))
 
     def _obey(self) -> None:
         for key in list(self._running):

@@ -35,6 +35,7 @@ MAX_DEPTH = 10
 _NAME = re.compile(r"^\w[\w .-]{0,99}$")
 #: Taken by the stores beside the experiments' folders, or by Windows.
 _RESERVED = {"artifacts", "mlflow.db", "study.db", "con", "prn", "aux", "nul"}
+_RESERVED |= {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
 
 SamplerName = Literal["tpe", "random", "grid", "qmc", "cmaes"]
 PrunerName = Literal["hyperband", "halving", "median", "none"]

@@ -74,13 +74,27 @@ def run_sweep(request: Request) -> None:
     # First of all: it loads torch in a process of its own while this one goes on.
     executor = LocalExecutor()
     try:
-        folder = writable_folder(root / experiment.folder_name)
+        store(request.tracking_uri, root)
+        folder = writable_folder(experiment_folder(experiment, root))
         with lock(folder / ".lock"):
             _sweep(request, executor, root, folder)
     except KeyboardInterrupt:  # before or after the part in which the driver obeys
         raise SweepInterruptedError("interrupted; run the same command again to go on") from None
     finally:
         executor.close()
+
+
+def experiment_folder(experiment: Experiment, root: Path) -> Path:
+    """Return the experiment's folder below ``root``, which need not exist.
+
+    Raises:
+        ConfigError: If a link leads out of ``root``, where nothing may be written.
+    """
+    folder = root / experiment.folder_name
+    for path in (folder, folder / "spool", folder / "checkpoints"):
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise ConfigError(f"{path} is a link that leads out of {root}; remove it, or link {root} itself")
+    return folder
 
 
 def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) -> None:
@@ -102,6 +116,8 @@ def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) 
         f"{experiment.name}: {experiment.trials} trials, {chosen.workers} at once ({chosen.reason}), "
         f"on {machine.name}"
     )
+    if 0 < experiment.trials <= study.n_finished:
+        _say(f"already {study.n_finished} of {experiment.trials} trials done")
     facts = study_facts(experiment, root, images)
     with _tracked(facts, request.tracking_uri, root, spool) as tracker:
         from lenet_exp.driver import Driver, Options

@@ -36,7 +36,7 @@ def sync_experiment(
         StoreError: If the store is damaged or of another version.
     """
     root = root.absolute()
-    folder = root / experiment.folder_name
+    folder = pipeline.experiment_folder(experiment, root)
     if not folder.is_dir():
         raise NoResultError(f"{experiment.name!r} was never run under {root}; run: lenet-exp sweep")
     with lock(writable_folder(folder) / ".lock"):

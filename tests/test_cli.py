@@ -457,6 +457,43 @@ def test_a_reader_that_has_seen_enough_is_no_error(recorded: Path, arguments: li
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.parametrize("device", ["meta", "cuda:-1", "cuda:99", "xla", "", "cpu:x", "\x1b[31m"])
+def test_a_device_is_tried_before_it_is_taken(command: Command, device: str) -> None:
+    """Names that torch knows and cannot compute on, and those that it does not know: exit code 10."""
+    refused = command("sweep", "mini.toml", "--device", device)
+
+    assert (refused.code, refused.out) == (10, "")
+    assert re.fullmatch(r"error: device '[^\n]*' cannot be used: [^\n]+\n", refused.err)
+
+
+@pytest.mark.parametrize("linked", ["mini", "mini/spool", "mini/checkpoints"])
+@pytest.mark.parametrize("name", ["sweep", "sync"])
+def test_a_link_that_leads_out_of_the_root_is_not_followed(command: Command, linked: str, name: str) -> None:
+    """Exit code 2, and nothing is written at its other end."""
+    link, outside = Path("mlruns", linked), Path("outside")
+    link.parent.mkdir(parents=True)
+    outside.mkdir()
+    link.symlink_to(outside.absolute())
+
+    refused = command(name, "mini.toml")
+
+    assert (refused.code, refused.out) == (2, "")
+    assert re.fullmatch(r"error: .* is a link that leads out of .*/mlruns; .*\n", refused.err)
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("root", ["50%", "why?", "a#b"])
+def test_a_root_that_mlflow_misreads_is_refused_before_anything_is_written(
+    command: Command, root: str
+) -> None:
+    """Exit code 2, and no folder."""
+    refused = command("sweep", "mini.toml", "--root", root)
+
+    assert (refused.code, refused.out) == (2, "")
+    assert re.fullmatch(r"error: MLflow cannot keep its store in .*; choose another --root\n", refused.err)
+    assert not Path(root).exists()
+
+
 def read_only(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a process of its own, for which the root folder is on a read-only disk."""
     mount = f'mount --bind "{root}" "{root}" && mount -o remount,ro,bind "{root}"'

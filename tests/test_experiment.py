@@ -165,6 +165,14 @@ def test_a_folder_s_name_is_safe_whatever_the_experiment_is_called(name: str) ->
     assert folder.replace("-", "").replace("_", "").isalnum()
 
 
+@pytest.mark.parametrize(
+    "name", ["CON", "nul", "com1", "LPT9", "artifacts", "mlflow.db", "study.db", "con.txt"]
+)
+def test_a_name_that_means_something_to_the_system_gets_another_folder(name: str) -> None:
+    """The experiment may be called so; its folder is not."""
+    assert folder_name(parse({"name": name}).name) != name.lower()
+
+
 @given(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=2, unique=True))
 def test_two_experiments_never_share_a_folder(names: list[str]) -> None:
     """Names that look alike keep apart."""

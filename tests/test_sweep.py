@@ -332,7 +332,7 @@ def test_a_finished_sweep_run_again_does_nothing(
 
     printed = capsys.readouterr()
     assert (code, printed.out) == (0, done.out)
-    assert printed.err == f"{done.err.splitlines()[0]}\n"
+    assert printed.err == f"{done.err.splitlines()[0]}\nalready 3 of 3 trials done\n"
     assert state() == before
 
 
