@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lenet_exp import journal
 from lenet_exp.errors import DiskError, StoreError
@@ -94,3 +96,40 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(DiskError, match="no space left"):
         journal.append(path, {"n": 1})
+
+
+json_values: Any = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@given(st.lists(st.dictionaries(st.text(), json_values, max_size=3), max_size=5))
+@in_one_folder
+def test_whatever_is_appended_is_read_back(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
+    """Every text and number comes back as it was, line breaks and lone surrogates too."""
+    path = tmp_path / "journal.jsonl"
+    path.unlink(missing_ok=True)
+    for entry in entries:
+        journal.append(path, entry)
+
+    assert journal.read(path)[0] == entries
+
+
+@given(st.binary(max_size=200) | st.text('{}[]:,\n"an1', max_size=60).map(str.encode))
+@in_one_folder
+def test_whatever_bytes_a_journal_has_it_is_read_or_refused(tmp_path: Path, content: bytes) -> None:
+    """Lines or a StoreError; what was read can be added to."""
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(content)
+    try:
+        entries, _ = journal.read(path)
+    except StoreError:
+        return
+
+    journal.mend(path)
+    journal.append(path, {"n": 1})
+
+    assert journal.read(path)[0] == [*entries, {"n": 1}]

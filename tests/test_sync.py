@@ -213,3 +213,20 @@ def test_a_sweep_that_requires_tracking_does_not_begin_without(folder: Path, tmp
     assert (code, out) == (7, "")
     assert re.fullmatch(r"error: the tracking store http://127\S+ does not answer.*\n", err)
     assert not (tmp_path / "runs" / "study.db").exists()
+
+
+def test_names_of_every_script_work_from_end_to_end(folder: Path, tmp_path: Path) -> None:
+    """File, study, MLflow, CSV and leaderboard, in a sweep of no trials, whose only row is the baseline."""
+    name = "실험 Größe-5 Ωmega עברית"
+    experiment = tmp_path / "mini.toml"
+    experiment.write_text(EXPERIMENT.replace('"mini"', f'"{name}"').replace("trials = 2", "trials = 0"))
+
+    assert command("sweep", *arguments(tmp_path), "--device", "cpu")[0] == 0
+
+    (csv,) = (tmp_path / "runs").glob("*/leaderboard.csv")
+    assert csv.parent.name.isascii()
+    assert pd.read_csv(csv)["role"].tolist() == ["baseline"]
+    assert command("leaderboard", *arguments(tmp_path), "--format", "csv")[1] == csv.read_text()
+    seen = everything(plain_client(mlflow_store.local_uri(tmp_path / "runs")), name)
+    assert [key.startswith(name) for key in seen].count(True) == 1
+    assert seen["baseline"]["info"][0] == "FINISHED"
