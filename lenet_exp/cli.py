@@ -238,6 +238,28 @@ def sync(
 
 
 @app.command()
+def doctor(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="mend what can be mended; deletes nothing")
+    ] = False,
+    root: RootOption = Path("mlruns"),
+    tracking_uri: TrackingOption = None,
+) -> None:
+    """Say what is wrong with this machine and with what was recorded, and what to do about it.
+
+    Example: lenet-exp doctor --repair
+    """
+    from lenet_exp.doctor import examine, worst
+
+    findings = []
+    for finding in examine(root, tracking_uri=tracking_uri or None, repair=repair):
+        findings.append(finding)
+        state = "mended" if finding.repaired else "wrong" if finding.exit_code else "ok"
+        typer.echo(f"{state:7} {finding.what}: {printable(mask_url(finding.text))}")
+    raise typer.Exit(worst(findings))
+
+
+@app.command()
 def shapes(experiment: ExperimentArgument = None) -> None:
     """Print the layers of an experiment's networks: output shapes, parameters and MACs of an image.
 

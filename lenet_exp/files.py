@@ -60,6 +60,27 @@ def writable_folder(folder: Path) -> Path:
     return folder
 
 
+def move_aside(path: Path) -> Path:
+    """Rename the file, and what SQLite keeps beside it, so that it can still be looked at.
+
+    Returns:
+        Where it is now.
+
+    Raises:
+        DiskError: If it cannot be renamed.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    target = path.with_name(f"{path.name}.damaged-{stamp}")
+    try:
+        for ending in ("-wal", "-shm", ""):
+            source = path.with_name(path.name + ending)
+            if source.exists():
+                source.rename(target.with_name(target.name + ending))
+    except OSError as error:
+        raise disk_error(path, error) from error
+    return target
+
+
 def disk_error(path: Path, error: OSError) -> DiskError:
     """Return the error to raise when ``path`` could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -327,6 +327,11 @@ class Spool:
             if self.path(stem).stat().st_size == offset:
                 self._news.discard(stem)
 
+    def recall(self, stem: str) -> None:
+        """Count a file among the news again."""
+        with self._lock:
+            self._news.add(stem)
+
     def forget_shipped(self) -> None:
         """Forget the runs and what was shipped: all of it is news again."""
         with self._lock:

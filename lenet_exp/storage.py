@@ -51,6 +51,16 @@ def read_storage(root: Path) -> optuna.storages.RDBStorage | None:
     return _connect(root)
 
 
+def running_studies(storage: optuna.storages.RDBStorage) -> dict[str, int]:
+    """Return the names of the studies with trials RUNNING, and how many each has."""
+    running = (optuna.trial.TrialState.RUNNING,)
+    found = {
+        study.study_name: len(storage.get_all_trials(study._study_id, deepcopy=False, states=running))
+        for study in storage.get_all_studies()
+    }
+    return {name: count for name, count in found.items() if count}
+
+
 def _copy(path: Path) -> Path:
     """Return a folder with a copy of the file, which lasts as long as this process.
 

@@ -27,7 +27,7 @@ from lenet_exp.experiment import Experiment
 from lenet_exp.record import EpochResult, Role, RunKey, State, TrialRecord
 from lenet_exp.sampling import make_pruner, make_sampler
 from lenet_exp.seeding import derive_seed
-from lenet_exp.storage import flush, open_storage, read_storage
+from lenet_exp.storage import flush, open_storage, read_storage, running_studies
 
 #: An attempt that died is tried again until it has had this many.
 MAX_ATTEMPTS = 3
@@ -378,6 +378,13 @@ def open_study(experiment: Experiment, root: Path) -> Study:
         UnreachableError: If it does not answer.
     """
     return Study(open_storage(root), experiment, partial(flush, root))
+
+
+def has_open(name: str, root: Path) -> bool:
+    """Return whether the experiment has attempts that are RUNNING; the study is only read."""
+    storage = read_storage(root)
+    names = running_studies(storage) if storage else {}
+    return name in names or f"{name}/fixed" in names
 
 
 def read_records(name: str, root: Path) -> list[TrialRecord] | None:

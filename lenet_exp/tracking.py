@@ -360,6 +360,9 @@ def sync(
     problems: list[str] = []
     if rebuild:
         spool.forget_shipped()
+    begun = spool.study()
+    if begun and begun.end is None:  # its driver died: in MLflow it may seem to be at work still
+        spool.recall(STUDY)
     shipper = Shipper(spool, tracking_uri, artifact_root, problems.append, in_sweep=False)
     while not shipper.ship():
         time.sleep(RETRY_S)

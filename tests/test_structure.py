@@ -25,6 +25,7 @@ LAYERS = [
     {"driver"},
     {"pipeline"},
     {"sync"},
+    {"doctor"},
     {"sweep", "cli"},
 ]
 
