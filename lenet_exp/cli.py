@@ -46,6 +46,16 @@ TrackingOption = Annotated[
         "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store (default: one in --root)"
     ),
 ]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        envvar="LENET_EXP_STORAGE",
+        help="PostgreSQL that holds the study (default: a file in --root)",
+        show_default=False,
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -148,6 +158,7 @@ def sweep(
             "--require-tracking", help="stop, with exit code 7, if the MLflow store does not answer"
         ),
     ] = False,
+    storage: StorageOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Run the main job: the baseline and a search for something better, all of it in MLflow.
@@ -168,6 +179,7 @@ def sweep(
             device=device,
             tracking_uri=tracking_uri or None,
             require_tracking=require_tracking,
+            storage=storage or None,
         )
     )
 
@@ -196,6 +208,7 @@ def leaderboard(
         typer.Option("--top", min=1, help="only the first rows"),
     ] = None,
     root: RootOption = Path("mlruns"),
+    storage: StorageOption = None,
 ) -> None:
     """Show or export the leaderboard of an experiment, from the study alone.
 
@@ -205,7 +218,12 @@ def leaderboard(
     from lenet_exp.pipeline import show_leaderboard
 
     show_leaderboard(
-        experiments.load(experiment_path(experiment)), root, csv=csv, style=style and style.value, top=top
+        experiments.load(experiment_path(experiment)),
+        root,
+        csv=csv,
+        style=style and style.value,
+        top=top,
+        storage=storage or None,
     )
 
 
@@ -218,6 +236,7 @@ def sync(
     ] = False,
     root: RootOption = Path("mlruns"),
     tracking_uri: TrackingOption = None,
+    storage: StorageOption = None,
 ) -> None:
     """Carry to MLflow what it has missed, such as what was recorded while its server was down.
 
@@ -231,6 +250,7 @@ def sync(
         root,
         rebuild=rebuild,
         tracking_uri=tracking_uri or None,
+        storage=storage or None,
     )
     for problem in report.problems:
         typer.echo(f"warning: {printable(mask_url(problem))}", err=True)
@@ -244,6 +264,7 @@ def doctor(
     ] = False,
     root: RootOption = Path("mlruns"),
     tracking_uri: TrackingOption = None,
+    storage: StorageOption = None,
 ) -> None:
     """Say what is wrong with this machine and with what was recorded, and what to do about it.
 
@@ -252,7 +273,7 @@ def doctor(
     from lenet_exp.doctor import examine, worst
 
     findings = []
-    for finding in examine(root, tracking_uri=tracking_uri or None, repair=repair):
+    for finding in examine(root, tracking_uri=tracking_uri or None, url=storage or None, repair=repair):
         findings.append(finding)
         state = "mended" if finding.repaired else "wrong" if finding.exit_code else "ok"
         typer.echo(f"{state:7} {finding.what}: {printable(mask_url(finding.text))}")

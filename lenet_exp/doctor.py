@@ -48,24 +48,28 @@ class Finding:
     repaired: bool = False
 
 
-def examine(root: Path, *, tracking_uri: str | None = None, repair: bool = False) -> Iterator[Finding]:
+def examine(
+    root: Path, *, tracking_uri: str | None = None, url: str | None = None, repair: bool = False
+) -> Iterator[Finding]:
     """Look at everything, and yield what is found as it is found.
 
     Args:
         root: Of everything that runs write; it need not exist.
         tracking_uri: Of an MLflow store; None for the one below ``root``.
+        url: Of the study's storage in PostgreSQL; None for the file below ``root``.
         repair: Whether to mend what can be mended.
     """
     root = root.absolute()
     for check in (_installation, _device, _workers, _data):
         yield _judged(check.__name__.strip("_"), check)
     yield _judged("disk", partial(_disk, root))
-    yield _judged("study", partial(_study, root), partial(_repair_study, root) if repair else None)
+    mend_study = partial(_repair_study, root) if repair and not url else None
+    yield _judged("study", partial(_study, root, url), mend_study)
     mend_mlflow = partial(_repair_mlflow, root) if repair and not tracking_uri else None
     yield _judged("mlflow", partial(_mlflow, root, tracking_uri), mend_mlflow)
     for folder in _experiments(root):
-        mend = partial(_repair_experiment, root, folder, tracking_uri) if repair else None
-        yield _judged(folder.name, partial(_experiment, root, folder), mend)
+        mend = partial(_repair_experiment, root, folder, tracking_uri, url) if repair else None
+        yield _judged(folder.name, partial(_experiment, root, folder, url), mend)
 
 
 def worst(findings: list[Finding]) -> int:
@@ -141,9 +145,9 @@ def _disk(root: Path) -> str:
     return shown
 
 
-def _study(root: Path) -> str:
-    found = storage.read_storage(root)
-    path = storage.storage_path(root)
+def _study(root: Path, url: str | None) -> str:
+    found = storage.read_storage(root, url)
+    path = url or storage.storage_path(root)
     if found is None:
         lost = [folder.name for folder in _experiments(root) if Spool(folder / "spool").study()]
         if lost:
@@ -169,7 +173,7 @@ def _experiments(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob("*/spool") if path.is_dir() and not path.is_symlink())
 
 
-def _experiment(root: Path, folder: Path) -> str:
+def _experiment(root: Path, folder: Path, url: str | None) -> str:
     holder = lock_holder(folder / ".lock")
     if holder:
         return f"a sweep is at work: {holder}"
@@ -177,7 +181,7 @@ def _experiment(root: Path, folder: Path) -> str:
     begun = spool.study()
     if begun is None:
         return "was never begun"
-    if begun.end is None or has_open(begun.facts.experiment, root):
+    if begun.end is None or has_open(begun.facts.experiment, root, url):
         raise StoreError("was cut off; run the sweep again, or 'lenet-exp doctor --repair'")
     left = spool.news()
     if left:
@@ -226,15 +230,15 @@ def _repair_mlflow(root: Path) -> str:
     return f"{path} moved to {aside}, and made anew from the spool"
 
 
-def _repair_experiment(root: Path, folder: Path, tracking_uri: str | None) -> str:
+def _repair_experiment(root: Path, folder: Path, tracking_uri: str | None, url: str | None) -> str:
     chosen = _read_experiment(folder)
-    with lock(folder / ".lock"):
+    with lock(folder / ".lock"), pipeline.storage_lock(url, chosen.name):
         spool = Spool(folder / "spool")
-        pipeline.reconcile(open_study(chosen, root), spool)
+        pipeline.reconcile(open_study(chosen, root, url), spool)
         begun = spool.study()
         if begun and begun.end is None:
             spool.end_study("PRUNED", "interrupted")
-    report = sync.sync_experiment(chosen, root, tracking_uri=tracking_uri)
+    report = sync.sync_experiment(chosen, root, tracking_uri=tracking_uri, storage=url)
     if report.problems:
         raise UnreachableError(report.problems[0])
     return f"ended what was cut off, carried {report.n_shipped} runs"

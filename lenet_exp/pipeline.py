@@ -52,6 +52,7 @@ class Request:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         tracking_uri: Of an MLflow store; None for the one below ``root``.
         require_tracking: Whether to stop if that store does not answer.
+        storage: URL of the study's storage in PostgreSQL; None for the file below ``root``.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class Request:
     device: str = "auto"
     tracking_uri: str | None = None
     require_tracking: bool = False
+    storage: str | None = None
 
 
 def run_sweep(request: Request) -> None:
@@ -76,8 +78,8 @@ def run_sweep(request: Request) -> None:
     try:
         store(request.tracking_uri, root)
         folder = writable_folder(experiment_folder(experiment, root))
-        with lock(folder / ".lock"):
-            _sweep(request, executor, root, folder)
+        with lock(folder / ".lock"), storage_lock(request.storage, experiment.name) as held:
+            _sweep(request, executor, root, folder, held)
     except KeyboardInterrupt:  # before or after the part in which the driver obeys
         raise SweepInterruptedError("interrupted; run the same command again to go on") from None
     finally:
@@ -97,7 +99,21 @@ def experiment_folder(experiment: Experiment, root: Path) -> Path:
     return folder
 
 
-def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) -> None:
+@contextmanager
+def storage_lock(url: str | None, name: str) -> Iterator[Callable[[], None]]:
+    """Hold the study where other machines could reach it too; give what makes sure that it is still held."""
+    if url is None:
+        yield lambda: None
+        return
+    from lenet_exp.postgres import study_lock
+
+    with study_lock(url, name) as held:
+        yield held.hold
+
+
+def _sweep(
+    request: Request, executor: LocalExecutor, root: Path, folder: Path, held: Callable[[], None]
+) -> None:
     if request.require_tracking:
         mlflow_store.check_reachable(*store(request.tracking_uri, root), timeout_s=15)
     images = prepare_images(request.experiment)
@@ -107,7 +123,8 @@ def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) 
     experiment = request.experiment.resolved(machine.precision)
     accelerators = 0 if machine.devices == ("cpu",) else len(machine.devices)
     chosen = plan(measure(accelerators), request.workers)
-    study = open_study(experiment, root)
+    study = open_study(experiment, root, request.storage)
+    study.when_gone(lambda problem: _say(f"warning: {problem}"), held)
     spool = Spool(folder / "spool")
     study.check_identity(identity(experiment, images))
     reconcile(study, spool)
@@ -142,7 +159,7 @@ def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) 
         # Once more, when MLflow has given every run its id.
         tracker.drain()
         recorder.write_leaderboard()
-    _conclude(experiment, root, folder)
+    _conclude(experiment, root, folder, request.storage)
 
 
 def prepare_images(experiment: Experiment) -> data.ImageSet:
@@ -308,14 +325,14 @@ def signals_to(interrupt: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _conclude(experiment: Experiment, root: Path, folder: Path) -> None:
+def _conclude(experiment: Experiment, root: Path, folder: Path, storage: str | None) -> None:
     from lenet_exp.tables import print_leaderboard
 
-    print_leaderboard(read_leaderboard(experiment, root))
+    print_leaderboard(read_leaderboard(experiment, root, storage))
     sys.stdout.write(f"leaderboard: {folder / 'leaderboard.csv'}\nMLflow's UI: lenet-exp ui --root {root}\n")
 
 
-def read_leaderboard(experiment: Experiment, root: Path) -> pd.DataFrame:
+def read_leaderboard(experiment: Experiment, root: Path, storage: str | None = None) -> pd.DataFrame:
     """Return the leaderboard of what was recorded below ``root``; the study is only read.
 
     Raises:
@@ -325,7 +342,7 @@ def read_leaderboard(experiment: Experiment, root: Path) -> pd.DataFrame:
     from lenet_exp.leaderboard import leaderboard
 
     root = root.absolute()
-    records = studies.read_records(experiment.name, root)
+    records = studies.read_records(experiment.name, root, storage)
     if records is None:
         raise NoResultError(f"{experiment.name!r} was never run under {root}; run: lenet-exp sweep")
     run_ids = Spool(root / experiment.folder_name / "spool").run_ids()
@@ -333,7 +350,13 @@ def read_leaderboard(experiment: Experiment, root: Path) -> pd.DataFrame:
 
 
 def show_leaderboard(
-    experiment: Experiment, root: Path, *, csv: Path | None, style: Any, top: int | None
+    experiment: Experiment,
+    root: Path,
+    *,
+    csv: Path | None,
+    style: Any,
+    top: int | None,
+    storage: str | None = None,
 ) -> None:
     """Print the leaderboard, or write it to ``csv``.
 
@@ -344,7 +367,7 @@ def show_leaderboard(
     from lenet_exp.leaderboard import render, to_csv
     from lenet_exp.tables import print_leaderboard
 
-    frame = read_leaderboard(experiment, root)
+    frame = read_leaderboard(experiment, root, storage)
     shown = frame if top is None else frame.head(top)
     if csv is not None:
         if csv.is_dir():

@@ -1,4 +1,4 @@
-"""The SQLite file that holds the studies: made, checked before it is used, and opened."""
+"""Where the studies are kept, in a SQLite file or PostgreSQL: made, checked before it is used, and opened."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import optuna
 import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
-from lenet_exp.errors import StoreError, UnreachableError
+from lenet_exp import postgres
+from lenet_exp.errors import StoreError, UnreachableError, mask_url
 from lenet_exp.files import sync_file
 
 
@@ -24,24 +27,28 @@ def storage_path(root: Path) -> Path:
     return root / "study.db"
 
 
-def open_storage(root: Path) -> optuna.storages.RDBStorage:
-    """Return the study storage below ``root``, which is made if need be.
+def open_storage(root: Path, url: str | None = None) -> optuna.storages.RDBStorage:
+    """Return the study storage below ``root``, or at a URL of PostgreSQL's; it is made if need be.
 
     Raises:
         StoreError: If it is damaged or of another version.
         UnreachableError: If it does not answer.
     """
+    if url:
+        return _of_this_version(partial(postgres.connect, url), mask_url(url), mask_url(url))
     _prepare(storage_path(root))
     return _connect(root)
 
 
-def read_storage(root: Path) -> optuna.storages.RDBStorage | None:
-    """Return the study storage below ``root`` for reading; None if there is none.
+def read_storage(root: Path, url: str | None = None) -> optuna.storages.RDBStorage | None:
+    """Return the study storage below ``root``, or at a URL, for reading; None if there is none.
 
     Raises:
         StoreError: If it is damaged or of another version.
         UnreachableError: If it does not answer.
     """
+    if url:
+        return open_storage(root, url)
     path = storage_path(root)
     if not path.exists():
         return None
@@ -75,26 +82,12 @@ def _copy(path: Path) -> Path:
 
 
 def _connect(root: Path) -> optuna.storages.RDBStorage:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
     path = storage_path(root)
     url = f"sqlite:///{path.resolve()}"
     engine = {"connect_args": {"timeout": 60}}
+    connect = partial(optuna.storages.RDBStorage, url, engine_kwargs=engine)
     try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=engine)
-    except RuntimeError:  # the schema's version
-        unchecked = optuna.storages.RDBStorage(url, engine_kwargs=engine, skip_compatibility_check=True)
-        found, wanted = unchecked.get_current_version(), unchecked.get_head_version()
-        older = found in unchecked.get_all_versions()
-        unchecked.engine.dispose()
-        advice = (
-            f"copy it to {path}.{found}, then run 'optuna storage upgrade --storage {url}'"
-            if older
-            else "install the newer Optuna that wrote it"
-        )
-        raise StoreError(
-            f"{path}: has schema {found}, Optuna {optuna.__version__} wants {wanted}; {advice}"
-        ) from None
+        storage = _of_this_version(connect, str(path), url)
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         reason = str(error).splitlines()[0]
         raise UnreachableError(f"{path}: the study's storage does not answer: {reason}") from None
@@ -117,6 +110,28 @@ def flush(root: Path) -> None:
     journal = storage_path(root).with_name("study.db-wal")
     if journal.exists():
         sync_file(journal)
+
+
+def _of_this_version(
+    connect: Callable[..., optuna.storages.RDBStorage], where: str, url: str
+) -> optuna.storages.RDBStorage:
+    """Return what ``connect`` returns, unless it is of another version, which is never migrated."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    try:
+        return connect()
+    except RuntimeError:  # the schema's version
+        unchecked = connect(skip_compatibility_check=True)
+    found, wanted = unchecked.get_current_version(), unchecked.get_head_version()
+    older = found in unchecked.get_all_versions()
+    unchecked.engine.dispose()
+    backup = f"copy it to {where}.{found}" if url.startswith("sqlite") else "back it up with pg_dump"
+    advice = (
+        f"{backup}, then run 'optuna storage upgrade --storage {url}'"
+        if older
+        else "install the newer Optuna that wrote it"
+    )
+    raise StoreError(f"{where}: has schema {found}, Optuna {optuna.__version__} wants {wanted}; {advice}")
 
 
 def _check(path: Path) -> None:

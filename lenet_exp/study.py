@@ -24,6 +24,7 @@ from optuna.trial import TrialState
 from lenet_exp.config import Configuration, from_hyperparameters
 from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import Experiment
+from lenet_exp.postgres import PatientStorage
 from lenet_exp.record import EpochResult, Role, RunKey, State, TrialRecord
 from lenet_exp.sampling import make_pruner, make_sampler
 from lenet_exp.seeding import derive_seed
@@ -71,6 +72,7 @@ class Study:
         """
         self.experiment = experiment
         self._flush = flush
+        self._storage = storage
         self._search = self._load(storage, experiment.name, experiment)
         self._fixed = self._load(storage, f"{experiment.name}/fixed", None)
         self._trials: dict[RunKey, optuna.Trial] = {}
@@ -123,6 +125,11 @@ class Study:
                 f"study {self.experiment.name!r} was started with other settings: {changes}; "
                 "rename the experiment (name = ...), or undo the change"
             )
+
+    def when_gone(self, on_problem: Callable[[str], None], on_return: Callable[[], None]) -> None:
+        """Say whom to tell when a server's storage goes, and what to do first when it is back."""
+        if isinstance(self._storage, PatientStorage):
+            self._storage.on_problem, self._storage.on_return = on_problem, on_return
 
     def ask(self) -> Attempt | None:
         """Return the next trial of the search; None if a grid has no point left."""
@@ -370,32 +377,32 @@ def configuration_of(record: TrialRecord) -> Configuration:
     return from_hyperparameters(record.values, record.max_epochs)
 
 
-def open_study(experiment: Experiment, root: Path) -> Study:
-    """Open or create the experiment's study below ``root``.
+def open_study(experiment: Experiment, root: Path, url: str | None = None) -> Study:
+    """Open or create the experiment's study below ``root``, or in PostgreSQL at ``url``.
 
     Raises:
         StoreError: If the storage is damaged or of another version.
         UnreachableError: If it does not answer.
     """
-    return Study(open_storage(root), experiment, partial(flush, root))
+    return Study(open_storage(root, url), experiment, partial(flush, root))
 
 
-def has_open(name: str, root: Path) -> bool:
+def has_open(name: str, root: Path, url: str | None = None) -> bool:
     """Return whether the experiment has attempts that are RUNNING; the study is only read."""
-    storage = read_storage(root)
+    storage = read_storage(root, url)
     names = running_studies(storage) if storage else {}
     return name in names or f"{name}/fixed" in names
 
 
-def read_records(name: str, root: Path) -> list[TrialRecord] | None:
-    """Return every attempt of an experiment that has ended; None if it was never begun below ``root``.
+def read_records(name: str, root: Path, url: str | None = None) -> list[TrialRecord] | None:
+    """Return every attempt of an experiment that has ended; None if it was never begun there.
 
     Writes nothing, so it may be called while a sweep runs.
 
     Raises:
         StoreError: If the storage is damaged or of another version.
     """
-    storage = read_storage(root)
+    storage = read_storage(root, url)
     if storage is None:
         return None
     records: list[TrialRecord] = []

@@ -18,7 +18,12 @@ from lenet_exp.tracking import SyncReport
 
 
 def sync_experiment(
-    experiment: Experiment, root: Path, *, rebuild: bool = False, tracking_uri: str | None = None
+    experiment: Experiment,
+    root: Path,
+    *,
+    rebuild: bool = False,
+    tracking_uri: str | None = None,
+    storage: str | None = None,
 ) -> SyncReport:
     """Carry to MLflow all that the experiment recorded below ``root``.
 
@@ -28,6 +33,7 @@ def sync_experiment(
         rebuild: Look at every run instead of trusting what is known to be there, and take from the study
             what the spool has lost.
         tracking_uri: Of an MLflow store; None for the one below ``root``.
+        storage: URL of the study's storage in PostgreSQL; None for the file below ``root``.
 
     Raises:
         NoResultError: If nothing was recorded.
@@ -41,7 +47,7 @@ def sync_experiment(
         raise NoResultError(f"{experiment.name!r} was never run under {root}; run: lenet-exp sweep")
     with lock(writable_folder(folder) / ".lock"):
         spool = Spool(folder / "spool")
-        records = study.read_records(experiment.name, root) or []
+        records = study.read_records(experiment.name, root, storage) or []
         if rebuild and records:
             respool(records, spool)
             if spool.study() is None:
@@ -52,7 +58,7 @@ def sync_experiment(
 
         def refresh_leaderboard() -> None:
             if records:
-                csv = to_csv(pipeline.read_leaderboard(experiment, root))
+                csv = to_csv(pipeline.read_leaderboard(experiment, root, storage))
                 write_atomically(folder / "leaderboard.csv", csv.encode())
 
         return tracking.sync(spool, uri, artifact_root, rebuild=rebuild, on_carried=refresh_leaderboard)

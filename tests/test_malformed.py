@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +22,7 @@ from lenet_exp import cli, pipeline
 from lenet_exp.config import HYPERPARAMETERS, Configuration, ConfigurationTable
 from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import Confirm, Data, Experiment, Run, Search, Training, load, parse
-from lenet_exp.space import SPACE_KEYS
+from lenet_exp.space import SPACE_KEYS, Suggester
 
 PROJECT = Path(__file__).parent.parent
 
@@ -366,7 +366,7 @@ def test_whatever_space_is_taken_can_be_searched(space: dict[str, Any], sampler:
     described = experiment.search_space.describe()
     assert parse({"name": "a", "space": described}).search_space.describe() == described
     assert len(experiment.search_space.grid()) >= 1 if sampler == "grid" else True
-    drawn = experiment.search_space.suggest(Lowest())
+    drawn = experiment.search_space.suggest(cast("Suggester", Lowest()))
     assert drawn.hyperparameters().keys() == set(HYPERPARAMETERS)
 
 

@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parent.parent / "lenet_exp"
 #: A module imports only from rows above its own; the README shows the same table.
 LAYERS = [
     {"errors"},
-    {"seeding", "record", "files", "idx", "kernels", "capacity", "significance", "version"},
-    {"config", "journal", "storage", "compare"},
+    {"seeding", "record", "files", "idx", "kernels", "postgres", "capacity", "significance", "version"},
+    {"config", "journal", "compare", "storage"},
     {"architecture", "space", "cache"},
     {"experiment", "download"},
     {"sources", "sampling", "jobs"},
@@ -36,8 +36,9 @@ OWNERS = {
     "ctypes": {"kernels"},
     "torchvision": {"data"},
     "multiprocessing": {"executor"},
-    "optuna": {"storage", "sampling", "study", "rebuild"},
-    "sqlalchemy": {"storage"},
+    "psycopg": {"postgres"},
+    "optuna": {"postgres", "storage", "sampling", "study", "rebuild"},
+    "sqlalchemy": {"postgres", "storage"},
     "mlflow": {"mlflow_store", "mlflow_model", "projection", "tracking"},
     "pandas": {"leaderboard", "tables", "pipeline"},
     "scipy": {"significance"},
