@@ -17,7 +17,7 @@ from typing import Any
 import optuna
 import psycopg
 import pytest
-from mlflow_lab import everything, plain_client
+from mlflow_lab import everything
 from test_sync import EXPERIMENT, command
 
 from lenet_exp import mlflow_store, postgres
@@ -313,7 +313,7 @@ def test_a_restart_in_mid_sweep_loses_nothing(server: Server, tmp_path: Path) ->
     ]
     study = optuna.load_study(study_name="mini", storage=connect(server.url))
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
-    seen = everything(plain_client(mlflow_store.local_uri(tmp_path / "runs")), "mini")
+    seen = everything(mlflow_store.connect(mlflow_store.local_uri(tmp_path / "runs")), "mini")
     assert {seen[name]["info"][0] for name in seen if name != "models"} == {"FINISHED"}
     kept = b"".join(path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file())
     assert b"s3cret" not in kept
