@@ -37,6 +37,18 @@ ExperimentArgument = Annotated[
     Path | None,
     typer.Argument(help="experiment file (default: experiments/fashion_mnist.toml)", show_default=False),
 ]
+ExperimentOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--experiment", help="experiment file (default: experiments/fashion_mnist.toml)", show_default=False
+    ),
+]
+TrackingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store (default: one in --root)"
+    ),
+]
 RootOption = Annotated[
     Path, typer.Option("--root", envvar="LENET_EXP_ROOT", help="folder of everything that runs write")
 ]
@@ -133,12 +145,7 @@ def sweep(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
     root: RootOption = Path("mlruns"),
-    tracking_uri: Annotated[
-        str | None,
-        typer.Option(
-            "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store (default: one in --root)"
-        ),
-    ] = None,
+    tracking_uri: TrackingOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Run the main job: the baseline and a search for something better, all of it in MLflow.
@@ -209,6 +216,31 @@ def shapes(experiment: ExperimentArgument = None) -> None:
     from lenet_exp.tables import print_shapes
 
     print_shapes(experiments.load(experiment_path(experiment)))
+
+
+@app.command()
+def activations(
+    classes: Annotated[
+        str, typer.Option("--classes", help="names or numbers of classes, with commas between")
+    ],
+    run: Annotated[
+        str, typer.Argument(help="trial number, label, MLflow run id, champion or baseline")
+    ] = "champion",
+    experiment: ExperimentOption = None,
+    inputs: Annotated[int, typer.Option("--inputs", min=1, max=20, help="images of each class")] = 3,
+    root: RootOption = Path("mlruns"),
+    tracking_uri: TrackingOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Draw what the first two convolution layers make of validation images, channel by channel.
+
+    Example: lenet-exp activations champion --experiment quick --classes pullover,coat
+    """
+    from lenet_exp import experiment as experiments
+    from lenet_exp.activations import draw_activations
+
+    chosen = experiments.load(experiment_path(experiment), overrides or ())
+    typer.echo(draw_activations(chosen, root, run, classes, inputs=inputs, tracking_uri=tracking_uri or None))
 
 
 @app.command()

@@ -21,8 +21,8 @@ LAYERS = [
     {"testset", "model", "spool", "mlflow_store", "leaderboard"},
     {"fast", "mlflow_model"},
     {"train", "study", "projection", "tables", "ui"},
-    {"executor", "recorder", "tracking"},
-    {"driver"},
+    {"executor", "recorder", "tracking", "recorded"},
+    {"driver", "activations"},
     {"pipeline"},
     {"sweep", "cli"},
 ]
@@ -30,7 +30,8 @@ LAYERS = [
 #: Who alone imports a library; elsewhere it would spread.
 OWNERS = {
     "pydantic": {"config", "space", "experiment"},
-    "torch": {"kernels", "model", "fast", "train", "executor", "data", "mlflow_model"},
+    "torch": {"kernels", "model", "fast", "train", "executor", "data", "mlflow_model", "activations"},
+    "matplotlib": {"activations"},
     "ctypes": {"kernels"},
     "torchvision": {"data"},
     "multiprocessing": {"executor"},
