@@ -244,6 +244,31 @@ def activations(
 
 
 @app.command()
+def replay(
+    trial: Annotated[str, typer.Argument(help="trial number, label, MLflow run id, champion or baseline")],
+    experiment: ExperimentOption = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, max=1024, help="of the training (default: as recorded)"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps (default: as recorded)")
+    ] = None,
+    root: RootOption = Path("mlruns"),
+    overrides: SetOption = None,
+) -> None:
+    """Train a recorded trial again, and compare its metrics epoch by epoch; exit code 3 if they differ.
+
+    Example: lenet-exp replay 3 --experiment quick
+    """
+    from lenet_exp import experiment as experiments
+    from lenet_exp import replay as replays
+
+    chosen = experiments.load(experiment_path(experiment), overrides or ())
+    replays.show(replays.replay(chosen, root, trial, threads=threads, device=device))
+
+
+@app.command()
 def ui(
     root: RootOption = Path("mlruns"),
     port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="port on 127.0.0.1")] = 5000,

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "lenet_exp"
 #: A module imports only from rows above its own; the README shows the same table.
 LAYERS = [
     {"errors"},
-    {"seeding", "record", "files", "idx", "kernels", "capacity", "significance"},
+    {"seeding", "record", "files", "idx", "kernels", "environment", "capacity", "significance"},
     {"config", "journal", "storage", "compare"},
     {"architecture", "space", "cache"},
     {"experiment", "download"},
@@ -22,7 +22,7 @@ LAYERS = [
     {"fast", "mlflow_model"},
     {"train", "study", "projection", "tables", "ui"},
     {"executor", "recorder", "tracking", "recorded"},
-    {"driver", "activations"},
+    {"driver", "activations", "replay"},
     {"pipeline"},
     {"sweep", "cli"},
 ]
