@@ -15,7 +15,7 @@ LAYERS = [
     {"seeding", "record", "files", "idx", "kernels", "environment", "capacity", "significance"},
     {"config", "journal", "storage", "compare"},
     {"architecture", "space", "cache"},
-    {"experiment", "download"},
+    {"experiment", "download", "archives"},
     {"sources", "sampling", "jobs"},
     {"data"},
     {"testset", "model", "spool", "mlflow_store", "leaderboard"},
