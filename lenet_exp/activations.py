@@ -25,11 +25,11 @@ from torch import nn
 
 from lenet_exp.config import Configuration
 from lenet_exp.data import Split, find_dataset
-from lenet_exp.errors import ConfigError, LenetExpError, NoResultError, printable
+from lenet_exp.errors import ConfigError, NoResultError, printable
 from lenet_exp.experiment import Experiment
 from lenet_exp.files import disk_error
 from lenet_exp.mlflow_model import load_network
-from lenet_exp.mlflow_store import local_uri, log_file
+from lenet_exp.mlflow_store import local_uri
 from lenet_exp.record import TrialRecord
 from lenet_exp.recorded import Alias, Recorded, read
 from lenet_exp.study import configuration_of
@@ -115,7 +115,7 @@ def draw_activations(
     slug = "-".join(re.sub(r"[^a-z0-9]+", "-", names[number].lower()).strip("-") for number in wanted)
     path = recorded.folder / f"activations-{record.key.stem}-{slug}.png"
     _save(figure, path)
-    _add_to_run(recorded, record, path, tracking_uri or local_uri(root.absolute()), say)
+    recorded.add_to_run(record.key.stem, path, tracking_uri or local_uri(root.absolute()), say)
     return path
 
 
@@ -360,16 +360,3 @@ def _save(figure: Figure, path: Path) -> None:
         part.replace(path)
     except OSError as error:
         raise disk_error(path, error) from None
-
-
-def _add_to_run(
-    recorded: Recorded, record: TrialRecord, path: Path, uri: str, say: Callable[[str], Any]
-) -> None:
-    run_id = recorded.spool.run_ids().get(record.key)
-    if run_id is None:
-        say(f"warning: {record.label} has no run in MLflow yet; the picture is in {path} alone")
-        return
-    try:
-        log_file(uri, run_id, path)
-    except LenetExpError as error:
-        say(f"warning: {error}; the picture is in {path} alone")

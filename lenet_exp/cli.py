@@ -269,6 +269,22 @@ def replay(
 
 
 @app.command()
+def report(
+    experiment: ExperimentArgument = None,
+    root: RootOption = Path("mlruns"),
+    tracking_uri: TrackingOption = None,
+) -> None:
+    """Write an experiment's page: plots, learning curves, and the leaderboard, in one HTML file.
+
+    Example: lenet-exp report quick
+    """
+    from lenet_exp import experiment as experiments
+    from lenet_exp.report import show_report
+
+    show_report(experiments.load(experiment_path(experiment)), root, tracking_uri or None)
+
+
+@app.command()
 def ui(
     root: RootOption = Path("mlruns"),
     port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="port on 127.0.0.1")] = 5000,

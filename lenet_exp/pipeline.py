@@ -90,6 +90,7 @@ def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) 
     with _tracked(experiment, request.tracking_uri, root, spool, images) as tracker:
         from lenet_exp.driver import Driver, Options
         from lenet_exp.recorder import Recorder
+        from lenet_exp.report import write_report
 
         recorder = Recorder(study, spool, folder, tracker.wake)
         driver = Driver(
@@ -108,6 +109,7 @@ def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) 
         # Once more, when MLflow has given every run its id.
         tracker.drain()
         recorder.write_leaderboard()
+        write_report(experiment, root)
     _conclude(experiment, root, folder)
 
 
@@ -183,7 +185,7 @@ def _tracked(
         params=_study_params(experiment),
         tags={"mlflow.note.content": experiment.question, "version": __version__},
         dataset=DatasetFacts(experiment.data.dataset, images.digest, str(images.images)),
-        files=("experiment.toml", "leaderboard.csv"),
+        files=("experiment.toml", "leaderboard.csv", "overview.png", "report.html"),
         image_size=images.image_size,
     )
     tracker = Tracker(
@@ -251,7 +253,9 @@ def _conclude(experiment: Experiment, root: Path, folder: Path) -> None:
     from lenet_exp.tables import print_leaderboard
 
     print_leaderboard(read_leaderboard(experiment, root))
-    sys.stdout.write(f"leaderboard: {folder / 'leaderboard.csv'}\nMLflow's UI: lenet-exp ui --root {root}\n")
+    for name in ("leaderboard.csv", "report.html"):
+        sys.stdout.write(f"{name.partition('.')[0]}: {folder / name}\n")
+    sys.stdout.write(f"MLflow's UI: lenet-exp ui --root {root}\n")
 
 
 def read_leaderboard(experiment: Experiment, root: Path) -> pd.DataFrame:

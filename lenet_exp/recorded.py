@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lenet_exp import data
-from lenet_exp.errors import ConfigError, NoResultError
+from lenet_exp.errors import ConfigError, LenetExpError, NoResultError, UnreachableError
 from lenet_exp.experiment import Data, Experiment
+from lenet_exp.mlflow_store import log_file
 from lenet_exp.record import TrialRecord
 from lenet_exp.spool import AttemptRecord, Spool
 from lenet_exp.study import read_identity, read_records
@@ -68,6 +69,25 @@ class Recorded:
         if number is None:
             return record
         return next(r for r in self.records if r.key.role == record.key.role and r.key.trial == number)
+
+    def add_to_run(self, stem: str, path: Path, uri: str, say: Callable[[str], Any]) -> bool:
+        """Add a file to the run that an attempt, or the study, has in MLflow; return whether it is there.
+
+        Args:
+            stem: Of the attempt, or `lenet_exp.spool.STUDY`.
+            path: The file; it stays where it is.
+            uri: Of the store.
+            say: Told, in one line, why not.
+        """
+        run_id = self.spool.run_id(stem)
+        try:
+            if run_id is None:
+                raise UnreachableError(f"{stem} has no run in MLflow yet")
+            log_file(uri, run_id, path)
+        except LenetExpError as error:
+            say(f"warning: {error}; {path.name} is in {path.parent} alone")
+            return False
+        return True
 
     def find(self, name: str, alias: Alias = lambda _: None) -> TrialRecord:
         """Return the attempt that ``name`` means.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -52,7 +53,7 @@ def _leaderboard_cells(row: pd.Series) -> list[str]:
     return [rank, label, *numbers, shown, describe(row)]
 
 
-def describe(row: pd.Series) -> str:
+def describe(row: pd.Series | Mapping[str, Any]) -> str:
     """Return a row's configuration in a few words, as in ``max relu kernel 5-5 channels 6-16``."""
 
     def per_layer(name: str, most: int) -> str:

@@ -21,8 +21,8 @@ LAYERS = [
     {"testset", "model", "spool", "mlflow_store", "leaderboard"},
     {"fast", "mlflow_model"},
     {"train", "study", "projection", "tables", "ui"},
-    {"executor", "recorder", "tracking", "recorded"},
-    {"driver", "activations", "replay"},
+    {"executor", "recorder", "tracking", "recorded", "figures"},
+    {"driver", "activations", "replay", "report"},
     {"pipeline"},
     {"sweep", "cli"},
 ]
@@ -31,7 +31,8 @@ LAYERS = [
 OWNERS = {
     "pydantic": {"config", "space", "experiment"},
     "torch": {"kernels", "model", "fast", "train", "executor", "data", "mlflow_model", "activations"},
-    "matplotlib": {"activations"},
+    "matplotlib": {"activations", "figures"},
+    "plotly": {"figures", "report"},
     "ctypes": {"kernels"},
     "torchvision": {"data"},
     "multiprocessing": {"executor"},
