@@ -105,9 +105,9 @@ def history(records: Sequence[TrialRecord]) -> go.Figure:
     every, done = tried(records), complete(records)
     ended = [r for r in every if r not in done]
     low = floor([_last(r) for r in every])
-    figure = _figure(
-        f"val_accuracy of each trial, in the order in which they were drawn{_clipped(every, low)}"
-    )
+    listed = bool(every) and every[0].key.role == "run"
+    what = "run of the list" if listed else "trial, in the order in which they were drawn"
+    figure = _figure(f"val_accuracy of each {what}{_clipped(every, low)}")
     for shown, name, marker in (
         (ended, "pruned or failed, at its last epoch", {"color": FAINT, "size": 7}),
         (done, "complete", {"color": TRIAL, "size": 9}),
@@ -125,7 +125,7 @@ def history(records: Sequence[TrialRecord]) -> go.Figure:
             hoverinfo="text",
         )
     curve = incumbent(records)
-    if curve and every[0].key.role == "trial":
+    if curve and not listed:
         x, y = zip(*curve, strict=True)
         figure.add_scatter(
             x=x,
@@ -135,7 +135,12 @@ def history(records: Sequence[TrialRecord]) -> go.Figure:
             line={"color": TRIAL, "shape": "hv"},
         )
     _baseline_line(figure, records)
-    figure.update_xaxes(title="trial")
+    if listed:
+        figure.update_xaxes(
+            tickvals=[r.key.trial for r in every], ticktext=[_text(printable(r.label)[:30]) for r in every]
+        )
+    else:
+        figure.update_xaxes(title="trial")
     figure.update_yaxes(title="val_accuracy")
     return figure
 

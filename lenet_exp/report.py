@@ -158,7 +158,7 @@ def page(recorded: Recorded, shown: Sequence[Curve]) -> str:
     rows: list[dict[str, Any]] = json.loads(render(frame, "json"))
     plots = []
     if tried(records):
-        plots += [("Search", history(records))]
+        plots += [("Search" if experiment.space else "Runs", history(records))]
     if shown:
         plots += [("Learning curves", learning_curves(shown))]
     if complete(records):

@@ -106,6 +106,16 @@ def test_the_history_has_the_baseline_and_the_best_so_far() -> None:
     assert set(lines["baseline"].y) == {0.85}
 
 
+def test_runs_of_a_list_have_their_names() -> None:
+    """They are in no order, so there is no best so far; each has its label on the axis."""
+    runs = [replace(record(i, 0.8), key=RunKey("run", i, 1), label=f"<i>{i}") for i in (1, 2)]
+
+    figure = history(runs)
+
+    assert [trace.name for trace in figure.data] == ["complete"]
+    assert list(figure.layout.xaxis.ticktext) == ["&lt;i&gt;1", "&lt;i&gt;2"]
+
+
 def test_only_what_was_varied_is_sliced() -> None:
     """A hyper-parameter that was the same in all trials has no plot; a wide range has a logarithmic axis."""
     figure = slices(STUDY)
