@@ -37,6 +37,12 @@ ExperimentArgument = Annotated[
     Path | None,
     typer.Argument(help="experiment file (default: experiments/fashion_mnist.toml)", show_default=False),
 ]
+ExperimentOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--experiment", help="experiment file (default: experiments/fashion_mnist.toml)", show_default=False
+    ),
+]
 RootOption = Annotated[
     Path, typer.Option("--root", envvar="LENET_EXP_ROOT", help="folder of everything that runs write")
 ]
@@ -290,6 +296,78 @@ def shapes(experiment: ExperimentArgument = None) -> None:
     from lenet_exp.tables import print_shapes
 
     print_shapes(experiments.load(experiment_path(experiment)))
+
+
+@app.command()
+def activations(
+    classes: Annotated[
+        str, typer.Option("--classes", help="names or numbers of classes, with commas between")
+    ],
+    run: Annotated[
+        str, typer.Argument(help="trial number, label, MLflow run id, champion or baseline")
+    ] = "champion",
+    experiment: ExperimentOption = None,
+    inputs: Annotated[int, typer.Option("--inputs", min=1, max=20, help="images of each class")] = 3,
+    root: RootOption = Path("mlruns"),
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Draw what the first two convolution layers make of validation images, channel by channel.
+
+    Example: lenet-exp activations champion --experiment quick --classes pullover,coat
+    """
+    from lenet_exp import experiment as experiments
+    from lenet_exp.activations import draw_activations
+
+    chosen = experiments.load(experiment_path(experiment), overrides or ())
+    picture = draw_activations(
+        chosen, root, run, classes, inputs=inputs, tracking_uri=tracking_uri or None, storage=storage
+    )
+    typer.echo(picture)
+
+
+@app.command()
+def replay(
+    trial: Annotated[str, typer.Argument(help="trial number, label, MLflow run id, champion or baseline")],
+    experiment: ExperimentOption = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, max=1024, help="of the training (default: as recorded)"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps (default: as recorded)")
+    ] = None,
+    root: RootOption = Path("mlruns"),
+    storage: StorageOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Train a recorded trial again, and compare its metrics epoch by epoch; exit code 3 if they differ.
+
+    Example: lenet-exp replay 3 --experiment quick
+    """
+    from lenet_exp import experiment as experiments
+    from lenet_exp import replay as replays
+
+    chosen = experiments.load(experiment_path(experiment), overrides or ())
+    replays.show(replays.replay(chosen, root, trial, threads=threads, device=device, storage=storage))
+
+
+@app.command()
+def report(
+    experiment: ExperimentArgument = None,
+    root: RootOption = Path("mlruns"),
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = None,
+) -> None:
+    """Write an experiment's page: plots, learning curves, and the leaderboard, in one HTML file.
+
+    Example: lenet-exp report quick
+    """
+    from lenet_exp import experiment as experiments
+    from lenet_exp.report import show_report
+
+    show_report(experiments.load(experiment_path(experiment)), root, tracking_uri or None, storage)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_exp import idx
+from lenet_exp.archives import Archive, Published, qmnist_labels, upright
 from lenet_exp.cache import Cache, note
 from lenet_exp.errors import ConfigError, DataError
 from lenet_exp.idx import IdxFile
@@ -47,7 +48,49 @@ def _torchvision_mirrors(name: str) -> Callable[[], Sequence[str]]:
     return mirrors
 
 
-#: The data sets that are known by their checksums.
+def _torchvision_archives(name: str) -> Callable[[], Mapping[str, Archive]]:
+    """Return what gives the archives that torchvision knows for its data set ``name``, with their MD5."""
+
+    def archives() -> Mapping[str, Archive]:
+        import torchvision.datasets
+
+        found = getattr(torchvision.datasets, name)
+        if name == "EMNIST":
+            return {"gzip.zip": Archive((found.url,), found.md5, most_bytes=1_000_000_000)}
+        if name == "QMNIST":
+            listed = [file for part in ("train", "test") for file in found.resources[part]]
+            return {url.rpartition("/")[2]: Archive((url,), md5) for url, md5 in listed}
+        return {
+            file: Archive(tuple(f"{mirror.rstrip('/')}/{file}" for mirror in found.mirrors), md5)
+            for file, md5 in found.resources
+        }
+
+    return archives
+
+
+def _qmnist() -> dict[str, Published]:
+    """Return how QMNIST's files are published: gzipped, the labels with all that is known of a digit."""
+    found = {}
+    for ours, theirs in (("train", "train"), ("t10k", "test")):
+        found[f"{ours}-images-idx3-ubyte"] = Published(f"qmnist-{theirs}-images-idx3-ubyte")
+        found[f"{ours}-labels-idx1-ubyte"] = Published(
+            f"qmnist-{theirs}-labels-idx2-int", convert=qmnist_labels
+        )
+    return found
+
+
+def _emnist(split: str) -> dict[str, Published]:
+    """Return how the files of one of EMNIST's splits are published: in a zip archive with all others."""
+    found = {}
+    for ours, theirs in (("train", "train"), ("t10k", "test")):
+        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
+            name = f"emnist-{split}-{theirs}-{kind}"
+            turn = {"convert": upright} if kind.startswith("images") else {}
+            found[f"{ours}-{kind}"] = Published(name, member=f"gzip/{name}.gz", **turn)
+    return found
+
+
+#: The data sets that are known by their checksums, or by those of their archives.
 DATASETS = {
     "fashion-mnist": Dataset(
         name="fashion-mnist",
@@ -96,6 +139,42 @@ DATASETS = {
         classes=tuple("0123456789"),
         mirrors=_torchvision_mirrors("MNIST"),
         subfolder="MNIST/raw",
+    ),
+    "kmnist": Dataset(
+        name="kmnist",
+        train=_part("train", 60_000),
+        test=_part("t10k", 10_000),
+        classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+        archives=_torchvision_archives("KMNIST"),
+        subfolder="KMNIST/raw",
+    ),
+    "qmnist": Dataset(
+        name="qmnist",
+        train=_part("train", 60_000),
+        test=_part("t10k", 60_000),
+        classes=tuple("0123456789"),
+        archives=_torchvision_archives("QMNIST"),
+        published=_qmnist(),
+        subfolder="QMNIST/raw",
+    ),
+    # Of EMNIST's splits those with ten classes.
+    "emnist-digits": Dataset(
+        name="emnist-digits",
+        train=_part("train", 240_000),
+        test=_part("t10k", 40_000),
+        classes=tuple("0123456789"),
+        archives=_torchvision_archives("EMNIST"),
+        published=_emnist("digits"),
+        subfolder="EMNIST/raw",
+    ),
+    "emnist-mnist": Dataset(
+        name="emnist-mnist",
+        train=_part("train", 60_000),
+        test=_part("t10k", 10_000),
+        classes=tuple("0123456789"),
+        archives=_torchvision_archives("EMNIST"),
+        published=_emnist("mnist"),
+        subfolder="EMNIST/raw",
     ),
 }
 

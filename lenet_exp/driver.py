@@ -290,8 +290,9 @@ class Driver:
         facts: dict[str, Any] = dict(last.metrics()) if last is not None else {}
         weighs = cost(running.attempt.configuration, self._images.image_size)
         facts |= {"n_parameters": weighs.n_parameters, "macs": weighs.macs}
-        facts |= {"co_runners": running.co_runners, "threads": self._options.threads}
-        facts |= {"device": self._machine.name, "torch": self._machine.torch}
+        facts |= self._machine.facts(
+            threads=self._options.threads, compiled=self._experiment.training.compile
+        ) | {"co_runners": running.co_runners}
         if reason:
             facts["reason"] = reason
         self._failures.clear()

@@ -21,6 +21,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Literal
 
+from lenet_exp import environment
 from lenet_exp.config import Configuration, Precision
 from lenet_exp.data import ImageSet, validation_split
 from lenet_exp.errors import DeviceError
@@ -77,6 +78,16 @@ class Machine:
     name: str
     precision: Precision
     torch: str
+
+    def facts(self, *, threads: int, compiled: bool) -> dict[str, str | int]:
+        """Return what is kept with the result of a training here."""
+        return environment.facts(
+            device=self.devices[0],
+            device_name=self.name,
+            torch=self.torch,
+            threads=threads,
+            compiled=compiled and self.devices[0] != "cpu",
+        )
 
 
 @dataclass(frozen=True)
@@ -249,21 +260,11 @@ def _probe(pipe: Connection, device: str) -> None:
         found = [resolve_device(device)]
         if found[0].type == "cuda" and found[0].index is None:  # any of them will do, so all of them do
             found = [resolve_device(f"cuda:{index}") for index in range(torch.cuda.device_count())]
-        name = torch.cuda.get_device_name(found[0]) if found[0].type == "cuda" else _processor()
+        name = torch.cuda.get_device_name(found[0]) if found[0].type == "cuda" else environment.processor()
         devices = tuple(str(device) for device in found)
         pipe.send(Machine(devices, name, resolve_precision("auto", found[0]), torch.__version__))
     except DeviceError as error:
         pipe.send(str(error))
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        import platform
-
-        return platform.processor() or platform.machine()
 
 
 def _work(pipe: Connection, task: Task) -> None:

@@ -135,7 +135,13 @@ def _shown_records(records: Iterable[TrialRecord]) -> list[TrialRecord]:
 def _baseline(records: Iterable[TrialRecord]) -> _Baseline:
     """Return the value that all others are compared with, and the version of the code that gave it."""
     found = next((r for r in records if r.key.role == "baseline" and r.value is not None), None)
-    return (found.value, found.result.get("version")) if found else (None, None)
+    return (found.value, _code(found)) if found else (None, None)
+
+
+def _code(record: TrialRecord) -> str | None:
+    """Return which code trained an attempt, as in ``0.1.0+3fa9c2d1b07e``; None if nobody noted it."""
+    version, code = record.result.get("lenet_exp"), record.result.get("code")
+    return f"{version}+{code}" if version and code else None
 
 
 def _row(record: TrialRecord, baseline: _Baseline, run_id: str | None) -> dict[str, Any]:
@@ -144,7 +150,7 @@ def _row(record: TrialRecord, baseline: _Baseline, run_id: str | None) -> dict[s
     value = record.value if complete else record.history.get(record.epochs)
     reference, code = baseline
     delta = value - reference if complete and value is not None and reference is not None else None
-    own_code = record.result.get("version")
+    own_code = _code(record)
     found = dict.fromkeys(COLUMNS)
     return found | {
         "role": record.key.role,

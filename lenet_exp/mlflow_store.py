@@ -91,6 +91,26 @@ def prepare(uri: str, artifact_root: Path | None = None) -> None:
         _check_store(path)
 
 
+def log_file(uri: str, run_id: str, path: Path) -> None:
+    """Add a file to the artifacts of a run.
+
+    Raises:
+        UnreachableError: If the store does not answer, or has no such run.
+        StoreError: If it is damaged, not MLflow's, or of another version.
+    """
+    try:
+        client = connect(uri)
+        # MLflow remembers where a run's files go, and would not ask the store.
+        client.get_run(run_id)
+        client.log_artifact(run_id, str(path))
+    except LenetExpError:
+        raise
+    except Exception as error:  # a server, a database and a file system each have their own
+        raise UnreachableError(
+            f"the tracking store {mask_url(uri)} did not take it: {reason(error)}"
+        ) from error
+
+
 def check_reachable(uri: str, artifact_root: Path | None = None, timeout_s: float = 20) -> None:
     """Make sure that the store answers.
 

@@ -139,6 +139,7 @@ def _sweep(
     with _tracked(facts, request.tracking_uri, root, spool) as tracker:
         from lenet_exp.driver import Driver, Options
         from lenet_exp.recorder import Recorder
+        from lenet_exp.report import write_report
 
         recorder = Recorder(study, spool, folder, tracker.wake)
         driver = Driver(
@@ -159,6 +160,7 @@ def _sweep(
         # Once more, when MLflow has given every run its id.
         tracker.drain()
         recorder.write_leaderboard()
+        write_report(experiment, root, storage=request.storage)
     _conclude(experiment, root, folder, request.storage)
 
 
@@ -261,7 +263,7 @@ def study_facts(experiment: Experiment, root: Path, images: data.ImageSet) -> St
         params=_study_params(experiment),
         tags={"mlflow.note.content": mask_url(experiment.question), "version": __version__},
         dataset=DatasetFacts(experiment.data.dataset, images.digest, str(images.images)),
-        files=("experiment.toml", "leaderboard.csv"),
+        files=("experiment.toml", "leaderboard.csv", "overview.png", "report.html"),
         image_size=images.image_size,
         identity=identity(experiment, images),
     )
@@ -329,7 +331,9 @@ def _conclude(experiment: Experiment, root: Path, folder: Path, storage: str | N
     from lenet_exp.tables import print_leaderboard
 
     print_leaderboard(read_leaderboard(experiment, root, storage))
-    sys.stdout.write(f"leaderboard: {folder / 'leaderboard.csv'}\nMLflow's UI: lenet-exp ui --root {root}\n")
+    for name in ("leaderboard.csv", "report.html"):
+        sys.stdout.write(f"{name.partition('.')[0]}: {folder / name}\n")
+    sys.stdout.write(f"MLflow's UI: lenet-exp ui --root {root}\n")
 
 
 def read_leaderboard(experiment: Experiment, root: Path, storage: str | None = None) -> pd.DataFrame:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from lenet_exp.environment import version_of_code
 from lenet_exp.leaderboard import CsvFile
 from lenet_exp.record import EpochResult, RunKey, TrialRecord
 from lenet_exp.spool import Spool
 from lenet_exp.study import Attempt, Study
-from lenet_exp.version import code_version
 
 
 class Recorder:
@@ -86,7 +86,7 @@ class Recorder:
             facts: What was measured, and the ``reason`` why it ended early.
             weights_of: The attempt that left the weights, if it is another one.
         """
-        facts = {"version": code_version(), **facts}
+        facts = {**version_of_code(), **facts}
         weights = None
         if state == "COMPLETE":
             file = self.weights_folder(weights_of or key) / "weights.safetensors"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lenet_exp import idx
+from lenet_exp import archives, idx
+from lenet_exp.archives import Archive, Published
 from lenet_exp.cache import Cache, note
 from lenet_exp.download import UnavailableError, download, fetch_package, package_member
 from lenet_exp.errors import DataError
@@ -42,6 +43,8 @@ class Dataset:
         mirrors: Gives the addresses that the files' names, with ``.gz``, are added to.
         subfolder: Where torchvision puts the files, below the folder it is given.
         debian_package: That holds the files, gzipped.
+        published: How our files are published, by our names, where that is otherwise than gzipped.
+        archives: Gives what mirrors have, by the archives' names, where that is known by its MD5.
     """
 
     name: str
@@ -51,11 +54,22 @@ class Dataset:
     mirrors: Callable[[], Sequence[str]] = tuple
     subfolder: str | None = None
     debian_package: str | None = None
+    published: Mapping[str, Published] = field(default_factory=dict)
+    archives: Callable[[], Mapping[str, Archive]] | None = None
 
     @property
     def built_in(self) -> bool:
         """Whether the files' checksums are known beforehand."""
         return self.train.images.sha256 is not None
+
+    @property
+    def own(self) -> bool:
+        """Whether nobody but the user has the files."""
+        return not self.built_in and self.archives is None
+
+    def origin(self, want: IdxFile) -> Published:
+        """Return how one of our files is published."""
+        return self.published.get(want.name, Published(want.name))
 
 
 @dataclass(frozen=True)
@@ -110,6 +124,7 @@ def within_reach(dataset: Dataset, part: Part, folder: Path | None) -> bool:
         or _in_folder(dataset, want, folder)
         or _in_system(dataset, want)
         or _kept_package(dataset, cache)
+        or _kept_archive(dataset, want, cache).exists()
         for want in _with_pins(dataset, part, cache)
     )
 
@@ -129,13 +144,13 @@ def _verify_named(dataset: Dataset, wanted: Sequence[IdxFile], folder: Path, cac
     for want in wanted:
         path = _in_folder(dataset, want, folder)
         if path is None:
-            if not dataset.built_in:
+            if dataset.own:
                 raise DataError(
                     f"{folder}: holds no {want.name}, plain or .gz; a data set of your own needs it"
                 )
             continue
         try:
-            with idx.opened(path) as stream:
+            with archives.opened(path, dataset.origin(want)) as stream:
                 idx.verify(stream, want, _shown(path))
         except DataError as error:
             pinned = not dataset.built_in and want.sha256
@@ -161,7 +176,7 @@ def _mended(dataset: Dataset, want: IdxFile, folder: Path | None, cache: Cache) 
         aside = cache.set_aside(want.name)
         note(f"warning: {error}; kept as {aside.name}, looking for a good copy")
     if path := _in_folder(dataset, want, folder):
-        return _from_file(path, want, cache)
+        return _from_file(dataset, path, want, cache)
     tried = [str(place) for place in (cache.folder, folder) if place]
     for source in _ladder(dataset, cache):
         try:
@@ -187,6 +202,8 @@ def _ladder(dataset: Dataset, cache: Cache) -> Iterator[Callable[[Dataset, IdxFi
         yield _from_mirrors
         if dataset.debian_package:
             yield _from_debian
+    elif dataset.archives:
+        yield _from_archive
 
 
 def _check_counts(dataset: Dataset, contents: Sequence[Content]) -> None:
@@ -197,8 +214,8 @@ def _check_counts(dataset: Dataset, contents: Sequence[Content]) -> None:
         )
 
 
-def _from_file(path: Path, want: IdxFile, cache: Cache) -> Content:
-    with idx.opened(path) as stream:
+def _from_file(dataset: Dataset, path: Path, want: IdxFile, cache: Cache) -> Content:
+    with archives.opened(path, dataset.origin(want)) as stream:
         return cache.store(stream, want, _shown(path))
 
 
@@ -206,7 +223,7 @@ def _from_system(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
     path = _in_system(dataset, want)
     if path is None:
         raise UnavailableError(str(SYSTEM_FOLDER / dataset.name))
-    return _from_file(path, want, cache)
+    return _from_file(dataset, path, want, cache)
 
 
 def _from_kept_package(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
@@ -261,20 +278,78 @@ def _from_mirror(url: str, want: IdxFile, cache: Cache) -> Content:
     return content
 
 
+def _from_archive(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
+    assert dataset.archives is not None
+    origin = dataset.origin(want)
+    archive = dataset.archives()[origin.archive]
+    path = _kept_archive(dataset, want, cache)
+    failures = []
+    for url in archive.urls:
+        try:
+            if not path.exists():
+                _fetch(url, archive, path, cache)
+            with archives.opened(path, origin) as stream:
+                content = cache.store(stream, want, f"{origin.name} of {url}")
+        except UnavailableError as reason:
+            failures.append(str(reason))
+            continue
+        except DataError as error:
+            if path.exists():
+                cache.set_aside(path.name)
+            note(f"warning: {error}; looking for another copy")
+            failures.append(str(error))
+            continue
+        # An archive of several files is kept, which are then to be had without a network.
+        if origin.member is None:
+            path.unlink()
+        return content
+    raise UnavailableError("; ".join(failures))
+
+
+def _fetch(url: str, archive: Archive, path: Path, cache: Cache) -> None:
+    """Download an archive to ``path``; what is not the publisher's is put aside.
+
+    Raises:
+        UnavailableError: If it is not to be had there.
+        DataError: If it is not the publisher's.
+    """
+    part = path.with_name(f"{path.name}.part")
+    resumed = part.exists()
+    with cache.writing():
+        download(url, part, archive.most_bytes)
+    try:
+        archives.check(part, archive.md5, url)
+    except DataError as error:
+        if not resumed:
+            aside = cache.set_aside(part.name)
+            raise DataError(f"{error}; kept as {aside}") from None
+        # The beginning may have been another file's.
+        part.unlink()
+        _fetch(url, archive, path, cache)
+        return
+    with cache.writing():
+        part.replace(path)
+
+
+def _kept_archive(dataset: Dataset, want: IdxFile, cache: Cache) -> Path:
+    """Return where an archive is kept; its name is the publisher's, so no file of ours has it."""
+    return cache.folder / f"archive-{dataset.origin(want).archive}"
+
+
 def _in_folder(dataset: Dataset, want: IdxFile, folder: Path | None) -> Path | None:
     """Return the file in a folder that the user named, if it is there."""
     if folder is None:
         return None
     below = [dataset.name, *([dataset.subfolder] if dataset.subfolder else [])]
-    return _first([folder, *(folder / name for name in below)], want)
+    return _first([folder, *(folder / name for name in below)], dataset.origin(want).name)
 
 
 def _in_system(dataset: Dataset, want: IdxFile) -> Path | None:
-    return _first([SYSTEM_FOLDER / dataset.name], want) if dataset.built_in else None
+    return _first([SYSTEM_FOLDER / dataset.name], want.name) if dataset.built_in else None
 
 
-def _first(folders: Sequence[Path], want: IdxFile) -> Path | None:
-    candidates = (folder / f"{want.name}{suffix}" for folder in folders for suffix in ("", ".gz"))
+def _first(folders: Sequence[Path], name: str) -> Path | None:
+    candidates = (folder / f"{name}{suffix}" for folder in folders for suffix in ("", ".gz"))
     return next((path for path in candidates if path.is_file()), None)
 
 

@@ -415,6 +415,18 @@ def read_records(name: str, root: Path, url: str | None = None) -> list[TrialRec
     return records
 
 
+def read_identity(name: str, root: Path, url: str | None = None) -> dict[str, Any]:
+    """Return what a study was started with, as `Study.check_identity` stored it; empty if nothing was."""
+    storage = read_storage(root, url)
+    if storage is None:
+        return {}
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return {}
+    return dict(study.user_attrs.get(IDENTITY, {}))
+
+
 def _differences(then: Any, now: Any, key: str = "") -> Iterator[str]:
     if isinstance(then, dict) and isinstance(now, dict):
         for name in sorted(then.keys() | now.keys()):

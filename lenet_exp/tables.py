@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 import pandas as pd
 from rich import box
 from rich.console import Console
@@ -50,7 +53,7 @@ def _leaderboard_cells(row: pd.Series) -> list[str]:
     return [rank, label, *numbers, shown, describe(row)]
 
 
-def describe(row: pd.Series) -> str:
+def describe(row: pd.Series | Mapping[str, Any]) -> str:
     """Return a row's configuration in a few words, as in ``max relu kernel 5-5 channels 6-16``."""
 
     def per_layer(name: str, most: int) -> str:
@@ -62,6 +65,16 @@ def describe(row: pd.Series) -> str:
         f"{row['pooling']} {row['activation']} kernel {kernels} channels {channels} "
         f"fc {per_layer('fc_width', 2)} {row['optimizer']} lr {row['lr']:.3g}"
     )
+
+
+def print_rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table of texts."""
+    table = Table(title=escape(printable(title)), title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*(escape(printable(cell)) for cell in row))
+    console().print(table)
 
 
 def print_shapes(experiment: Experiment) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,35 @@ from lenet_exp.sources import Dataset, Part
 
 MINI_FOLDER = Path(__file__).parent / "fixtures" / "fashion-mnist"
 
+SWEPT = f"""\
+name = "swept"
+question = "Does it <b>work</b>?"
+
+[data]
+dataset = "fashion-mnist-mini"
+folder = "{MINI_FOLDER}"
+validation = 200
+limit = 300
+
+[baseline]
+channels = [3, 5]
+fc_layers = 1
+
+[training]
+epochs = 2
+batch_size = 64
+
+[space]
+pooling = ["avg", "max"]
+activation = ["relu", "tanh"]
+conv_layers = {{ low = 1, high = 2 }}
+lr = {{ low = 1e-3, high = 3e-2, log = true }}
+
+[search]
+trials = 3
+pruner = "none"
+"""
+
 
 @pytest.fixture
 def mini_folder() -> Path:
@@ -30,6 +60,41 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LENET_EXP_DATA", str(tmp_path_factory.mktemp("data")))
         return prepare("fashion-mnist-mini", folder=MINI_FOLDER)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep that has been run: its experiment file, and the folder it wrote to."""
+
+    file: Path
+    root: Path
+
+    @property
+    def home(self) -> Path:
+        """The experiment's folder."""
+        return self.root / "swept"
+
+
+@pytest.fixture(scope="session")
+def swept_once(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """A sweep of a baseline and three trials, run once a session; tests only read it."""
+    from lenet_exp import experiment, pipeline
+
+    folder = tmp_path_factory.mktemp("swept")
+    done = Swept(folder / "swept.toml", folder / "runs")
+    done.file.write_text(SWEPT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LENET_EXP_DATA", str(folder / "data"))
+        request = pipeline.Request(done.file, experiment.load(done.file), done.root, workers=2, device="cpu")
+        pipeline.run_sweep(request)
+    return done
+
+
+@pytest.fixture
+def swept(swept_once: Swept, tmp_path: Path, data_cache: Path) -> Swept:
+    """A copy of that sweep, which a test may change; MLflow's artifacts stay where they were."""
+    shutil.copytree(swept_once.root, tmp_path / "runs")
+    return Swept(swept_once.file, tmp_path / "runs")
 
 
 @pytest.fixture

@@ -83,9 +83,9 @@ def test_a_row_that_other_code_trained_says_so() -> None:
 
     def trained_by(code: str | None, number: int, role: str = "trial") -> TrialRecord:
         made = record(number, 0.5, role=role)
-        return replace(made, result=made.result | {"version": code})
+        return replace(made, result=made.result | {"lenet_exp": "1", "code": code})
 
-    records = [trained_by("1+a", 0, "baseline"), trained_by("1+a", 0), trained_by("1+b", 1)]
+    records = [trained_by("a", 0, "baseline"), trained_by("a", 0), trained_by("b", 1)]
 
     table = leaderboard(records, {}).set_index(["role", "trial"])
     assert table["variant"].dropna().to_dict() == {("trial", 1): "1+b"}

@@ -11,7 +11,7 @@ import pytest
 
 from lenet_exp import mlflow_store
 from lenet_exp.errors import ConfigError, StoreError, UnreachableError
-from lenet_exp.mlflow_store import check_reachable, local_uri, reason
+from lenet_exp.mlflow_store import check_reachable, connect, local_uri, log_file, reason
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +165,18 @@ def test_a_silent_server_is_unreachable() -> None:
 
         with pytest.raises(UnreachableError, match=r"does not answer within 0\.3 s; start it"):
             check_reachable(uri, timeout_s=0.3)
+
+
+def test_a_file_is_added_to_a_run(root: Path, tmp_path: Path) -> None:
+    """It is among the run's artifacts; a run that the store does not have is told, not made."""
+    client = connect(local_uri(root))
+    experiment = client.create_experiment("files", artifact_location=(tmp_path / "artifacts").as_uri())
+    run = client.create_run(experiment).info.run_id
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"picture")
+
+    log_file(local_uri(root), run, picture)
+
+    assert [file.path for file in client.list_artifacts(run)] == ["picture.png"]
+    with pytest.raises(UnreachableError, match=r"did not take it: .*0000"):
+        log_file(local_uri(root), "0" * 32, picture)

@@ -194,14 +194,17 @@ def test_precision_is_fixed_by_the_device_before_anything_is_named(finished: Fin
 
 
 def test_the_study_s_run_says_what_was_searched_and_on_what(finished: Finished, path: Path) -> None:
-    """Its parameters are the search's and the data's, its files the experiment and the leaderboard."""
+    """Its parameters are the search's and the data's, its files the experiment and all results."""
     study = Spool(finished.root / "mini" / "spool").study()
 
     assert study is not None
     assert study.end is not None
     assert study.end.state == "COMPLETE"
     facts = study.facts
-    assert (facts.experiment, facts.files) == ("mini", ("experiment.toml", "leaderboard.csv"))
+    assert (facts.experiment, facts.files) == (
+        "mini",
+        ("experiment.toml", "leaderboard.csv", "overview.png", "report.html"),
+    )
     assert facts.study.startswith("mini-")
     expected = {"trials": 0, "sampler": "random", "seed": 0, "validation": 200, "epochs": 1}
     assert facts.params.items() >= (expected | {"dataset": "fashion-mnist-mini"}).items()

@@ -5,7 +5,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from test_structure import LAYERS
 
 from lenet_exp import errors
 from lenet_exp.cli import commands
@@ -41,13 +40,6 @@ def test_continuous_integration_runs_those_two_commands() -> None:
 def test_every_command_is_in_the_table_and_every_row_is_a_command() -> None:
     """A feature that nobody can find is none."""
     assert sorted(set(re.findall(r"^\| `lenet-exp ([a-z]+)", README, re.MULTILINE))) == commands()
-
-
-def test_the_table_of_modules_is_the_one_that_is_tested() -> None:
-    """The same rows, the same modules."""
-    rows = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| \d+ \| ([^|]+) \|", README, re.MULTILINE)]
-
-    assert [set(row) for row in rows[-len(LAYERS) :]] == LAYERS
 
 
 def test_every_exit_code_is_in_the_table() -> None:
