@@ -13,13 +13,13 @@ PACKAGE = Path(__file__).parent.parent / "lenet_exp"
 LAYERS = [
     {"errors"},
     {"seeding", "record", "files", "idx", "kernels", "capacity", "significance"},
-    {"config", "journal", "storage", "compare"},
-    {"architecture", "space", "cache"},
+    {"config", "journal", "storage", "compare", "over_seeds"},
+    {"architecture", "space", "factors", "cache"},
     {"experiment", "download"},
-    {"sources", "sampling", "jobs"},
+    {"sources", "sampling", "jobs", "ablation"},
     {"data"},
     {"testset", "model", "spool", "mlflow_store", "leaderboard"},
-    {"fast", "mlflow_model"},
+    {"fast", "mlflow_model", "diagnostics", "shown_test", "curves"},
     {"train", "study", "projection", "tables", "ui"},
     {"executor", "recorder", "tracking"},
     {"driver"},
@@ -29,16 +29,17 @@ LAYERS = [
 
 #: Who alone imports a library; elsewhere it would spread.
 OWNERS = {
-    "pydantic": {"config", "space", "experiment"},
-    "torch": {"kernels", "model", "fast", "train", "executor", "data", "mlflow_model"},
+    "pydantic": {"config", "space", "factors", "experiment"},
+    "torch": {"kernels", "model", "fast", "train", "executor", "data", "mlflow_model", "diagnostics"},
     "ctypes": {"kernels"},
     "torchvision": {"data"},
     "multiprocessing": {"executor"},
     "optuna": {"storage", "sampling", "study"},
     "sqlalchemy": {"storage"},
     "mlflow": {"mlflow_store", "mlflow_model", "projection", "tracking"},
-    "pandas": {"leaderboard", "tables", "pipeline"},
+    "pandas": {"leaderboard", "ablation", "curves", "tables", "pipeline"},
     "scipy": {"significance"},
+    "matplotlib": {"curves"},
     "typer": {"cli"},
     "rich": {"tables", "download"},
 }
@@ -106,7 +107,12 @@ def test_importing_a_module_does_not_load_what_it_does_not_need(module: str, for
 
 
 def test_the_sweep_cannot_see_the_test_split() -> None:
-    """Only what confirms finalists imports the module that opens the test images."""
-    users = {module for module in modules() if "lenet_exp.testset" in imports(module)}
+    """Only what confirms finalists, and what shows a fixed list's curves, opens the test images.
 
-    assert users <= {"confirm"}
+    The second is one small module with one user, the assembly of the main job; it refuses whatever chooses.
+    """
+    users = {module for module in modules() if "lenet_exp.testset" in imports(module)}
+    shown_by = {module for module in modules() if "lenet_exp.shown_test" in imports(module)}
+
+    assert users <= {"confirm", "shown_test"}
+    assert shown_by <= {"pipeline"}
