@@ -64,6 +64,7 @@ class Driver:
         machine: Machine,
         folder: Path,
         options: Options,
+        test_images: ImageSet | None = None,
         announce: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare a sweep; `run` runs it.
@@ -77,6 +78,7 @@ class Driver:
             machine: What the attempts run on.
             folder: Of the experiment; the traceback of a bug goes there.
             options: How to run.
+            test_images: What a fixed list shows beside its curves; None in every search.
             announce: Called with a line for people, about each attempt that ended.
         """
         self._experiment = experiment
@@ -87,6 +89,7 @@ class Driver:
         self._machine = machine
         self._folder = folder
         self._options = options
+        self._test_images = test_images
         self._announce = announce
         self._jobs = deque(fixed_jobs(experiment))
         self._running: dict[RunKey, _Running] = {}
@@ -256,6 +259,8 @@ class Driver:
                 threads=self._options.threads,
                 compiled=self._experiment.training.compile,
                 folder=self._recorder.weights_folder(attempt.key),
+                test_images=self._test_images,
+                diagnostics=self._experiment.watch.diagnostics,
             )
         )
 
@@ -308,8 +313,9 @@ class Driver:
             return
         self._announce(f"{running.attempt.label}: {event.reason}{'; trying again' if again else ''}")
         if again and event.key.role != "trial":
+            again_as = (running.attempt.label, running.attempt.seed)
             self._jobs.extend(
-                job for job in fixed_jobs(self._experiment) if job.label == running.attempt.label
+                job for job in fixed_jobs(self._experiment) if (job.label, job.seed) == again_as
             )
         if not again:
             self._release_parked(running.attempt.configuration.identity)

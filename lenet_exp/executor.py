@@ -13,19 +13,25 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lenet_exp import environment
 from lenet_exp.config import Configuration, Precision
 from lenet_exp.data import ImageSet, validation_split
 from lenet_exp.errors import DeviceError
 from lenet_exp.record import EpochResult, RunKey
+
+if TYPE_CHECKING:
+    from lenet_exp.train import Images, TrainingState
+
+#: Training images that diagnostics look at.
+DIAGNOSED = 1_000
 
 #: Loaded once by the fork server, for all its children. torch's optimizers import ``torch._dynamo`` when the
 #: first one is made, which takes a second; a child imports the caller's main module, which may be the CLI.
@@ -48,6 +54,9 @@ class Task:
         threads: For torch's operations.
         folder: Where the process leaves its weights, as ``weights.safetensors``.
         compiled: Whether an accelerator runs a step as one compiled graph.
+        test_images: What ``test_loss`` and ``test_accuracy`` are measured on after each epoch; None for not
+            at all, as in every search.
+        diagnostics: Whether `lenet_exp.diagnostics` looks at the network after each epoch.
     """
 
     key: RunKey
@@ -61,6 +70,8 @@ class Task:
     threads: int
     folder: Path
     compiled: bool = False
+    test_images: ImageSet | None = None
+    diagnostics: bool = False
 
 
 @dataclass(frozen=True)
@@ -311,12 +322,40 @@ def _train(pipe: Connection, task: Task, finish: threading.Event) -> Ended:
         image_size=task.images.image_size,
         compiled=task.compiled,
     )
+    watched = _watcher(task, state, training)
     try:
         for result in train.fit(state, training, validation):
-            pipe.send(Epoch(task.key, result))
+            pipe.send(Epoch(task.key, replace(result, watched=watched())))
             if finish.is_set() and result.epoch < task.configuration.epochs:
                 return Ended(task.key, "stopped", "interrupted")
     except train.DivergedError as error:
         return Ended(task.key, "diverged", f"diverged: {error}")
     train.save_weights(state.model, task.folder / "weights.safetensors")
     return Ended(task.key, "completed")
+
+
+def _watcher(task: Task, state: TrainingState, training: Images) -> Callable[[], dict[str, float]]:
+    """Return what measures, after an epoch, all that the task watches besides."""
+    import torch
+
+    from lenet_exp import diagnostics, train
+
+    test: Images | None = None
+    if task.test_images is not None:
+        pixels, labels = train.load(task.test_images, state.device)
+        test = train.Images(pixels, labels, torch.arange(len(labels), device=state.device))
+    loss = state.configuration.loss
+    looked_at = training.index[: DIAGNOSED if task.diagnostics else 0]
+    sample, sample_labels = train.as_input(training.pixels[looked_at]), training.labels[looked_at]
+
+    def watched() -> dict[str, float]:
+        found: dict[str, float] = {}
+        if test is not None:
+            found["test_loss"], found["test_accuracy"] = train.evaluate(state.model, test, loss)
+        if task.diagnostics:
+            found |= diagnostics.measure(
+                state.model, sample, lambda logits: train.criterion(logits, sample_labels, loss)
+            )
+        return found
+
+    return watched

@@ -24,6 +24,7 @@ from lenet_exp.config import (
     overlay,
 )
 from lenet_exp.errors import ConfigError, shorten
+from lenet_exp.factors import MAX_SEEDS, Alternative, Factors, NamedTable, parse_factors
 from lenet_exp.space import Dimension, Space, parse_dimension
 
 #: An experiment file larger than this is not one.
@@ -95,10 +96,21 @@ class Confirm(Frozen):
     seeds: int = Field(5, ge=1, le=1_000, description="fresh seeds for each, the same for all")
 
 
-class Run(ConfigurationTable):
+class Watch(Frozen):
+    """What is measured after each epoch besides the training itself."""
+
+    test_split: bool = Field(False, description="test_loss and test_accuracy; of a fixed list only")
+    diagnostics: bool = Field(False, description="dead or saturated units and gradient norms, by layer")
+
+
+class Run(NamedTable):
     """One configuration of a fixed list."""
 
-    name: str | None = Field(None, max_length=100, description="what the leaderboard calls it")
+    seeds: int = Field(1, ge=1, le=MAX_SEEDS, description="trainings of it, each from another seed")
+
+    def values(self) -> dict[str, Any]:
+        """Return what the run sets in its configuration, by name, without the preset."""
+        return {key: value for key, value in super().values().items() if key != "seeds"}
 
 
 class Experiment(Frozen):
@@ -114,9 +126,12 @@ class Experiment(Frozen):
     run: list[Run] = Field(
         default_factory=list, max_length=1_000, description="a fixed list of configurations"
     )
+    ablate: dict[str, Any] = Field(default_factory=dict, description="factor to its alternatives, and seeds")
+    watch: Watch = Watch()
     confirm: Confirm = Confirm()
 
     _dimensions: dict[str, Dimension] = PrivateAttr(default_factory=dict)
+    _factors: Factors | None = PrivateAttr(None)
 
     @field_validator("name")
     @classmethod
@@ -125,10 +140,21 @@ class Experiment(Frozen):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Experiment:
-        if self.space and self.run:
-            raise ValueError("an experiment has a [space] to search or a list of [[run]], not both")
-        if self.run and "search" in self.model_fields_set:
-            raise ValueError("a list of [[run]] is not searched; leave [search] out")
+        kinds = {"a [space] to search": self.space, "a list of [[run]]": self.run, "an [ablate]": self.ablate}
+        given = [kind for kind, written in kinds.items() if written]
+        if len(given) > 1:
+            raise ValueError(f"an experiment has {' or '.join(given)}, not both")
+        if (self.run or self.ablate) and "search" in self.model_fields_set:
+            raise ValueError(f"{given[0]} is not searched; leave [search] out")
+        if self.watch.test_split and "confirm" in self.model_fields_set:
+            raise ConfigError(
+                "watch.test_split: [confirm] chooses before the test split is read; leave one of them out"
+            )
+        if self.watch.test_split and (self.space or self.ablate):
+            raise ConfigError(
+                f"watch.test_split: {given[0]} chooses by what it sees, so it may not see the test split;"
+                " only a list of [[run]], which chooses nothing, may"
+            )
         self._dimensions = {key: parse_dimension(key, written) for key, written in self.space.items()}
         search, epochs = self.search, self.base["epochs"]
         if self.space and search.pruner == "hyperband" and search.min_epochs > epochs:
@@ -137,7 +163,22 @@ class Experiment(Frozen):
             )
         if self.space and search.sampler == "grid":
             self.search_space.check_grid()
+        if self.ablate:
+            self._factors = parse_factors(self.ablate)
+            self._alternatives_differ()
         return self
+
+    def _alternatives_differ(self) -> None:
+        """Raise if an alternative is the baseline, or another one: it would be compared with itself."""
+        known = {self.baseline_configuration.identity: "the baseline"}
+        for alternative, changed in self.alternatives():
+            said = f"{alternative.factor} {alternative.value}"
+            if changed.identity in known:
+                raise ConfigError(
+                    f"ablate.{alternative.factor}: {alternative.value!r} is the same configuration as"
+                    f" {known[changed.identity]}; leave it out"
+                )
+            known[changed.identity] = said
 
     @property
     def folder_name(self) -> str:
@@ -162,14 +203,25 @@ class Experiment(Frozen):
 
     def runs(self) -> list[tuple[str, Configuration]]:
         """Return the fixed list: a label and a configuration each."""
-        listed = []
-        for number, run in enumerate(self.run, start=1):
-            preset = PRESETS[run.preset] if run.preset else PRESETS[self.baseline.preset or "lenet"]
-            own = {"precision": self.base["precision"]} if run.preset else self.baseline.values()
-            values = {k: v for k, v in run.values().items() if k != "name"}
-            full = overlay(preset, self.training.values() | own | values)
-            listed.append((run.name or f"run {number}", configuration(full)))
-        return listed
+        return [
+            (run.name or f"run {number}", self._changed(run)) for number, run in enumerate(self.run, start=1)
+        ]
+
+    def alternatives(self) -> list[tuple[Alternative, Configuration]]:
+        """Return what the ablation tries beside the baseline, in the file's order; none without one."""
+        listed = self._factors.alternatives if self._factors else ()
+        return [(alternative, self._changed(alternative.table)) for alternative in listed]
+
+    def _changed(self, table: NamedTable) -> Configuration:
+        """Return the baseline with a table laid over it, or over the preset that the table names."""
+        preset = PRESETS[table.preset or self.baseline.preset or "lenet"]
+        own = {"precision": self.base["precision"]} if table.preset else self.baseline.values()
+        return configuration(overlay(preset, self.training.values() | own | table.values()))
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds the baseline is trained on: as many as what is compared with it."""
+        return self._factors.seeds if self._factors else max((run.seeds for run in self.run), default=1)
 
     def resolved(self, native: Precision) -> Experiment:
         """Return the experiment with ``precision = "auto"`` replaced by what the device does natively.
@@ -180,7 +232,7 @@ class Experiment(Frozen):
             return self
         baseline = self.baseline.model_copy(update={"precision": native})
         resolved = self.model_copy(update={"baseline": baseline})
-        resolved._dimensions = self._dimensions
+        resolved._dimensions, resolved._factors = self._dimensions, self._factors
         return resolved
 
     @property

@@ -1,8 +1,8 @@
-"""The trainings that no sampler chooses: the baseline, and an experiment's list of runs."""
+"""The trainings that no sampler chooses: the baseline, a list of runs, an ablation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lenet_exp.config import Configuration
 from lenet_exp.experiment import Experiment
@@ -30,9 +30,38 @@ class Job:
 
 
 def fixed_jobs(experiment: Experiment) -> list[Job]:
-    """Return the baseline and the experiment's list of runs; all begin with the same seed."""
-    seed = derive_seed(experiment.search.seed, "fixed")
-    jobs = [Job("baseline", "baseline", "baseline", experiment.baseline_configuration, seed)]
-    for number, (label, configuration) in enumerate(experiment.runs(), start=1):
-        jobs.append(Job(f"run {number}", "run", label, configuration, seed))
-    return jobs
+    """Return the baseline with the experiment's list of runs, or with the alternatives of its ablation.
+
+    All that is compared has the same seeds, so that each pair begins with the same random streams. Seed goes
+    before seed: a table that was cut off has as many of one row as of another.
+    """
+    listed = [
+        (_job("run", label, configuration), run.seeds)
+        for (label, configuration), run in zip(experiment.runs(), experiment.run, strict=True)
+    ]
+    listed += [
+        (_job("ablation", f"{alternative.factor} {alternative.value}", configuration), experiment.seeds)
+        for alternative, configuration in experiment.alternatives()
+    ]
+    baseline = Job("baseline", "baseline", "baseline", experiment.baseline_configuration, 0)
+    return [
+        replace(job, seed=seed, label=job.label if seeds == 1 else f"{job.label}, seed {number + 1}")
+        for number, seed in enumerate(paired_seeds(experiment.search.seed, experiment.seeds))
+        for job, seeds in [(baseline, experiment.seeds), *listed]
+        if number < seeds
+    ]
+
+
+def _job(role: Role, label: str, configuration: Configuration) -> Job:
+    # Named by what it is, not by where it stands: a line of the file that changes is another job.
+    return Job(f"{role} {configuration.identity}", role, label, configuration, 0)
+
+
+def paired_seeds(root: int, count: int) -> list[int]:
+    """Return the seeds that fixed trainings are paired by; more of them begin with the same ones.
+
+    Example:
+        >>> paired_seeds(0, 3)[:2] == paired_seeds(0, 2)
+        True
+    """
+    return [derive_seed(root, "fixed", *([number] if number else [])) for number in range(count)]

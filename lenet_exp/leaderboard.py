@@ -15,6 +15,7 @@ import pandas as pd
 from lenet_exp.config import HYPERPARAMETERS
 from lenet_exp.errors import NoResultError
 from lenet_exp.files import write_atomically
+from lenet_exp.over_seeds import over_seeds
 from lenet_exp.record import RunKey, TrialRecord
 
 #: The columns, in order; those of the confirmation are empty until there is one.
@@ -129,7 +130,7 @@ class _KeptLine:
 
 
 def _shown_records(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    return [record for record in records if not record.superseded and record.key.role != "confirm"]
+    return over_seeds(r for r in records if not r.superseded and r.key.role != "confirm")
 
 
 def _baseline(records: Iterable[TrialRecord]) -> _Baseline:
@@ -151,17 +152,20 @@ def _row(record: TrialRecord, baseline: _Baseline, run_id: str | None) -> dict[s
     reference, code = baseline
     delta = value - reference if complete and value is not None and reference is not None else None
     own_code = _code(record)
+    result = record.result
     found = dict.fromkeys(COLUMNS)
     return found | {
         "role": record.key.role,
         "trial": None if is_baseline else record.key.trial,
         "config": record.identity,
         "state": record.state,
-        "n_seeds": 1 if complete else None,
+        "n_seeds": result.get("n_seeds", 1) if complete else None,
         "val_accuracy": value,
-        "delta": delta,
+        "val_accuracy_sem": result.get("val_accuracy_sem"),
+        "test_accuracy": result.get("test_accuracy") if complete else None,
+        "delta": result.get("delta", delta),
         "verdict": "not confirmed" if complete and not is_baseline else None,
-        **{name: record.result.get(name) for name in ("examples_per_s", "train_s", "n_parameters", "macs")},
+        **{name: result.get(name) for name in ("examples_per_s", "train_s", "n_parameters", "macs")},
         "epochs": record.epochs,
         **record.values,
         # Trained by other code than the baseline, so that its delta may be the code's.

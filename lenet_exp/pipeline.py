@@ -26,11 +26,14 @@ from lenet_exp.errors import (
 from lenet_exp.executor import LocalExecutor
 from lenet_exp.experiment import Experiment
 from lenet_exp.files import lock, writable_folder, write_atomically
+from lenet_exp.jobs import fixed_jobs
+from lenet_exp.shown_test import shown_test_images
 from lenet_exp.spool import DatasetFacts, Spool, StudyFacts
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lenet_exp.record import TrialRecord
     from lenet_exp.study import Study
     from lenet_exp.tracking import Tracker
 
@@ -117,6 +120,7 @@ def _sweep(
     if request.require_tracking:
         mlflow_store.check_reachable(*store(request.tracking_uri, root), timeout_s=15)
     images = prepare_images(request.experiment)
+    test_images = shown_test_images(request.experiment)
     from lenet_exp.study import open_study
 
     machine = executor.probe(request.device)
@@ -130,7 +134,7 @@ def _sweep(
     reconcile(study, spool)
     write_atomically(folder / "experiment.toml", mask_url(request.path.read_bytes().decode()).encode())
     _say(
-        f"{experiment.name}: {experiment.trials} trials, {chosen.workers} at once ({chosen.reason}), "
+        f"{experiment.name}: {_amount(experiment)}, {chosen.workers} at once ({chosen.reason}), "
         f"on {machine.name}"
     )
     if 0 < experiment.trials <= study.n_finished:
@@ -151,6 +155,7 @@ def _sweep(
             machine=machine,
             folder=folder,
             options=Options(chosen.workers, chosen.threads, request.timeout_s),
+            test_images=test_images,
             announce=_say,
         )
         if request.require_tracking:
@@ -161,7 +166,15 @@ def _sweep(
         tracker.drain()
         recorder.write_leaderboard()
         write_report(experiment, root, storage=request.storage)
+        _write_tables(experiment, root, folder, spool, request.storage)
     _conclude(experiment, root, folder, request.storage)
+
+
+def _amount(experiment: Experiment) -> str:
+    if experiment.space:
+        return f"{experiment.trials} trials"
+    count = len(fixed_jobs(experiment))
+    return f"{count} training{'s' if count > 1 else ''}"
 
 
 def prepare_images(experiment: Experiment) -> data.ImageSet:
@@ -263,7 +276,7 @@ def study_facts(experiment: Experiment, root: Path, images: data.ImageSet) -> St
         params=_study_params(experiment),
         tags={"mlflow.note.content": mask_url(experiment.question), "version": __version__},
         dataset=DatasetFacts(experiment.data.dataset, images.digest, str(images.images)),
-        files=("experiment.toml", "leaderboard.csv", "overview.png", "report.html"),
+        files=("experiment.toml", "leaderboard.csv", "overview.png", "report.html", *_own_files(experiment)),
         image_size=images.image_size,
         identity=identity(experiment, images),
     )
@@ -293,13 +306,40 @@ def store(tracking_uri: str | None, root: Path) -> tuple[str, Path | None]:
     return (tracking_uri, None) if tracking_uri else (mlflow_store.local_uri(root), root / "artifacts")
 
 
+def _own_files(experiment: Experiment) -> tuple[str, ...]:
+    """Return what experiments of this kind have besides a leaderboard, relative to their folder."""
+    if experiment.ablate:
+        return ("ablation.csv",)
+    return ("curves.csv", "curves.png") if experiment.run else ()
+
+
+def _write_tables(
+    experiment: Experiment, root: Path, folder: Path, spool: Spool, storage: str | None
+) -> None:
+    """Write the files of `_own_files`."""
+    from lenet_exp.leaderboard import to_csv
+
+    if experiment.ablate:
+        write_atomically(folder / "ablation.csv", to_csv(read_ablation(experiment, root, storage)).encode())
+    if experiment.run:
+        from lenet_exp.curves import curves_picture, curves_table
+
+        frame = curves_table(spool.records())
+        write_atomically(folder / "curves.csv", to_csv(frame).encode())
+        write_atomically(folder / "curves.png", curves_picture(frame, experiment.name))
+
+
 def _study_params(experiment: Experiment) -> dict[str, Any]:
     """Return what the study's run shows as its parameters: how it searched and on what."""
-    return experiment.search.model_dump() | {
-        "dataset": experiment.data.dataset,
-        "validation": experiment.data.validation,
-        "epochs": experiment.base["epochs"],
-    }
+    return (
+        experiment.search.model_dump()
+        | {
+            "dataset": experiment.data.dataset,
+            "validation": experiment.data.validation,
+            "epochs": experiment.base["epochs"],
+        }
+        | ({"test_split": "shown after every epoch"} if experiment.watch.test_split else {})
+    )
 
 
 @contextmanager
@@ -328,10 +368,13 @@ def signals_to(interrupt: Callable[[int], None]) -> Iterator[None]:
 
 
 def _conclude(experiment: Experiment, root: Path, folder: Path, storage: str | None) -> None:
-    from lenet_exp.tables import print_leaderboard
+    from lenet_exp.tables import print_ablation, print_leaderboard
 
-    print_leaderboard(read_leaderboard(experiment, root, storage))
-    for name in ("leaderboard.csv", "report.html"):
+    if experiment.ablate:
+        print_ablation(read_ablation(experiment, root, storage))
+    else:
+        print_leaderboard(read_leaderboard(experiment, root, storage))
+    for name in ("leaderboard.csv", *_own_files(experiment), "report.html"):
         sys.stdout.write(f"{name.partition('.')[0]}: {folder / name}\n")
     sys.stdout.write(f"MLflow's UI: lenet-exp ui --root {root}\n")
 
@@ -342,15 +385,33 @@ def read_leaderboard(experiment: Experiment, root: Path, storage: str | None = N
     Raises:
         NoResultError: If the experiment was never started there.
     """
-    from lenet_exp import study as studies
     from lenet_exp.leaderboard import leaderboard
 
-    root = root.absolute()
-    records = studies.read_records(experiment.name, root, storage)
-    if records is None:
-        raise NoResultError(f"{experiment.name!r} was never run under {root}; run: lenet-exp sweep")
-    run_ids = Spool(root / experiment.folder_name / "spool").run_ids()
+    records = _read_records(experiment, root, storage)
+    run_ids = Spool(root.absolute() / experiment.folder_name / "spool").run_ids()
     return leaderboard(records, run_ids)
+
+
+def read_ablation(experiment: Experiment, root: Path, storage: str | None = None) -> pd.DataFrame:
+    """Return the table of an ablation that was recorded below ``root``; the study is only read.
+
+    Raises:
+        NoResultError: If the experiment was never started there.
+    """
+    from lenet_exp.ablation import ablation_table
+
+    return ablation_table(experiment, _read_records(experiment, root, storage))
+
+
+def _read_records(experiment: Experiment, root: Path, storage: str | None) -> list[TrialRecord]:
+    from lenet_exp import study as studies
+
+    records = studies.read_records(experiment.name, root.absolute(), storage)
+    if records is None:
+        raise NoResultError(
+            f"{experiment.name!r} was never run under {root.absolute()}; run: lenet-exp sweep"
+        )
+    return records
 
 
 def show_leaderboard(
@@ -362,16 +423,20 @@ def show_leaderboard(
     top: int | None,
     storage: str | None = None,
 ) -> None:
-    """Print the leaderboard, or write it to ``csv``.
+    """Print the leaderboard, of an ablation its own table, or write it to ``csv``.
 
     Raises:
         NoResultError: If nothing was recorded.
         DiskError: If ``csv`` cannot be written.
     """
     from lenet_exp.leaderboard import render, to_csv
-    from lenet_exp.tables import print_leaderboard
+    from lenet_exp.tables import print_ablation, print_leaderboard
 
-    frame = read_leaderboard(experiment, root, storage)
+    frame = (
+        read_ablation(experiment, root, storage)
+        if experiment.ablate
+        else read_leaderboard(experiment, root, storage)
+    )
     shown = frame if top is None else frame.head(top)
     if csv is not None:
         if csv.is_dir():
@@ -380,7 +445,7 @@ def show_leaderboard(
     if style is not None:
         sys.stdout.write(render(shown, style))
     elif csv is None:
-        print_leaderboard(frame, top)
+        (print_ablation if experiment.ablate else print_leaderboard)(frame, top)
 
 
 def _say(line: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_exp import mlflow_model
 from lenet_exp.errors import DataError, mask_url
-from lenet_exp.record import METRICS, RunKey, State
+from lenet_exp.record import RunKey, State
 from lenet_exp.spool import STUDY, AttemptRecord, End, Spool, StudyRecord
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ STATUS: dict[State, str] = {
 WEIGHTS = "weights.safetensors"
 
 # MLflow's limits.
-_EPOCHS_A_BATCH = 1000 // len(METRICS)
+_METRICS_A_BATCH = 1000
 _TAG_LENGTH = 5000
 _DIGEST_LENGTH = 36
 _PAGE = 1000
@@ -86,8 +86,10 @@ class Projection:
         """Log the epochs after the first ``since`` of the record."""
         from mlflow.entities import Metric
 
-        for first in range(since, len(record.epochs), _EPOCHS_A_BATCH):
-            batch = slice(first, first + _EPOCHS_A_BATCH)
+        most = max((len(result.metrics()) for result in record.epochs), default=1)
+        epochs_a_batch = max(1, _METRICS_A_BATCH // most)
+        for first in range(since, len(record.epochs), epochs_a_batch):
+            batch = slice(first, first + epochs_a_batch)
             metrics = [
                 Metric(name, value, time_ms, result.epoch)
                 for result, time_ms in zip(record.epochs[batch], record.epoch_ms[batch], strict=True)

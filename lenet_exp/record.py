@@ -6,6 +6,7 @@ Nothing here needs torch, Optuna or MLflow, so that a driver can read what a wor
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -38,6 +39,7 @@ class EpochResult:
         val_accuracy: Share in [0, 1] of the validation split after the epoch.
         examples_per_s: Training examples over the wall time of the training pass.
         train_s: Seconds of training so far, evaluation left out, all epochs together.
+        watched: What the experiment watches besides, by name; empty unless it asks for something.
     """
 
     epoch: int
@@ -47,10 +49,11 @@ class EpochResult:
     val_accuracy: float
     examples_per_s: float
     train_s: float
+    watched: Mapping[str, float] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics by name, without the epoch."""
-        return {name: getattr(self, name) for name in METRICS}
+        """Return the metrics by name, what is watched among them, without the epoch."""
+        return {name: getattr(self, name) for name in METRICS} | dict(self.watched)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""

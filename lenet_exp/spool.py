@@ -398,8 +398,9 @@ def _end(entry: Mapping[str, Any]) -> End:
 
 def _epoch_result(values: Mapping[str, Any]) -> EpochResult:
     """Return the result that a line has; what is not finite is a string there."""
-    metrics = {name: float(value) for name, value in values.items() if name != "epoch"}
-    return EpochResult(epoch=values["epoch"], **metrics)
+    metrics = {name: float(value) for name, value in values.items() if name not in ("epoch", "watched")}
+    watched = {name: float(value) for name, value in values.get("watched", {}).items()}
+    return EpochResult(epoch=values["epoch"], **metrics, watched=watched)
 
 
 def _study_facts(values: Mapping[str, Any]) -> StudyFacts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from lenet_exp import pipeline, study, tracking
 from lenet_exp.errors import NoResultError
@@ -83,7 +84,7 @@ def respool(records: Iterable[TrialRecord], spool: Spool) -> None:
             },
         )
         for number, accuracy in sorted(record.history.items()):
-            metrics = dict.fromkeys(METRICS, math.nan)
+            metrics: dict[str, Any] = dict.fromkeys(METRICS, math.nan)
             if number == record.epochs:
                 metrics |= {name: record.result[name] for name in METRICS if name in record.result}
             metrics["val_accuracy"] = accuracy

@@ -53,6 +53,46 @@ def _leaderboard_cells(row: pd.Series) -> list[str]:
     return [rank, label, *numbers, shown, describe(row)]
 
 
+def print_ablation(frame: pd.DataFrame, top: int | None = None) -> None:
+    """Print the table of an ablation."""
+    table = Table(title="ablation", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("factor")
+    table.add_column("value")
+    for heading in (
+        *("n_seeds", "val_accuracy", "delta", "its interval", "p_value"),
+        *("examples_per_s", "n_parameters", "macs"),
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for _, row in (frame if top is None else frame.head(top)).iterrows():
+        cells = (escape(printable(text)) for text in _ablation_cells(row))
+        table.add_row(*cells, style="bold" if row["factor"] == "baseline" else None)
+    console().print(table)
+
+
+def _ablation_cells(row: pd.Series) -> list[str]:
+    def shown(column: str, form: str) -> str:
+        return format(row[column], form) if pd.notna(row[column]) else ""
+
+    low, high = shown("delta_low", "+.4f"), shown("delta_high", "+.4f")
+    sem, ratio = shown("val_accuracy_sem", ".4f"), shown("examples_per_s_ratio", ".2f")
+    settle = shown("seeds_to_settle", "d")
+    verdict = row["note"] if pd.notna(row["note"]) else shown("verdict", "")
+    return [
+        row["factor"],
+        row["value"],
+        shown("n_seeds", "d"),
+        shown("val_accuracy", ".4f") + (f" ± {sem}" if sem else ""),
+        shown("delta", "+.4f"),
+        f"[{low}, {high}]" if low else "",
+        shown("p_value", ".4f"),
+        shown("examples_per_s", ",.0f") + (f" x{ratio}" if ratio else ""),
+        shown("n_parameters", ",d"),
+        shown("macs", ",d"),
+        verdict + (f" ({settle} seeds?)" if settle else ""),
+    ]
+
+
 def describe(row: pd.Series | Mapping[str, Any]) -> str:
     """Return a row's configuration in a few words, as in ``max relu kernel 5-5 channels 6-16``."""
 
@@ -78,9 +118,10 @@ def print_rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def print_shapes(experiment: Experiment) -> None:
-    """Print the layers of the baseline and of each listed configuration."""
+    """Print the layers of the baseline, of each listed configuration and of an ablation's alternatives."""
     size = experiment.data.resize
     named = [("baseline", experiment.baseline_configuration), *experiment.runs()]
+    named += [(f"{a.factor} {a.value}", changed) for a, changed in experiment.alternatives()]
     for label, configuration in named:
         title = f"{escape(printable(label))}, input 1x{size}x{size}"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)

@@ -1,6 +1,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,26 @@ def test_a_killed_process_is_seen_at_once_and_named(
 
     assert (ends[doomed.key].how, ends[doomed.key].reason) == ("died", "its process died with SIGKILL")
     assert ends[RunKey("trial", 1, 1)].how == "completed"
+
+
+def test_what_is_watched_comes_with_each_epoch_and_changes_nothing(
+    executor: LocalExecutor, mini: ImageSet, tmp_path: Path
+) -> None:
+    """Test curve and diagnostics stand beside the same training, number by number."""
+    plain = make_task(mini, tmp_path, 0)
+    watched = replace(make_task(mini, tmp_path, 1), test_images=mini, diagnostics=True)
+    executor.submit(plain)
+    executor.submit(watched)
+
+    epochs = [event for event in until_ended(executor, 2) if isinstance(event, Epoch)]
+
+    one, other = ([e.result for e in epochs if e.key == task.key] for task in (plain, watched))
+    assert [(r.epoch, r.train_loss, r.val_loss) for r in one] == [
+        (r.epoch, r.train_loss, r.val_loss) for r in other
+    ]
+    assert [r.watched for r in one] == [{}, {}]
+    assert {"test_loss", "test_accuracy", "dead_share_conv1", "grad_norm_conv1"} <= set(other[0].watched)
+    assert other[0].watched != other[1].watched
 
 
 def test_an_attempt_that_is_told_to_stops_after_the_epoch_it_is_in(

@@ -57,6 +57,50 @@ def test_runs_differ_from_the_baseline_only_in_what_they_say() -> None:
     assert (second_label, second.activation, second.lr, second.epochs) == ("book", "sigmoid", 0.9, 3)
 
 
+def test_an_alternative_differs_from_the_baseline_only_in_what_it_says() -> None:
+    """The rest is the baseline's own, or the preset's that a table names; precision is everybody's."""
+    experiment = parse(
+        {
+            "name": "x",
+            "baseline": {"lr": 0.01},
+            "training": {"epochs": 3, "precision": "float32"},
+            "ablate": {
+                "conv_layers": [3],
+                "epochs": [7],
+                "net": [{"name": "book", "preset": "classic", "pooling": "max"}],
+            },
+        }
+    )
+
+    (_, deep), (_, long), (_, book) = experiment.alternatives()
+
+    assert (deep.conv_layers, deep.lr, deep.epochs) == (3, 0.01, 3)
+    assert (long.conv_layers, long.lr, long.epochs) == (2, 0.01, 7)
+    assert (book.activation, book.pooling, book.lr, book.epochs) == ("sigmoid", "max", 0.9, 3)
+    resolved = parse({"name": "x", "ablate": {"lr": [0.1]}}).resolved("bfloat16")
+    assert [configuration.precision for _, configuration in resolved.alternatives()] == ["bfloat16"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ({"space": {"lr": [0.1, 0.2]}}, r"a \[space\] to search"),
+        ({"ablate": {"lr": [0.1]}}, r"an \[ablate\]"),
+    ],
+)
+def test_what_chooses_may_not_see_the_test_split(kind: dict[str, Any], said: str) -> None:
+    """The file is refused, in one line; a fixed list, which chooses nothing, is not."""
+    watch = {"watch": {"test_split": True}}
+    with pytest.raises(ConfigError, match=rf"watch.test_split: {said} chooses .* only a list of \[\[run\]\]"):
+        parse({"name": "x"} | kind | watch)
+
+    listed = {"name": "x", "run": [{"lr": 0.1}]} | watch
+    assert parse(listed).watch.test_split
+    with pytest.raises(ConfigError, match=r"watch.test_split: \[confirm\] chooses before"):
+        parse(listed | {"confirm": {"seeds": 3}})
+    assert not parse({"name": "x"} | kind | {"watch": {"diagnostics": True}}).watch.test_split
+
+
 MALFORMED: list[tuple[str | bytes, str]] = [
     ("", "name is missing"),
     ("name = ", r"not TOML: Invalid value \(at"),
@@ -89,6 +133,24 @@ MALFORMED: list[tuple[str | bytes, str]] = [
     (
         "name = 'a'\n[space]\nlr = [0.1]\n[[run]]\nlr = 0.1",
         r"a \[space\] to search or a list of \[\[run\]\], not both",
+    ),
+    (
+        "name = 'a'\n[space]\nlr = [0.1]\n[ablate]\nlr = [0.1]",
+        r"a \[space\] to search or an \[ablate\], not both",
+    ),
+    ("name = 'a'\n[ablate]\nlr = [0.1]\n[search]\ntrials = 3", r"an \[ablate\] is not searched"),
+    ("name = 'a'\n[ablate]\npoling = ['avg']", "e.toml:3: ablate.poling: .* did you mean 'pooling'"),
+    (
+        "name = 'a'\n[ablate]\nkernel_size = [3, 5]",
+        "ablate.kernel_size: '5' is the same configuration as the baseline",
+    ),
+    (
+        "name = 'a'\n[ablate]\nlr = [0.1]\nother = [{ lr = 0.1 }]",
+        "ablate.other: 'lr 0.1' is the same configuration as lr 0.1; leave it out",
+    ),
+    (
+        "name = 'a'\n[watch]\ntest_splt = true",
+        r"unknown key 'test_splt' in \[watch\]; did you mean 'test_split'",
     ),
     ("name = 3", "name: must be a valid string, found 3"),
     ("name = 'a'\nx = " + "[" * 5_000 + "]" * 5_000, "nested too deeply|not TOML"),

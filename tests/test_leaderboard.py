@@ -48,6 +48,22 @@ def test_delta_is_against_the_baseline_which_is_ranked_among_the_others() -> Non
     assert table["delta"].tolist() == [0.0625, 0.0, -0.125]
 
 
+def test_seeds_of_one_configuration_are_one_row() -> None:
+    """With their number, mean and standard error, and so in the file; trials stay as they are drawn."""
+    runs = [
+        replace(record(n, value, role="run"), seed=n, identity="c1")
+        for n, value in enumerate([0.75, 0.5, 0.25])
+    ]
+    records = [*runs, record(0, 0.9), record(1, 0.9)]
+
+    table = leaderboard(records, {})
+
+    assert table["n_seeds"].tolist() == [1, 1, 3]
+    row = table.iloc[2]
+    assert (row["role"], row["val_accuracy"]) == ("run", 0.5)
+    assert row["val_accuracy_sem"] == pytest.approx(0.25 / 3**0.5)
+
+
 def test_rows_without_a_result_come_last_and_have_no_rank() -> None:
     """A pruned trial shows the accuracy it had, at the epochs it had, and is not compared."""
     table = leaderboard([record(0, 0.99, "PRUNED"), record(1, 0.5), record(2, None, "FAIL")], {})

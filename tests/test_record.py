@@ -30,3 +30,11 @@ def test_an_epoch_has_the_six_metrics_under_their_one_name() -> None:
     assert set(METRICS) == {
         "train_loss", "train_accuracy", "val_loss", "val_accuracy", "examples_per_s", "train_s",
     }  # fmt: skip
+
+
+def test_what_is_watched_is_among_the_metrics() -> None:
+    """After the six, by its own name."""
+    result = EpochResult(1, 0.5, 0.8, 0.4, 0.9, 1000.0, 2.0, watched={"test_accuracy": 0.88})
+
+    assert tuple(result.metrics()) == (*METRICS, "test_accuracy")
+    assert EpochResult(**result.to_dict()) == result
