@@ -12,9 +12,10 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -311,11 +312,15 @@ def _train(pipe: Connection, task: Task, finish: threading.Event) -> Ended:
         image_size=task.images.image_size,
         compiled=task.compiled,
     )
+    began, trained_s = time.perf_counter(), state.train_s
     try:
         for result in train.fit(state, training, validation):
-            pipe.send(Epoch(task.key, result))
+            # What an epoch takes beyond its training pass is its evaluation.
+            evaluation_s = time.perf_counter() - began - (result.train_s - trained_s)
+            pipe.send(Epoch(task.key, replace(result, evaluation_s=evaluation_s)))
             if finish.is_set() and result.epoch < task.configuration.epochs:
                 return Ended(task.key, "stopped", "interrupted")
+            began, trained_s = time.perf_counter(), result.train_s
     except train.DivergedError as error:
         return Ended(task.key, "diverged", f"diverged: {error}")
     train.save_weights(state.model, task.folder / "weights.safetensors")
