@@ -1,4 +1,4 @@
-"""The checks: ``nox -s tests``, ``lint``, ``types`` and ``smoke``; ``nox -l`` lists them.
+"""The checks: ``nox -s tests``, ``lint``, ``types`` and ``smoke``, and ``bench``; ``nox -l`` lists them.
 
 All but ``smoke`` share one environment, ``.venv``, which is the README's own: torch alone is several
 gigabytes. With ``--no-venv`` they run in the environment that nox is in, and install nothing.
@@ -6,6 +6,7 @@ gigabytes. With ``--no-venv`` they run in the environment that nox is in, and in
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -61,3 +62,25 @@ def smoke(session: nox.Session) -> None:
     for command in commands.split():
         session.run("lenet-exp", command, "--help", silent=True)
     session.run("python", "-m", "lenet_exp.sweep", "--help", silent=True)
+
+
+@nox.session(reuse_venv=True)
+def bench(session: nox.Session) -> None:
+    """Measure this machine, and ours against Optuna's and Ray Tune's usual loops; arguments go to compare.py.
+
+    The table is printed, and written to mlruns/bench.md.
+    """
+    python = _python(session)
+    if "--no-venv" not in sys.argv:
+        # Only the contenders' own packages are installed here, on top of the shared environment's.
+        place = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        shared, own = (
+            str(session.run(interpreter, "-c", place, silent=True, external=True)).strip()
+            for interpreter in (python, "python")
+        )
+        Path(own, "shared.pth").write_text(f"import site; site.addsitedir({shared!r})\n")
+        session.install("ray[tune]", "optuna-integration")
+    # Absolute, because the contenders run in folders of their own.
+    environment = {"PYTHONPATH": os.pathsep.join(str(Path(folder).absolute()) for folder in ("tests", "."))}
+    compare = ["python", "-m", "benchmarks.compare", "--output", "mlruns/bench.md"]
+    session.run(*compare, *session.posargs, env=environment)

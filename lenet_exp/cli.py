@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -368,6 +369,37 @@ def report(
     from lenet_exp.report import show_report
 
     show_report(experiments.load(experiment_path(experiment)), root, tracking_uri or None, storage)
+
+
+@app.command()
+def bench(
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+    for_s: Annotated[
+        float, typer.Option("--seconds", min=0.05, max=3600, help="seconds of each measurement")
+    ] = 4.0,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="times each is measured, in turn")] = 3,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
+    overrides: SetOption = None,
+) -> None:
+    """Measure this machine: the usual training loop and ours in turn, and what a sweep costs beside training.
+
+    Takes about a minute and a half. What is trained is the baseline of experiments/bench.toml.
+
+    Example: lenet-exp bench --json > bench.json
+    """
+    from lenet_exp import experiment as experiments
+    from lenet_exp.bench import Question, run_bench
+    from lenet_exp.tables import print_bench
+
+    path = experiment_path(Path("bench"))
+    given = tuple(overrides or ())
+    experiment = experiments.load(path, given)
+    question = Question(path, experiment, given, for_s=for_s, rounds=rounds, device=device)
+    answer = run_bench(question, lambda line: typer.echo(printable(line), err=True)).to_dict()
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2))
+    else:
+        print_bench(answer)
 
 
 @app.command()

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -323,11 +324,15 @@ def _train(pipe: Connection, task: Task, finish: threading.Event) -> Ended:
         compiled=task.compiled,
     )
     watched = _watcher(task, state, training)
+    began, trained_s = time.perf_counter(), state.train_s
     try:
         for result in train.fit(state, training, validation):
-            pipe.send(Epoch(task.key, replace(result, watched=watched())))
+            # What an epoch takes beyond its training pass is its evaluation.
+            evaluation_s = time.perf_counter() - began - (result.train_s - trained_s)
+            pipe.send(Epoch(task.key, replace(result, watched=watched(), evaluation_s=evaluation_s)))
             if finish.is_set() and result.epoch < task.configuration.epochs:
                 return Ended(task.key, "stopped", "interrupted")
+            began, trained_s = time.perf_counter(), result.train_s
     except train.DivergedError as error:
         return Ended(task.key, "diverged", f"diverged: {error}")
     train.save_weights(state.model, task.folder / "weights.safetensors")

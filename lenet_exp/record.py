@@ -39,6 +39,7 @@ class EpochResult:
         val_accuracy: Share in [0, 1] of the validation split after the epoch.
         examples_per_s: Training examples over the wall time of the training pass.
         train_s: Seconds of training so far, evaluation left out, all epochs together.
+        evaluation_s: Seconds of the evaluation after the epoch; 0 if nobody looked.
         watched: What the experiment watches besides, by name; empty unless it asks for something.
     """
 
@@ -49,6 +50,7 @@ class EpochResult:
     val_accuracy: float
     examples_per_s: float
     train_s: float
+    evaluation_s: float = 0.0
     watched: Mapping[str, float] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What the terminal shows: the leaderboard and the table of layers."""
+"""What the terminal shows: the leaderboard, the table of layers and what the machine does."""
 
 from __future__ import annotations
 
@@ -139,3 +139,44 @@ def print_shapes(experiment: Experiment) -> None:
         table.add_section()
         table.add_row("total", "", f"{total.n_parameters:,}", f"{total.macs:,}")
         console().print(table)
+
+
+def print_bench(answer: Mapping[str, Any]) -> None:
+    """Print what `lenet_exp.bench` measured, each number with what it is."""
+    peaks = ", ".join(f"{name} {gflops:,.0f}" for name, gflops in answer["peaks"].items())
+    rows = [
+        (
+            "seed_examples_per_s",
+            f"{answer['seed_examples_per_s']:,.0f}",
+            f"the usual loop: DataLoader, float32, {answer['seed_threads']} threads and 2 reading processes",
+        ),
+        ("examples_per_s", f"{answer['examples_per_s']:,.0f}", f"a sweep of ours, {answer['precision']}"),
+        ("ratio_to_seed", f"{answer['ratio_to_seed']:.2f}", ""),
+        ("peak_gflops", f"{answer['peak_gflops']:,.0f}", f"float32 matrix products, GFLOP/s: {peaks}"),
+        (
+            "share_of_peak",
+            f"{answer['share_of_peak']:.3f}",
+            f"at {answer['flops_per_example'] / 1e6:.2f} MFLOP an example, 2 a MAC, backward twice forward",
+        ),
+        (
+            "harness_share",
+            f"{answer['harness_share']:.4f}",
+            f"{answer['harness_s']:.2f} s of a trial outside training and evaluation, were it one of 10 s",
+        ),
+        ("first_step_s", f"{answer['first_step_s']:.2f}", "from the command to the first training step"),
+        ("workers", str(answer["workers"]), answer["why"]),
+        ("threads", str(answer["threads"]), "of each worker"),
+        ("precision", answer["precision"], "of our arithmetic"),
+    ]
+    title = f"{answer['machine']}, {answer['cores']} cores, on {answer['device']}"
+    table = Table(title=escape(printable(title)), title_justify="left", box=None, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column()
+    for name, value, meaning in rows:
+        table.add_row(name, escape(value), escape(meaning))
+    console().print(table)
+    if answer["load"] > answer["cores"] / 4:
+        console().print(
+            f"Others were using this machine (load {answer['load']:.1f}): measure again when it is quiet."
+        )

@@ -1,0 +1,1 @@
+"""Ours against what a user would pick instead; ``nox -s bench`` runs it."""

@@ -1,0 +1,60 @@
+"""What the other contenders share: the usual loop on the networks and images of an experiment file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lenet_exp import experiment as experiments
+from lenet_exp.config import Configuration
+from lenet_exp.data import ImageSet, validation_split
+from lenet_exp.experiment import Data, Experiment
+from lenet_exp.pipeline import prepare_images
+from lenet_exp.seed_loop import Pictures, Training, batches
+
+
+def read_arguments() -> tuple[Experiment, ImageSet, Path]:
+    """Return what a contender's command line names: the experiment, its images, and where to write."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("experiment", type=Path)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    given = parser.parse_args()
+    experiment = experiments.load(given.experiment, given.set)
+    return experiment, prepare_images(experiment), given.root
+
+
+def networks(experiment: Experiment) -> dict[str, Configuration]:
+    """Return the networks by name, the baseline first."""
+    return {"baseline": experiment.baseline_configuration, **dict(experiment.runs())}
+
+
+def train(configuration: Configuration, images: ImageSet, data: Data) -> Iterator[dict[str, float]]:
+    """Train as the usual loop does, on the same images as ours, and yield the metrics of each epoch."""
+    split = validation_split(images.open()[1], data.validation, data.seed, data.limit)
+    training = Training(configuration, images.image_size, device=best_device())
+    learn = batches(Pictures(images, split.train), configuration.batch_size)
+    validate = batches(Pictures(images, split.validation), configuration.batch_size, shuffle=False)
+    for _ in range(configuration.epochs):
+        examples = 0
+        sums = {"train_loss": 0.0, "train_accuracy": 0.0}
+        for count, loss, accuracy in training.epoch(learn):
+            examples += count
+            sums["train_loss"] += loss * count
+            sums["train_accuracy"] += accuracy * count
+        means = {name: total / examples for name, total in sums.items()}
+        yield means | {"val_accuracy": training.accuracy(validate)}
+
+
+def best_device() -> torch.device:
+    """Return the accelerator if there is one, else the CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def parameters(configuration: Configuration) -> dict[str, Any]:
+    """Return what is logged of a network."""
+    return configuration.hyperparameters() | {"precision": "float32"}

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+from benchmarks import compare, usual
+from benchmarks.compare import Outcome
+
+from lenet_exp.data import ImageSet
+from lenet_exp.experiment import load
+
+EIGHT = Path(__file__).parent.parent / "experiments" / "eight.toml"
+
+
+def test_all_contenders_train_the_same_eight_networks() -> None:
+    """The list has seven beside the baseline, all different, and one epoch each."""
+    networks = usual.networks(load(EIGHT))
+
+    assert len(networks) == len({network.identity for network in networks.values()}) == 8
+    assert {network.epochs for network in networks.values()} == {1}
+
+
+def test_the_usual_loop_trains_and_scores_on_the_same_division(mini: ImageSet) -> None:
+    """Each epoch has its loss and both accuracies, all of them shares."""
+    experiment = load(EIGHT, ["data.validation=200", "data.limit=300", "baseline.fc_layers=1"])
+
+    (metrics,) = usual.train(experiment.baseline_configuration, mini, experiment.data)
+
+    assert set(metrics) == {"train_loss", "train_accuracy", "val_accuracy"}
+    assert 0 < metrics["train_accuracy"] < 1
+    assert metrics["val_accuracy"] * 200 == pytest.approx(round(metrics["val_accuracy"] * 200))
+
+
+def test_the_table_shows_medians_against_ours() -> None:
+    """The first contender is what the others are divided by."""
+    ours = [Outcome(seconds, seconds - 3, {"baseline": 0.8}) for seconds in (10.0, 11.0, 30.0)]
+    theirs = [Outcome(seconds, seconds - 1, {"baseline": 0.9}) for seconds in (54.0, 55.0, 56.0)]
+    bench = {"examples_per_s": 28_600.4, "share_of_peak": 0.4321, "workers": 2}
+
+    table = compare.markdown({"ours": ours, "theirs": theirs}, bench, ["a machine"]).splitlines()
+
+    assert table[2] == "| ours | 11.0 | 1.00 | 8.0 | 0.8000 |"
+    assert table[3] == "| theirs | 55.0 | 5.00 | 54.0 | 0.9000 |"
+    assert table[7:10] == [
+        "| `examples_per_s` | 28,600 |",
+        "| `share_of_peak` | 0.432 |",
+        "| `workers` | 2 |",
+    ]
+    assert table[-1] == "a machine"
