@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lenet_exp import faults
 from lenet_exp.errors import DiskError, LockedError
 
 
@@ -26,11 +27,22 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if path.suffix == ".csv":
+            faults.point("in_csv")
         part.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise disk_error(path, error) from error
+
+
+def sync_file(path: Path) -> None:
+    """See to the disk what another library wrote to ``path``."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

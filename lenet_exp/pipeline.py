@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 from lenet_exp import __version__, data
 from lenet_exp.config import Configuration
 from lenet_exp.errors import ConfigError, NoResultError, SweepInterruptedError, printable
-from lenet_exp.executor import LocalExecutor, Machine
+from lenet_exp.executor import TRAINER, LocalExecutor, Machine
 from lenet_exp.experiment import Experiment
 from lenet_exp.files import lock, writable_folder, write_atomically
+from lenet_exp.limits import DEFAULT, Limits, check_room
 from lenet_exp.spool import DatasetFacts, Spool, StudyFacts
+from lenet_exp.stopping import signals_to, terminable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lenet_exp.study import Study
     from lenet_exp.tracking import Tracker
 
 
@@ -39,6 +40,8 @@ class Request:
         timeout_s: Seconds after which no trial is begun.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         tracking_uri: Of an MLflow store; None for the one below ``root``.
+        limits: Of an attempt, and of the disk.
+        trainer: The module that trains; see `lenet_exp.worker.Trainer`.
     """
 
     path: Path
@@ -48,6 +51,8 @@ class Request:
     timeout_s: float | None = None
     device: str = "auto"
     tracking_uri: str | None = None
+    limits: Limits = DEFAULT
+    trainer: str = TRAINER
 
 
 def run_sweep(request: Request) -> None:
@@ -58,11 +63,13 @@ def run_sweep(request: Request) -> None:
     """
     experiment, root = request.experiment, request.root.absolute()
     # First of all: it loads torch in a process of its own while this one goes on.
-    executor = LocalExecutor()
+    executor = LocalExecutor(request.trainer)
     try:
-        folder = writable_folder(root / experiment.folder_name)
-        with lock(folder / ".lock"):
-            _sweep(request, executor, root, folder)
+        with terminable():
+            folder = writable_folder(root / experiment.folder_name)
+            check_room(folder, request.limits.min_free_bytes)
+            with lock(folder / ".lock"):
+                _sweep(request, executor, root, folder)
     except KeyboardInterrupt:  # before or after the part in which the driver obeys
         raise SweepInterruptedError("interrupted; run the same command again to go on") from None
     finally:
@@ -71,6 +78,8 @@ def run_sweep(request: Request) -> None:
 
 def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) -> None:
     images = prepare_images(request.experiment)
+    from lenet_exp.repair import reconcile
+    from lenet_exp.storage import full_disk_named
     from lenet_exp.study import open_study
 
     machine = executor.probe(request.device)
@@ -98,7 +107,7 @@ def _sweep(request: Request, executor: LocalExecutor, root: Path, folder: Path) 
             options=options,
             announce=_say,
         )
-        with signals_to(driver.interrupt):
+        with signals_to(driver.interrupt), full_disk_named(root):
             driver.run()
         # Once more, when MLflow has given every run its id.
         tracker.drain()
@@ -152,16 +161,6 @@ def _plain(configuration: Configuration) -> dict[str, Any]:
     return configuration.hyperparameters() | {"epochs": configuration.epochs}
 
 
-def reconcile(study: Study, spool: Spool) -> None:
-    """End what a dead driver left behind, in the study first, then in the spool."""
-    for key in study.reconcile():
-        # The spool has another end where the driver died just before it told the study.
-        if spool.read(key):
-            spool.end(key, "FAIL", "interrupted")
-    for record in spool.unfinished():
-        spool.end(record.key, "FAIL", "interrupted")
-
-
 def _options(request: Request, machine: Machine) -> Any:
     from lenet_exp.driver import Options
 
@@ -176,6 +175,7 @@ def _options(request: Request, machine: Machine) -> Any:
         threads=max(1, cores // workers),
         device=request.device,
         timeout_s=request.timeout_s,
+        limits=request.limits,
     )
 
 
@@ -206,12 +206,12 @@ def _tracked(
         on_recovered=lambda: _say("MLflow answers again; nothing was lost"),
     )
     tracker.start()
-    patience_s = 30
+    patience_s = 30.0
     try:
         yield tracker
-    except (SweepInterruptedError, KeyboardInterrupt):
-        # Who sends a SIGTERM, as a cluster does, often kills half a minute later.
-        patience_s = 15
+    except (SweepInterruptedError, KeyboardInterrupt) as stop:
+        deadline = getattr(stop, "deadline", None)
+        patience_s = 15 if deadline is None else max(1.0, min(15.0, deadline - time.monotonic()))
         tracker.finish("PRUNED", "interrupted")
         raise
     except BaseException as error:
@@ -231,31 +231,6 @@ def _study_params(experiment: Experiment) -> dict[str, Any]:
         "validation": experiment.data.validation,
         "epochs": experiment.base["epochs"],
     }
-
-
-@contextmanager
-def signals_to(interrupt: Callable[[int], None]) -> Iterator[None]:
-    """Turn the first Ctrl-C into a clean stop, the second into a quick one, the third into the default.
-
-    Args:
-        interrupt: Called with the exit code of SIGINT or SIGTERM; must be safe in a signal handler.
-    """
-    calls = 0
-
-    def obey(number: int, _: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls > 2:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        interrupt(128 + number)
-
-    before = {number: signal.signal(number, obey) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _conclude(experiment: Experiment, root: Path, folder: Path) -> None:

@@ -73,12 +73,14 @@ class End:
         state: Anything but RUNNING.
         reason: One line, where there is one.
         weights: The attempt's ``weights.safetensors``, relative to the experiment's folder.
+        facts: What the study is told with it; None where it was not to be told.
     """
 
     time_ms: int
     state: State
     reason: str | None = None
     weights: str | None = None
+    facts: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,14 @@ class Spool:
         """
         self._write(key.stem, {"event": "epoch", "result": result.to_dict()})
 
-    def end(self, key: RunKey, state: State, reason: str | None = None, weights: str | None = None) -> None:
+    def end(
+        self,
+        key: RunKey,
+        state: State,
+        reason: str | None = None,
+        weights: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         """Note how an attempt ended; the last end stays.
 
         Args:
@@ -173,11 +182,13 @@ class Spool:
             state: COMPLETE, PRUNED or FAIL.
             reason: One line.
             weights: The path of ``weights.safetensors``, relative to the experiment's folder.
+            facts: What the study is about to be told.
 
         Raises:
             DiskError: If it cannot be written.
         """
-        self._write(key.stem, {"event": "end", "state": state, "reason": reason, "weights": weights})
+        ended = {"event": "end", "state": state, "reason": reason, "weights": weights, "facts": facts}
+        self._write(key.stem, ended)
 
     def _write(self, stem: str, entry: Mapping[str, Any]) -> None:
         self._append(self.path(stem), {"time_ms": round(self._clock() * 1000), **entry})
@@ -353,7 +364,8 @@ def extended_attempt(
         if entry["event"] == "start":  # begun again: whatever ended it before is undone
             record = replace(record, facts=entry["facts"], end=None)
         elif entry["event"] == "end":
-            record = replace(record, end=End(now, entry["state"], entry["reason"], entry["weights"]))
+            end = End(now, entry["state"], entry["reason"], entry["weights"], entry.get("facts"))
+            record = replace(record, end=end)
         elif not record.epochs or entry["result"]["epoch"] > record.epochs[-1].epoch:
             result = _epoch_result(entry["result"])
             record = replace(record, epochs=(*record.epochs, result), epoch_ms=(*record.epoch_ms, now))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
-from lenet_exp.errors import StoreError, UnreachableError
+from lenet_exp.errors import DiskError, StoreError, UnreachableError
 
 
 def storage_path(root: Path) -> Path:
@@ -41,6 +42,24 @@ def read_storage(root: Path) -> optuna.storages.RDBStorage | None:
         return None
     _check(path)
     return _connect(root)
+
+
+@contextmanager
+def full_disk_named(root: Path) -> Iterator[None]:
+    """Say that there is no space where the storage below ``root`` could not be written for that reason.
+
+    Raises:
+        DiskError: In the place of what the database raised.
+    """
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        reasons = f"{error} {error.__cause__}"
+        if "disk is full" not in reasons and "disk I/O error" not in reasons:
+            raise
+        raise DiskError(
+            f"{storage_path(root)}: no space left on its disk; make room and run the same command again"
+        ) from error
 
 
 def _connect(root: Path) -> optuna.storages.RDBStorage:

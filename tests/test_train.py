@@ -5,10 +5,9 @@ import torch
 from safetensors.torch import load_file
 
 from lenet_exp.config import PRESETS, Configuration, configuration, overlay
-from lenet_exp.errors import DeviceError
+from lenet_exp.errors import DeviceError, DivergedError
 from lenet_exp.record import EpochResult
 from lenet_exp.train import (
-    DivergedError,
     Images,
     TrainingState,
     begin,
