@@ -1,6 +1,6 @@
 """Checkpoints: the state of a training after an epoch, on disk, so that a cut-off attempt goes on from there.
 
-Two are kept. Beside each lies a file with its size, its SHA-256 and the epochs that led to it; a
+Two are kept. Beside each lies a file with its size, the epochs that led to it, and the SHA-256 of both; a
 checkpoint that is not what that file says is passed over for the one before it.
 """
 
@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lenet_exp import faults
 from lenet_exp.files import disk_error, sync_folder
@@ -49,11 +50,12 @@ def save(folder: Path, history: Sequence[EpochResult], state: bytes) -> None:
         DiskError: If it cannot be written; those that were there are as before.
     """
     stem = f"epoch-{history[-1].epoch:05d}"
+    epochs = [result.to_dict() for result in history]
     facts = {
         "format": _FORMAT,
         "size_bytes": len(state),
-        "sha256": hashlib.sha256(state).hexdigest(),
-        "history": [result.to_dict() for result in history],
+        "sha256": _digest(epochs, state),
+        "history": epochs,
     }
     parts = {folder / f".{stem}{_STATE}.part": state, folder / f".{stem}{_FACTS}.part": _json(facts)}
     try:
@@ -81,7 +83,7 @@ def newest(folder: Path) -> Checkpoint | None:
             facts = json.loads((folder / f"{stem}{_FACTS}").read_bytes())
             state = (folder / f"{stem}{_STATE}").read_bytes()
             whole = facts["format"] == _FORMAT and facts["size_bytes"] == len(state)
-            if whole and facts["sha256"] == hashlib.sha256(state).hexdigest():
+            if whole and facts["sha256"] == _digest(facts["history"], state):
                 return Checkpoint(tuple(EpochResult(**result) for result in facts["history"]), state)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # cut short or damaged, which is what the one before it is for
@@ -101,6 +103,11 @@ def discard(folder: Path) -> None:
 def _stems(folder: Path) -> list[str]:
     """Return the names of the checkpoints, newest first."""
     return sorted((file.stem for file in folder.glob(f"epoch-*{_FACTS}")), reverse=True)
+
+
+def _digest(epochs: list[dict[str, Any]], state: bytes) -> str:
+    """Return what tells a checkpoint from one that was damaged, in its state or in its history."""
+    return hashlib.sha256(_json(epochs) + state).hexdigest()
 
 
 def _json(values: object) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import time
 from dataclasses import dataclass
@@ -42,10 +43,10 @@ class _Fault:
 
 
 def _parse(text: str, once: str | None) -> _Fault:
-    point, *middle, kind = text.split(":")
-    if point not in get_args(Point) or kind not in get_args(Kind) or len(middle) > 1:
+    found = re.fullmatch(r"(\w+)(?::(\d+))?:(\w+)", text)
+    if not found or found[1] not in get_args(Point) or found[3] not in get_args(Kind):
         raise ValueError(f"LENET_EXP_FAULT is point[:n]:kill|raise|hang|enospc, found {text!r}")
-    return _Fault(point, cast(Kind, kind), int(*middle) if middle else 1, Path(once) if once else None)
+    return _Fault(found[1], cast(Kind, found[3]), int(found[2] or 1), Path(once) if once else None)
 
 
 _fault = (

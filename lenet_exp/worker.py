@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -159,9 +160,10 @@ def load_trainer(name: str) -> Trainer:
 def probe(pipe: Connection, trainer: str, device: str) -> None:
     """Send the `Machine` that ``device`` means, or why it is none; the body of a process."""
     try:
-        pipe.send(load_trainer(trainer).probe(device))
+        found: Machine | str = load_trainer(trainer).probe(device)
     except DeviceError as error:
-        pipe.send(str(error))
+        found = str(error)
+    _send(pipe, found)
 
 
 def work(pipe: Connection, trainer: str, task: Task) -> None:
@@ -173,12 +175,20 @@ def work(pipe: Connection, trainer: str, task: Task) -> None:
     try:
         if task.memory_bytes is not None:
             limits.limit_memory(task.memory_bytes)
-        ended = attempt(task, load_trainer(trainer), pipe.send, finish.is_set)
+        ended = attempt(task, load_trainer(trainer), partial(_send, pipe), finish.is_set)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         how: Literal["oom", "failed"] = "oom" if limits.is_out_of_memory(error) else "failed"
         ended = Ended(task.key, how, reason, traceback.format_exc())
-    pipe.send(ended)
+    _send(pipe, ended)
+
+
+def _send(pipe: Connection, message: object) -> None:
+    """Send to the driver, and end with it, as `_listen` does, without a word."""
+    try:
+        pipe.send(message)
+    except OSError:
+        os._exit(1)
 
 
 def _listen(pipe: Connection, finish: threading.Event) -> None:
