@@ -26,7 +26,8 @@ from pathlib import Path
 
 import fake_trainer
 import pandas as pd
-from crash_lab import Command, Zygote, kill, session
+from crash_lab import Command, Zygote, kill, session, until
+from mlflow_lab import empty_store
 
 from lenet_exp import leaderboard, mlflow_store
 from lenet_exp.record import RunKey, TrialRecord
@@ -35,6 +36,8 @@ from lenet_exp.study import configuration_of, counts, read_records
 
 #: Of all kills, the share that is for the driver.
 DRIVERS = 0.15
+#: Of all kills, the share before which the sweep is left alone for a while.
+QUIET = 0.2
 #: Trials in each stage; a sweep that is done gets as many more.
 STAGE = 15
 
@@ -104,12 +107,35 @@ class Tally:
 class Round:
     """One study, and everything that happens to it."""
 
-    def __init__(self, zygote: Zygote, folder: Path, seed: int, tally: Tally, pace_s: float = 0.12) -> None:
-        self._zygote, self._folder, self._tally, self._pace_s = zygote, folder, tally, pace_s
+    def __init__(
+        self,
+        zygote: Zygote,
+        folder: Path,
+        *,
+        seed: int = 0,
+        tally: Tally | None = None,
+        trials: int = STAGE,
+        pace_s: float = 0.05,
+    ) -> None:
+        """Prepare a study in ``folder``.
+
+        Args:
+            zygote: Starts the command.
+            folder: An empty one.
+            seed: Of the schedule of kills.
+            tally: What is done is added to it.
+            trials: Of the first stage.
+            pace_s: Seconds until a kill, at most.
+        """
+        self._zygote, self._folder, self._pace_s = zygote, folder, pace_s
+        self._tally = tally or Tally()
         self._random = random.Random(seed)
         self._ledger = Ledger()
-        self._trials = STAGE
+        self._trials = trials
         self._root = folder / "root"
+        self._root.mkdir()
+        # MLflow takes two seconds to make its store.
+        (self._root / "mlflow.db").write_bytes(empty_store())
         self._name = "harness"
         experiment = EXPERIMENT.format(folder=Path(__file__).parent / "fixtures" / "fashion-mnist")
         (folder / "experiment.toml").write_text(experiment)
@@ -118,41 +144,52 @@ class Round:
         """Kill as often, then let the sweep end, and judge."""
         done = 0
         while done < kills:
-            command = self._start()
+            command = self.start()
             done += self._disturb(command, kills - done)
-            self._settle(command)
+            self.settle(command)
             if command.code == 0:
                 self._trials += STAGE
             else:
                 assert command.code == -signal.SIGKILL, command.err
-        for _ in range(2):  # MLflow may need the second, nothing else
-            command = self._start()
+        self.finish()
+
+    def finish(self) -> None:
+        """Let the sweep end, see that it then does nothing more, and judge."""
+        for _ in range(2):  # MLflow may need the second, where the machine is slow; nothing else does
+            command = self.start()
             assert command.wait() == 0, command.err
-            self._settle(command)
+            self.settle(command)
         self.judge()
 
-    def _start(self) -> Command:
+    def start(self, *arguments: str, **environment: str) -> Command:
+        """Start the command, once more."""
         self._tally.lives += 1
-        arguments = ["--root", "root", "--trials", str(self._trials), "--workers", "2"]
-        return self._zygote.start("sweep", "experiment.toml", *arguments, folder=self._folder)
+        arguments = ("--root", "root", "--trials", str(self._trials), "--workers", "2", *arguments)
+        return self._zygote.start("sweep", "experiment.toml", *arguments, folder=self._folder, **environment)
 
     def _disturb(self, command: Command, most: int) -> int:
         """Kill until the driver is dead or done, or often enough; return how often."""
         done = 0
         while done < most:
-            time.sleep(self._random.expovariate(1 / self._pace_s))
-            if command.poll() is not None:
-                break
             if self._random.random() < DRIVERS:
-                self._tally.kills["driver"] += kill(command.pid)
-                return done + 1
+                # Also in its first moments, when it repairs what the one before it left.
+                time.sleep(self._random.uniform(0, self._pace_s if done else 10 * self._pace_s))
+                killed = kill(command.pid)
+                self._tally.kills["driver"] += killed
+                return done + killed
+            if self._random.random() < QUIET:
+                time.sleep(self._random.uniform(0, 10 * self._pace_s))
+            until(lambda: bool(command.workers()) or command.poll() is not None, command)
+            time.sleep(self._random.uniform(0, self._pace_s))
             workers = command.workers()
             if workers and kill(self._random.choice(workers)):
                 self._tally.kills["worker"] += 1
                 done += 1
+            elif command.poll() is not None:
+                break
         return done
 
-    def _settle(self, command: Command) -> None:
+    def settle(self, command: Command) -> None:
         """Wait for the end, of the driver and of every process of its own, and read what it left."""
         command.wait()
         assert "Traceback" not in command.err, command.err
@@ -244,7 +281,7 @@ def main() -> None:
         folder.mkdir()
         seed = chosen.seed * 1000 + number
         try:
-            Round(zygote, folder, seed, tally).run(min(chosen.round, chosen.kills - first))
+            Round(zygote, folder, seed=seed, tally=tally).run(min(chosen.round, chosen.kills - first))
         except BaseException:
             sys.stderr.write(f"round {number}, seed {seed}: what is left is in {folder}\n")
             raise
@@ -253,8 +290,8 @@ def main() -> None:
     shutil.rmtree(home)
     used = sum(os.times()[:4])
     sys.stdout.write(
-        f"{tally.kills.total()} kills ({tally.kills['worker']} of workers, {tally.kills['driver']} of drivers)"
-        f" in {tally.lives} lives: {tally.trials} trials in {tally.attempts} attempts, nothing lost; "
+        f"{tally.kills.total()} kills ({tally.kills['worker']} of workers, {tally.kills['driver']} of "
+        f"drivers) in {tally.lives} lives: {tally.trials} trials in {tally.attempts} attempts, nothing lost; "
         f"{time.monotonic() - began:.0f} s, {used:.0f} s of CPU\n"
     )
 
