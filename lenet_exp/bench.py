@@ -21,7 +21,7 @@ from lenet_exp.capacity import Capacity, measure, plan
 from lenet_exp.config import Configuration
 from lenet_exp.data import ImageSet
 from lenet_exp.errors import NoResultError, SweepInterruptedError
-from lenet_exp.executor import Ended, LocalExecutor, Task
+from lenet_exp.executor import Ended, Epoch, LocalExecutor, Task
 from lenet_exp.experiment import Experiment
 from lenet_exp.peak import matrix_peaks, training_flops
 from lenet_exp.pipeline import prepare_images
@@ -321,7 +321,8 @@ def _collect(executor: LocalExecutor, results: dict[RunKey, list[EpochResult]], 
                 raise NoResultError(
                     f"the network cannot be measured: its training {event.how}: {event.reason}"
                 )
-            results[event.key].append(event.result)
+            if isinstance(event, Epoch):
+                results[event.key].append(event.result)
         if all(results.values()):
             deadline = min(deadline, time.monotonic() + for_s)
         if time.monotonic() >= deadline and all(len(found) > 1 for found in results.values()):

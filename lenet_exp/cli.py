@@ -90,11 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def seconds(text: str) -> float:
+def seconds(text: str, flag: str = "--timeout") -> float:
     """Return a duration in seconds.
 
     Args:
         text: A number with s, m or h; s if it has none.
+        flag: What the user gave it to, for the message.
 
     Raises:
         ConfigError: If it is none, or not above zero.
@@ -105,7 +106,7 @@ def seconds(text: str) -> float:
     """
     found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smh]?)", text)
     if not found or float(found[1]) <= 0:
-        raise ConfigError(f"--timeout must be a time above zero such as 90s, 30m or 2h, found {text!r}")
+        raise ConfigError(f"{flag} must be a time above zero such as 90s, 30m or 2h, found {text!r}")
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
@@ -166,6 +167,23 @@ def sweep(
         ),
     ] = False,
     storage: StorageOption = None,
+    trial_timeout: Annotated[
+        str | None,
+        typer.Option("--trial-timeout", metavar="TIME", help="end a trial after this long: 90s, 30m, 2h"),
+    ] = None,
+    trial_memory: Annotated[
+        str | None,
+        typer.Option("--trial-memory", metavar="SIZE", help="what a trial may allocate: 500M, 2G"),
+    ] = None,
+    min_free: Annotated[
+        str,
+        typer.Option(
+            "--min-free",
+            metavar="SIZE",
+            envvar="LENET_EXP_MIN_FREE",
+            help="begin no trial with less free disk than this",
+        ),
+    ] = "200M",
     overrides: SetOption = None,
 ) -> None:
     """Run the main job: the baseline and a search for something better, all of it in MLflow.
@@ -173,6 +191,8 @@ def sweep(
     Example: lenet-exp sweep experiments/quick.toml --trials 8 --set search.sampler=random
     """
     from lenet_exp import experiment as experiments
+    from lenet_exp.executor import TRAINER
+    from lenet_exp.limits import Limits, size_bytes
     from lenet_exp.pipeline import Request, run_sweep
 
     path = experiment_path(experiment)
@@ -183,6 +203,17 @@ def sweep(
             root=root,
             workers=_workers(workers),
             timeout_s=seconds(timeout) if timeout is not None else None,
+            limits=Limits(
+                trial_timeout_s=(
+                    seconds(trial_timeout, "--trial-timeout") if trial_timeout is not None else None
+                ),
+                trial_memory_bytes=(
+                    size_bytes(trial_memory, "--trial-memory") if trial_memory is not None else None
+                ),
+                min_free_bytes=size_bytes(min_free, "--min-free"),
+            ),
+            # A test of everything around the training has another one.
+            trainer=os.environ.get("LENET_EXP_TRAINER", TRAINER),
             device=device,
             tracking_uri=tracking_uri or None,
             require_tracking=require_tracking,

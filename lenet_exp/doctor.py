@@ -20,6 +20,7 @@ from lenet_exp.errors import ConfigError, DiskError, LenetExpError, StoreError, 
 from lenet_exp.executor import LocalExecutor
 from lenet_exp.files import lock, lock_holder, move_aside
 from lenet_exp.rebuild import rebuild_study
+from lenet_exp.repair import reconcile
 from lenet_exp.spool import Spool
 from lenet_exp.study import has_open, open_study
 
@@ -234,7 +235,7 @@ def _repair_experiment(root: Path, folder: Path, tracking_uri: str | None, url: 
     chosen = _read_experiment(folder)
     with lock(folder / ".lock"), pipeline.storage_lock(url, chosen.name):
         spool = Spool(folder / "spool")
-        pipeline.reconcile(open_study(chosen, root, url), spool)
+        reconcile(open_study(chosen, root, url), spool)
         begun = spool.study()
         if begun and begun.end is None:
             spool.end_study("PRUNED", "interrupted")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections import deque
@@ -10,13 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lenet_exp import stopping
 from lenet_exp.architecture import InfeasibleError, cost
 from lenet_exp.data import ImageSet
-from lenet_exp.errors import NoResultError, SweepInterruptedError
-from lenet_exp.executor import Ended, Epoch, LocalExecutor, Machine, Task
+from lenet_exp.errors import DiskError, NoResultError, SweepInterruptedError
+from lenet_exp.executor import Ended, Epoch, LocalExecutor, Machine, Task, Warned
 from lenet_exp.experiment import Experiment
 from lenet_exp.files import write_atomically
 from lenet_exp.jobs import fixed_jobs
+from lenet_exp.limits import DEFAULT, Limits, check_room
 from lenet_exp.record import EpochResult, RunKey, TrialRecord
 from lenet_exp.recorder import Recorder
 from lenet_exp.study import Attempt, Study
@@ -35,11 +38,13 @@ class Options:
         workers: Attempts at once.
         threads: For each of them.
         timeout_s: Seconds after which no trial is begun; None for no limit.
+        limits: Of an attempt, and of the disk.
     """
 
     workers: int = 1
     threads: int = 1
     timeout_s: float | None = None
+    limits: Limits = DEFAULT
 
 
 @dataclass
@@ -47,6 +52,8 @@ class _Running:
     attempt: Attempt
     co_runners: int
     device: str
+    due: float | None
+    overdue: bool = False
     last: EpochResult | None = field(default=None)
 
 
@@ -99,15 +106,28 @@ class Driver:
             self._remember(record)
         self._infeasible_in_a_row = 0
         self._failures: deque[str] = deque(maxlen=MAX_SAME_FAILURES)
+        #: Asked already, and waiting until nothing else runs.
+        self._held: deque[Attempt] = deque()
         self._stop_level = 0
         self._exit_code = 130
+        self._drop_at: float | None = None
+        self._deadline: float | None = None
+        self._no_room: DiskError | None = None
         self._exhausted = False
-        self._began = time.monotonic()
+        self._begin_until = time.monotonic() + options.timeout_s if options.timeout_s is not None else None
 
-    def interrupt(self, exit_code: int = 130) -> None:
-        """Ask the sweep to stop, or at the second call to drop its epochs. Safe in a signal handler."""
+    def interrupt(self, exit_code: int = 130, patience_s: float | None = None) -> None:
+        """Ask the sweep to stop, or at the second call to drop its epochs. Safe in a signal handler.
+
+        Args:
+            exit_code: Of the command.
+            patience_s: Seconds after which running epochs are dropped without another call; None for never.
+        """
         self._stop_level += 1
         self._exit_code = exit_code
+        if patience_s is not None and self._drop_at is None:
+            self._drop_at = time.monotonic() + patience_s
+            self._deadline = time.monotonic() + stopping.PATIENCE_S
         self._executor.wake()
 
     def run(self) -> None:
@@ -116,6 +136,7 @@ class Driver:
         Raises:
             SweepInterruptedError: If `interrupt` was called; the same command goes on.
             NoResultError: If the space has no network, or every attempt fails alike.
+            DiskError: If the disk is full, or about to be.
         """
         self._recorder.write_leaderboard()
         try:
@@ -123,7 +144,11 @@ class Driver:
         finally:
             self._abandon()
         if self._stop_level:
-            raise SweepInterruptedError("interrupted; run the same command again to go on", self._exit_code)
+            raise SweepInterruptedError(
+                "interrupted; run the same command again to go on", self._exit_code, self._deadline
+            )
+        if self._no_room:
+            raise self._no_room
 
     def _loop(self) -> None:
         obeyed = 0
@@ -133,34 +158,54 @@ class Driver:
             if not self._running:
                 return
             for event in self._executor.events(self._remaining_s()):
-                if isinstance(event, Epoch):
-                    self._epoch(event)
-                else:
-                    self._ended(event)
+                match event:
+                    case Epoch():
+                        self._epoch(event)
+                    case Warned():
+                        self._announce(f"warning: {event.key.stem}: {event.warning}")
+                    case Ended():
+                        self._ended(event)
+            self._watch_time()
             if self._stop_level > obeyed:
                 obeyed = self._stop_level
                 self._obey()
 
     def _abandon(self) -> None:
         """Leave nothing RUNNING: what has not ended is queued for the next call."""
+        full: DiskError | None = None
         for key in list(self._running):
             self._executor.stop(key)
-            self._ended(Ended(key, "stopped", "interrupted"))
-        for attempts in self._parked.values():
-            for attempt in attempts:
-                self._study.fail(attempt.key, "interrupted", retry=True, crashed=False)
+            try:
+                self._ended(Ended(key, "stopped", "interrupted"))
+            except DiskError as error:  # the others may fit
+                full = error
+        for attempt in [*itertools.chain(*self._parked.values()), *self._held]:
+            self._study.fail(attempt.key, "interrupted", retry=True, crashed=False)
         self._parked.clear()
+        self._held.clear()
+        if full:
+            raise full
 
     def _timed_out(self) -> bool:
-        limit = self._options.timeout_s
-        return limit is not None and time.monotonic() - self._began >= limit
+        return self._begin_until is not None and time.monotonic() >= self._begin_until
 
     def _remaining_s(self) -> float | None:
-        """Return how long to wait for events; nothing is due at a time of its own but the timeout."""
-        if self._options.timeout_s is None or self._timed_out():
-            return None
+        """Return how long to wait for events until something is due at a time of its own; None for ever."""
+        now = time.monotonic()
+        due = [self._drop_at, None if self._timed_out() else self._begin_until]
+        due += [running.due for running in self._running.values() if not running.overdue]
         # A wait of more than 24 days is more than the system can be asked for.
-        return min(86_400.0, max(0.0, self._options.timeout_s - (time.monotonic() - self._began)))
+        return min((min(86_400.0, max(0.0, at - now)) for at in due if at is not None), default=None)
+
+    def _watch_time(self) -> None:
+        """End the attempts whose time is over, and all of them when a stop is."""
+        now = time.monotonic()
+        for key, running in self._running.items():
+            if running.due is not None and now >= running.due and not running.overdue:
+                running.overdue = True
+                self._executor.terminate(key)
+        if self._drop_at is not None and now >= self._drop_at:
+            self._stop_level = max(self._stop_level, 2)
 
     def _obey(self) -> None:
         for key in list(self._running):
@@ -172,12 +217,32 @@ class Driver:
 
     def _fill(self) -> None:
         """Begin attempts until every worker has one, or there is nothing to begin."""
-        while len(self._running) < self._options.workers:
-            attempt = self._next()
+        while len(self._running) < self._options.workers and self._has_room():
+            if any(running.attempt.alone for running in self._running.values()):
+                return
+            if self._held and self._running:
+                return
+            attempt = self._held.popleft() if self._held else self._next()
             if attempt is None:
                 return
             if not self._settled_without_training(attempt):
-                self._submit(attempt)
+                self._begin(attempt)
+
+    def _has_room(self) -> bool:
+        """Return whether the disk can take another attempt; once it could not, none is begun."""
+        if self._no_room is None:
+            try:
+                check_room(self._folder, self._options.limits.min_free_bytes)
+            except DiskError as error:
+                self._no_room = error
+        return self._no_room is None
+
+    def _begin(self, attempt: Attempt) -> None:
+        """Train it now, or when nothing else runs."""
+        if attempt.alone and self._running:
+            self._held.append(attempt)
+        else:
+            self._submit(attempt)
 
     def _next(self) -> Attempt | None:
         while self._jobs:
@@ -186,6 +251,7 @@ class Driver:
             if attempt is not None:
                 return attempt
         asked = sum(key.role == "trial" for key in self._running) + sum(map(len, self._parked.values()))
+        asked += sum(attempt.key.role == "trial" for attempt in self._held)
         if self._exhausted or self._study.n_finished + asked >= self._experiment.trials:
             return None
         attempt = self._study.ask()
@@ -245,7 +311,9 @@ class Driver:
         self._recorder.begin(attempt, {"lenet_exp.co_runners": str(co_runners)})
         in_use = [running.device for running in self._running.values()]
         device = min(self._machine.devices, key=in_use.count)
-        self._running[attempt.key] = _Running(attempt, co_runners, device)
+        limit_s = self._options.limits.trial_timeout_s
+        due = time.monotonic() + limit_s if limit_s is not None else None
+        self._running[attempt.key] = _Running(attempt, co_runners, device, due)
         self._executor.submit(
             Task(
                 key=attempt.key,
@@ -261,6 +329,8 @@ class Driver:
                 folder=self._recorder.weights_folder(attempt.key),
                 test_images=self._test_images,
                 diagnostics=self._experiment.watch.diagnostics,
+                checkpoints=self._recorder.checkpoints_folder(attempt),
+                memory_bytes=self._options.limits.trial_memory_bytes,
             )
         )
 
@@ -269,22 +339,32 @@ class Driver:
         if running is None:  # pruned a moment ago
             return
         running.last = event.result
-        if self._recorder.epoch(event.key, event.result):
+        # What an attempt before this one went on from is not judged again.
+        if self._recorder.epoch(event.key, event.result) and not event.replayed:
             self._executor.stop(event.key)
             self._settle(event.key, "PRUNED", f"pruned after epoch {event.result.epoch}")
 
     def _ended(self, event: Ended) -> None:
-        if event.key not in self._running:
+        running = self._running.get(event.key)
+        if running is None:
             return
         match event.how:
             case "completed":
                 self._settle(event.key, "COMPLETE", "")
             case "diverged":
                 self._settle(event.key, "PRUNED", event.reason)
+            case "died" if running.overdue:
+                limit_s = self._options.limits.trial_timeout_s
+                self._settle(event.key, "PRUNED", f"timeout: not done after {limit_s:g} s")
+            case "oom" if running.attempt.alone:
+                self._settle(event.key, "PRUNED", f"oom: {event.reason}")
+            case "oom":
+                self._failed(event, retry=True, crashed=False, alone=True)
             case "stopped":
                 self._failed(event, retry=True, crashed=False)
             case "died":
-                self._failed(event, retry=True, crashed=True)
+                # What ends the sweep may have ended its processes too.
+                self._failed(event, retry=True, crashed=not self._stop_level)
             case "failed":
                 self._failed(event, retry=False, crashed=True)
 
@@ -306,12 +386,13 @@ class Driver:
         speed = f", {last.examples_per_s:,.0f} examples/s" if last else ""
         self._announce(f"{running.attempt.label}: {shown}{speed}")
 
-    def _failed(self, event: Ended, *, retry: bool, crashed: bool) -> None:
+    def _failed(self, event: Ended, *, retry: bool, crashed: bool, alone: bool = False) -> None:
         running = self._running.pop(event.key)
-        again = self._recorder.fail(event.key, event.reason, retry=retry, crashed=crashed)
+        again = self._recorder.fail(event.key, event.reason, retry=retry, crashed=crashed, alone=alone)
         if event.how == "stopped":
             return
-        self._announce(f"{running.attempt.label}: {event.reason}{'; trying again' if again else ''}")
+        more = f"; trying again{' alone' if alone else ''}" if again else ""
+        self._announce(f"{running.attempt.label}: {event.reason}{more}")
         if again and event.key.role != "trial":
             again_as = (running.attempt.label, running.attempt.seed)
             self._jobs.extend(
@@ -355,4 +436,4 @@ class Driver:
         """Settle those that waited for ``identity``; where it failed for good, the next of them trains."""
         for attempt in self._parked.pop(identity, []):
             if not self._settled_without_training(attempt):
-                self._submit(attempt)
+                self._begin(attempt)

@@ -92,9 +92,21 @@ class DeviceError(LenetExpError):
 class SweepInterruptedError(LenetExpError):
     """The sweep was told to stop; nothing is lost and the same command goes on."""
 
-    def __init__(self, message: str, exit_code: int = 130) -> None:
+    def __init__(self, message: str, exit_code: int = 130, deadline: float | None = None) -> None:
+        """Say why.
+
+        Args:
+            message: One line.
+            exit_code: 143 for SIGTERM.
+            deadline: By when the process has to be gone, by the monotonic clock; None for no hurry.
+        """
         super().__init__(message)
         self.exit_code = exit_code
+        self.deadline = deadline
+
+
+class DivergedError(ArithmeticError):
+    """A loss became NaN or infinite; there is nothing left to train."""
 
 
 def printable(text: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lenet_exp import faults
 from lenet_exp.errors import DiskError, LockedError, mask_url
 
 
@@ -28,6 +29,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if path.suffix == ".csv":
+            faults.point("in_csv")
         part.replace(path)
         sync_file(path.parent)
     except OSError as error:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,18 +22,19 @@ from lenet_exp.errors import (
     mask_url,
     printable,
 )
-from lenet_exp.executor import LocalExecutor
+from lenet_exp.executor import TRAINER, LocalExecutor
 from lenet_exp.experiment import Experiment
 from lenet_exp.files import lock, writable_folder, write_atomically
 from lenet_exp.jobs import fixed_jobs
+from lenet_exp.limits import DEFAULT, Limits, check_room
 from lenet_exp.shown_test import shown_test_images
 from lenet_exp.spool import DatasetFacts, Spool, StudyFacts
+from lenet_exp.stopping import signals_to, terminable
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from lenet_exp.record import TrialRecord
-    from lenet_exp.study import Study
     from lenet_exp.tracking import Tracker
 
 
@@ -56,6 +56,8 @@ class Request:
         tracking_uri: Of an MLflow store; None for the one below ``root``.
         require_tracking: Whether to stop if that store does not answer.
         storage: URL of the study's storage in PostgreSQL; None for the file below ``root``.
+        limits: Of an attempt, and of the disk.
+        trainer: The module that trains; see `lenet_exp.worker.Trainer`.
     """
 
     path: Path
@@ -67,6 +69,8 @@ class Request:
     tracking_uri: str | None = None
     require_tracking: bool = False
     storage: str | None = None
+    limits: Limits = DEFAULT
+    trainer: str = TRAINER
 
 
 def run_sweep(request: Request) -> None:
@@ -77,12 +81,14 @@ def run_sweep(request: Request) -> None:
     """
     experiment, root = request.experiment, request.root.absolute()
     # First of all: it loads torch in a process of its own while this one goes on.
-    executor = LocalExecutor()
+    executor = LocalExecutor(request.trainer)
     try:
         store(request.tracking_uri, root)
-        folder = writable_folder(experiment_folder(experiment, root))
-        with lock(folder / ".lock"), storage_lock(request.storage, experiment.name) as held:
-            _sweep(request, executor, root, folder, held)
+        with terminable():
+            folder = writable_folder(experiment_folder(experiment, root))
+            check_room(folder, request.limits.min_free_bytes)
+            with lock(folder / ".lock"), storage_lock(request.storage, experiment.name) as held:
+                _sweep(request, executor, root, folder, held)
     except KeyboardInterrupt:  # before or after the part in which the driver obeys
         raise SweepInterruptedError("interrupted; run the same command again to go on") from None
     finally:
@@ -121,6 +127,8 @@ def _sweep(
         mlflow_store.check_reachable(*store(request.tracking_uri, root), timeout_s=15)
     images = prepare_images(request.experiment)
     test_images = shown_test_images(request.experiment)
+    from lenet_exp.repair import reconcile
+    from lenet_exp.storage import full_disk_named
     from lenet_exp.study import open_study
 
     machine = executor.probe(request.device)
@@ -154,13 +162,13 @@ def _sweep(
             images=images,
             machine=machine,
             folder=folder,
-            options=Options(chosen.workers, chosen.threads, request.timeout_s),
+            options=Options(chosen.workers, chosen.threads, request.timeout_s, request.limits),
             test_images=test_images,
             announce=_say,
         )
         if request.require_tracking:
             tracker.when_lost(lambda: driver.interrupt(UnreachableError.exit_code), LOST_AFTER_S)
-        with signals_to(driver.interrupt), _said_why(tracker):
+        with signals_to(driver.interrupt), _said_why(tracker), full_disk_named(root):
             driver.run()
         # Once more, when MLflow has given every run its id.
         tracker.drain()
@@ -224,16 +232,6 @@ def _plain(configuration: Configuration) -> dict[str, Any]:
     return configuration.hyperparameters() | {"epochs": configuration.epochs}
 
 
-def reconcile(study: Study, spool: Spool) -> None:
-    """End what a dead driver left behind, in the study first, then in the spool."""
-    for key in study.reconcile():
-        # The spool has another end where the driver died just before it told the study.
-        if spool.read(key):
-            spool.end(key, "FAIL", "interrupted")
-    for record in spool.unfinished():
-        spool.end(record.key, "FAIL", "interrupted")
-
-
 @contextmanager
 def _tracked(facts: StudyFacts, tracking_uri: str | None, root: Path, spool: Spool) -> Iterator[Tracker]:
     """Give a tracker that follows the spool, and end the study's run in the way the sweep ended."""
@@ -249,12 +247,12 @@ def _tracked(facts: StudyFacts, tracking_uri: str | None, root: Path, spool: Spo
         on_recovered=lambda: _say("MLflow answers again; nothing was lost"),
     )
     tracker.start()
-    patience_s = 30
+    patience_s = 30.0
     try:
         yield tracker
-    except (SweepInterruptedError, KeyboardInterrupt):
-        # Who sends a SIGTERM, as a cluster does, often kills half a minute later.
-        patience_s = 15
+    except (SweepInterruptedError, KeyboardInterrupt) as stop:
+        deadline = getattr(stop, "deadline", None)
+        patience_s = 15 if deadline is None else max(1.0, min(15.0, deadline - time.monotonic()))
         tracker.finish("PRUNED", "interrupted")
         raise
     except BaseException as error:
@@ -340,31 +338,6 @@ def _study_params(experiment: Experiment) -> dict[str, Any]:
         }
         | ({"test_split": "shown after every epoch"} if experiment.watch.test_split else {})
     )
-
-
-@contextmanager
-def signals_to(interrupt: Callable[[int], None]) -> Iterator[None]:
-    """Turn the first Ctrl-C into a clean stop, the second into a quick one, the third into the default.
-
-    Args:
-        interrupt: Called with the exit code of SIGINT or SIGTERM; must be safe in a signal handler.
-    """
-    calls = 0
-
-    def obey(number: int, _: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls > 2:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        interrupt(128 + number)
-
-    before = {number: signal.signal(number, obey) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _conclude(experiment: Experiment, root: Path, folder: Path, storage: str | None) -> None:

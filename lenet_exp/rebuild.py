@@ -75,8 +75,12 @@ def _attributes(record: AttemptRecord) -> Mapping[str, Any]:
 
 
 def _failure(record: AttemptRecord) -> dict[str, Any]:
-    facts = record.end.facts if record.end else {}
-    return {"crashed": bool(facts.get("crashed")), "retry": bool(facts.get("retry", True))}
+    facts = (record.end.facts if record.end else None) or {}
+    return {
+        "crashed": bool(facts.get("crashed")),
+        "retry": bool(facts.get("retry", True)),
+        "alone": bool(facts.get("alone") or _attributes(record)[RECORD].get("alone")),
+    }
 
 
 def _tried_again(record: AttemptRecord, *, followed: bool) -> bool:
@@ -91,10 +95,13 @@ def _tried_again(record: AttemptRecord, *, followed: bool) -> bool:
 def _trial(record: AttemptRecord, again: bool) -> optuna.trial.FrozenTrial:
     attributes = _attributes(record)
     if record.end and record.end.state != "FAIL":
-        state, result = TrialState[record.end.state], dict(record.end.facts)
+        state, result = TrialState[record.end.state], dict(record.end.facts or {})
     else:
         state, reason = TrialState.FAIL, (record.end.reason if record.end else None) or "interrupted"
-        result = {"reason": reason, "retried": again, "crashed": _failure(record)["crashed"]}
+        failure = _failure(record)
+        result = {"reason": reason, "retried": again}
+        result |= {name: failure[name] for name in ("crashed", "alone")}
+    result.pop("value", None)
     if "job" in attributes[RECORD]:
         result["job"] = attributes[RECORD]["job"]
     values = {epoch.epoch: epoch.val_accuracy for epoch in record.epochs}
@@ -120,5 +127,6 @@ def _enqueue_retry(study: optuna.Study, record: AttemptRecord) -> None:
         "root": own["root"],
         "attempt": record.key.attempt + 1,
         "crashes": crashes,
+        "alone": _failure(record)["alone"],
     }
     study.enqueue_trial(record.facts["study"]["params"], user_attrs={RETRY: retry})

@@ -1,7 +1,8 @@
 """What is written down of an attempt, and in which order, so that a crash between two writes is harmless.
 
 The worker's weights and the spool come first, then `Study.tell`, which is the commit, then the CSV, which
-can be made anew. MLflow follows in a thread of its own.
+can be made anew. MLflow follows in a thread of its own. What is in the spool and was not told, because the
+driver died in between, `repair` tells.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from lenet_exp import checkpoint, faults
 from lenet_exp.environment import version_of_code
+from lenet_exp.errors import DiskError
 from lenet_exp.leaderboard import CsvFile
 from lenet_exp.record import EpochResult, RunKey, TrialRecord
 from lenet_exp.spool import Spool
@@ -36,14 +39,22 @@ class Recorder:
         self._folder = folder
         self._news = news
         self._csv = CsvFile(folder / "leaderboard.csv")
+        self._origins: dict[RunKey, RunKey] = {}
 
     def weights_folder(self, key: RunKey) -> Path:
         """Return where an attempt leaves its weights."""
         return self._folder / "checkpoints" / key.stem
 
+    def checkpoints_folder(self, attempt: Attempt) -> Path:
+        """Return where an attempt keeps its checkpoints, which all attempts at a training share."""
+        return self._folder / "checkpoints" / attempt.origin.stem
+
     def begin(self, attempt: Attempt, tags: Mapping[str, str]) -> None:
         """Note that an attempt began."""
         configuration = attempt.configuration
+        self._origins[attempt.key] = attempt.origin
+        if attempt.retry_of:
+            tags = {**tags, "lenet_exp.retry_of": attempt.retry_of.stem}
         self._spool.start(
             attempt.key,
             {
@@ -90,20 +101,44 @@ class Recorder:
         weights = None
         if state == "COMPLETE":
             file = self.weights_folder(weights_of or key) / "weights.safetensors"
-            weights = str(file.relative_to(self._folder))
-        self._spool.end(key, state, facts.get("reason", ""), weights=weights, facts=facts)
+            # A trainer that only plays leaves none.
+            weights = str(file.relative_to(self._folder)) if file.is_file() else None
+        reason = str(facts.get("reason", ""))
+        full: DiskError | None = None
+        try:
+            self._spool.end(key, state, reason, weights=weights, facts={"value": value, **facts})
+        except DiskError as error:
+            full = error  # the study may have room in its file yet
+        faults.point("before_tell")
         self._study.tell(key, state, value, facts)
+        if full:
+            raise full
+        faults.point("after_tell")
+        self._forget_checkpoints(key)
         self._news()
         self.write_leaderboard()
         return self._study.record(key)
 
-    def fail(self, key: RunKey, reason: str, *, retry: bool, crashed: bool) -> bool:
+    def fail(self, key: RunKey, reason: str, *, retry: bool, crashed: bool, alone: bool = False) -> bool:
         """Note that an attempt failed; return whether it will be tried again (see `Study.fail`)."""
-        self._spool.end(key, "FAIL", reason, facts={"retry": retry, "crashed": crashed})
-        again = self._study.fail(key, reason, retry=retry, crashed=crashed)
+        full: DiskError | None = None
+        try:
+            self._spool.end(key, "FAIL", reason, facts={"retry": retry, "crashed": crashed, "alone": alone})
+        except DiskError as error:
+            full = error
+        again = self._study.fail(key, reason, retry=retry, crashed=crashed, alone=alone)
+        if full:
+            raise full
+        if not again:
+            self._forget_checkpoints(key)
         self._news()
         self.write_leaderboard()
         return again
+
+    def _forget_checkpoints(self, key: RunKey) -> None:
+        """Delete the checkpoints of a training that is over; its weights stay."""
+        origin = self._origins.pop(key, key)
+        checkpoint.discard(self._folder / "checkpoints" / origin.stem)
 
     def write_leaderboard(self) -> None:
         """Replace the CSV by one of all that has ended."""

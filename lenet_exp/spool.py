@@ -76,14 +76,14 @@ class End:
         state: Anything but RUNNING.
         reason: One line, where there is one.
         weights: The attempt's ``weights.safetensors``, relative to the experiment's folder.
-        facts: What the study was told with it; for `rebuild`.
+        facts: What the study is told with it; None where it was not to be told.
     """
 
     time_ms: int
     state: State
     reason: str | None = None
     weights: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -185,13 +185,13 @@ class Spool:
             state: COMPLETE, PRUNED or FAIL.
             reason: One line.
             weights: The path of ``weights.safetensors``, relative to the experiment's folder.
-            facts: What the study will be told, should it have to be rebuilt.
+            facts: What the study is about to be told.
 
         Raises:
             DiskError: If it cannot be written.
         """
-        end = {"event": "end", "state": state, "reason": reason, "weights": weights}
-        self._write(key.stem, end | {"facts": facts or {}})
+        ended = {"event": "end", "state": state, "reason": reason, "weights": weights, "facts": facts}
+        self._write(key.stem, ended)
 
     def _write(self, stem: str, entry: Mapping[str, Any]) -> None:
         self._append(self.path(stem), {"time_ms": round(self._clock() * 1000), **entry})
@@ -393,7 +393,7 @@ def extended_study(record: StudyRecord | None, entries: Iterable[Mapping[str, An
 
 def _end(entry: Mapping[str, Any]) -> End:
     names = ("time_ms", "state", "reason", "weights")
-    return End(**{name: entry[name] for name in names}, facts=entry.get("facts", {}))
+    return End(**{name: entry[name] for name in names}, facts=entry.get("facts"))
 
 
 def _epoch_result(values: Mapping[str, Any]) -> EpochResult:

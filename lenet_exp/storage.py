@@ -8,8 +8,8 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
 from lenet_exp import postgres
-from lenet_exp.errors import StoreError, UnreachableError, mask_url
+from lenet_exp.errors import DiskError, StoreError, UnreachableError, mask_url
 from lenet_exp.files import sync_file
 
 
@@ -79,6 +79,24 @@ def _copy(path: Path) -> Path:
         if source.name in (path.name, f"{path.name}-wal"):
             shutil.copyfile(source, folder / source.name)
     return folder
+
+
+@contextmanager
+def full_disk_named(root: Path) -> Iterator[None]:
+    """Say that there is no space where the storage below ``root`` could not be written for that reason.
+
+    Raises:
+        DiskError: In the place of what the database raised.
+    """
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        reasons = f"{error} {error.__cause__}"
+        if "disk is full" not in reasons and "disk I/O error" not in reasons:
+            raise
+        raise DiskError(
+            f"{storage_path(root)}: no space left on its disk; make room and run the same command again"
+        ) from error
 
 
 def _connect(root: Path) -> optuna.storages.RDBStorage:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import TrialState
 
+from lenet_exp import faults
 from lenet_exp.config import Configuration, from_hyperparameters
 from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import Experiment
@@ -46,12 +47,18 @@ class Attempt:
         configuration: What is to be trained.
         seed: Root of its random streams; a retry has the seed of what it retries.
         label: What people call it.
+        origin: The first attempt at this training, itself if it is the first.
+        retry_of: The attempt before this one; None if it is the first.
+        alone: Whether nothing may run beside it, because there was no memory when something did.
     """
 
     key: RunKey
     configuration: Configuration
     seed: int
     label: str
+    origin: RunKey
+    retry_of: RunKey | None = None
+    alone: bool = False
 
 
 class Study:
@@ -136,11 +143,19 @@ class Study:
         if self._grid is not None and not self._enqueue_grid_point():
             return None
         trial = self._search.ask()
+        faults.point("after_ask")
         configuration = self.experiment.search_space.suggest(trial)
         queued = trial.user_attrs.get(RETRY, {"root": trial.number, "attempt": 1, "crashes": 0})
-        seed = derive_seed(self.experiment.search.seed, "trial", queued["root"])
-        key = RunKey("trial", trial.number, queued["attempt"])
-        return self._begin(trial, Attempt(key, configuration, seed, f"trial {trial.number}"), queued)
+        attempt = Attempt(
+            key=RunKey("trial", trial.number, queued["attempt"]),
+            configuration=configuration,
+            seed=derive_seed(self.experiment.search.seed, "trial", queued["root"]),
+            label=f"trial {trial.number}",
+            origin=RunKey("trial", queued["root"], 1),
+            retry_of=RunKey("trial", queued["of"], queued["attempt"] - 1) if "of" in queued else None,
+            alone=queued.get("alone", False),
+        )
+        return self._begin(trial, attempt, queued)
 
     def ask_fixed(
         self, job: str, role: Role, label: str, configuration: Configuration, seed: int
@@ -159,9 +174,13 @@ class Study:
         if crashes >= MAX_ATTEMPTS or any(not record.superseded for record in tried):
             return None
         trial = self._fixed.ask()
+        faults.point("after_ask")
         key = RunKey(role, trial.number, len(tried) + 1)
-        extra = {"job": job, "crashes": crashes}
-        return self._begin(trial, Attempt(key, configuration, seed, label), extra)
+        before = sorted(record.key for record in tried)
+        origin, retry_of = (before[0], before[-1]) if before else (key, None)
+        alone = any(record.result.get("alone") for record in tried)
+        attempt = Attempt(key, configuration, seed, label, origin, retry_of, alone)
+        return self._begin(trial, attempt, {"job": job, "crashes": crashes})
 
     def _begin(self, trial: optuna.Trial, attempt: Attempt, extra: Mapping[str, Any]) -> Attempt:
         configuration = attempt.configuration
@@ -173,6 +192,8 @@ class Study:
             "epochs": configuration.epochs,
             "identity": configuration.identity,
             "seed": attempt.seed,
+            "origin": attempt.origin.stem,
+            "alone": attempt.alone,
             **extra,
         }
         trial.set_user_attr(RECORD, record)
@@ -219,6 +240,7 @@ class Study:
         record = trial.user_attrs[RECORD]
         kept = dict(result or {}) | ({"job": record["job"]} if "job" in record else {})
         trial.set_user_attr(RESULT, kept)
+        faults.point("in_tell")
         study = self._search if key.role == "trial" else self._fixed
         frozen = study.tell(trial, value if state == "COMPLETE" else None, state=TrialState[state])
         self._flush()
@@ -228,7 +250,9 @@ class Study:
         self._ended[key] = ended
         self._n_finished += counts(ended)
 
-    def fail(self, key: RunKey, reason: str, *, retry: bool, crashed: bool = True) -> bool:
+    def fail(
+        self, key: RunKey, reason: str, *, retry: bool, crashed: bool = True, alone: bool = False
+    ) -> bool:
         """End an attempt as failed and, if it may be tried again, queue the next one.
 
         Args:
@@ -236,47 +260,72 @@ class Study:
             reason: One line.
             retry: Whether trying again can help; at most `MAX_ATTEMPTS` that crashed are made.
             crashed: Whether the attempt itself died, and not the driver around it.
+            alone: Whether the next one is to be made with nothing beside it; so are those after it.
 
         Returns:
             Whether it will be tried again.
         """
         trial = self._trials[key]
-        crashes = trial.user_attrs[RECORD]["crashes"] + crashed
+        record = trial.user_attrs[RECORD]
+        crashes = record["crashes"] + crashed
         again = retry and crashes < MAX_ATTEMPTS
+        alone = alone or record.get("alone", False)
         if again and key.role == "trial":
+            of = {"of": key.trial, "root": record["root"], "attempt": key.attempt + 1}
             # Queued before the failure is told: a crash in between is mended by asking again.
-            self._enqueue_retry(trial, key, crashes)
-        self.tell(key, "FAIL", result={"reason": reason, "retried": again, "crashed": crashed})
+            self._enqueue_retry(trial.params, of | {"crashes": crashes, "alone": alone})
+            faults.point("after_retry")
+        facts = {"reason": reason, "retried": again, "crashed": crashed, "alone": alone}
+        self.tell(key, "FAIL", result=facts)
         return again
 
-    def _enqueue_retry(self, trial: optuna.Trial, key: RunKey, crashes: int) -> None:
-        queued = (other.user_attrs.get(RETRY, {}) for other in self._search.get_trials(deepcopy=False))
-        if any(retry.get("of") == key.trial for retry in queued):
-            return
-        root = trial.user_attrs[RECORD]["root"]
-        retry = {"of": key.trial, "root": root, "attempt": key.attempt + 1, "crashes": crashes}
-        self._search.enqueue_trial(trial.params, user_attrs={RETRY: retry})
+    def _enqueue_retry(self, params: Mapping[str, Any], retry: Mapping[str, Any]) -> None:
+        """Queue a retry unless it is queued already, or was taken from the queue and is on record."""
+        for other in self._search.get_trials(deepcopy=False):
+            is_same = other.user_attrs.get(RETRY, {}).get("of") == retry["of"]
+            if is_same and (other.state == TrialState.WAITING or RECORD in other.user_attrs):
+                return
+        self._search.enqueue_trial(dict(params), user_attrs={RETRY: dict(retry)})
 
-    def reconcile(self) -> list[RunKey]:
-        """End what a dead driver left RUNNING, and queue it to be tried again.
+    def orphans(self) -> list[RunKey]:
+        """Return the attempts that a dead driver left RUNNING, each of which is now to be ended.
 
-        The caller holds the study's lock, so that nobody else's trial can be running.
-
-        Returns:
-            The attempts that were ended.
+        The caller holds the study's lock, so that nobody else's trial can be running. What was taken and
+        never recorded is ended here; a retry of that kind is queued again.
         """
-        ended = []
+        found = []
         for study in (self._search, self._fixed):
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 record = frozen.user_attrs.get(RECORD)
-                if record is None:  # died between asking and recording: nothing was trained
+                if record is None:
+                    if RETRY in frozen.user_attrs:
+                        params = frozen.system_attrs.get("fixed_params", frozen.params)
+                        self._enqueue_retry(params, frozen.user_attrs[RETRY])
                     study.tell(frozen.number, state=TrialState.FAIL)
                     continue
                 key = RunKey(record["role"], frozen.number, record["attempt"])
                 self._trials[key] = optuna.Trial(study, frozen._trial_id)
-                self.fail(key, "interrupted", retry=True, crashed=False)
-                ended.append(key)
-        return ended
+                self._histories[key] = dict(frozen.intermediate_values)
+                found.append(key)
+        return found
+
+    def complete_history(self, key: RunKey, results: Sequence[EpochResult]) -> None:
+        """Report the epochs of an orphan that were trained and that its driver did not come to report."""
+        for result in results:
+            if result.epoch not in self._histories[key]:
+                self.report(key, result)
+
+    def open_origins(self) -> set[RunKey]:
+        """Return the first attempts at the trainings that are not over: under way, or to be tried again."""
+        waiting = self._search.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        queued = {RunKey("trial", t.user_attrs[RETRY]["root"], 1) for t in waiting if RETRY in t.user_attrs}
+        running = {RunKey.from_stem(trial.user_attrs[RECORD]["origin"]) for trial in self._trials.values()}
+        failed = [
+            record for record in self._ended.values() if record.key.role != "trial" and record.superseded
+        ]
+        over = {(r.result.get("job"), r.seed) for r in self._ended.values() if not r.superseded}
+        fixed = {record.key for record in failed if (record.result.get("job"), record.seed) not in over}
+        return queued | running | fixed
 
     def records(self) -> list[TrialRecord]:
         """Return every attempt that has ended, of both studies."""

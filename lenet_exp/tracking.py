@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lenet_exp import journal, mlflow_store
+from lenet_exp import faults, journal, mlflow_store
 from lenet_exp.errors import LenetExpError, NoResultError, UnreachableError, mask_url
 from lenet_exp.mlflow_store import reason
 from lenet_exp.projection import Projection
@@ -167,6 +167,7 @@ class Shipper:
         shipment.n_logged = len(record.epochs)
         if record.end:
             problem = projection.finish(shipment.run_id, record, record.end)
+            faults.point("after_mlflow")
             self._spool.keep_shipped(stem, shipment.offset)
             del self._shipments[stem]
             self.n_shipped += 1

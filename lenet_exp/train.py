@@ -14,24 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import torch as safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lenet_exp import fast
 from lenet_exp.config import CLASSES, Configuration, Loss, Precision
 from lenet_exp.data import ImageSet
-from lenet_exp.errors import DeviceError
+from lenet_exp.errors import DeviceError, DivergedError
+from lenet_exp.files import sync_file
 from lenet_exp.model import LeNet, initialise
 from lenet_exp.record import EpochResult
 from lenet_exp.seeding import derive_seed
 
 #: Images a step of evaluation; the result does not depend on it.
 EVALUATION_BATCH = 1_000
-
-
-class DivergedError(ArithmeticError):
-    """The loss became NaN or infinite; there is nothing left to train."""
 
 
 @dataclass(frozen=True)
@@ -310,8 +307,57 @@ def save_weights(model: nn.Module, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     part = path.with_name(f"{path.name}.part")
-    save_file(weights, part)
+    safetensors.save_file(weights, part)
+    sync_file(part)
     part.replace(path)
+    sync_file(path.parent)
+
+
+def snapshot(state: TrainingState) -> bytes:
+    """Return what a training has learned so far, as safetensors: `restored` goes on from it bit for bit.
+
+    The order of each epoch has a stream of its own and settings follow from the configuration, so what
+    is left are the weights, what the optimizer accumulated, and torch's own stream of random numbers.
+    """
+    tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
+    for index, values in state.optimizer.state_dict()["state"].items():
+        # Plain SGD keeps None in the place of a momentum.
+        found = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in found.items()}
+    tensors["random"] = torch.get_rng_state()
+    if state.device.type == "cuda":
+        tensors["random_cuda"] = torch.cuda.get_rng_state(state.device)
+    return safetensors.save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+
+
+def restore(state: TrainingState, taken: bytes, last: EpochResult) -> None:
+    """Bring a training that has just begun to where `snapshot` took it.
+
+    Args:
+        state: As `begin` gives it, of the same configuration and seed.
+        taken: The snapshot.
+        last: The result of the last epoch before it.
+    """
+    tensors = safetensors.load(taken)
+    state.model.load_state_dict(
+        {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
+    )
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            parameter = state.optimizer.param_groups[0]["params"][int(index)]
+            state.optimizer.state[parameter][key] = _beside(parameter, value)
+    torch.set_rng_state(tensors["random"])
+    if state.device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["random_cuda"], state.device)
+    state.epoch, state.train_s = last.epoch, last.train_s
+
+
+def _beside(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return ``value`` on the parameter's device, laid out in memory as fused optimizers expect it."""
+    if value.shape != parameter.shape:
+        return value.to(parameter.device)
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def _logits(model: LeNet, pixels: Tensor, precision: Precision) -> Tensor:

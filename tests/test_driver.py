@@ -15,6 +15,7 @@ from lenet_exp.executor import LocalExecutor, Machine
 from lenet_exp.experiment import Experiment, parse
 from lenet_exp.record import TrialRecord
 from lenet_exp.recorder import Recorder
+from lenet_exp.repair import reconcile
 from lenet_exp.spool import Spool
 from lenet_exp.study import open_study, read_records
 
@@ -36,12 +37,13 @@ MakeDriver = Callable[..., Driver]
 def driver(executor: LocalExecutor, mini: ImageSet, tmp_path: Path) -> MakeDriver:
     def make(experiment: Experiment, **options: Any) -> Driver:
         study = open_study(experiment, tmp_path)
-        study.reconcile()
+        spool = Spool(tmp_path / "e" / "spool")
+        reconcile(study, spool)
         return Driver(
             experiment,
             study=study,
             executor=executor,
-            recorder=Recorder(study, Spool(tmp_path / "e" / "spool"), tmp_path / "e"),
+            recorder=Recorder(study, spool, tmp_path / "e"),
             images=mini,
             machine=MACHINE,
             folder=tmp_path / "e",

@@ -2,7 +2,6 @@ import contextlib
 import io
 import os
 import re
-import signal
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -17,8 +16,7 @@ from lenet_exp import experiment as experiments
 from lenet_exp import tracking
 from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import Experiment
-from lenet_exp.pipeline import Request, identity, prepare_images, reconcile, run_sweep, signals_to
-from lenet_exp.record import EpochResult, RunKey
+from lenet_exp.pipeline import Request, identity, prepare_images, run_sweep
 from lenet_exp.spool import Spool
 from lenet_exp.study import open_study, read_records
 
@@ -246,43 +244,3 @@ def test_a_tracking_server_that_is_gone_costs_nothing_but_a_warning(
     assert "s3cret" not in said
     assert len(pd.read_csv(tmp_path / "mini" / "leaderboard.csv")) == 1
     assert not (tmp_path / "mlflow.db").exists()
-
-
-def test_an_attempt_whose_driver_died_is_ended_in_study_and_spool_alike(path: Path, tmp_path: Path) -> None:
-    """It failed, even where its last line was written and only the study was not told any more."""
-    experiment = experiments.load(path)
-    spool = Spool(tmp_path / "mini" / "spool")
-    dead = open_study(experiment, tmp_path)
-    attempts = [dead.ask() for _ in range(3)]
-    keys = [attempt.key for attempt in attempts if attempt]
-    for key in keys[:2]:
-        spool.start(key, {"params": {}})
-        spool.epoch(key, EpochResult(1, 1.0, 0.5, 1.0, 0.5, 1000.0, 1.0))
-    spool.end(keys[0], "COMPLETE")
-
-    study = open_study(experiment, tmp_path)
-    reconcile(study, spool)
-
-    assert {record.key: record.state for record in study.records()} == dict.fromkeys(keys, "FAIL")
-    ends = {record.key: record.end for record in Spool(spool.folder).records()}
-    assert {key: end and (end.state, end.reason) for key, end in ends.items()} == dict.fromkeys(
-        keys[:2], ("FAIL", "interrupted")
-    )
-    assert study.n_waiting() == 3
-    before = spool.path(RunKey("trial", 0, 1).stem).read_bytes()
-    reconcile(study, spool)
-    assert spool.path(RunKey("trial", 0, 1).stem).read_bytes() == before
-
-
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_ask_the_driver_to_stop(number: signal.Signals, exit_code: int) -> None:
-    """Each one is passed on with its exit code, and afterwards the handlers are as before."""
-    asked: list[int] = []
-    before = signal.getsignal(number)
-
-    with signals_to(asked.append):
-        os.kill(os.getpid(), number)
-        os.kill(os.getpid(), number)
-
-    assert asked == [exit_code, exit_code]
-    assert signal.getsignal(number) == before

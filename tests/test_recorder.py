@@ -31,6 +31,8 @@ def test_an_attempt_is_in_the_spool_the_study_and_the_table(tmp_path: Path, stud
 
     recorder.begin(attempt, {"lenet_exp.co_runners": "0"})
     recorder.epoch(attempt.key, epoch(1, 0.75))
+    recorder.weights_folder(attempt.key).mkdir(parents=True)
+    (recorder.weights_folder(attempt.key) / "weights.safetensors").touch()
     recorder.end(attempt.key, "COMPLETE", 0.75, {"train_s": 1.0})
 
     spooled = spool.read(attempt.key)

@@ -1,14 +1,15 @@
+import itertools
 import math
 
 import pytest
 import torch
+from safetensors.torch import load as load_bytes
 from safetensors.torch import load_file
 
 from lenet_exp.config import PRESETS, Configuration, configuration, overlay
-from lenet_exp.errors import DeviceError
+from lenet_exp.errors import DeviceError, DivergedError
 from lenet_exp.record import EpochResult
 from lenet_exp.train import (
-    DivergedError,
     Images,
     TrainingState,
     begin,
@@ -21,7 +22,9 @@ from lenet_exp.train import (
     predict,
     resolve_device,
     resolve_precision,
+    restore,
     save_weights,
+    snapshot,
 )
 
 
@@ -228,3 +231,42 @@ def test_a_cuda_device_trains_what_a_cpu_trains(images: Images) -> None:
     for one, other in zip(here, there, strict=True):
         assert other.train_loss == pytest.approx(one.train_loss, rel=1e-2)
         assert other.val_accuracy == pytest.approx(one.val_accuracy, abs=0.02)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("optimizer", [{"optimizer": "adam"}, {"optimizer": "sgd", "momentum": 0.9}])
+def test_a_training_goes_on_from_a_snapshot_bit_for_bit(
+    images: Images, optimizer: dict[str, object], precision: str
+) -> None:
+    """Cut off after any epoch, it ends with the weights and numbers of one that never stopped."""
+    chosen = variant(precision=precision, weight_decay=0.01, **optimizer)
+    whole, results = train(chosen, images)
+
+    for epochs in (1, 2):
+        first = begin(chosen, seed=1)
+        before = list(itertools.islice(fit(first, images, images), epochs))
+        taken = snapshot(first)
+        torch.rand(7)  # whatever the process did meanwhile
+        second = begin(chosen, seed=1)
+        restore(second, taken, before[-1])
+        after = list(fit(second, images, images))
+
+        assert outcome(before + after) == outcome(results)
+        assert [result.epoch for result in before + after] == [1, 2, 3]
+        assert after[-1].train_s > before[-1].train_s
+        for one, other in zip(whole.model.parameters(), second.model.parameters(), strict=True):
+            assert torch.equal(one, other)
+            assert one.stride() == other.stride()
+
+
+def test_a_snapshot_cannot_run_code(images: Images) -> None:
+    """It is safetensors, and has the layout that the optimizer expects when it is restored."""
+    state, results = train(variant(), images)
+    taken = snapshot(state)
+
+    names = set(load_bytes(taken))
+    assert {"random", *(f"model.{name}" for name in state.model.state_dict())} < names
+    other = begin(variant(), seed=1)
+    restore(other, taken, results[-1])
+    for parameter in other.model.parameters():
+        assert other.optimizer.state[parameter]["exp_avg"].stride() == parameter.stride()
