@@ -82,7 +82,7 @@ def test_what_has_changed_is_told(swept: Swept, monkeypatch: pytest.MonkeyPatch)
     rewrite_epochs(swept, "trial-00000-1", lambda result: result.update(train_loss=9.0))
     monkeypatch.setattr(environment, "code", lambda: "edited")
 
-    def other_data(name: str, root: Path) -> dict[str, Any]:
+    def other_data(name: str, root: Path, _: str | None) -> dict[str, Any]:
         found = read_identity(name, root)
         return {**found, "data": {**found["data"], "digest": "otherwise"}}
 
