@@ -82,7 +82,7 @@ def run(arguments: Sequence[str], folder: Path, overrides: Sequence[str] = ()) -
     """Run Python with ``arguments`` in ``folder``; return its seconds and what it printed."""
     settings = [word for override in overrides for word in ("--set", override)]
     # Neither a user's own store, nor a usage report, nor a number of threads other than torch's own.
-    left_out = ("MLFLOW_TRACKING_URI", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    left_out = ("MLFLOW_TRACKING_URI", "LENET_EXP_STORAGE", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
     environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0"}
     command = [sys.executable, *arguments, *settings]
