@@ -38,7 +38,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def crash(session: nox.Session) -> None:
-    """Kill workers and drivers, 2,000 times unless ``--kills`` says otherwise, and hold a ledger against it."""
+    """Kill workers and drivers 2,000 times, or ``--kills``, and hold what is left against a ledger."""
     python = _python(session, "tests")
     arguments = session.posargs or ["--kills", "2000"]
     session.run(python, "tests/crash_harness.py", *arguments, external=True, env={"PYTHONPATH": "."})

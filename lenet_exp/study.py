@@ -211,7 +211,9 @@ class Study:
         study = self._search if key.role == "trial" else self._fixed
         frozen = study.tell(trial, value if state == "COMPLETE" else None, state=TrialState[state])
         history = self._histories.pop(key, None) or frozen.intermediate_values
-        ended = _as_record(frozen.number, state, record, kept, history, frozen.value)
+        # Optuna takes the last report of a pruned trial for its value; it is none.
+        told = frozen.value if state == "COMPLETE" else None
+        ended = _as_record(frozen.number, state, record, kept, history, told)
         self._ended[key] = ended
         self._n_finished += counts(ended)
 

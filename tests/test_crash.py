@@ -212,7 +212,7 @@ def test_a_disk_that_is_really_full_ends_the_sweep_and_keeps_what_was_told(
         study.settle(command)
         study.finish("--min-free", "0")
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_a_sweep_stops_before_the_disk_is_full(zygote: Zygote, tmp_path: Path) -> None:
