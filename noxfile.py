@@ -1,4 +1,4 @@
-"""The checks: ``nox -s tests``, ``lint``, ``types`` and ``smoke``, and ``bench``; ``nox -l`` lists them.
+"""The checks: ``nox -s tests``, ``lint``, ``types``, ``smoke``, ``crash`` and ``bench``; ``nox -l`` lists them.
 
 All but ``smoke`` share one environment, ``.venv``, which is the README's own: torch alone is several
 gigabytes. With ``--no-venv`` they run in the environment that nox is in, and install nothing.
@@ -35,6 +35,14 @@ def _python(session: nox.Session, *groups: str) -> str:
 def tests(session: nox.Session) -> None:
     """Run the test suite; arguments go to pytest."""
     session.run(_python(session, "tests"), "-m", "pytest", *session.posargs, external=True)
+
+
+@nox.session(python=False)
+def crash(session: nox.Session) -> None:
+    """Kill workers and drivers 2,000 times, or ``--kills``, and hold what is left against a ledger."""
+    python = _python(session, "tests")
+    arguments = session.posargs or ["--kills", "2000"]
+    session.run(python, "tests/crash_harness.py", *arguments, external=True, env={"PYTHONPATH": "."})
 
 
 @nox.session(python=False)

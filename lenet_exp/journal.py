@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lenet_exp import faults
 from lenet_exp.errors import StoreError
 from lenet_exp.files import disk_error, sync_file
 
@@ -32,7 +31,6 @@ def append(path: Path, entry: Mapping[str, Any]) -> None:
     """
     line = json.dumps(_finite(entry), allow_nan=False, separators=(",", ":")).encode() + b"\n"
     try:
-        faults.point("spool")
         is_new = not path.exists()
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:

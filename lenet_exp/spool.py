@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lenet_exp import journal
+from lenet_exp import faults, journal
 from lenet_exp.errors import DataError, DiskError, StoreError
 from lenet_exp.files import disk_error
 from lenet_exp.record import EpochResult, RunKey, State
@@ -194,6 +194,10 @@ class Spool:
         self._write(key.stem, ended)
 
     def _write(self, stem: str, entry: Mapping[str, Any]) -> None:
+        try:
+            faults.point("spool")
+        except OSError as error:
+            raise disk_error(self.path(stem), error) from error
         self._append(self.path(stem), {"time_ms": round(self._clock() * 1000), **entry})
         with self._lock:
             self._news.add(stem)

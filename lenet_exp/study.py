@@ -245,6 +245,7 @@ class Study:
         frozen = study.tell(trial, value if state == "COMPLETE" else None, state=TrialState[state])
         self._flush()
         history = self._histories.pop(key, None) or frozen.intermediate_values
+        # Optuna takes the last report of a pruned trial for its value; it is none.
         told = frozen.value if state == "COMPLETE" else None
         ended = _as_record(frozen.number, state, record, kept, history, told)
         self._ended[key] = ended

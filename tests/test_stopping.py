@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -45,3 +47,18 @@ def test_what_terminates_is_an_interruption_where_nothing_runs_yet(number: signa
 def test_a_cluster_has_its_machine_back_within_25_seconds() -> None:
     """The epoch is dropped with time left for the rest."""
     assert EPOCH_PATIENCE_S + 5 < PATIENCE_S < 22
+
+
+def test_the_third_signal_is_not_ours_any_more() -> None:
+    """Whoever presses Ctrl-C three times has the process ended, whatever it is doing."""
+    code = """
+import os, signal
+from lenet_exp.stopping import signals_to
+with signals_to(lambda *_: print("asked", flush=True)):
+    for _ in range(3):
+        os.kill(os.getpid(), signal.SIGINT)
+print("still there")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout.split()) == (-signal.SIGINT, ["asked", "asked"])
