@@ -1,4 +1,4 @@
-"""The checks: ``nox -s tests``, ``lint``, ``types``, ``smoke``, ``crash`` and ``bench``; ``nox -l`` lists them.
+"""The checks: ``nox -s tests lint types smoke``, and ``crash`` and ``bench``; ``nox -l`` lists them.
 
 All but ``smoke`` share one environment, ``.venv``, which is the README's own: torch alone is several
 gigabytes. With ``--no-venv`` they run in the environment that nox is in, and install nothing.

@@ -27,6 +27,7 @@ from lenet_exp.experiment import Experiment
 from lenet_exp.files import lock, writable_folder, write_atomically
 from lenet_exp.jobs import fixed_jobs
 from lenet_exp.limits import DEFAULT, Limits, check_room
+from lenet_exp.outcome import own_files, write_own_files
 from lenet_exp.shown_test import shown_test_images
 from lenet_exp.spool import DatasetFacts, Spool, StudyFacts
 from lenet_exp.stopping import signals_to, terminable
@@ -173,8 +174,8 @@ def _sweep(
         # Once more, when MLflow has given every run its id.
         tracker.drain()
         recorder.write_leaderboard()
+        write_own_files(experiment, folder, study.records(), spool)
         write_report(experiment, root, storage=request.storage)
-        _write_tables(experiment, root, folder, spool, request.storage)
     _conclude(experiment, root, folder, request.storage)
 
 
@@ -274,7 +275,7 @@ def study_facts(experiment: Experiment, root: Path, images: data.ImageSet) -> St
         params=_study_params(experiment),
         tags={"mlflow.note.content": mask_url(experiment.question), "version": __version__},
         dataset=DatasetFacts(experiment.data.dataset, images.digest, str(images.images)),
-        files=("experiment.toml", "leaderboard.csv", "overview.png", "report.html", *_own_files(experiment)),
+        files=("experiment.toml", "leaderboard.csv", "overview.png", "report.html", *own_files(experiment)),
         image_size=images.image_size,
         identity=identity(experiment, images),
     )
@@ -304,29 +305,6 @@ def store(tracking_uri: str | None, root: Path) -> tuple[str, Path | None]:
     return (tracking_uri, None) if tracking_uri else (mlflow_store.local_uri(root), root / "artifacts")
 
 
-def _own_files(experiment: Experiment) -> tuple[str, ...]:
-    """Return what experiments of this kind have besides a leaderboard, relative to their folder."""
-    if experiment.ablate:
-        return ("ablation.csv",)
-    return ("curves.csv", "curves.png") if experiment.run else ()
-
-
-def _write_tables(
-    experiment: Experiment, root: Path, folder: Path, spool: Spool, storage: str | None
-) -> None:
-    """Write the files of `_own_files`."""
-    from lenet_exp.leaderboard import to_csv
-
-    if experiment.ablate:
-        write_atomically(folder / "ablation.csv", to_csv(read_ablation(experiment, root, storage)).encode())
-    if experiment.run:
-        from lenet_exp.curves import curves_picture, curves_table
-
-        frame = curves_table(spool.records())
-        write_atomically(folder / "curves.csv", to_csv(frame).encode())
-        write_atomically(folder / "curves.png", curves_picture(frame, experiment.name))
-
-
 def _study_params(experiment: Experiment) -> dict[str, Any]:
     """Return what the study's run shows as its parameters: how it searched and on what."""
     return (
@@ -347,7 +325,7 @@ def _conclude(experiment: Experiment, root: Path, folder: Path, storage: str | N
         print_ablation(read_ablation(experiment, root, storage))
     else:
         print_leaderboard(read_leaderboard(experiment, root, storage))
-    for name in ("leaderboard.csv", *_own_files(experiment), "report.html"):
+    for name in ("leaderboard.csv", *own_files(experiment), "report.html"):
         sys.stdout.write(f"{name.partition('.')[0]}: {folder / name}\n")
     sys.stdout.write(f"MLflow's UI: lenet-exp ui --root {root}\n")
 

@@ -1,4 +1,4 @@
-"""An ablation and a list of runs from the file to MLflow."""
+"""An ablation and a list of runs from the file to MLflow, and what they leave on the way."""
 
 import contextlib
 import io
