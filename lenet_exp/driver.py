@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from lenet_exp.errors import NoResultError, SweepInterruptedError
 from lenet_exp.executor import Ended, Epoch, LocalExecutor, Machine, Task
 from lenet_exp.experiment import Experiment
 from lenet_exp.files import write_atomically
-from lenet_exp.jobs import fixed_jobs
+from lenet_exp.jobs import Job, fixed_jobs
 from lenet_exp.record import EpochResult, RunKey, TrialRecord
 from lenet_exp.recorder import Recorder
 from lenet_exp.study import Attempt, Study
@@ -66,6 +67,7 @@ class Driver:
         options: Options,
         test_images: ImageSet | None = None,
         announce: Callable[[str], None] = lambda _: None,
+        jobs: Sequence[Job] | None = None,
     ) -> None:
         """Prepare a sweep; `run` runs it.
 
@@ -80,6 +82,7 @@ class Driver:
             options: How to run.
             test_images: What a fixed list shows beside its curves; None in every search.
             announce: Called with a line for people, about each attempt that ended.
+            jobs: What to train, and no search; None for the experiment's own jobs and its search.
         """
         self._experiment = experiment
         self._study = study
@@ -91,7 +94,9 @@ class Driver:
         self._options = options
         self._test_images = test_images
         self._announce = announce
-        self._jobs = deque(fixed_jobs(experiment))
+        self._jobs = deque(fixed_jobs(experiment) if jobs is None else jobs)
+        self._trials = experiment.trials if jobs is None else 0
+        self._job_of: dict[RunKey, Job] = {}
         self._running: dict[RunKey, _Running] = {}
         self._parked: dict[str, list[Attempt]] = {}
         self._known: dict[str, TrialRecord] = {}
@@ -124,6 +129,11 @@ class Driver:
             self._abandon()
         if self._stop_level:
             raise SweepInterruptedError("interrupted; run the same command again to go on", self._exit_code)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything was trained that was to be."""
+        return not self._jobs and (self._exhausted or self._study.n_finished >= self._trials)
 
     def _loop(self) -> None:
         obeyed = 0
@@ -184,9 +194,10 @@ class Driver:
             job = self._jobs.popleft()
             attempt = self._study.ask_fixed(job.name, job.role, job.label, job.configuration, job.seed)
             if attempt is not None:
+                self._job_of[attempt.key] = job
                 return attempt
         asked = sum(key.role == "trial" for key in self._running) + sum(map(len, self._parked.values()))
-        if self._exhausted or self._study.n_finished + asked >= self._experiment.trials:
+        if self._exhausted or self._study.n_finished + asked >= self._trials:
             return None
         attempt = self._study.ask()
         self._exhausted = attempt is None
@@ -242,7 +253,10 @@ class Driver:
         self._infeasible_in_a_row = 0
         data = self._experiment.data
         co_runners = len(self._running)
-        self._recorder.begin(attempt, {"lenet_exp.co_runners": str(co_runners)})
+        job = self._job_of.get(attempt.key)
+        train_on = job.train_on if job else "train"
+        tags = {"lenet_exp.co_runners": str(co_runners), "lenet_exp.train_on": train_on}
+        self._recorder.begin(attempt, tags)
         in_use = [running.device for running in self._running.values()]
         device = min(self._machine.devices, key=in_use.count)
         self._running[attempt.key] = _Running(attempt, co_runners, device)
@@ -261,6 +275,7 @@ class Driver:
                 folder=self._recorder.weights_folder(attempt.key),
                 test_images=self._test_images,
                 diagnostics=self._experiment.watch.diagnostics,
+                train_on=train_on,
             )
         )
 
@@ -292,7 +307,7 @@ class Driver:
         """End a trained attempt with what its last epoch gave."""
         running = self._running.pop(key)
         last = running.last
-        facts: dict[str, Any] = dict(last.metrics()) if last is not None else {}
+        facts: dict[str, Any] = last.measured() if last is not None else {}
         weighs = cost(running.attempt.configuration, self._images.image_size)
         facts |= {"n_parameters": weighs.n_parameters, "macs": weighs.macs}
         facts |= self._machine.facts(
@@ -302,7 +317,7 @@ class Driver:
             facts["reason"] = reason
         self._failures.clear()
         self._end(running.attempt, state, last.val_accuracy if last else None, facts)
-        shown = f"val_accuracy {last.val_accuracy:.4f}" if last and state == "COMPLETE" else reason
+        shown = _accuracy(last) if last and state == "COMPLETE" else reason
         speed = f", {last.examples_per_s:,.0f} examples/s" if last else ""
         self._announce(f"{running.attempt.label}: {shown}{speed}")
 
@@ -312,11 +327,8 @@ class Driver:
         if event.how == "stopped":
             return
         self._announce(f"{running.attempt.label}: {event.reason}{'; trying again' if again else ''}")
-        if again and event.key.role != "trial":
-            again_as = (running.attempt.label, running.attempt.seed)
-            self._jobs.extend(
-                job for job in fixed_jobs(self._experiment) if (job.label, job.seed) == again_as
-            )
+        if again and event.key in self._job_of:
+            self._jobs.append(self._job_of[event.key])
         if not again:
             self._release_parked(running.attempt.configuration.identity)
         if event.how == "failed":
@@ -356,3 +368,10 @@ class Driver:
         for attempt in self._parked.pop(identity, []):
             if not self._settled_without_training(attempt):
                 self._submit(attempt)
+
+
+def _accuracy(last: EpochResult) -> str:
+    """Return the accuracy to tell people: on the training images if none were kept to validate on."""
+    if math.isnan(last.val_accuracy):
+        return f"train_accuracy {last.train_accuracy:.4f}"
+    return f"val_accuracy {last.val_accuracy:.4f}"

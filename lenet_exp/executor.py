@@ -26,7 +26,7 @@ from lenet_exp import environment
 from lenet_exp.config import Configuration, Precision
 from lenet_exp.data import ImageSet, validation_split
 from lenet_exp.errors import DeviceError
-from lenet_exp.record import EpochResult, RunKey
+from lenet_exp.record import EpochResult, RunKey, TrainOn
 
 if TYPE_CHECKING:
     from lenet_exp.train import Images, TrainingState
@@ -58,6 +58,7 @@ class Task:
         test_images: What ``test_loss`` and ``test_accuracy`` are measured on after each epoch; None for not
             at all, as in every search.
         diagnostics: Whether `lenet_exp.diagnostics` looks at the network after each epoch.
+        train_on: The images to learn from.
     """
 
     key: RunKey
@@ -73,6 +74,7 @@ class Task:
     compiled: bool = False
     test_images: ImageSet | None = None
     diagnostics: bool = False
+    train_on: TrainOn = "train"
 
 
 @dataclass(frozen=True)
@@ -312,6 +314,8 @@ def _train(pipe: Connection, task: Task, finish: threading.Event) -> Ended:
     device = train.resolve_device(task.device)
     pixels, labels = train.load(task.images, device)
     split = validation_split(labels.cpu().numpy(), task.validation, task.split_seed, task.limit)
+    if task.train_on == "train+validation":
+        split = split.joined()
     training, validation = (
         train.Images(pixels, labels, torch.from_numpy(index).to(device))
         for index in (split.train, split.validation)

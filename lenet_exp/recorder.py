@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from lenet_exp.environment import version_of_code
 from lenet_exp.leaderboard import CsvFile
+from lenet_exp.readings import NOTHING
 from lenet_exp.record import EpochResult, RunKey, TrialRecord
 from lenet_exp.spool import Spool
 from lenet_exp.study import Attempt, Study
@@ -36,6 +37,8 @@ class Recorder:
         self._folder = folder
         self._news = news
         self._csv = CsvFile(folder / "leaderboard.csv")
+        #: What the leaderboard says beyond the trials.
+        self.findings = NOTHING
 
     def weights_folder(self, key: RunKey) -> Path:
         """Return where an attempt leaves its weights."""
@@ -107,4 +110,4 @@ class Recorder:
 
     def write_leaderboard(self) -> None:
         """Replace the CSV by one of all that has ended."""
-        self._csv.write(self._study.records(), self._spool.run_ids())
+        self._csv.write(self._study.records(), self._spool.run_ids(), self.findings)

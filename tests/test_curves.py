@@ -14,7 +14,9 @@ def attempt(number: int, label: str, epochs: int = 2, role: str = "run", **watch
         RunKey(role, number, 1),
         {"label": label, "seed": 7, "identity": label},
         0,
-        tuple(EpochResult(n, 2.0 / n, 0.5, 2.1, 0.4, 100.0, n, watched=watched) for n in range(1, epochs + 1)),
+        tuple(
+            EpochResult(n, 2.0 / n, 0.5, 2.1, 0.4, 100.0, n, watched=watched) for n in range(1, epochs + 1)
+        ),
         tuple(range(epochs)),
         End(9, "COMPLETE"),
     )
