@@ -47,6 +47,14 @@ ExperimentOption = Annotated[
 RootOption = Annotated[
     Path, typer.Option("--root", envvar="LENET_EXP_ROOT", help="folder of everything that runs write")
 ]
+WorkersOption = Annotated[
+    str, typer.Option("--workers", help="trainings at once: a number, or auto for what the machine can take")
+]
+TimeoutOption = Annotated[
+    str | None,
+    typer.Option("--timeout", metavar="TIME", help="begin no training after this long: 90s, 30m, 2h"),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps")]
 TrackingOption = Annotated[
     str | None,
     typer.Option(
@@ -62,6 +70,10 @@ StorageOption = Annotated[
         help="PostgreSQL that holds the study (default: a file in --root)",
         show_default=False,
     ),
+]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option("--dataset", metavar="NAME", help="the champions of the experiment on this data set"),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -150,14 +162,12 @@ def sweep(
             "--trials", min=0, help="finished trials to have at the end, those of earlier calls included"
         ),
     ] = None,
-    workers: Annotated[
-        str, typer.Option("--workers", help="trials at once: a number, or auto for what the machine can take")
-    ] = "auto",
-    timeout: Annotated[
-        str | None,
-        typer.Option("--timeout", metavar="TIME", help="begin no trial after this long: 90s, 30m, 2h"),
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
+    workers: WorkersOption = "auto",
+    timeout: TimeoutOption = None,
+    device: DeviceOption = "auto",
+    confirm: Annotated[
+        bool, typer.Option(" /--no-confirm", help="stop after the search; the test split is not read")
+    ] = True,
     root: RootOption = Path("mlruns"),
     tracking_uri: TrackingOption = None,
     require_tracking: Annotated[
@@ -186,7 +196,7 @@ def sweep(
     ] = "200M",
     overrides: SetOption = None,
 ) -> None:
-    """Run the main job: the baseline and a search for something better, all of it in MLflow.
+    """Run the main job: the baseline, a search for something better, and the confirmation of what it found.
 
     Example: lenet-exp sweep experiments/quick.toml --trials 8 --set search.sampler=random
     """
@@ -218,6 +228,47 @@ def sweep(
             tracking_uri=tracking_uri or None,
             require_tracking=require_tracking,
             storage=storage or None,
+            confirm=confirm,
+        )
+    )
+
+
+@app.command("confirm")
+def confirm_command(
+    experiment: ExperimentArgument = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="choose anew and read the test split once more, on record")
+    ] = False,
+    dataset: DatasetOption = None,
+    workers: WorkersOption = "auto",
+    timeout: TimeoutOption = None,
+    device: DeviceOption = "auto",
+    root: RootOption = Path("mlruns"),
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Train the best and the baseline on fresh seeds, then read the test split once for all of them.
+
+    Example: lenet-exp confirm fashion_mnist --dataset mnist
+    """
+    from lenet_exp import experiment as experiments
+    from lenet_exp.pipeline import Request, run_sweep
+
+    path = experiment_path(experiment)
+    run_sweep(
+        Request(
+            path=path,
+            experiment=experiments.load(path, overrides or ()),
+            root=root,
+            workers=_workers(workers),
+            timeout_s=seconds(timeout) if timeout is not None else None,
+            device=device,
+            tracking_uri=tracking_uri or None,
+            storage=storage or None,
+            search=False,
+            again=again,
+            dataset=dataset,
         )
     )
 
@@ -245,6 +296,7 @@ def leaderboard(
         int | None,
         typer.Option("--top", min=1, help="only the first rows"),
     ] = None,
+    dataset: DatasetOption = None,
     root: RootOption = Path("mlruns"),
     storage: StorageOption = None,
 ) -> None:
@@ -253,16 +305,11 @@ def leaderboard(
     Example: lenet-exp leaderboard quick --format markdown --top 5
     """
     from lenet_exp import experiment as experiments
-    from lenet_exp.pipeline import show_leaderboard
+    from lenet_exp.finalists import on_dataset
+    from lenet_exp.results import show_leaderboard
 
-    show_leaderboard(
-        experiments.load(experiment_path(experiment)),
-        root,
-        csv=csv,
-        style=style and style.value,
-        top=top,
-        storage=storage or None,
-    )
+    shown = on_dataset(experiments.load(experiment_path(experiment)), dataset)
+    show_leaderboard(shown, root, csv=csv, style=style and style.value, top=top, storage=storage or None)
 
 
 @app.command()

@@ -314,6 +314,11 @@ class Split:
     validation: NDArray[np.int64]
     digest: str
 
+    def joined(self) -> Split:
+        """Return the division in which all of these images are trained on, and none are left to choose by."""
+        both = np.sort(np.concatenate([self.train, self.validation]))
+        return Split(both, self.validation[:0], self.digest)
+
 
 def validation_split(
     labels: NDArray[np.integer], validation: int, seed: int, limit: int | None = None

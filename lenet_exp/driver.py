@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from lenet_exp.errors import DiskError, NoResultError, SweepInterruptedError
 from lenet_exp.executor import Ended, Epoch, LocalExecutor, Machine, Task, Warned
 from lenet_exp.experiment import Experiment
 from lenet_exp.files import write_atomically
-from lenet_exp.jobs import fixed_jobs
+from lenet_exp.jobs import Job, fixed_jobs
 from lenet_exp.limits import DEFAULT, Limits, check_room
 from lenet_exp.record import EpochResult, RunKey, TrialRecord
 from lenet_exp.recorder import Recorder
@@ -73,6 +74,7 @@ class Driver:
         options: Options,
         test_images: ImageSet | None = None,
         announce: Callable[[str], None] = lambda _: None,
+        jobs: Sequence[Job] | None = None,
     ) -> None:
         """Prepare a sweep; `run` runs it.
 
@@ -87,6 +89,7 @@ class Driver:
             options: How to run.
             test_images: What a fixed list shows beside its curves; None in every search.
             announce: Called with a line for people, about each attempt that ended.
+            jobs: What to train, and no search; None for the experiment's own jobs and its search.
         """
         self._experiment = experiment
         self._study = study
@@ -98,7 +101,9 @@ class Driver:
         self._options = options
         self._test_images = test_images
         self._announce = announce
-        self._jobs = deque(fixed_jobs(experiment))
+        self._jobs = deque(fixed_jobs(experiment) if jobs is None else jobs)
+        self._trials = experiment.trials if jobs is None else 0
+        self._job_of: dict[RunKey, Job] = {}
         self._running: dict[RunKey, _Running] = {}
         self._parked: dict[str, list[Attempt]] = {}
         self._known: dict[str, TrialRecord] = {}
@@ -149,6 +154,11 @@ class Driver:
             )
         if self._no_room:
             raise self._no_room
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything was trained that was to be."""
+        return not self._jobs and (self._exhausted or self._study.n_finished >= self._trials)
 
     def _loop(self) -> None:
         obeyed = 0
@@ -249,10 +259,11 @@ class Driver:
             job = self._jobs.popleft()
             attempt = self._study.ask_fixed(job.name, job.role, job.label, job.configuration, job.seed)
             if attempt is not None:
+                self._job_of[attempt.key] = job
                 return attempt
         asked = sum(key.role == "trial" for key in self._running) + sum(map(len, self._parked.values()))
         asked += sum(attempt.key.role == "trial" for attempt in self._held)
-        if self._exhausted or self._study.n_finished + asked >= self._experiment.trials:
+        if self._exhausted or self._study.n_finished + asked >= self._trials:
             return None
         attempt = self._study.ask()
         self._exhausted = attempt is None
@@ -308,7 +319,10 @@ class Driver:
         self._infeasible_in_a_row = 0
         data = self._experiment.data
         co_runners = len(self._running)
-        self._recorder.begin(attempt, {"lenet_exp.co_runners": str(co_runners)})
+        job = self._job_of.get(attempt.key)
+        train_on = job.train_on if job else "train"
+        tags = {"lenet_exp.co_runners": str(co_runners), "lenet_exp.train_on": train_on}
+        self._recorder.begin(attempt, tags)
         in_use = [running.device for running in self._running.values()]
         device = min(self._machine.devices, key=in_use.count)
         limit_s = self._options.limits.trial_timeout_s
@@ -331,6 +345,7 @@ class Driver:
                 diagnostics=self._experiment.watch.diagnostics,
                 checkpoints=self._recorder.checkpoints_folder(attempt),
                 memory_bytes=self._options.limits.trial_memory_bytes,
+                train_on=train_on,
             )
         )
 
@@ -372,7 +387,7 @@ class Driver:
         """End a trained attempt with what its last epoch gave."""
         running = self._running.pop(key)
         last = running.last
-        facts: dict[str, Any] = dict(last.metrics()) if last is not None else {}
+        facts: dict[str, Any] = last.measured() if last is not None else {}
         weighs = cost(running.attempt.configuration, self._images.image_size)
         facts |= {"n_parameters": weighs.n_parameters, "macs": weighs.macs}
         facts |= self._machine.facts(
@@ -382,7 +397,7 @@ class Driver:
             facts["reason"] = reason
         self._failures.clear()
         self._end(running.attempt, state, last.val_accuracy if last else None, facts)
-        shown = f"val_accuracy {last.val_accuracy:.4f}" if last and state == "COMPLETE" else reason
+        shown = _accuracy(last) if last and state == "COMPLETE" else reason
         speed = f", {last.examples_per_s:,.0f} examples/s" if last else ""
         self._announce(f"{running.attempt.label}: {shown}{speed}")
 
@@ -393,11 +408,8 @@ class Driver:
             return
         more = f"; trying again{' alone' if alone else ''}" if again else ""
         self._announce(f"{running.attempt.label}: {event.reason}{more}")
-        if again and event.key.role != "trial":
-            again_as = (running.attempt.label, running.attempt.seed)
-            self._jobs.extend(
-                job for job in fixed_jobs(self._experiment) if (job.label, job.seed) == again_as
-            )
+        if again and event.key in self._job_of:
+            self._jobs.append(self._job_of[event.key])
         if not again:
             self._release_parked(running.attempt.configuration.identity)
         if event.how == "failed":
@@ -437,3 +449,10 @@ class Driver:
         for attempt in self._parked.pop(identity, []):
             if not self._settled_without_training(attempt):
                 self._begin(attempt)
+
+
+def _accuracy(last: EpochResult) -> str:
+    """Return the accuracy to tell people: on the training images if none were kept to validate on."""
+    if math.isnan(last.val_accuracy):
+        return f"train_accuracy {last.train_accuracy:.4f}"
+    return f"val_accuracy {last.val_accuracy:.4f}"

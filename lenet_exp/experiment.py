@@ -25,6 +25,7 @@ from lenet_exp.config import (
 )
 from lenet_exp.errors import ConfigError, shorten
 from lenet_exp.factors import MAX_SEEDS, Alternative, Factors, NamedTable, parse_factors
+from lenet_exp.record import TrainOn
 from lenet_exp.space import Dimension, Space, parse_dimension
 
 #: An experiment file larger than this is not one.
@@ -94,6 +95,8 @@ class Confirm(Frozen):
 
     top: int = Field(3, ge=1, le=100, description="configurations to confirm")
     seeds: int = Field(5, ge=1, le=1_000, description="fresh seeds for each, the same for all")
+    train_on: TrainOn = Field("train", description="train, or train+validation")
+    level: float = Field(0.05, gt=0, lt=0.5, description="chance of a verdict where nothing differs")
 
 
 class Watch(Frozen):
@@ -235,6 +238,23 @@ class Experiment(Frozen):
         resolved._dimensions, resolved._factors = self._dimensions, self._factors
         return resolved
 
+    def on(self, dataset: str, folder: str | None) -> Experiment:
+        """Return the experiment on another data set, under a name that no experiment file can have.
+
+        Args:
+            dataset: As in ``[data]``.
+            folder: Where its files lie, if it is the user's own.
+        """
+        data = self.data.model_copy(update={"dataset": _checked_name(dataset), "folder": folder})
+        moved = self.model_copy(update={"name": f"{self.name}@{dataset}", "data": data})
+        moved._dimensions = self._dimensions
+        return moved
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the main job ends with a confirmation: a list of runs has none unless it asks for it."""
+        return bool(self.space) or "confirm" in self.model_fields_set
+
     @property
     def trials(self) -> int:
         """How many trials the study is to have finished in all; none without a space."""
@@ -260,7 +280,7 @@ def folder_name(name: str) -> str:
         >>> folder_name("Größe 5")
         'gr-e-5-d0f0d442'
     """
-    if re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) and name not in _RESERVED:
+    if re.fullmatch(r"[a-z0-9][a-z0-9_@-]*", name) and name not in _RESERVED:
         return name
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "experiment"
     return f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

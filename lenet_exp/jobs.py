@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from lenet_exp.config import Configuration
 from lenet_exp.experiment import Experiment
-from lenet_exp.record import Role
+from lenet_exp.record import Role, TrainOn
 from lenet_exp.seeding import derive_seed
 
 
@@ -20,6 +20,7 @@ class Job:
         label: What people call it.
         configuration: What to train.
         seed: Root of its random streams.
+        train_on: The images it learns from.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Job:
     label: str
     configuration: Configuration
     seed: int
+    train_on: TrainOn = "train"
 
 
 def fixed_jobs(experiment: Experiment) -> list[Job]:

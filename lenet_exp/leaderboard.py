@@ -12,11 +12,16 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from lenet_exp.compare import pareto_front
 from lenet_exp.config import HYPERPARAMETERS
 from lenet_exp.errors import NoResultError
 from lenet_exp.files import write_atomically
 from lenet_exp.over_seeds import over_seeds
+from lenet_exp.readings import NOTHING, Findings
 from lenet_exp.record import RunKey, TrialRecord
+
+#: What a confirmation found out of one configuration, by column.
+_Cells = Mapping[str, Any]
 
 #: The columns, in order; those of the confirmation are empty until there is one.
 COLUMNS = (
@@ -42,8 +47,17 @@ COLUMNS = (
     "epochs",
     *HYPERPARAMETERS,
     "variant",
+    "fresh_val_accuracy",
+    "permutation_p",
+    "mcnemar_p",
+    "seeds_to_settle",
+    "pareto_parameters",
+    "pareto_speed",
     "mlflow_run_id",
 )
+#: What depends on the other rows, and so is not kept with a row's line.
+_PARETO = ("pareto_parameters", "pareto_speed")
+_BEFORE_PARETO = COLUMNS[1 : COLUMNS.index(_PARETO[0])]
 
 _Baseline = tuple[float | None, str | None]
 
@@ -54,6 +68,7 @@ _WHOLE = {
     "rank",
     "trial",
     "n_seeds",
+    "seeds_to_settle",
     "n_parameters",
     "macs",
     "epochs",
@@ -64,31 +79,38 @@ _WHOLE = {
 _WHOLE |= {key for key in HYPERPARAMETERS if key[:-2] in ("kernel_size", "padding", "channels", "fc_width")}
 
 
-def leaderboard(records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str]) -> pd.DataFrame:
+def leaderboard(
+    records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found: Findings = NOTHING
+) -> pd.DataFrame:
     """Return the ranked table of what was tried.
 
     Args:
         records: Attempts that ended; those that were tried again are left out.
         run_ids: MLflow's id of each attempt's run, as far as known.
+        found: What is known of configurations from a confirmation.
 
     Returns:
-        A frame of `COLUMNS`. Completed rows come first, by ``val_accuracy``; equal ones share a rank, and
-        the ranks they use up are skipped. Rows without a result have no rank.
+        A frame of `COLUMNS`. Confirmed rows come first, by ``test_accuracy``, then the other completed
+        ones, by ``val_accuracy``; equal ones share a rank, and the ranks they use up are skipped. Rows
+        without a result have no rank.
     """
     shown = _shown_records(records)
     baseline = _baseline(shown)
-    rows = sorted((_row(record, baseline, run_ids.get(record.key)) for record in shown), key=_order)
-    for row, rank in zip(rows, _ranks(rows), strict=True):
-        row["rank"] = rank
+    rows = [
+        _row(record, baseline, run_ids.get(record.key), found.cells.get(record.identity)) for record in shown
+    ]
+    rows.sort(key=_order)
+    for row, rank, fronts in zip(rows, _ranks(rows), _fronts(rows), strict=True):
+        row |= {"rank": rank, **dict(zip(_PARETO, fronts, strict=True))}
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return frame.astype(dict.fromkeys(_WHOLE, "Int64"))
+    return frame.astype(dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_PARETO, "boolean"))
 
 
 class CsvFile:
     """A leaderboard on disk, replaced as a whole whenever something has ended.
 
-    Of a row only its rank changes as others come in, so the rest of its line is kept: the table of
-    thousands of trials is written in milliseconds.
+    Of a row only its rank and its place on the Pareto fronts change as others come in, so the rest of its
+    line is kept: the table of thousands of trials is written in milliseconds.
     """
 
     def __init__(self, path: Path) -> None:
@@ -96,7 +118,9 @@ class CsvFile:
         self._path = path
         self._kept: dict[RunKey, _KeptLine] = {}
 
-    def write(self, records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str]) -> None:
+    def write(
+        self, records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found: Findings = NOTHING
+    ) -> None:
         """Replace the file by the table that `leaderboard` returns for the same arguments.
 
         Raises:
@@ -104,29 +128,41 @@ class CsvFile:
         """
         shown = _shown_records(records)
         baseline = _baseline(shown)
-        kept = [self._line(record, baseline, run_ids.get(record.key)) for record in shown]
+        kept = [
+            self._line(record, baseline, run_ids.get(record.key), found.cells.get(record.identity))
+            for record in shown
+        ]
         kept.sort(key=lambda line: line.order)
-        ranks = _ranks([line.row for line in kept])
-        lines = [f"{_cell(rank)},{line.rest}" for rank, line in zip(ranks, kept, strict=True)]
+        rows = [line.row for line in kept]
+        lines = [
+            f"{_cell(rank)},{line.head},{','.join(str(_cell(front)) for front in fronts)}{line.tail}"
+            for rank, fronts, line in zip(_ranks(rows), _fronts(rows), kept, strict=True)
+        ]
         write_atomically(self._path, "".join([_csv_line(COLUMNS), *lines]).encode())
 
-    def _line(self, record: TrialRecord, baseline: _Baseline, run_id: str | None) -> _KeptLine:
+    def _line(
+        self, record: TrialRecord, baseline: _Baseline, run_id: str | None, found: _Cells | None
+    ) -> _KeptLine:
         line = self._kept.get(record.key)
-        if line is None or line.basis != (record, baseline, run_id):
-            row = _row(record, baseline, run_id)
-            rest = _csv_line([row[column] for column in COLUMNS[1:]])
-            line = self._kept[record.key] = _KeptLine((record, baseline, run_id), row, _order(row), rest)
+        basis = (record, baseline, run_id, found)
+        if line is None or line.basis != basis:
+            row = _row(*basis)
+            head = _csv_line([row[column] for column in _BEFORE_PARETO]).removesuffix("\n")
+            # With the comma before it: csv quotes an empty cell that is alone.
+            tail = _csv_line([None, row[COLUMNS[-1]]])
+            line = self._kept[record.key] = _KeptLine(basis, row, _order(row), head, tail)
         return line
 
 
 @dataclass(frozen=True)
 class _KeptLine:
-    """A row of the table, and its line without the rank."""
+    """A row of the table, and its line without what depends on other rows."""
 
-    basis: tuple[TrialRecord, _Baseline, str | None]
+    basis: tuple[TrialRecord, _Baseline, str | None, _Cells | None]
     row: dict[str, Any]
-    order: tuple[bool, float, int]
-    rest: str
+    order: tuple[bool, bool, float, int]
+    head: str
+    tail: str
 
 
 def _shown_records(records: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -145,7 +181,9 @@ def _code(record: TrialRecord) -> str | None:
     return f"{version}+{code}" if version and code else None
 
 
-def _row(record: TrialRecord, baseline: _Baseline, run_id: str | None) -> dict[str, Any]:
+def _row(
+    record: TrialRecord, baseline: _Baseline, run_id: str | None, cells: _Cells | None
+) -> dict[str, Any]:
     complete = record.state == "COMPLETE"
     is_baseline = record.key.role == "baseline"
     value = record.value if complete else record.history.get(record.epochs)
@@ -170,15 +208,25 @@ def _row(record: TrialRecord, baseline: _Baseline, run_id: str | None) -> dict[s
         **record.values,
         # Trained by other code than the baseline, so that its delta may be the code's.
         "variant": own_code if code and own_code != code else None,
+        **(cells or {} if complete else {}),
         "mlflow_run_id": run_id,
+        # Not a column: a test_accuracy alone does not make a row a confirmed one.
+        "confirmed": complete and cells is not None and cells["test_accuracy"] is not None,
     }
 
 
-def _order(row: Mapping[str, Any]) -> tuple[bool, float, int]:
-    value = row["val_accuracy"]
+def _score(row: Mapping[str, Any]) -> tuple[bool, Any]:
+    """Return whether a row is confirmed, and the accuracy that it is ranked by."""
+    confirmed = row["confirmed"]
+    return confirmed, row["test_accuracy"] if confirmed else row["val_accuracy"]
+
+
+def _order(row: Mapping[str, Any]) -> tuple[bool, bool, float, int]:
+    confirmed, value = _score(row)
     trial = row["trial"]
     return (
         row["state"] != "COMPLETE",
+        not confirmed,
         -value if value is not None else math.inf,
         -1 if trial is None else trial,
     )
@@ -187,14 +235,32 @@ def _order(row: Mapping[str, Any]) -> tuple[bool, float, int]:
 def _ranks(rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
     """Return the rank of each row; they are in order, the completed ones first."""
     ranks: list[int | None] = []
-    above: float | None = None
+    above: Any = None
     for position, row in enumerate(rows, start=1):
         if row["state"] != "COMPLETE":
             ranks += [None] * (len(rows) - len(ranks))
             break
-        ranks.append(ranks[-1] if row["val_accuracy"] == above else position)
-        above = row["val_accuracy"]
+        ranks.append(ranks[-1] if _score(row) == above else position)
+        above = _score(row)
     return ranks
+
+
+def _fronts(rows: Sequence[Mapping[str, Any]]) -> list[tuple[bool | None, bool | None]]:
+    """Return for each row whether no other is both more accurate and smaller, and both that and faster.
+
+    Only rows that were measured alike are compared: the confirmed ones once there are any, else all that
+    were completed; the others are on no front and off none.
+    """
+    complete = [row for row in rows if row["state"] == "COMPLETE" and _score(row)[1] is not None]
+    compared = [row for row in complete if _score(row)[0]] or complete
+    smaller = pareto_front([(_score(row)[1], -_number(row["n_parameters"])) for row in compared])
+    faster = pareto_front([(_score(row)[1], _number(row["examples_per_s"])) for row in compared])
+    fronts = {id(row): pair for row, *pair in zip(compared, smaller, faster, strict=True)}
+    return [(fronts[id(row)][0], fronts[id(row)][1]) if id(row) in fronts else (None, None) for row in rows]
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def to_csv(frame: pd.DataFrame) -> str:

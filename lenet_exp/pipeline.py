@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_exp import __version__, data, mlflow_store
+from lenet_exp import __version__, data, finalists, mlflow_store
+from lenet_exp import confirm as confirmation
 from lenet_exp.capacity import measure, plan
 from lenet_exp.config import Configuration
 from lenet_exp.errors import (
     ConfigError,
-    NoResultError,
     SweepInterruptedError,
     UnreachableError,
     mask_url,
@@ -25,17 +25,16 @@ from lenet_exp.errors import (
 from lenet_exp.executor import TRAINER, LocalExecutor
 from lenet_exp.experiment import Experiment
 from lenet_exp.files import lock, writable_folder, write_atomically
-from lenet_exp.jobs import fixed_jobs
+from lenet_exp.jobs import Job, fixed_jobs
 from lenet_exp.limits import DEFAULT, Limits, check_room
 from lenet_exp.outcome import own_files, write_own_files
+from lenet_exp.readings import READINGS, SPEEDS, findings
+from lenet_exp.results import read_ablation, read_findings, read_leaderboard
 from lenet_exp.shown_test import shown_test_images
 from lenet_exp.spool import DatasetFacts, Spool, StudyFacts
 from lenet_exp.stopping import signals_to, terminable
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from lenet_exp.record import TrialRecord
     from lenet_exp.tracking import Tracker
 
 
@@ -59,6 +58,10 @@ class Request:
         storage: URL of the study's storage in PostgreSQL; None for the file below ``root``.
         limits: Of an attempt, and of the disk.
         trainer: The module that trains; see `lenet_exp.worker.Trainer`.
+        search: Whether to search before anything is confirmed.
+        confirm: Whether to confirm what a finished search found.
+        again: Whether to read the test split once more if it was read.
+        dataset: Confirm on this data set what the experiment found on its own.
     """
 
     path: Path
@@ -72,6 +75,15 @@ class Request:
     storage: str | None = None
     limits: Limits = DEFAULT
     trainer: str = TRAINER
+    search: bool = True
+    confirm: bool = True
+    again: bool = False
+    dataset: str | None = None
+
+    @property
+    def conducted(self) -> Experiment:
+        """The experiment that is run: with a data set of its own, it is another one."""
+        return finalists.on_dataset(self.experiment, self.dataset)
 
 
 def run_sweep(request: Request) -> None:
@@ -80,7 +92,9 @@ def run_sweep(request: Request) -> None:
     Raises:
         LenetExpError: One of `lenet_exp.errors`, each with the exit code of the command.
     """
-    experiment, root = request.experiment, request.root.absolute()
+    experiment, root = request.conducted, request.root.absolute()
+    if not request.search:
+        finalists.ensure_there_are_some(request.experiment, root, request.storage)
     # First of all: it loads torch in a process of its own while this one goes on.
     executor = LocalExecutor(request.trainer)
     try:
@@ -126,14 +140,19 @@ def _sweep(
 ) -> None:
     if request.require_tracking:
         mlflow_store.check_reachable(*store(request.tracking_uri, root), timeout_s=15)
-    images = prepare_images(request.experiment)
-    test_images = shown_test_images(request.experiment)
     from lenet_exp.repair import reconcile
     from lenet_exp.storage import full_disk_named
+
+    began = time.monotonic()
+    images = prepare_images(request.conducted)
+    confirmed = request.confirm and (request.conducted.is_confirmed or not request.search)
+    if confirmed:
+        confirmation.ensure_available(request.conducted)
+    test_images = shown_test_images(request.conducted)
     from lenet_exp.study import open_study
 
     machine = executor.probe(request.device)
-    experiment = request.experiment.resolved(machine.precision)
+    experiment = request.conducted.resolved(machine.precision)
     accelerators = 0 if machine.devices == ("cpu",) else len(machine.devices)
     chosen = plan(measure(accelerators), request.workers)
     study = open_study(experiment, root, request.storage)
@@ -142,11 +161,9 @@ def _sweep(
     study.check_identity(identity(experiment, images))
     reconcile(study, spool)
     write_atomically(folder / "experiment.toml", mask_url(request.path.read_bytes().decode()).encode())
-    _say(
-        f"{experiment.name}: {_amount(experiment)}, {chosen.workers} at once ({chosen.reason}), "
-        f"on {machine.name}"
-    )
-    if 0 < experiment.trials <= study.n_finished:
+    amount = _amount(experiment) if request.search else "confirmation"
+    _say(f"{experiment.name}: {amount}, {chosen.workers} at once ({chosen.reason}), on {machine.name}")
+    if request.search and 0 < experiment.trials <= study.n_finished:
         _say(f"already {study.n_finished} of {experiment.trials} trials done")
     facts = study_facts(experiment, root, images)
     with _tracked(facts, request.tracking_uri, root, spool) as tracker:
@@ -155,22 +172,53 @@ def _sweep(
         from lenet_exp.report import write_report
 
         recorder = Recorder(study, spool, folder, tracker.wake)
-        driver = Driver(
-            experiment,
-            study=study,
-            executor=executor,
-            recorder=recorder,
-            images=images,
-            machine=machine,
-            folder=folder,
-            options=Options(chosen.workers, chosen.threads, request.timeout_s, request.limits),
-            test_images=test_images,
-            announce=_say,
-        )
-        if request.require_tracking:
-            tracker.when_lost(lambda: driver.interrupt(UnreachableError.exit_code), LOST_AFTER_S)
-        with signals_to(driver.interrupt), _said_why(tracker), full_disk_named(root):
-            driver.run()
+        recorder.findings = findings(study.kept(READINGS), study.kept(SPEEDS))
+
+        def train(jobs: Sequence[Job] | None) -> bool:
+            """Train the jobs, or search; return whether all of it was done."""
+            spent_s = time.monotonic() - began
+            limit_s = None if request.timeout_s is None else max(0.0, request.timeout_s - spent_s)
+            driver = Driver(
+                experiment,
+                study=study,
+                executor=executor,
+                recorder=recorder,
+                images=images,
+                machine=machine,
+                folder=folder,
+                options=Options(chosen.workers, chosen.threads, limit_s, request.limits),
+                test_images=test_images,
+                announce=_say,
+                jobs=jobs,
+            )
+            if request.require_tracking:
+                tracker.when_lost(lambda: driver.interrupt(UnreachableError.exit_code), LOST_AFTER_S)
+            with signals_to(driver.interrupt), _said_why(tracker), full_disk_named(root):
+                driver.run()
+            return driver.is_complete
+
+        is_searched = not request.search or train(None)
+        if confirmed and is_searched:
+            confirmation.Confirmation(
+                experiment,
+                study=study,
+                spool=spool,
+                device=machine.devices[0],
+                images=images,
+                folder=folder,
+                threads=chosen.threads,
+                train=train,
+                settle=tracker.drain,
+                announce=_say,
+                is_alone=experiment.name != request.experiment.name,
+            ).run(
+                lambda: finalists.chosen(experiment, request.experiment, root, request.storage),
+                again=request.again,
+            )
+            recorder.findings = findings(study.kept(READINGS), study.kept(SPEEDS))
+            tracker.wake()
+        elif confirmed:
+            _say("not confirmed, as the search has yet to end: the same command goes on with it")
         # Once more, when MLflow has given every run its id.
         tracker.drain()
         recorder.write_leaderboard()
@@ -275,7 +323,14 @@ def study_facts(experiment: Experiment, root: Path, images: data.ImageSet) -> St
         params=_study_params(experiment),
         tags={"mlflow.note.content": mask_url(experiment.question), "version": __version__},
         dataset=DatasetFacts(experiment.data.dataset, images.digest, str(images.images)),
-        files=("experiment.toml", "leaderboard.csv", "overview.png", "report.html", *own_files(experiment)),
+        files=(
+            "experiment.toml",
+            "leaderboard.csv",
+            confirmation.FILE,
+            "overview.png",
+            "report.html",
+            *own_files(experiment),
+        ),
         image_size=images.image_size,
         identity=identity(experiment, images),
     )
@@ -324,79 +379,11 @@ def _conclude(experiment: Experiment, root: Path, folder: Path, storage: str | N
     if experiment.ablate:
         print_ablation(read_ablation(experiment, root, storage))
     else:
-        print_leaderboard(read_leaderboard(experiment, root, storage))
+        said = read_findings(experiment, root, storage).sentences
+        print_leaderboard(read_leaderboard(experiment, root, storage), sentences=said)
     for name in ("leaderboard.csv", *own_files(experiment), "report.html"):
         sys.stdout.write(f"{name.partition('.')[0]}: {folder / name}\n")
     sys.stdout.write(f"MLflow's UI: lenet-exp ui --root {root}\n")
-
-
-def read_leaderboard(experiment: Experiment, root: Path, storage: str | None = None) -> pd.DataFrame:
-    """Return the leaderboard of what was recorded below ``root``; the study is only read.
-
-    Raises:
-        NoResultError: If the experiment was never started there.
-    """
-    from lenet_exp.leaderboard import leaderboard
-
-    records = _read_records(experiment, root, storage)
-    run_ids = Spool(root.absolute() / experiment.folder_name / "spool").run_ids()
-    return leaderboard(records, run_ids)
-
-
-def read_ablation(experiment: Experiment, root: Path, storage: str | None = None) -> pd.DataFrame:
-    """Return the table of an ablation that was recorded below ``root``; the study is only read.
-
-    Raises:
-        NoResultError: If the experiment was never started there.
-    """
-    from lenet_exp.ablation import ablation_table
-
-    return ablation_table(experiment, _read_records(experiment, root, storage))
-
-
-def _read_records(experiment: Experiment, root: Path, storage: str | None) -> list[TrialRecord]:
-    from lenet_exp import study as studies
-
-    records = studies.read_records(experiment.name, root.absolute(), storage)
-    if records is None:
-        raise NoResultError(
-            f"{experiment.name!r} was never run under {root.absolute()}; run: lenet-exp sweep"
-        )
-    return records
-
-
-def show_leaderboard(
-    experiment: Experiment,
-    root: Path,
-    *,
-    csv: Path | None,
-    style: Any,
-    top: int | None,
-    storage: str | None = None,
-) -> None:
-    """Print the leaderboard, of an ablation its own table, or write it to ``csv``.
-
-    Raises:
-        NoResultError: If nothing was recorded.
-        DiskError: If ``csv`` cannot be written.
-    """
-    from lenet_exp.leaderboard import render, to_csv
-    from lenet_exp.tables import print_ablation, print_leaderboard
-
-    frame = (
-        read_ablation(experiment, root, storage)
-        if experiment.ablate
-        else read_leaderboard(experiment, root, storage)
-    )
-    shown = frame if top is None else frame.head(top)
-    if csv is not None:
-        if csv.is_dir():
-            raise ConfigError(f"--csv names a file, found the folder {csv}")
-        write_atomically(csv, to_csv(shown).encode())
-    if style is not None:
-        sys.stdout.write(render(shown, style))
-    elif csv is None:
-        (print_ablation if experiment.ablate else print_leaderboard)(frame, top)
 
 
 def _say(line: str) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_exp import mlflow_model
+from lenet_exp.champion import register
 from lenet_exp.errors import DataError, mask_url
 from lenet_exp.record import RunKey, State
-from lenet_exp.spool import STUDY, AttemptRecord, End, Spool, StudyRecord
+from lenet_exp.spool import STUDY, AttemptRecord, Champion, End, Spool, StudyRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -102,6 +103,8 @@ class Projection:
                 for name, value in result.metrics().items()
                 if not math.isfinite(value)
             }
+            if record.facts.get("tags", {}).get("lenet_exp.train_on") == "train+validation":
+                not_finite -= {"val_loss", "val_accuracy"}  # there was nothing to validate on
             tags = {"lenet_exp.not_finite": ", ".join(sorted(not_finite))} if not_finite else {}
             self._log(run_id, metrics=metrics, tags=tags)
 
@@ -111,6 +114,7 @@ class Projection:
         Returns:
             Why it has no model though it should; None if all is well.
         """
+        self._log_test(run_id, record)
         self.end_run(run_id, record.start_ms, end)
         if end.state != "COMPLETE" or end.weights is None:
             return None
@@ -120,6 +124,15 @@ class Projection:
             self._log(run_id, tags={"lenet_exp.model_problem": error})
             return str(error)
         return None
+
+    def _log_test(self, run_id: str, record: AttemptRecord) -> None:
+        from mlflow.entities import Metric
+
+        if record.test:
+            step = record.epochs[-1].epoch if record.epochs else 0
+            finite = {name: value for name, value in record.test.items() if math.isfinite(value)}
+            metrics = [Metric(name, value, record.test_ms, step) for name, value in finite.items()]
+            self._log(run_id, metrics=metrics)
 
     def end_run(self, run_id: str, start_ms: int, end: End) -> None:
         """Give a run its last status."""
@@ -171,6 +184,15 @@ class Projection:
         self.upload_files()
         self.settle()
         self.end_run(self._study_id, self._study.start_ms, end)
+
+    def register(self, champion: Champion) -> None:
+        """Register the networks that were chosen, under their aliases (see `champion`).
+
+        Raises:
+            DataError: If one of them has no run yet, or no model.
+        """
+        runs = {alias: self._spool.run_id(stem) for alias, stem in champion.aliases.items()}
+        register(self._client, champion, runs)
 
     def cut_off_study(self) -> None:
         """End the study's run, whose driver died."""

@@ -5,6 +5,7 @@ Nothing here needs torch, Optuna or MLflow, so that a driver can read what a wor
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,9 @@ from typing import Any, Literal
 
 #: ``trial`` is drawn by the sampler; the other roles are trainings that no sampler chose.
 Role = Literal["trial", "baseline", "run", "confirm", "ablation"]
+
+#: The images that a training learns from; with those of the validation joined none are left to validate on.
+TrainOn = Literal["train", "train+validation"]
 
 #: As Optuna names them. ``FAIL`` is a bug or a crash, ``PRUNED`` a trial ended on purpose.
 State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
@@ -35,8 +39,8 @@ class EpochResult:
         epoch: Counted from 1; the number of epochs behind the model.
         train_loss: Mean over the epoch's training examples, as the weights changed.
         train_accuracy: Share in [0, 1], likewise.
-        val_loss: Mean over the validation split after the epoch.
-        val_accuracy: Share in [0, 1] of the validation split after the epoch.
+        val_loss: Mean over the validation split after the epoch; NaN where its images are trained on.
+        val_accuracy: Share in [0, 1] of the validation split after the epoch; NaN likewise.
         examples_per_s: Training examples over the wall time of the training pass.
         train_s: Seconds of training so far, evaluation left out, all epochs together.
         evaluation_s: Seconds of the evaluation after the epoch; 0 if nobody looked.
@@ -56,6 +60,10 @@ class EpochResult:
     def metrics(self) -> dict[str, float]:
         """Return the metrics by name, what is watched among them, without the epoch."""
         return {name: getattr(self, name) for name in METRICS} | dict(self.watched)
+
+    def measured(self) -> dict[str, float]:
+        """Return the metrics by name, without those of a validation that there was not."""
+        return {name: value for name, value in self.metrics().items() if not math.isnan(value)}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""

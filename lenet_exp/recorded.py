@@ -15,9 +15,10 @@ from lenet_exp import data
 from lenet_exp.errors import ConfigError, LenetExpError, NoResultError, UnreachableError
 from lenet_exp.experiment import Data, Experiment
 from lenet_exp.mlflow_store import log_file
+from lenet_exp.readings import NOTHING, READINGS, SPEEDS, Findings, findings
 from lenet_exp.record import TrialRecord
 from lenet_exp.spool import AttemptRecord, Spool
-from lenet_exp.study import read_identity, read_records
+from lenet_exp.study import read_identity, read_kept, read_records
 
 #: So many of an MLflow run id's characters are enough to name it; fewer could be a trial's number.
 _ID_CHARACTERS = 8
@@ -36,6 +37,7 @@ class Recorded:
         records: Every attempt that has ended.
         spool: What every attempt did.
         identity: What makes the study this study.
+        findings: What a confirmation found out.
     """
 
     experiment: Experiment
@@ -43,6 +45,7 @@ class Recorded:
     records: Sequence[TrialRecord]
     spool: Spool
     identity: dict[str, Any]
+    findings: Findings = NOTHING
 
     def images(self) -> data.ImageSet:
         """Return the training images, found and verified, the validation images among them.
@@ -157,4 +160,5 @@ def read(experiment: Experiment, root: Path, storage: str | None = None) -> Reco
     known = {name: value for name, value in identity.get("data", {}).items() if name in Data.model_fields}
     used = experiment.model_copy(update={"data": experiment.data.model_copy(update=known)})
     folder = root / experiment.folder_name
-    return Recorded(used, folder, records, Spool(folder / "spool"), identity)
+    found = findings(*(read_kept(experiment.name, root, key, storage) for key in (READINGS, SPEEDS)))
+    return Recorded(used, folder, records, Spool(folder / "spool"), identity, found)

@@ -15,6 +15,7 @@ from lenet_exp import checkpoint, faults
 from lenet_exp.environment import version_of_code
 from lenet_exp.errors import DiskError
 from lenet_exp.leaderboard import CsvFile
+from lenet_exp.readings import NOTHING
 from lenet_exp.record import EpochResult, RunKey, TrialRecord
 from lenet_exp.spool import Spool
 from lenet_exp.study import Attempt, Study
@@ -40,6 +41,8 @@ class Recorder:
         self._news = news
         self._csv = CsvFile(folder / "leaderboard.csv")
         self._origins: dict[RunKey, RunKey] = {}
+        #: What the leaderboard says beyond the trials.
+        self.findings = NOTHING
 
     def weights_folder(self, key: RunKey) -> Path:
         """Return where an attempt leaves its weights."""
@@ -142,4 +145,4 @@ class Recorder:
 
     def write_leaderboard(self) -> None:
         """Replace the CSV by one of all that has ended."""
-        self._csv.write(self._study.records(), self._spool.run_ids())
+        self._csv.write(self._study.records(), self._spool.run_ids(), self.findings)

@@ -162,7 +162,7 @@ def page(recorded: Recorded, shown: Sequence[Curve]) -> str:
     from plotly.offline import get_plotlyjs
 
     experiment, records = recorded.experiment, recorded.records
-    frame = leaderboard(records, recorded.spool.run_ids())
+    frame = leaderboard(records, recorded.spool.run_ids(), recorded.findings)
     rows: list[dict[str, Any]] = json.loads(render(frame, "json"))
     plots = []
     if tried(records):
@@ -174,7 +174,7 @@ def page(recorded: Recorded, shown: Sequence[Curve]) -> str:
     return _PAGE.format(
         title=_html(experiment.name),
         question="<br>".join(_html(line) for line in experiment.question.splitlines()),
-        answer=_html(answer(records, rows)),
+        answer="<br>".join(map(_html, [answer(records, rows), *recorded.findings.sentences])),
         facts="".join(f"<dt>{_html(n)}</dt><dd>{_html(v)}</dd>" for n, v in _facts(recorded)),
         script=get_plotlyjs(),
         plots="\n".join(

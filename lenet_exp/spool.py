@@ -98,6 +98,8 @@ class AttemptRecord:
         epochs: In order, each once.
         epoch_ms: When each of them ended.
         end: None while it runs.
+        test: What it reached on the test split, by metric.
+        test_ms: When that was found out.
     """
 
     key: RunKey
@@ -106,15 +108,40 @@ class AttemptRecord:
     epochs: tuple[EpochResult, ...] = ()
     epoch_ms: tuple[int, ...] = ()
     end: End | None = None
+    test: Mapping[str, float] = field(default_factory=dict)
+    test_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Champion:
+    """Which trained networks are to be registered as models, and under which alias.
+
+    Attributes:
+        name: Of the registered model.
+        aliases: The attempt's stem by alias; two aliases may name one attempt.
+        description: Of the registered model, in Markdown.
+    """
+
+    name: str
+    aliases: Mapping[str, str]
+    description: str
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """Everything the spool has about the study: its facts, its first start and, if it is over, its end."""
+    """Everything the spool has about the study.
+
+    Attributes:
+        facts: As they were told last.
+        start_ms: When it was begun first.
+        end: None while a driver is at work.
+        champion: None until one was found.
+    """
 
     facts: StudyFacts
     start_ms: int
     end: End | None = None
+    champion: Champion | None = None
 
 
 class Spool:
@@ -192,6 +219,22 @@ class Spool:
         """
         ended = {"event": "end", "state": state, "reason": reason, "weights": weights, "facts": facts}
         self._write(key.stem, ended)
+
+    def test(self, key: RunKey, metrics: Mapping[str, float]) -> None:
+        """Note what an attempt that has ended reached on the test split; the last note stays.
+
+        Raises:
+            DiskError: If it cannot be written.
+        """
+        self._write(key.stem, {"event": "test", "metrics": dict(metrics)})
+
+    def champion(self, champion: Champion) -> None:
+        """Note which networks are to be registered; the last note stays.
+
+        Raises:
+            DiskError: If it cannot be written.
+        """
+        self._write(STUDY, {"event": "champion", "champion": asdict(champion)})
 
     def _write(self, stem: str, entry: Mapping[str, Any]) -> None:
         try:
@@ -378,6 +421,9 @@ def extended_attempt(
             record = replace(record, facts=entry["facts"], end=None)
         elif entry["event"] == "end":
             record = replace(record, end=_end(entry))
+        elif entry["event"] == "test":
+            metrics = {name: float(value) for name, value in entry["metrics"].items()}
+            record = replace(record, test=metrics, test_ms=now)
         elif not record.epochs or entry["result"]["epoch"] > record.epochs[-1].epoch:
             result = _epoch_result(entry["result"])
             record = replace(record, epochs=(*record.epochs, result), epoch_ms=(*record.epoch_ms, now))
@@ -388,8 +434,12 @@ def extended_study(record: StudyRecord | None, entries: Iterable[Mapping[str, An
     """Return the study's record with the lines ``entries`` added; None if there is nothing to record."""
     for entry in entries:
         if entry["event"] == "start":
-            start_ms = record.start_ms if record else entry["time_ms"]
-            record = StudyRecord(_study_facts(entry["facts"]), start_ms)
+            facts = _study_facts(entry["facts"])
+            record = (
+                replace(record, facts=facts, end=None) if record else StudyRecord(facts, entry["time_ms"])
+            )
+        elif record and entry["event"] == "champion":
+            record = replace(record, champion=Champion(**entry["champion"]))
         elif record:
             record = replace(record, end=End(entry["time_ms"], entry["state"], entry["reason"]))
     return record

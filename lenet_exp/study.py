@@ -11,6 +11,7 @@ Only one process, the driver, ever opens a study for writing.
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ MAX_ATTEMPTS = 3
 
 _OPEN = ("WAITING", "RUNNING")
 RECORD, RESULT, RETRY, IDENTITY = (f"lenet_exp.{name}" for name in ("record", "result", "retry", "identity"))
+#: Told where there is no ``val_accuracy``, because Optuna has no complete trial without a number.
+_UNKNOWN = -1.0
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ class Study:
             configuration: What to train.
             seed: Root of its random streams.
         """
-        tried = [r for r in self._ended.values() if r.result.get("job") == job and r.seed == seed]
+        tried = self._tried(job, seed)
         crashes = sum(bool(record.result.get("crashed")) for record in tried)
         if crashes >= MAX_ATTEMPTS or any(not record.superseded for record in tried):
             return None
@@ -181,6 +184,22 @@ class Study:
         alone = any(record.result.get("alone") for record in tried)
         attempt = Attempt(key, configuration, seed, label, origin, retry_of, alone)
         return self._begin(trial, attempt, {"job": job, "crashes": crashes})
+
+    def fixed_record(self, job: str, seed: int) -> TrialRecord | None:
+        """Return how a training that no sampler chose ended; None if it has yet to."""
+        return next((record for record in self._tried(job, seed) if not record.superseded), None)
+
+    def _tried(self, job: str, seed: int) -> list[TrialRecord]:
+        return [r for r in self._ended.values() if r.result.get("job") == job and r.seed == seed]
+
+    def keep(self, name: str, value: Any) -> None:
+        """Keep a plain value with the study, durably, in the place of what was kept under this name."""
+        self._fixed.set_user_attr(f"lenet_exp.{name}", value)
+        self._flush()
+
+    def kept(self, name: str) -> Any:
+        """Return what was kept under this name; None if nothing was."""
+        return self._fixed.user_attrs.get(f"lenet_exp.{name}")
 
     def _begin(self, trial: optuna.Trial, attempt: Attempt, extra: Mapping[str, Any]) -> Attempt:
         configuration = attempt.configuration
@@ -216,6 +235,7 @@ class Study:
     def report(self, key: RunKey, result: EpochResult) -> bool:
         """Record an epoch's ``val_accuracy``; return whether the pruner would end the trial here."""
         trial = self._trials[key]
+        # Optuna takes NaN, and gives it back.
         trial.report(result.val_accuracy, step=result.epoch)
         self._histories[key][result.epoch] = result.val_accuracy
         last = trial.user_attrs[RECORD]["epochs"] == result.epoch
@@ -233,7 +253,7 @@ class Study:
         Args:
             key: The attempt.
             state: How it ended.
-            value: ``val_accuracy`` after the last epoch, for COMPLETE.
+            value: ``val_accuracy`` after the last epoch, for COMPLETE; NaN if nothing was validated on.
             result: What else is to be kept; ``reason`` for the other states.
         """
         trial = self._trials.pop(key)
@@ -242,7 +262,8 @@ class Study:
         trial.set_user_attr(RESULT, kept)
         faults.point("in_tell")
         study = self._search if key.role == "trial" else self._fixed
-        frozen = study.tell(trial, value if state == "COMPLETE" else None, state=TrialState[state])
+        told = _UNKNOWN if value is not None and math.isnan(value) else value
+        frozen = study.tell(trial, told if state == "COMPLETE" else None, state=TrialState[state])
         self._flush()
         history = self._histories.pop(key, None) or frozen.intermediate_values
         # Optuna takes the last report of a pruned trial for its value; it is none.
@@ -407,7 +428,7 @@ def _as_record(
         seed=record["seed"],
         history=dict(history),
         result=result,
-        value=value,
+        value=None if value == _UNKNOWN else value,
     )
 
 
@@ -475,6 +496,20 @@ def read_identity(name: str, root: Path, url: str | None = None) -> dict[str, An
     except KeyError:
         return {}
     return dict(study.user_attrs.get(IDENTITY, {}))
+
+
+def read_kept(name: str, root: Path, key: str, url: str | None = None) -> Any:
+    """Return what `Study.keep` kept under ``key`` for an experiment; None if nothing was.
+
+    Raises:
+        StoreError: If the storage is damaged or of another version.
+    """
+    storage = read_storage(root, url)
+    try:
+        study = storage and optuna.load_study(study_name=f"{name}/fixed", storage=storage)
+    except KeyError:
+        return None
+    return study.user_attrs.get(f"lenet_exp.{key}") if study else None
 
 
 def _differences(then: Any, now: Any, key: str = "") -> Iterator[str]:

@@ -14,6 +14,7 @@ from lenet_exp.files import lock, writable_folder, write_atomically
 from lenet_exp.leaderboard import to_csv
 from lenet_exp.mlflow_store import check_reachable
 from lenet_exp.record import METRICS, EpochResult, TrialRecord
+from lenet_exp.results import read_leaderboard
 from lenet_exp.spool import Spool
 from lenet_exp.tracking import SyncReport
 
@@ -59,7 +60,7 @@ def sync_experiment(
 
         def refresh_leaderboard() -> None:
             if records:
-                csv = to_csv(pipeline.read_leaderboard(experiment, root, storage))
+                csv = to_csv(read_leaderboard(experiment, root, storage))
                 write_atomically(folder / "leaderboard.csv", csv.encode())
 
         return tracking.sync(spool, uri, artifact_root, rebuild=rebuild, on_carried=refresh_leaderboard)

@@ -15,8 +15,16 @@ from lenet_exp.architecture import InfeasibleError, cost, layers
 from lenet_exp.errors import ConfigError, printable
 from lenet_exp.experiment import Experiment
 
-#: Columns that hold numbers, in the order in which they are shown.
-_NUMBERS = {"val_accuracy": ".4f", "delta": "+.4f", "examples_per_s": ",.0f", "n_parameters": ",d"}
+#: Columns that hold numbers, in the order in which they are shown; the test split's once there are any.
+_NUMBERS = {
+    "val_accuracy": ".4f",
+    "test_accuracy": ".4f",
+    "delta": "+.4f",
+    "examples_per_s": ",.0f",
+    "n_parameters": ",d",
+}
+#: Characters that a line must have for speed and size to stand in the table, and for spreads and intervals.
+_NARROW, _WIDE = 110, 130
 
 
 def console() -> Console:
@@ -25,28 +33,42 @@ def console() -> Console:
     return found if found.is_terminal else Console(width=160)
 
 
-def print_leaderboard(frame: pd.DataFrame, top: int | None = 10) -> None:
-    """Print the first rows of a leaderboard, and the baseline's wherever it stands."""
+def print_leaderboard(frame: pd.DataFrame, top: int | None = 10, sentences: Sequence[str] = ()) -> None:
+    """Print the first rows of a leaderboard, the baseline's wherever it stands, and what was found out."""
     table = Table(title="leaderboard", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("rank", justify="right")
-    table.add_column("")
-    for column in _NUMBERS:
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    out = console()
+    confirmed = bool(frame["test_accuracy"].notna().any())
+    left_out = set() if confirmed else {"test_accuracy"}
+    if out.width < _NARROW:
+        left_out |= {"examples_per_s", "n_parameters"}
+    numbers = [column for column in _NUMBERS if column not in left_out]
+    for column in numbers:
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table.add_column("verdict", no_wrap=True)
     table.add_column("configuration")
     first = frame if top is None else frame.head(top)
     rest = frame.iloc[len(first) :]
     for _, row in pd.concat([first, rest[rest["role"] == "baseline"]]).iterrows():
         style = "bold" if row["role"] == "baseline" else None
-        table.add_row(*(escape(text) for text in _leaderboard_cells(row)), style=style)
-    console().print(table)
+        table.add_row(*(escape(text) for text in _leaderboard_cells(row, numbers, out.width)), style=style)
+    out.print(table)
+    for sentence in sentences:
+        out.print(escape(printable(sentence)), highlight=False)
+    if sentences:
+        out.print()
 
 
-def _leaderboard_cells(row: pd.Series) -> list[str]:
+def _leaderboard_cells(row: pd.Series, columns: Sequence[str], width: int) -> list[str]:
     label = row["role"] if pd.isna(row["trial"]) else f"{row['role']} {row['trial']}"
-    numbers = [
-        format(row[column], form) if pd.notna(row[column]) else "" for column, form in _NUMBERS.items()
-    ]
+    numbers = [format(row[column], _NUMBERS[column]) if pd.notna(row[column]) else "" for column in columns]
+    # The sentences below the table have the interval too, so a narrow terminal misses nothing.
+    if width >= _WIDE and pd.notna(row["test_accuracy_sem"]):
+        numbers[columns.index("test_accuracy")] += f" ± {row['test_accuracy_sem']:.4f}"
+    if width >= _WIDE and pd.notna(row["delta_low"]):
+        interval = f" [{row['delta_low']:+.4f}, {row['delta_high']:+.4f}]"
+        numbers[columns.index("delta")] += interval
     verdict = row["verdict"] if pd.notna(row["verdict"]) else ""
     shown = verdict if row["state"] == "COMPLETE" else row["state"]
     rank = str(row["rank"]) if pd.notna(row["rank"]) else ""

@@ -186,6 +186,9 @@ class Shipper:
             projection.finish_study(study.end)
         elif not self._in_sweep:
             projection.cut_off_study()
+        if study.champion:
+            # Last, so that what it takes from the registry's side holds up nothing else.
+            projection.register(study.champion)
         if study.end or self._in_sweep:
             self._spool.keep_shipped(STUDY, offset)
 

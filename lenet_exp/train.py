@@ -6,6 +6,7 @@ waits for the host: losses and hits are summed where they arise and read once, a
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -211,7 +212,7 @@ def fit(state: TrainingState, train: Images, validation: Images) -> Iterator[Epo
         state: Changed in place; a state that has done three epochs goes on with the fourth, which
             sees the same batches as if it had never stopped.
         train: What is learned from.
-        validation: What is measured on.
+        validation: What is measured on; if there is nothing, its metrics are NaN.
 
     Raises:
         DivergedError: If the loss becomes NaN or infinite.
@@ -220,7 +221,9 @@ def fit(state: TrainingState, train: Images, validation: Images) -> Iterator[Epo
         loss, accuracy, seconds = _train_epoch(state, train)
         state.epoch += 1
         state.train_s += seconds
-        val_loss, val_accuracy = evaluate(state.model, validation, state.configuration.loss)
+        val_loss = val_accuracy = math.nan
+        if len(validation):
+            val_loss, val_accuracy = evaluate(state.model, validation, state.configuration.loss)
         yield EpochResult(
             epoch=state.epoch,
             train_loss=loss,

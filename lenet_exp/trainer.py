@@ -28,6 +28,8 @@ class LeNetTraining:
         device = train.resolve_device(task.device)
         pixels, labels = train.load(task.images, device)
         split = validation_split(labels.cpu().numpy(), task.validation, task.split_seed, task.limit)
+        if task.train_on == "train+validation":
+            split = split.joined()
         self._training, self._validation = (
             train.Images(pixels, labels, torch.from_numpy(index).to(device))
             for index in (split.train, split.validation)

@@ -21,7 +21,7 @@ from lenet_exp import checkpoint, environment, faults, limits
 from lenet_exp.config import Configuration, Precision
 from lenet_exp.data import ImageSet
 from lenet_exp.errors import DeviceError, DiskError, DivergedError
-from lenet_exp.record import EpochResult, RunKey
+from lenet_exp.record import EpochResult, RunKey, TrainOn
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Task:
         test_images: What ``test_loss`` and ``test_accuracy`` are measured on after each epoch; None for not
             at all, as in every search.
         diagnostics: Whether `lenet_exp.diagnostics` looks at the network after each epoch.
+        train_on: The images to learn from.
     """
 
     key: RunKey
@@ -62,6 +63,7 @@ class Task:
     compiled: bool = False
     test_images: ImageSet | None = None
     diagnostics: bool = False
+    train_on: TrainOn = "train"
 
 
 @dataclass(frozen=True)

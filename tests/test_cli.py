@@ -284,6 +284,28 @@ def test_flags_are_stronger_than_overrides_and_these_than_the_file(
     assert (asked.path, asked.tracking_uri) == (Path("mini.toml"), None)
 
 
+def test_confirmation_is_part_of_the_sweep_and_a_command_of_its_own(
+    command: Command, requests: list[pipeline.Request]
+) -> None:
+    """A sweep goes on to it unless told not to; alone it searches nothing, and may be asked for more."""
+    command("sweep", "mini.toml")
+    command("sweep", "mini.toml", "--no-confirm")
+    command("confirm", "mini.toml")
+    command("confirm", "mini.toml", "--again", "--dataset", "mnist", "--set", "confirm.seeds=7")
+
+    assert [(asked.search, asked.confirm) for asked in requests] == [
+        (True, True),
+        (True, False),
+        (False, True),
+        (False, True),
+    ]
+    assert [(asked.again, asked.conducted.name) for asked in requests[2:]] == [
+        (False, "mini"),
+        (True, "mini@mnist"),
+    ]
+    assert requests[3].experiment.confirm.seeds == 7
+
+
 def test_root_and_tracking_server_can_come_from_the_environment(
     command: Command, requests: list[pipeline.Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from lenet_exp.driver import MAX_INFEASIBLE, Driver, Options
 from lenet_exp.errors import NoResultError, SweepInterruptedError
 from lenet_exp.executor import LocalExecutor, Machine
 from lenet_exp.experiment import Experiment, parse
+from lenet_exp.jobs import Job
 from lenet_exp.record import TrialRecord
 from lenet_exp.recorder import Recorder
 from lenet_exp.repair import reconcile
@@ -35,7 +36,7 @@ MakeDriver = Callable[..., Driver]
 
 @pytest.fixture
 def driver(executor: LocalExecutor, mini: ImageSet, tmp_path: Path) -> MakeDriver:
-    def make(experiment: Experiment, **options: Any) -> Driver:
+    def make(experiment: Experiment, jobs: list[Job] | None = None, **options: Any) -> Driver:
         study = open_study(experiment, tmp_path)
         spool = Spool(tmp_path / "e" / "spool")
         reconcile(study, spool)
@@ -49,6 +50,7 @@ def driver(executor: LocalExecutor, mini: ImageSet, tmp_path: Path) -> MakeDrive
             folder=tmp_path / "e",
             options=replace(Options(workers=2, threads=1), **options),
             announce=said.append,
+            jobs=jobs,
         )
 
     said: list[str] = []
@@ -216,6 +218,38 @@ def test_a_list_of_runs_is_trained_beside_the_baseline(driver: MakeDriver, tmp_p
 
     assert [record.label for record in records(tmp_path, "run")] == ["mean", "run 2"]
     assert {record.state for record in records(tmp_path, "run")} == {"COMPLETE"}
+
+
+def test_given_jobs_are_trained_instead_of_a_search(driver: MakeDriver, tmp_path: Path) -> None:
+    """On the images they name: with those of the validation joined there is nothing to validate on."""
+    made = experiment(LR, 3)
+    joined = Job("a", "confirm", "joined", made.baseline_configuration, 1, "train+validation")
+    sweep = driver(made, jobs=[joined, replace(joined, name="b", label="alone", train_on="train")])
+
+    sweep.run()
+
+    assert sweep.is_complete
+    assert {record.key.role for record in read_records("e", tmp_path) or []} == {"confirm"}
+    spool = Spool(tmp_path / "e" / "spool")
+    by_label = {record.label: record for record in records(tmp_path, "confirm")}
+    assert by_label["joined"].value is None
+    assert (by_label["joined"].epochs, by_label["joined"].state) == (2, "COMPLETE")
+    assert "val_accuracy" not in by_label["joined"].result
+    assert by_label["alone"].value == by_label["alone"].result["val_accuracy"]
+    spooled = {label: spool.read(record.key) for label, record in by_label.items()}
+    seen = {label: one and (one.epochs[-1].train_loss, one.facts["tags"]) for label, one in spooled.items()}
+    assert seen["joined"][0] != seen["alone"][0]  # type: ignore[index] # both were trained
+    assert seen["joined"][1]["lenet_exp.train_on"] == "train+validation"  # type: ignore[index] # likewise
+
+
+def test_a_sweep_that_was_cut_short_is_not_complete(driver: MakeDriver, tmp_path: Path) -> None:
+    """What follows a search can tell whether it has ended."""
+    short = driver(experiment(LR, 2), timeout_s=0.0)
+    short.run()
+    whole = driver(experiment(LR, 2))
+    whole.run()
+
+    assert (short.is_complete, whole.is_complete) == (False, True)
 
 
 def test_a_bug_in_every_attempt_ends_the_sweep(driver: MakeDriver, tmp_path: Path) -> None:

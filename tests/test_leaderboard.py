@@ -3,6 +3,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from lenet_exp.config import PRESETS, configuration
 from lenet_exp.errors import NoResultError
 from lenet_exp.leaderboard import COLUMNS, CsvFile, best, leaderboard, render, to_csv
+from lenet_exp.readings import Findings
 from lenet_exp.record import RunKey, State, TrialRecord
 
 BASELINE = configuration(PRESETS["lenet"])
@@ -136,6 +138,50 @@ def test_numbers_stay_numbers(number: float) -> None:
     assert read.loc[0, "a"] == number
 
 
+def found(accuracy: float, verdict: str | None = None, **cells: Any) -> dict[str, Any]:
+    """Return what a confirmation found out of a configuration."""
+    return {"n_seeds": 3, "test_accuracy": accuracy, "verdict": verdict, **cells}
+
+
+def confirmed() -> tuple[list[TrialRecord], Findings]:
+    """Return a baseline and four trials, of which the two best were confirmed and one of them held."""
+    tried = [record(0, 0.75, role="baseline")]
+    for number, value in enumerate([0.9, 0.95, 0.85, 0.85]):
+        values = BASELINE.hyperparameters() | {"lr": 0.1 + number}
+        tried.append(replace(record(number, value), identity=f"c{number}", values=values))
+    cells = {
+        BASELINE.identity: found(0.8, delta=0.0, examples_per_s=3000.0),
+        "c0": found(0.875, "better", delta=0.075, delta_low=0.05, delta_high=0.1, examples_per_s=2000.0),
+        "c1": found(0.7, "tie", delta=-0.1, seeds_to_settle=20, examples_per_s=2500.0),
+    }
+    return tried, Findings(cells)
+
+
+def test_confirmed_rows_come_first_by_what_was_confirmed() -> None:
+    """The winner of the search comes last of them, below the baseline; the others follow as before."""
+    table = leaderboard(confirmed()[0], {}, confirmed()[1])
+
+    assert table["trial"].astype(object).where(table["trial"].notna(), None).tolist() == [0, None, 1, 2, 3]
+    assert table["rank"].tolist() == [1, 2, 3, 4, 4]
+    assert table["verdict"].tolist()[2:] == ["tie", "not confirmed", "not confirmed"]
+    assert table["val_accuracy"].tolist() == [0.9, 0.75, 0.95, 0.85, 0.85]
+    assert table["n_seeds"].tolist() == [3, 3, 3, 1, 1]
+    assert table["delta"].tolist()[:3] == [0.075, 0.0, -0.1]
+    assert table["delta"].tolist()[3] == pytest.approx(0.1)
+
+
+def test_the_pareto_fronts_are_among_rows_that_were_measured_alike() -> None:
+    """Confirmed rows once there are any, with the speeds they had alone; before that all completed ones."""
+    tried, findings = confirmed()
+    before = leaderboard(tried, {})
+    after = leaderboard(tried, {}, findings)
+
+    assert before["pareto_speed"].tolist() == [True, False, False, False, False]
+    assert after["pareto_speed"].tolist()[:3] == [True, True, False]
+    assert after["pareto_speed"].isna().tolist() == [False, False, False, True, True]
+    assert after["pareto_parameters"].tolist()[:3] == [True, False, False]
+
+
 def test_the_table_is_rendered_for_people_and_for_programs() -> None:
     """Markdown has a line per row, JSON an object per row."""
     table = leaderboard([record(0, 0.5), record(1, 0.75)], {})
@@ -158,5 +204,9 @@ def test_the_file_that_grows_is_the_table_made_anew(tmp_path: Path) -> None:
     ended[2] = replace(ended[2], result={"retried": True}, state="FAIL")
 
     file.write(ended, run_ids)
-
     assert (tmp_path / "leaderboard.csv").read_text() == to_csv(leaderboard(ended, run_ids))
+
+    more, findings = confirmed()
+    ended += [replace(one, key=replace(one.key, trial=one.key.trial + 10)) for one in more]
+    file.write(ended, run_ids, findings)
+    assert (tmp_path / "leaderboard.csv").read_text() == to_csv(leaderboard(ended, run_ids, findings))

@@ -104,7 +104,7 @@ class Sweep:
     @property
     def arguments(self) -> list[str]:
         """What follows the command."""
-        return ["experiment.toml", "--root", "runs", "--device", "cpu"]
+        return ["experiment.toml", "--root", "runs", "--device", "cpu", "--no-confirm"]
 
     def start(self) -> subprocess.Popen[str]:
         """Run the command that a user runs, in a process group of its own as a terminal does."""

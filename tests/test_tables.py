@@ -2,7 +2,10 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from rich.console import Console
+from test_leaderboard import confirmed
 
+from lenet_exp import tables
 from lenet_exp.config import PRESETS, Configuration, configuration, overlay
 from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import parse
@@ -147,3 +150,25 @@ def test_a_listed_run_without_a_network_is_named(capsys: pytest.CaptureFixture[s
 
     with pytest.raises(ConfigError, match=r"^tall has no network: .*15"):
         print_shapes(experiment)
+
+
+def test_a_confirmed_table_shows_verdict_spread_and_interval_where_there_is_room(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wide table has all, a narrow one no broken numbers; below it stands what was found out."""
+    tried, findings = confirmed()
+    cells = {config: {**one, "test_accuracy_sem": 0.0125} for config, one in findings.cells.items()}
+    frame = leaderboard(tried, {}, replace(findings, cells=cells))
+
+    print_leaderboard(frame, sentences=["trial 0: better: \x1b[31mby [much]"])
+    wide = capsys.readouterr().out
+    monkeypatch.setattr(tables, "console", lambda: Console(width=80))
+    print_leaderboard(frame)
+    narrow = capsys.readouterr().out
+
+    first = next(line for line in wide.splitlines() if "trial 0" in line)
+    for part in ("0.8750 ± 0.0125", "+0.0750 [+0.0500, +0.1000]", "better", "2,000"):
+        assert part in first
+    assert "trial 0: better: \\x1b[31mby [much]\n" in wide
+    shown = next(line for line in narrow.splitlines() if "trial 0" in line)
+    assert shown.split()[:7] == ["1", "trial", "0", "0.9000", "0.8750", "+0.0750", "better"]
