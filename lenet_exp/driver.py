@@ -158,7 +158,8 @@ class Driver:
     @property
     def is_complete(self) -> bool:
         """Whether everything was trained that was to be."""
-        return not self._jobs and (self._exhausted or self._study.n_finished >= self._trials)
+        idle = not (self._jobs or self._held)
+        return idle and (self._exhausted or self._study.n_finished >= self._trials)
 
     def _loop(self) -> None:
         obeyed = 0
