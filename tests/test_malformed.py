@@ -52,7 +52,9 @@ def wrong_values() -> Iterator[str]:
             if key != "folder":
                 yield section(name, f'{key} = "{"x" * 10_000}\x7f"')
                 yield section(name, f"{key} = 123456789012345678901234567")
-                yield section(name, f"{key} = true")
+                # A number is no truth, and a truth no number.
+                is_truth = model.model_fields[key].annotation is bool
+                yield section(name, f"{key} = {1 if is_truth else 'true'}")
     for key in Experiment.model_fields:
         yield f"{key} = 1.5" if key == "name" else f'name = "a"\n{key} = 1.5'
 
@@ -426,5 +428,5 @@ def test_whatever_is_set_it_is_an_experiment_or_one_line(tmp_path: Path, overrid
 
 
 def test_a_run_s_fields_are_a_configuration_s_and_its_name() -> None:
-    """What is tried above for a configuration is all that there is."""
-    assert set(Run.model_fields) == {*ConfigurationTable.model_fields, "name"}
+    """What is tried above for a configuration is, but for the count of seeds, all that there is."""
+    assert set(Run.model_fields) == {*ConfigurationTable.model_fields, "name", "seeds"}
