@@ -19,6 +19,7 @@ from lenet_exp import __version__, capacity, data, experiment, mlflow_store, pip
 from lenet_exp.errors import ConfigError, DiskError, LenetExpError, StoreError, UnreachableError
 from lenet_exp.executor import LocalExecutor
 from lenet_exp.files import lock, lock_holder, move_aside
+from lenet_exp.limits import MIN_FREE_BYTES
 from lenet_exp.rebuild import rebuild_study
 from lenet_exp.repair import reconcile
 from lenet_exp.spool import Spool
@@ -27,7 +28,7 @@ from lenet_exp.study import has_open, open_study
 #: The libraries whose versions tell most.
 LIBRARIES = ("torch", "torchvision", "mlflow", "optuna", "pandas", "numpy", "pydantic")
 #: Below this much room a sweep would soon stop.
-LOW_DISK_BYTES = 200_000_000
+LOW_DISK_BYTES = MIN_FREE_BYTES
 #: The other codes in the order in which their cause should be mended.
 SEVERITY = (9, 5, 2, 10, 7, 4, 3, 8)
 

@@ -98,8 +98,8 @@ def run_sweep(request: Request) -> None:
     # First of all: it loads torch in a process of its own while this one goes on.
     executor = LocalExecutor(request.trainer)
     try:
-        store(request.tracking_uri, root)
         with terminable():
+            store(request.tracking_uri, root)
             folder = writable_folder(experiment_folder(experiment, root))
             check_room(folder, request.limits.min_free_bytes)
             with lock(folder / ".lock"), storage_lock(request.storage, experiment.name) as held:
@@ -193,7 +193,7 @@ def _sweep(
             )
             if request.require_tracking:
                 tracker.when_lost(lambda: driver.interrupt(UnreachableError.exit_code), LOST_AFTER_S)
-            with signals_to(driver.interrupt), _said_why(tracker), full_disk_named(root):
+            with signals_to(driver.interrupt), full_disk_named(root), _said_why(tracker):
                 driver.run()
             return driver.is_complete
 

@@ -75,7 +75,7 @@ def _attributes(record: AttemptRecord) -> Mapping[str, Any]:
 
 
 def _failure(record: AttemptRecord) -> dict[str, Any]:
-    facts = (record.end.facts if record.end else None) or {}
+    facts = record.end.facts if record.end else {}
     return {
         "crashed": bool(facts.get("crashed")),
         "retry": bool(facts.get("retry", True)),
@@ -95,13 +95,12 @@ def _tried_again(record: AttemptRecord, *, followed: bool) -> bool:
 def _trial(record: AttemptRecord, again: bool) -> optuna.trial.FrozenTrial:
     attributes = _attributes(record)
     if record.end and record.end.state != "FAIL":
-        state, result = TrialState[record.end.state], dict(record.end.facts or {})
+        state, result = TrialState[record.end.state], dict(record.end.facts)
     else:
         state, reason = TrialState.FAIL, (record.end.reason if record.end else None) or "interrupted"
         failure = _failure(record)
         result = {"reason": reason, "retried": again}
         result |= {name: failure[name] for name in ("crashed", "alone")}
-    result.pop("value", None)
     if "job" in attributes[RECORD]:
         result["job"] = attributes[RECORD]["job"]
     values = {epoch.epoch: epoch.val_accuracy for epoch in record.epochs}

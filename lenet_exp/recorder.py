@@ -106,10 +106,9 @@ class Recorder:
             file = self.weights_folder(weights_of or key) / "weights.safetensors"
             # A trainer that only plays leaves none.
             weights = str(file.relative_to(self._folder)) if file.is_file() else None
-        reason = str(facts.get("reason", ""))
         full: DiskError | None = None
         try:
-            self._spool.end(key, state, reason, weights=weights, facts={"value": value, **facts})
+            self._spool.end(key, state, facts.get("reason", ""), weights=weights, facts=facts)
         except DiskError as error:
             full = error  # the study may have room in its file yet
         faults.point("before_tell")

@@ -36,14 +36,15 @@ def reconcile(study: Study, spool: Spool) -> None:
 def _adopt(study: Study, spool: Spool, spooled: AttemptRecord) -> bool:
     """Tell the study how an attempt ended, if the spool has all of it; return whether it had."""
     end = spooled.end
-    if end is None or end.facts is None or end.state not in ("COMPLETE", "PRUNED"):
+    if end is None or not end.facts or end.state not in ("COMPLETE", "PRUNED"):
+        return False
+    if end.state == "COMPLETE" and not spooled.epochs:
         return False
     if end.weights is not None and not spool.inside(end.weights).is_file():
         return False
     study.complete_history(spooled.key, spooled.epochs)
-    facts = dict(end.facts)
-    value = facts.pop("value")
-    study.tell(spooled.key, end.state, None if value is None else float(value), facts)
+    value = spooled.epochs[-1].val_accuracy if spooled.epochs else None
+    study.tell(spooled.key, end.state, value, end.facts)
     return True
 
 

@@ -76,14 +76,14 @@ class End:
         state: Anything but RUNNING.
         reason: One line, where there is one.
         weights: The attempt's ``weights.safetensors``, relative to the experiment's folder.
-        facts: What the study is told with it; None where it was not to be told.
+        facts: What the study was told with it; for `repair` and `rebuild`.
     """
 
     time_ms: int
     state: State
     reason: str | None = None
     weights: str | None = None
-    facts: Mapping[str, Any] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class Spool:
         Raises:
             DiskError: If it cannot be written.
         """
-        ended = {"event": "end", "state": state, "reason": reason, "weights": weights, "facts": facts}
+        ended = {"event": "end", "state": state, "reason": reason, "weights": weights, "facts": facts or {}}
         self._write(key.stem, ended)
 
     def test(self, key: RunKey, metrics: Mapping[str, float]) -> None:
@@ -447,7 +447,7 @@ def extended_study(record: StudyRecord | None, entries: Iterable[Mapping[str, An
 
 def _end(entry: Mapping[str, Any]) -> End:
     names = ("time_ms", "state", "reason", "weights")
-    return End(**{name: entry[name] for name in names}, facts=entry.get("facts"))
+    return End(**{name: entry[name] for name in names}, facts=entry.get("facts", {}))
 
 
 def _epoch_result(values: Mapping[str, Any]) -> EpochResult:
