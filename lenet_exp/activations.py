@@ -32,7 +32,7 @@ from lenet_exp.mlflow_model import load_network
 from lenet_exp.mlflow_store import local_uri
 from lenet_exp.record import TrialRecord
 from lenet_exp.recorded import Alias, Recorded, read
-from lenet_exp.study import configuration_of
+from lenet_exp.trials import configuration_of
 
 #: Layers shown, from the first on.
 LAYERS = 2

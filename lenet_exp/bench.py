@@ -20,6 +20,7 @@ from lenet_exp import __version__
 from lenet_exp.capacity import Capacity, measure, plan
 from lenet_exp.config import Configuration
 from lenet_exp.data import ImageSet
+from lenet_exp.entries import AttemptRecord
 from lenet_exp.errors import NoResultError, SweepInterruptedError
 from lenet_exp.executor import Ended, Epoch, LocalExecutor, Task
 from lenet_exp.experiment import Experiment
@@ -27,7 +28,7 @@ from lenet_exp.peak import matrix_peaks, training_flops
 from lenet_exp.pipeline import prepare_images
 from lenet_exp.record import EpochResult, RunKey
 from lenet_exp.seed_loop import throughput
-from lenet_exp.spool import AttemptRecord, Spool
+from lenet_exp.spool import Spool
 
 #: The trial that the harness's seconds are a share of.
 TRIAL_S = 10.0
@@ -345,7 +346,15 @@ def small_sweep(question: Question, images: ImageSet, workers: int, examples_per
     epochs = max(1, round(examples_per_s / workers * question.for_s / limit))
     chosen = [*question.overrides, f"data.limit={limit}", f"training.epochs={epochs}"]
     with tempfile.TemporaryDirectory() as root:
-        command = [sys.executable, "-m", "lenet_exp.sweep", str(question.path), "--root", root]
+        command = [
+            sys.executable,
+            "-m",
+            "lenet_exp.sweep",
+            str(question.path),
+            "--no-confirm",
+            "--root",
+            root,
+        ]
         # The baseline is trained too, and is the first.
         command += ["--workers", str(workers), "--trials", str(3 * workers - 1), "--device", question.device]
         command += [word for override in chosen for word in ("--set", override)]

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lenet_exp.entries import Champion
 from lenet_exp.errors import DataError
 from lenet_exp.readings import Reading
-from lenet_exp.spool import Champion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

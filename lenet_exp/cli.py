@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lenet_exp import __version__
-from lenet_exp.errors import ConfigError, LenetExpError, mask_url, printable
+from lenet_exp.errors import LenetExpError, mask_url, printable
+from lenet_exp.options import (
+    DatasetOption,
+    DeviceOption,
+    ExperimentArgument,
+    ExperimentOption,
+    RootOption,
+    SetOption,
+    StorageOption,
+    TableFormat,
+    TimeoutOption,
+    TrackingOption,
+    WorkersOption,
+    experiment_path,
+    seconds,
+    workers_count,
+)
 
 app = typer.Typer(
     name="lenet-exp",
@@ -24,63 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class TableFormat(StrEnum):
-    """How a leaderboard is printed."""
-
-    csv = "csv"
-    markdown = "markdown"
-    json = "json"
-
-
-ExperimentArgument = Annotated[
-    Path | None,
-    typer.Argument(help="experiment file (default: experiments/fashion_mnist.toml)", show_default=False),
-]
-ExperimentOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--experiment", help="experiment file (default: experiments/fashion_mnist.toml)", show_default=False
-    ),
-]
-RootOption = Annotated[
-    Path, typer.Option("--root", envvar="LENET_EXP_ROOT", help="folder of everything that runs write")
-]
-WorkersOption = Annotated[
-    str, typer.Option("--workers", help="trainings at once: a number, or auto for what the machine can take")
-]
-TimeoutOption = Annotated[
-    str | None,
-    typer.Option("--timeout", metavar="TIME", help="begin no training after this long: 90s, 30m, 2h"),
-]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps")]
-TrackingOption = Annotated[
-    str | None,
-    typer.Option(
-        "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store (default: one in --root)"
-    ),
-]
-StorageOption = Annotated[
-    str | None,
-    typer.Option(
-        "--storage",
-        metavar="URL",
-        envvar="LENET_EXP_STORAGE",
-        help="PostgreSQL that holds the study (default: a file in --root)",
-        show_default=False,
-    ),
-]
-DatasetOption = Annotated[
-    str | None,
-    typer.Option("--dataset", metavar="NAME", help="the champions of the experiment on this data set"),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="override a key of the file, as in search.sampler=random"
-    ),
-]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -100,48 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # ends, and would complain. The exit code is what typer gives when it is the first to notice.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-
-
-def seconds(text: str, flag: str = "--timeout") -> float:
-    """Return a duration in seconds.
-
-    Args:
-        text: A number with s, m or h; s if it has none.
-        flag: What the user gave it to, for the message.
-
-    Raises:
-        ConfigError: If it is none, or not above zero.
-
-    Example:
-        >>> seconds("30m"), seconds("90")
-        (1800.0, 90.0)
-    """
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smh]?)", text)
-    if not found or float(found[1]) <= 0:
-        raise ConfigError(f"{flag} must be a time above zero such as 90s, 30m or 2h, found {text!r}")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
-
-
-def experiment_path(given: Path | None) -> Path:
-    """Return the experiment file to use.
-
-    Args:
-        given: As the user named it; None for the default. A name such as ``quick`` is looked up among the
-            experiments that come with the project.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    home = Path(__file__).parent
-    shelves = [Path("experiments"), home / "experiments", home.parent / "experiments"]
-    if given is not None and (given.exists() or given.suffix or len(given.parts) > 1):
-        return given
-    name = f"{given or 'fashion_mnist'}.toml"
-    for shelf in shelves:
-        if (shelf / name).exists():
-            return shelf / name
-    known = sorted({path.stem for shelf in shelves for path in shelf.glob("*.toml")})
-    raise ConfigError(f"no experiment called {str(given)!r}; name a file, or one of {', '.join(known)}")
 
 
 @app.callback(invoke_without_command=True)
@@ -211,7 +126,7 @@ def sweep(
             path=path,
             experiment=experiments.load(path, overrides or (), {"search.trials": trials}),
             root=root,
-            workers=_workers(workers),
+            workers=workers_count(workers),
             timeout_s=seconds(timeout) if timeout is not None else None,
             limits=Limits(
                 trial_timeout_s=(
@@ -261,7 +176,7 @@ def confirm_command(
             path=path,
             experiment=experiments.load(path, overrides or ()),
             root=root,
-            workers=_workers(workers),
+            workers=workers_count(workers),
             timeout_s=seconds(timeout) if timeout is not None else None,
             device=device,
             tracking_uri=tracking_uri or None,
@@ -271,14 +186,6 @@ def confirm_command(
             dataset=dataset,
         )
     )
-
-
-def _workers(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text[:9]) < 1:
-        raise ConfigError(f"--workers must be a whole number above zero or auto, found {text!r}")
-    return int(text[:9])
 
 
 @app.command()

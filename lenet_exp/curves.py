@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
+from lenet_exp.entries import AttemptRecord
 from lenet_exp.errors import printable
 from lenet_exp.record import METRICS
-from lenet_exp.spool import AttemptRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,7 +23,8 @@ from lenet_exp.limits import MIN_FREE_BYTES
 from lenet_exp.rebuild import rebuild_study
 from lenet_exp.repair import reconcile
 from lenet_exp.spool import Spool
-from lenet_exp.study import has_open, open_study
+from lenet_exp.study import open_study
+from lenet_exp.trials import has_open
 
 #: The libraries whose versions tell most.
 LIBRARIES = ("torch", "torchvision", "mlflow", "optuna", "pandas", "numpy", "pydantic")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,11 +13,11 @@ from typing import Any, Literal
 
 from lenet_exp import stopping
 from lenet_exp.architecture import InfeasibleError, cost
+from lenet_exp.bugs import Bugs
 from lenet_exp.data import ImageSet
 from lenet_exp.errors import DiskError, NoResultError, SweepInterruptedError
 from lenet_exp.executor import Ended, Epoch, LocalExecutor, Machine, Task, Warned
 from lenet_exp.experiment import Experiment
-from lenet_exp.files import write_atomically
 from lenet_exp.jobs import Job, fixed_jobs
 from lenet_exp.limits import DEFAULT, Limits, check_room
 from lenet_exp.record import EpochResult, RunKey, TrialRecord
@@ -27,8 +26,6 @@ from lenet_exp.study import Attempt, Study
 
 #: A space in which this many draws in a row have no network is taken to have none at all.
 MAX_INFEASIBLE = 50
-#: A bug that ends this many attempts in a row will end the next one too.
-MAX_SAME_FAILURES = 5
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ class Driver:
         for record in study.records():
             self._remember(record)
         self._infeasible_in_a_row = 0
-        self._failures: deque[str] = deque(maxlen=MAX_SAME_FAILURES)
+        self._bugs = Bugs(folder / "traceback.txt")
         #: Asked already, and waiting until nothing else runs.
         self._held: deque[Attempt] = deque()
         self._stop_level = 0
@@ -396,7 +393,7 @@ class Driver:
         ) | {"co_runners": running.co_runners}
         if reason:
             facts["reason"] = reason
-        self._failures.clear()
+        self._bugs.forget()
         self._end(running.attempt, state, last.val_accuracy if last else None, facts)
         shown = _accuracy(last) if last and state == "COMPLETE" else reason
         speed = f", {last.examples_per_s:,.0f} examples/s" if last else ""
@@ -414,20 +411,7 @@ class Driver:
         if not again:
             self._release_parked(running.attempt.configuration.identity)
         if event.how == "failed":
-            self._give_up_on_bugs(event)
-
-    def _give_up_on_bugs(self, event: Ended) -> None:
-        # Numbers in it, such as a trial's, do not make it another bug.
-        bug = re.sub(r"\d+", "#", event.details)
-        path = self._folder / "traceback.txt"
-        if bug not in self._failures:
-            write_atomically(path, event.details.encode())
-        self._failures.append(bug)
-        if self._failures.count(bug) == MAX_SAME_FAILURES:
-            raise NoResultError(
-                f"{MAX_SAME_FAILURES} attempts in a row failed alike: {event.reason}; "
-                f"the traceback is in {path}"
-            )
+            self._bugs.note(event.reason, event.details)
 
     def _end(
         self,

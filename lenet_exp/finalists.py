@@ -41,7 +41,7 @@ def chosen(
         root: Folder of everything that runs write.
         storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
     """
-    from lenet_exp.study import read_kept, read_records
+    from lenet_exp.trials import read_kept, read_records
 
     kept = read_kept(source.name, root, PLAN, storage) if experiment.name != source.name else None
     if kept:
@@ -56,7 +56,7 @@ def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = 
     Raises:
         NoResultError: With what to do about it.
     """
-    from lenet_exp.study import read_kept, read_records
+    from lenet_exp.trials import read_kept, read_records
 
     records = read_records(source.name, root, storage)
     if records is None:

@@ -15,6 +15,7 @@ from lenet_exp import __version__, data, finalists, mlflow_store
 from lenet_exp import confirm as confirmation
 from lenet_exp.capacity import measure, plan
 from lenet_exp.config import Configuration
+from lenet_exp.entries import DatasetFacts, StudyFacts
 from lenet_exp.errors import (
     ConfigError,
     SweepInterruptedError,
@@ -31,7 +32,7 @@ from lenet_exp.outcome import own_files, write_own_files
 from lenet_exp.readings import READINGS, SPEEDS, findings
 from lenet_exp.results import read_ablation, read_findings, read_leaderboard
 from lenet_exp.shown_test import shown_test_images
-from lenet_exp.spool import DatasetFacts, Spool, StudyFacts
+from lenet_exp.spool import Spool
 from lenet_exp.stopping import signals_to, terminable
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_exp import mlflow_model
 from lenet_exp.champion import register
+from lenet_exp.entries import AttemptRecord, Champion, End, StudyRecord
 from lenet_exp.errors import DataError, mask_url
 from lenet_exp.record import RunKey, State
-from lenet_exp.spool import STUDY, AttemptRecord, Champion, End, Spool, StudyRecord
+from lenet_exp.spool import STUDY, Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

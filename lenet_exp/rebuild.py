@@ -9,9 +9,11 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState, create_trial
 
+from lenet_exp.entries import AttemptRecord
 from lenet_exp.errors import StoreError
-from lenet_exp.spool import AttemptRecord, Spool
-from lenet_exp.study import IDENTITY, MAX_ATTEMPTS, RECORD, RESULT, RETRY
+from lenet_exp.spool import Spool
+from lenet_exp.study import MAX_ATTEMPTS
+from lenet_exp.trials import IDENTITY, RECORD, RESULT, RETRY
 
 
 def rebuild_study(spool: Spool, storage: optuna.storages.RDBStorage) -> int:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from lenet_exp import data
+from lenet_exp.entries import AttemptRecord
 from lenet_exp.errors import ConfigError, LenetExpError, NoResultError, UnreachableError
 from lenet_exp.experiment import Data, Experiment
 from lenet_exp.mlflow_store import log_file
 from lenet_exp.readings import NOTHING, READINGS, SPEEDS, Findings, findings
 from lenet_exp.record import TrialRecord
-from lenet_exp.spool import AttemptRecord, Spool
-from lenet_exp.study import read_identity, read_kept, read_records
+from lenet_exp.spool import Spool
+from lenet_exp.trials import read_identity, read_kept, read_records
 
 #: So many of an MLflow run id's characters are enough to name it; fewer could be a trial's number.
 _ID_CHARACTERS = 8

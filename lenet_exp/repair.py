@@ -6,8 +6,9 @@ import contextlib
 from pathlib import Path
 
 from lenet_exp import checkpoint
+from lenet_exp.entries import AttemptRecord
 from lenet_exp.record import RunKey
-from lenet_exp.spool import AttemptRecord, Spool
+from lenet_exp.spool import Spool
 from lenet_exp.study import Study
 
 

@@ -19,8 +19,8 @@ from lenet_exp.executor import Ended, Epoch, LocalExecutor, Task
 from lenet_exp.experiment import Experiment
 from lenet_exp.record import EpochResult, TrialRecord
 from lenet_exp.recorded import Alias, Recorded, read
-from lenet_exp.study import configuration_of
 from lenet_exp.tables import print_rows
+from lenet_exp.trials import configuration_of
 
 #: Differences that are shown; more say nothing more.
 MAX_SHOWN = 20

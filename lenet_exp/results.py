@@ -32,7 +32,7 @@ def read_leaderboard(experiment: Experiment, root: Path, storage: str | None = N
 
 def read_findings(experiment: Experiment, root: Path, storage: str | None = None) -> Findings:
     """Return what a confirmation found out of the experiment; the study is only read."""
-    from lenet_exp.study import read_kept
+    from lenet_exp.trials import read_kept
 
     kept = (read_kept(experiment.name, root.absolute(), key, storage) for key in (READINGS, SPEEDS))
     return findings(*kept)
@@ -50,9 +50,9 @@ def read_ablation(experiment: Experiment, root: Path, storage: str | None = None
 
 
 def _read_records(experiment: Experiment, root: Path, storage: str | None) -> list[TrialRecord]:
-    from lenet_exp import study as studies
+    from lenet_exp.trials import read_records
 
-    records = studies.read_records(experiment.name, root.absolute(), storage)
+    records = read_records(experiment.name, root.absolute(), storage)
     if records is None:
         raise NoResultError(
             f"{experiment.name!r} was never run under {root.absolute()}; run: lenet-exp sweep"

@@ -23,22 +23,28 @@ import optuna
 from optuna.trial import TrialState
 
 from lenet_exp import faults
-from lenet_exp.config import Configuration, from_hyperparameters
+from lenet_exp.config import Configuration
 from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import Experiment
 from lenet_exp.postgres import PatientStorage
-from lenet_exp.record import EpochResult, Role, RunKey, State, TrialRecord
+from lenet_exp.record import EpochResult, Role, RunKey, TrialRecord
 from lenet_exp.sampling import make_pruner, make_sampler
 from lenet_exp.seeding import derive_seed
-from lenet_exp.storage import flush, open_storage, read_storage, running_studies
+from lenet_exp.storage import flush, open_storage
+from lenet_exp.trials import (
+    IDENTITY,
+    OPEN,
+    RECORD,
+    RESULT,
+    RETRY,
+    UNKNOWN,
+    as_record,
+    counts,
+    trial_records,
+)
 
 #: An attempt that died is tried again until it has had this many.
 MAX_ATTEMPTS = 3
-
-_OPEN = ("WAITING", "RUNNING")
-RECORD, RESULT, RETRY, IDENTITY = (f"lenet_exp.{name}" for name in ("record", "result", "retry", "identity"))
-#: Told where there is no ``val_accuracy``, because Optuna has no complete trial without a number.
-_UNKNOWN = -1.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class Study:
         self._trials: dict[RunKey, optuna.Trial] = {}
         self._histories: dict[RunKey, dict[int, float]] = {}
         # What has ended never changes, so it is read once; a study of thousands stays quick.
-        self._ended = {record.key: record for record in self._read() if record.state not in _OPEN}
+        self._ended = {record.key: record for record in self._read() if record.state not in OPEN}
         self._n_finished = sum(counts(record) for record in self._ended.values())
         self._grid = (
             self._shuffled_grid() if experiment.search.sampler == "grid" and experiment.space else None
@@ -262,13 +268,13 @@ class Study:
         trial.set_user_attr(RESULT, kept)
         faults.point("in_tell")
         study = self._search if key.role == "trial" else self._fixed
-        told = _UNKNOWN if value is not None and math.isnan(value) else value
+        told = UNKNOWN if value is not None and math.isnan(value) else value
         frozen = study.tell(trial, told if state == "COMPLETE" else None, state=TrialState[state])
         self._flush()
         history = self._histories.pop(key, None) or frozen.intermediate_values
         # Optuna takes the last report of a pruned trial for its value; it is none.
         told = frozen.value if state == "COMPLETE" else None
-        ended = _as_record(frozen.number, state, record, kept, history, told)
+        ended = as_record(frozen.number, state, record, kept, history, told)
         self._ended[key] = ended
         self._n_finished += counts(ended)
 
@@ -367,7 +373,7 @@ class Study:
         return self._n_finished
 
     def _read(self) -> list[TrialRecord]:
-        return [*_records(self._fixed), *_records(self._search)]
+        return [*trial_records(self._fixed), *trial_records(self._search)]
 
     def _shuffled_grid(self) -> list[dict[str, Any]]:
         points: list[dict[str, Any]] = self.experiment.search_space.grid()
@@ -380,72 +386,13 @@ class Study:
             return True
         assert self._grid is not None
         space = self.experiment.search_space
-        drawn = {record.identity for record in _records(self._search)}
+        drawn = {record.identity for record in trial_records(self._search)}
         while self._grid:
             point = self._grid.pop(0)
             if space.configuration(point).identity not in drawn:
                 self._search.enqueue_trial(point)
                 return True
         return False
-
-
-def counts(record: TrialRecord) -> bool:
-    """Return whether a trial counts against the budget."""
-    ended = record.state not in _OPEN and record.key.role == "trial"
-    return ended and not record.infeasible and not record.superseded
-
-
-def _records(study: optuna.Study) -> Iterator[TrialRecord]:
-    for trial in study.get_trials(deepcopy=False):
-        record = trial.user_attrs.get(RECORD)
-        if record is None:  # queued, or ended before it was drawn
-            continue
-        yield _as_record(
-            trial.number,
-            _state(trial.state),
-            record,
-            trial.user_attrs.get(RESULT, {}),
-            trial.intermediate_values,
-            trial.value if trial.state == TrialState.COMPLETE else None,
-        )
-
-
-def _as_record(
-    number: int,
-    state: State,
-    record: Mapping[str, Any],
-    result: dict[str, Any],
-    history: Mapping[int, float],
-    value: float | None,
-) -> TrialRecord:
-    return TrialRecord(
-        key=RunKey(record["role"], number, record["attempt"]),
-        state=state,
-        label=record["label"],
-        values=record["values"],
-        max_epochs=record["epochs"],
-        identity=record["identity"],
-        seed=record["seed"],
-        history=dict(history),
-        result=result,
-        value=None if value == _UNKNOWN else value,
-    )
-
-
-def _state(state: TrialState) -> State:
-    names: dict[TrialState, State] = {
-        TrialState.WAITING: "WAITING",
-        TrialState.RUNNING: "RUNNING",
-        TrialState.COMPLETE: "COMPLETE",
-        TrialState.PRUNED: "PRUNED",
-        TrialState.FAIL: "FAIL",
-    }
-    return names[state]
-
-
-def configuration_of(record: TrialRecord) -> Configuration:
-    """Return the configuration that a record was trained with."""
-    return from_hyperparameters(record.values, record.max_epochs)
 
 
 def open_study(experiment: Experiment, root: Path, url: str | None = None) -> Study:
@@ -456,60 +403,6 @@ def open_study(experiment: Experiment, root: Path, url: str | None = None) -> St
         UnreachableError: If it does not answer.
     """
     return Study(open_storage(root, url), experiment, partial(flush, root))
-
-
-def has_open(name: str, root: Path, url: str | None = None) -> bool:
-    """Return whether the experiment has attempts that are RUNNING; the study is only read."""
-    storage = read_storage(root, url)
-    names = running_studies(storage) if storage else {}
-    return name in names or f"{name}/fixed" in names
-
-
-def read_records(name: str, root: Path, url: str | None = None) -> list[TrialRecord] | None:
-    """Return every attempt of an experiment that has ended; None if it was never begun there.
-
-    Writes nothing, so it may be called while a sweep runs.
-
-    Raises:
-        StoreError: If the storage is damaged or of another version.
-    """
-    storage = read_storage(root, url)
-    if storage is None:
-        return None
-    records: list[TrialRecord] = []
-    for study_name in (f"{name}/fixed", name):
-        try:
-            study = optuna.load_study(study_name=study_name, storage=storage)
-        except KeyError:
-            return None
-        records += [record for record in _records(study) if record.state not in _OPEN]
-    return records
-
-
-def read_identity(name: str, root: Path, url: str | None = None) -> dict[str, Any]:
-    """Return what a study was started with, as `Study.check_identity` stored it; empty if nothing was."""
-    storage = read_storage(root, url)
-    if storage is None:
-        return {}
-    try:
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        return {}
-    return dict(study.user_attrs.get(IDENTITY, {}))
-
-
-def read_kept(name: str, root: Path, key: str, url: str | None = None) -> Any:
-    """Return what `Study.keep` kept under ``key`` for an experiment; None if nothing was.
-
-    Raises:
-        StoreError: If the storage is damaged or of another version.
-    """
-    storage = read_storage(root, url)
-    try:
-        study = storage and optuna.load_study(study_name=f"{name}/fixed", storage=storage)
-    except KeyError:
-        return None
-    return study.user_attrs.get(f"lenet_exp.{key}") if study else None
 
 
 def _differences(then: Any, now: Any, key: str = "") -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lenet_exp import pipeline, study, tracking
+from lenet_exp import pipeline, tracking, trials
 from lenet_exp.errors import NoResultError
 from lenet_exp.experiment import Experiment
 from lenet_exp.files import lock, writable_folder, write_atomically
@@ -49,7 +49,7 @@ def sync_experiment(
         raise NoResultError(f"{experiment.name!r} was never run under {root}; run: lenet-exp sweep")
     with lock(writable_folder(folder) / ".lock"):
         spool = Spool(folder / "spool")
-        records = study.read_records(experiment.name, root, storage) or []
+        records = trials.read_records(experiment.name, root, storage) or []
         if rebuild and records:
             respool(records, spool)
             if spool.study() is None:

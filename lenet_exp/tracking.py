@@ -15,11 +15,12 @@ from functools import partial
 from pathlib import Path
 
 from lenet_exp import faults, journal, mlflow_store
+from lenet_exp.entries import AttemptRecord, StudyFacts, extended_attempt, extended_study
 from lenet_exp.errors import LenetExpError, NoResultError, UnreachableError, mask_url
 from lenet_exp.mlflow_store import reason
 from lenet_exp.projection import Projection
 from lenet_exp.record import RunKey, State
-from lenet_exp.spool import STUDY, AttemptRecord, Spool, StudyFacts, extended_attempt, extended_study
+from lenet_exp.spool import STUDY, Spool
 
 #: An attempt that cannot be carried this often, though the store answers, is put aside.
 TRIES = 3

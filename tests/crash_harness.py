@@ -32,7 +32,7 @@ from mlflow_lab import empty_store
 from lenet_exp import leaderboard, mlflow_store
 from lenet_exp.record import RunKey, TrialRecord
 from lenet_exp.spool import Spool
-from lenet_exp.study import configuration_of, counts, read_records
+from lenet_exp.trials import configuration_of, counts, read_records
 
 #: Of all kills, the share that is for the driver.
 DRIVERS = 0.15
@@ -166,7 +166,9 @@ class Round:
         """Start the command, once more."""
         self._tally.lives += 1
         arguments = ("--root", "root", "--trials", str(self._trials), "--workers", "2", *arguments)
-        return self._zygote.start("sweep", "experiment.toml", *arguments, folder=self._folder, **environment)
+        return self._zygote.start(
+            "sweep", "experiment.toml", "--no-confirm", *arguments, folder=self._folder, **environment
+        )
 
     def _disturb(self, command: Command, most: int) -> int:
         """Kill until the driver is dead or done, or often enough; return how often."""

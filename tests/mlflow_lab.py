@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_exp import mlflow_store, tracking
 from lenet_exp.config import PRESETS, configuration, overlay
+from lenet_exp.entries import DatasetFacts, StudyFacts
 from lenet_exp.record import EpochResult, RunKey
-from lenet_exp.spool import DatasetFacts, Spool, StudyFacts
+from lenet_exp.spool import Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,11 +10,11 @@ from lenet_exp import bench, cli
 from lenet_exp.bench import Question, Setting, read_harness, sweep_throughput
 from lenet_exp.config import PRESETS, configuration, overlay
 from lenet_exp.data import ImageSet
+from lenet_exp.entries import AttemptRecord, End
 from lenet_exp.errors import NoResultError
 from lenet_exp.executor import LocalExecutor
 from lenet_exp.experiment import parse
 from lenet_exp.record import EpochResult, RunKey
-from lenet_exp.spool import AttemptRecord, End
 
 KEYS = [
     "seed_examples_per_s",

@@ -9,8 +9,8 @@ from test_readings import reading
 
 from lenet_exp import tracking
 from lenet_exp.champion import elected, winner
+from lenet_exp.entries import Champion
 from lenet_exp.readings import Finalist
-from lenet_exp.spool import Champion
 
 
 def verdict(config: str, outcome: str) -> dict[str, Any]:

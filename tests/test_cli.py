@@ -178,7 +178,10 @@ def test_an_unknown_command_or_flag_or_value_is_refused(
         (["missing.toml"], "missing.toml: no such experiment file"),
         (
             ["missing"],
-            "no experiment called 'missing'; name a file, or one of baseline, fashion_mnist, mnist, quick",
+            "no experiment called 'missing'; name a file, or one of "
+            + ", ".join(
+                sorted(file.stem for file in (Path(__file__).parent.parent / "experiments").glob("*.toml"))
+            ),
         ),
         (["."], ".: is a folder; name an experiment file (.toml)"),
         (["mini.toml", "--set", "search.sampler"], "--set takes section.key=value, found 'search.sampler'"),

@@ -27,8 +27,8 @@ from lenet_exp.pipeline import Request, run_sweep
 from lenet_exp.readings import PLAN, READINGS, Plan, Reading, read_readings
 from lenet_exp.record import RunKey, TrialRecord
 from lenet_exp.spool import Spool
-from lenet_exp.study import read_kept, read_records
 from lenet_exp.train import begin, epoch_order
+from lenet_exp.trials import read_kept, read_records
 
 PROJECT = Path(__file__).parent.parent
 FIXTURE = PROJECT / "tests" / "fixtures" / "fashion-mnist"

@@ -18,7 +18,7 @@ from crash_harness import Round
 from crash_lab import Command, Zygote, kill, session, until
 
 from lenet_exp.record import TrialRecord
-from lenet_exp.study import read_records
+from lenet_exp.trials import read_records
 
 
 @pytest.fixture(scope="module")

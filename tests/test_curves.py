@@ -3,8 +3,8 @@ import warnings
 import pandas as pd
 
 from lenet_exp.curves import curves_picture, curves_table
+from lenet_exp.entries import AttemptRecord, End
 from lenet_exp.record import METRICS, EpochResult, RunKey
-from lenet_exp.spool import AttemptRecord, End
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -20,7 +20,8 @@ from lenet_exp.doctor import Finding, worst
 from lenet_exp.pipeline import identity, prepare_images
 from lenet_exp.record import TrialRecord
 from lenet_exp.spool import Spool
-from lenet_exp.study import open_study, read_records
+from lenet_exp.study import open_study
+from lenet_exp.trials import read_records
 
 
 @pytest.fixture(scope="module", autouse=True)

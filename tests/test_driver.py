@@ -18,7 +18,8 @@ from lenet_exp.record import TrialRecord
 from lenet_exp.recorder import Recorder
 from lenet_exp.repair import reconcile
 from lenet_exp.spool import Spool
-from lenet_exp.study import open_study, read_records
+from lenet_exp.study import open_study
+from lenet_exp.trials import read_records
 
 MACHINE = Machine(("cpu",), "test", "float32", "2")
 SMALL = {"channels": 4, "fc_layers": 1, "precision": "float32"}

@@ -15,7 +15,7 @@ from lenet_exp.errors import DataError
 from lenet_exp.mlflow_store import local_uri
 from lenet_exp.pipeline import Request, run_sweep
 from lenet_exp.results import show_leaderboard
-from lenet_exp.study import read_records
+from lenet_exp.trials import read_records
 
 DATA = """
 [data]

@@ -18,7 +18,8 @@ from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import Experiment
 from lenet_exp.pipeline import Request, identity, prepare_images, run_sweep
 from lenet_exp.spool import Spool
-from lenet_exp.study import open_study, read_records
+from lenet_exp.study import open_study
+from lenet_exp.trials import read_records
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -25,7 +25,8 @@ from lenet_exp.errors import ConfigError, LockedError, UnreachableError
 from lenet_exp.experiment import parse
 from lenet_exp.postgres import PatientStorage, connect, study_lock
 from lenet_exp.record import EpochResult
-from lenet_exp.study import open_study, read_records
+from lenet_exp.study import open_study
+from lenet_exp.trials import read_records
 
 pytestmark = pytest.mark.postgres
 

@@ -4,15 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from lenet_exp.entries import StudyFacts
 from lenet_exp.errors import StoreError
 from lenet_exp.experiment import parse
 from lenet_exp.leaderboard import leaderboard, to_csv
 from lenet_exp.rebuild import rebuild_study
 from lenet_exp.record import EpochResult
 from lenet_exp.recorder import Recorder
-from lenet_exp.spool import Spool, StudyFacts
+from lenet_exp.spool import Spool
 from lenet_exp.storage import open_storage
-from lenet_exp.study import MAX_ATTEMPTS, Attempt, Study, open_study, read_records
+from lenet_exp.study import MAX_ATTEMPTS, Attempt, Study, open_study
+from lenet_exp.trials import read_records
 
 EXPERIMENT = parse(
     {

@@ -14,7 +14,7 @@ from lenet_exp.errors import ConfigError, NoResultError
 from lenet_exp.record import EpochResult, RunKey, TrialRecord
 from lenet_exp.recorded import Recorded, read
 from lenet_exp.replay import Replay, compare, replay, show, verdict
-from lenet_exp.study import read_identity
+from lenet_exp.trials import read_identity
 
 ONE = EpochResult(1, 0.5, 0.8, 0.4, 0.9, 1000.0, 2.0)
 RECORD = TrialRecord(RunKey("trial", 3, 1), "COMPLETE", "trial 3", {}, 2, "c", 0)

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lenet_exp.entries import DatasetFacts, End, StudyFacts
 from lenet_exp.errors import DataError
 from lenet_exp.record import EpochResult, RunKey
-from lenet_exp.spool import STUDY, DatasetFacts, End, Spool, StudyFacts
+from lenet_exp.spool import STUDY, Spool
 
 KEY = RunKey("trial", 12, 1)
 FACTS = {"params": {"lr": 0.1, "channels_3": None}, "seed": 0, "identity": "abc", "tags": {"device": "cpu"}}

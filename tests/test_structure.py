@@ -42,12 +42,12 @@ OWNERS = {
     "PIL": {"seed_loop"},
     "multiprocessing": {"executor", "worker", "calls"},
     "psycopg": {"postgres"},
-    "optuna": {"postgres", "storage", "sampling", "study", "rebuild"},
+    "optuna": {"postgres", "storage", "sampling", "trials", "study", "rebuild"},
     "sqlalchemy": {"postgres", "storage"},
     "mlflow": {"mlflow_store", "mlflow_model", "projection", "tracking", "champion"},
     "pandas": {"leaderboard", "ablation", "curves", "tables", "results"},
     "scipy": {"significance"},
-    "typer": {"cli"},
+    "typer": {"cli", "options"},
     "rich": {"tables", "download"},
 }
 

@@ -8,7 +8,8 @@ from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import Experiment, parse
 from lenet_exp.record import EpochResult, RunKey
 from lenet_exp.storage import open_storage
-from lenet_exp.study import MAX_ATTEMPTS, Study, open_study, read_records
+from lenet_exp.study import MAX_ATTEMPTS, Study, open_study
+from lenet_exp.trials import read_records
 
 SPACE = {"pooling": ["avg", "max"], "lr": {"low": 0.001, "high": 0.1, "log": True}}
 

@@ -24,7 +24,7 @@ from lenet_exp.config import HYPERPARAMETERS
 from lenet_exp.data import ImageSet, validation_split
 from lenet_exp.mlflow_store import connect
 from lenet_exp.record import METRICS, TrialRecord
-from lenet_exp.study import read_records
+from lenet_exp.trials import read_records
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -50,7 +50,16 @@ class Outcome:
 
 def ours(experiment: Experiment, root: Path, overrides: Sequence[str]) -> Outcome:
     """Run `lenet_exp.sweep`."""
-    arguments = ["-m", "lenet_exp.sweep", str(EXPERIMENT), "--root", str(root), "--workers", str(WORKERS)]
+    arguments = [
+        "-m",
+        "lenet_exp.sweep",
+        str(EXPERIMENT),
+        "--no-confirm",
+        "--root",
+        str(root),
+        "--workers",
+        str(WORKERS),
+    ]
     command_s, _ = run(arguments, root, overrides)
     records = list(Spool(root / experiment.folder_name / "spool").records())
     ends = [record.end.time_ms for record in records if record.end and record.end.state == "COMPLETE"]

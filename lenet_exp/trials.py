@@ -1,0 +1,134 @@
+"""A study's trials as records, and studies read without being opened: what they hold, and by which names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from lenet_exp.config import Configuration, from_hyperparameters
+from lenet_exp.record import RunKey, State, TrialRecord
+from lenet_exp.storage import read_storage, running_studies
+
+OPEN = ("WAITING", "RUNNING")
+RECORD, RESULT, RETRY, IDENTITY = (f"lenet_exp.{name}" for name in ("record", "result", "retry", "identity"))
+#: Told where there is no ``val_accuracy``, because Optuna has no complete trial without a number.
+UNKNOWN = -1.0
+
+
+def counts(record: TrialRecord) -> bool:
+    """Return whether a trial counts against the budget."""
+    ended = record.state not in OPEN and record.key.role == "trial"
+    return ended and not record.infeasible and not record.superseded
+
+
+def trial_records(study: optuna.Study) -> Iterator[TrialRecord]:
+    """Yield every attempt that one of the two studies has on record."""
+    for trial in study.get_trials(deepcopy=False):
+        record = trial.user_attrs.get(RECORD)
+        if record is None:  # queued, or ended before it was drawn
+            continue
+        yield as_record(
+            trial.number,
+            _state(trial.state),
+            record,
+            trial.user_attrs.get(RESULT, {}),
+            trial.intermediate_values,
+            trial.value if trial.state == TrialState.COMPLETE else None,
+        )
+
+
+def as_record(
+    number: int,
+    state: State,
+    record: Mapping[str, Any],
+    result: dict[str, Any],
+    history: Mapping[int, float],
+    value: float | None,
+) -> TrialRecord:
+    """Return an attempt from its trial's number and what was kept with it."""
+    return TrialRecord(
+        key=RunKey(record["role"], number, record["attempt"]),
+        state=state,
+        label=record["label"],
+        values=record["values"],
+        max_epochs=record["epochs"],
+        identity=record["identity"],
+        seed=record["seed"],
+        history=dict(history),
+        result=result,
+        value=None if value == UNKNOWN else value,
+    )
+
+
+def _state(state: TrialState) -> State:
+    names: dict[TrialState, State] = {
+        TrialState.WAITING: "WAITING",
+        TrialState.RUNNING: "RUNNING",
+        TrialState.COMPLETE: "COMPLETE",
+        TrialState.PRUNED: "PRUNED",
+        TrialState.FAIL: "FAIL",
+    }
+    return names[state]
+
+
+def configuration_of(record: TrialRecord) -> Configuration:
+    """Return the configuration that a record was trained with."""
+    return from_hyperparameters(record.values, record.max_epochs)
+
+
+def has_open(name: str, root: Path, url: str | None = None) -> bool:
+    """Return whether the experiment has attempts that are RUNNING; the study is only read."""
+    storage = read_storage(root, url)
+    names = running_studies(storage) if storage else {}
+    return name in names or f"{name}/fixed" in names
+
+
+def read_records(name: str, root: Path, url: str | None = None) -> list[TrialRecord] | None:
+    """Return every attempt of an experiment that has ended; None if it was never begun there.
+
+    Writes nothing, so it may be called while a sweep runs.
+
+    Raises:
+        StoreError: If the storage is damaged or of another version.
+    """
+    storage = read_storage(root, url)
+    if storage is None:
+        return None
+    records: list[TrialRecord] = []
+    for study_name in (f"{name}/fixed", name):
+        try:
+            study = optuna.load_study(study_name=study_name, storage=storage)
+        except KeyError:
+            return None
+        records += [record for record in trial_records(study) if record.state not in OPEN]
+    return records
+
+
+def read_identity(name: str, root: Path, url: str | None = None) -> dict[str, Any]:
+    """Return what a study was started with, as `Study.check_identity` stored it; empty if nothing was."""
+    storage = read_storage(root, url)
+    if storage is None:
+        return {}
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return {}
+    return dict(study.user_attrs.get(IDENTITY, {}))
+
+
+def read_kept(name: str, root: Path, key: str, url: str | None = None) -> Any:
+    """Return what `Study.keep` kept under ``key`` for an experiment; None if nothing was.
+
+    Raises:
+        StoreError: If the storage is damaged or of another version.
+    """
+    storage = read_storage(root, url)
+    try:
+        study = storage and optuna.load_study(study_name=f"{name}/fixed", storage=storage)
+    except KeyError:
+        return None
+    return study.user_attrs.get(f"lenet_exp.{key}") if study else None
