@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from lenet_exp.config import ConfigurationTable
-from lenet_exp.errors import ConfigError
+from lenet_exp.errors import ConfigError, shorten
 
 #: Seeds of each alternative and of the baseline, unless the file says otherwise.
 DEFAULT_SEEDS = 5
@@ -70,7 +70,9 @@ def parse_factors(written: Mapping[str, Any]) -> Factors:
     """
     seeds = written.get("seeds", DEFAULT_SEEDS)
     if not isinstance(seeds, int) or isinstance(seeds, bool) or not 1 <= seeds <= MAX_SEEDS:
-        raise ConfigError(f"ablate.seeds: must be a whole number from 1 to {MAX_SEEDS:,}, found {seeds!r}")
+        raise ConfigError(
+            f"ablate.seeds: must be a whole number from 1 to {MAX_SEEDS:,}, found {shorten(seeds)}"
+        )
     alternatives: list[Alternative] = []
     for factor, listed in written.items():
         if factor != "seeds":
@@ -85,7 +87,7 @@ def parse_factors(written: Mapping[str, Any]) -> Factors:
 def _alternatives(factor: str, listed: Any) -> list[Alternative]:
     if not isinstance(listed, list) or not listed:
         raise ConfigError(
-            f"ablate.{factor}: must be a list of alternatives, as in [3, 7]; found {_short(listed)}"
+            f"ablate.{factor}: must be a list of alternatives, as in [3, 7]; found {shorten(listed)}"
         )
     if factor not in FACTORS and not all(isinstance(value, dict) for value in listed):
         near = difflib.get_close_matches(factor, FACTORS, n=1)
@@ -106,9 +108,9 @@ def _alternative(factor: str, value: Any) -> Alternative:
         where = (
             f"{factor}: {details[0]['loc'][0]}" if isinstance(value, dict) and details[0]["loc"] else factor
         )
-        raise ConfigError(f"ablate.{where}: {rule}, found {_short(value)}") from None
+        raise ConfigError(f"ablate.{where}: {rule}, found {shorten(value)}") from None
     if not table.values() and table.preset is None:
-        raise ConfigError(f"ablate.{factor}: a table must set something, found {_short(value)}")
+        raise ConfigError(f"ablate.{factor}: a table must set something, found {shorten(value)}")
     return Alternative(factor, table.name or _shown(value), table)
 
 
@@ -118,8 +120,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return "-".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

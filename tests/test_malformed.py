@@ -21,7 +21,8 @@ from pydantic import BaseModel
 from lenet_exp import cli, pipeline
 from lenet_exp.config import HYPERPARAMETERS, Configuration, ConfigurationTable
 from lenet_exp.errors import ConfigError
-from lenet_exp.experiment import Confirm, Data, Experiment, Run, Search, Training, load, parse
+from lenet_exp.experiment import Confirm, Data, Experiment, Run, Search, Training, Watch, load, parse
+from lenet_exp.factors import FACTORS
 from lenet_exp.space import SPACE_KEYS, Suggester
 
 PROJECT = Path(__file__).parent.parent
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "training": Training,
     "search": Search,
     "confirm": Confirm,
+    "watch": Watch,
 }
 
 
@@ -97,6 +99,26 @@ def spaces() -> Iterator[str]:
     yield section("space", "lr = { low = 0.1, high = 0.2 }", "[search]", 'sampler = "grid"')
     yield section("space", "batch_size = { low = 1, high = 60000 }", "[search]", 'sampler = "grid"')
     yield section("space", "lr = { low = 0.1, high = 0.2, step = 1e-300 }", "[search]", 'sampler = "grid"')
+
+
+def ablations() -> Iterator[str]:
+    """Yield ablations that vary nothing, or what cannot be."""
+    for factor in FACTORS:
+        for value in NEVER:
+            yield section("ablate", f"{factor} = {value}")
+            yield section("ablate", f"{factor} = [{value}]")
+        yield section("ablate", f"{factor} = [{{ {factor} = nan }}]")
+    yield section("ablate", "seeds = 3")
+    for seeds in ["0", "-1", "1.5", "true", '"3"', "[3]", "1001", "0x" + "f" * 5_000]:
+        yield section("ablate", f"seeds = {seeds}", "lr = [0.1]")
+    yield section("ablate", "lr = [0x" + "f" * 5_000 + "]")
+    yield section("ablate", "lr = [" + "0.1, " * 1_001 + "]")
+    yield section("ablate", "dropout = [0.1]")
+    yield section("ablate", "network = [{ name = 3 }]")
+    yield section("ablate", 'network = [{ name = "x" }]')
+    yield section("ablate", "lr = [0.1]", "[space]", "lr = [0.1]")
+    yield section("ablate", "lr = [0.1]", "[[run]]")
+    yield section("ablate", "lr = [0.1]", "[search]", "trials = 3")
 
 
 def names() -> Iterator[str]:
@@ -223,7 +245,9 @@ def unknown() -> Iterator[str]:
             yield f'name = "a"\n{head}\n{key} = 1'
 
 
-MALFORMED: list[str | bytes] = list(itertools.chain(wrong_values(), spaces(), names(), broken(), unknown()))
+MALFORMED: list[str | bytes] = list(
+    itertools.chain(wrong_values(), spaces(), ablations(), names(), broken(), unknown())
+)
 
 
 @pytest.fixture
@@ -404,6 +428,18 @@ def test_whatever_configuration_is_taken_is_one(table: dict[str, Any], where: st
     if experiment is not None:
         named = [experiment.baseline_configuration, *(c for _, c in experiment.runs())]
         assert all(isinstance(c, Configuration) and c.identity for c in named)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*FACTORS, "seeds", "network"]),
+        scalars | st.lists(scalars | st.dictionaries(st.sampled_from(FACTORS), scalars), max_size=3),
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_whatever_ablation_is_taken_is_one(written: dict[str, Any]) -> None:
+    """Its alternatives are checked before anything begins."""
+    accepted_or_refused({"name": "a", "ablate": written})
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
