@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -200,12 +201,15 @@ def _repair_study(root: Path) -> str:
         for folder in folders:
             held.enter_context(lock(folder / ".lock"))
         path = storage.storage_path(root)
-        aside = ""
         if path.exists():
             _refuse_other_version(root)
-            aside = f"{path} moved to {move_aside(path)}, and "
-        fresh = storage.open_storage(root)
-        n = sum(rebuild_study(Spool(folder / "spool"), fresh) for folder in folders)
+        # Made elsewhere and renamed when it is whole: a repair that is cut off is as if it had not begun.
+        with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=root) as made:
+            fresh = storage.open_storage(Path(made))
+            n = sum(rebuild_study(Spool(folder / "spool"), fresh) for folder in folders)
+            storage.close(fresh)
+            aside = f"{path} moved to {move_aside(path)}, and " if path.exists() else ""
+            storage.storage_path(Path(made)).rename(path)
     return f"{aside}rebuilt from the spool with {n} attempts"
 
 

@@ -119,12 +119,14 @@ class StudyRecord:
         start_ms: When it was begun first.
         end: None while a driver is at work.
         champion: None until one was found.
+        kept: What `Study.keep` keeps, by name; for `rebuild`.
     """
 
     facts: StudyFacts
     start_ms: int
     end: End | None = None
     champion: Champion | None = None
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
 
 def extended_attempt(
@@ -164,6 +166,8 @@ def extended_study(record: StudyRecord | None, entries: Iterable[Mapping[str, An
             )
         elif record and entry["event"] == "champion":
             record = replace(record, champion=Champion(**entry["champion"]))
+        elif record and entry["event"] == "keep":
+            record = replace(record, kept={**record.kept, entry["name"]: entry["value"]})
         elif record:
             record = replace(record, end=End(entry["time_ms"], entry["state"], entry["reason"]))
     return record

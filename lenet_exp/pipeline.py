@@ -159,6 +159,7 @@ def _sweep(
     study = open_study(experiment, root, request.storage)
     study.when_gone(lambda problem: _say(f"warning: {problem}"), held)
     spool = Spool(folder / "spool")
+    study.when_kept(spool.keep)
     study.check_identity(identity(experiment, images))
     reconcile(study, spool)
     write_atomically(folder / "experiment.toml", mask_url(request.path.read_bytes().decode()).encode())

@@ -13,7 +13,7 @@ from lenet_exp.entries import AttemptRecord
 from lenet_exp.errors import StoreError
 from lenet_exp.spool import Spool
 from lenet_exp.study import MAX_ATTEMPTS
-from lenet_exp.trials import IDENTITY, RECORD, RESULT, RETRY
+from lenet_exp.trials import IDENTITY, RECORD, RESULT, RETRY, UNKNOWN
 
 
 def rebuild_study(spool: Spool, storage: optuna.storages.RDBStorage) -> int:
@@ -43,6 +43,9 @@ def rebuild_study(spool: Spool, storage: optuna.storages.RDBStorage) -> int:
         if searched and begun.facts.identity:
             study.set_user_attr(IDENTITY, dict(begun.facts.identity))
             study.set_user_attr("optuna_version", optuna.__version__)
+        if not searched:
+            for key, value in begun.kept.items():
+                study.set_user_attr(f"lenet_exp.{key}", value)
     return len(records)
 
 
@@ -65,7 +68,7 @@ def _restore(study: optuna.Study, records: Iterable[AttemptRecord]) -> None:
 
 def _training(record: AttemptRecord) -> Any:
     own = _attributes(record)[RECORD]
-    return own.get("job", own.get("root"))
+    return (own["job"], own["seed"]) if "job" in own else own["root"]
 
 
 def _attributes(record: AttemptRecord) -> Mapping[str, Any]:
@@ -108,9 +111,12 @@ def _trial(record: AttemptRecord, again: bool) -> optuna.trial.FrozenTrial:
     values = {epoch.epoch: epoch.val_accuracy for epoch in record.epochs}
     value = values[max(values)] if values else math.nan
     distributions = record.facts["study"]["distributions"]
+    # As Optuna and `Study.tell` do.
+    unknown = UNKNOWN if state == TrialState.COMPLETE else None
+    known = value if math.isfinite(value) else unknown
     return create_trial(
         state=state,
-        value=value if state != TrialState.FAIL and math.isfinite(value) else None,  # as Optuna does
+        value=known if state != TrialState.FAIL else None,
         params=record.facts["study"]["params"],
         distributions={
             name: optuna.distributions.json_to_distribution(d) for name, d in distributions.items()

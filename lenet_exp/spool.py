@@ -126,6 +126,14 @@ class Spool:
         """
         self._write(STUDY, {"event": "champion", "champion": asdict(champion)})
 
+    def keep(self, name: str, value: Any) -> None:
+        """Note what the study is about to keep, should it have to be rebuilt.
+
+        Raises:
+            DiskError: If it cannot be written.
+        """
+        self._write(STUDY, {"event": "keep", "name": name, "value": value})
+
     def _write(self, stem: str, entry: Mapping[str, Any]) -> None:
         try:
             faults.point("spool")

@@ -58,6 +58,14 @@ def read_storage(root: Path, url: str | None = None) -> optuna.storages.RDBStora
     return _connect(root)
 
 
+def close(storage: optuna.storages.RDBStorage) -> None:
+    """Let go of a SQLite file, into which all of its journal has been folded."""
+    storage.remove_session()
+    with storage.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    storage.engine.dispose()
+
+
 def running_studies(storage: optuna.storages.RDBStorage) -> dict[str, int]:
     """Return the names of the studies with trials RUNNING, and how many each has."""
     running = (optuna.trial.TrialState.RUNNING,)

@@ -88,6 +88,7 @@ class Study:
         """
         self.experiment = experiment
         self._flush = flush
+        self._on_keep: Callable[[str, Any], None] = lambda *_: None
         self._storage = storage
         self._search = self._load(storage, experiment.name, experiment)
         self._fixed = self._load(storage, f"{experiment.name}/fixed", None)
@@ -200,8 +201,13 @@ class Study:
 
     def keep(self, name: str, value: Any) -> None:
         """Keep a plain value with the study, durably, in the place of what was kept under this name."""
+        self._on_keep(name, value)
         self._fixed.set_user_attr(f"lenet_exp.{name}", value)
         self._flush()
+
+    def when_kept(self, on_keep: Callable[[str, Any], None]) -> None:
+        """Say whom to tell of what is about to be kept."""
+        self._on_keep = on_keep
 
     def kept(self, name: str) -> Any:
         """Return what was kept under this name; None if nothing was."""

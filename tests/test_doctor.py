@@ -38,7 +38,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an experiment file and what its sweep recorded in ``runs``."""
     folder = tmp_path_factory.mktemp("doctor")
-    (folder / "mini.toml").write_text(EXPERIMENT)
+    # With a confirmation, whose plan and readings are the study's alone.
+    (folder / "mini.toml").write_text(EXPERIMENT + "[confirm]\ntop = 1\nseeds = 2\n")
     assert command("sweep", *arguments(folder), "--device", "cpu")[0] == 0
     with closing(sqlite3.connect(folder / "runs" / "study.db")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -91,7 +92,7 @@ def test_a_machine_in_order_is_told_so(original: Path) -> None:
     wanted = ["installation", "device", "workers", "data", "disk", "study", "mlflow", "mini"]
     assert list(found) == wanted
     assert {state for state, _ in found.values()} == {"ok"}
-    assert found["mini"][1] == "3 attempts, all ended and in MLflow"
+    assert found["mini"][1] == "7 attempts, all ended and in MLflow"
     assert re.match(r"lenet_exp \S+, Python 3\.\d+\.\d+, torch 2\.", found["installation"][1])
 
 
@@ -131,6 +132,8 @@ def test_a_damaged_study_is_rebuilt_from_the_spool(root: Path, damage: str) -> N
 
 def test_a_damaged_store_of_mlflow_s_is_made_anew(root: Path, original: Path) -> None:
     """Exit code 9; mended, everything is in it again, and the damaged file is kept."""
+    for file in root.glob("mlflow.db*"):
+        file.unlink()
     (root / "mlflow.db").write_bytes(b"text" * 1_000)
 
     code, found = visit(root)

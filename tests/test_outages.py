@@ -456,7 +456,7 @@ def test_a_sweep_does_not_notice_what_happens_to_its_server(tmp_path: Path) -> N
     port = free_port()
     server = start_server(store, port)
     uri = f"http://127.0.0.1:{port}"
-    flags = ["--root", "runs", "--tracking-uri", uri, "--device", "cpu", "--workers", "2"]
+    flags = ["--root", "runs", "--tracking-uri", uri, "--device", "cpu", "--workers", "2", "--no-confirm"]
     project = Path(__file__).parent.parent
     environment = {
         "PYTHONPATH": str(project),

@@ -280,7 +280,17 @@ def test_a_restart_in_mid_sweep_loses_nothing(server: Server, tmp_path: Path) ->
     log = tmp_path / "log"
     with log.open("wb") as output:
         sweep = subprocess.Popen(
-            [sys.executable, "-m", "lenet_exp.sweep", "mini.toml", "--root", "runs", "--device", "cpu"],
+            [
+                sys.executable,
+                "-m",
+                "lenet_exp.sweep",
+                "mini.toml",
+                "--root",
+                "runs",
+                "--device",
+                "cpu",
+                "--no-confirm",
+            ],
             cwd=tmp_path,
             env=os.environ
             | {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def begun(root: Path) -> tuple[Study, Spool, Recorder]:
     (root / "e").mkdir(parents=True, exist_ok=True)
     study, spool = open_study(EXPERIMENT, root), Spool(root / "e" / "spool")
     study.check_identity(IDENTITY)
+    study.when_kept(spool.keep)
     spool.start_study(StudyFacts("e-1", "e", identity=IDENTITY))
     return study, spool, Recorder(study, spool, root / "e")
 
@@ -61,6 +63,12 @@ def busy(root: Path) -> tuple[Study, Spool, Recorder]:
     complete = trained(recorder, study.ask(), 0.25, 0.75)
     recorder.end(complete.key, "COMPLETE", 0.75, {"train_s": 2.0, "examples_per_s": 1000.0, "macs": 9})
     study.ask()  # and the driver was killed before it wrote that down
+    study.keep("plan", {"finalists": [1]})
+    study.keep("plan", {"finalists": [2], "level": 0.05})
+    for seed in (1, 2):  # one job on two seeds, and without any validation
+        confirm = study.ask_fixed("confirm c", "confirm", "c", EXPERIMENT.baseline_configuration, seed=seed)
+        confirmed = trained(recorder, confirm, 0.5, math.nan)
+        recorder.end(confirmed.key, "COMPLETE", math.nan, {"train_s": 2.0})
     pruned = trained(recorder, study.ask(), 0.125)
     recorder.end(pruned.key, "PRUNED", None, {"reason": "pruned after epoch 1"})
     infeasible = trained(recorder, study.ask())
@@ -72,17 +80,23 @@ def busy(root: Path) -> tuple[Study, Spool, Recorder]:
     return study, spool, recorder
 
 
+def shown(study: Study) -> list[str]:
+    """Return the study's records as text, in which NaN equals NaN."""
+    return [repr(record) for record in sorted(study.records(), key=lambda record: record.key)]
+
+
 def test_what_is_rebuilt_is_what_was_told(tmp_path: Path) -> None:
     """Records, leaderboard, budget, identity and the queue of retries are as before."""
     study, spool, _ = busy(tmp_path / "old")
     (tmp_path / "new").mkdir()
 
-    assert rebuild_study(spool, open_storage(tmp_path / "new")) == 7
+    assert rebuild_study(spool, open_storage(tmp_path / "new")) == 9
 
     records = study.records()
     again = open_study(EXPERIMENT, tmp_path / "new")
     again.check_identity(IDENTITY)
-    assert sorted(again.records(), key=lambda r: r.key) == sorted(records, key=lambda r: r.key)
+    assert again.kept("plan") == {"finalists": [2], "level": 0.05}
+    assert shown(again) == shown(study)
     assert to_csv(leaderboard(again.records(), {})) == to_csv(leaderboard(records, {}))
     assert (again.n_finished, again.n_waiting()) == (study.n_finished, study.n_waiting()) == (3, 1)
     then, now = study.ask(), again.ask()
@@ -104,7 +118,7 @@ def test_a_retry_that_was_begun_is_not_queued_twice(tmp_path: Path) -> None:
     rebuilt = open_study(EXPERIMENT, tmp_path / "new")
     assert rebuilt.n_waiting() == 0
     assert rebuilt.n_finished == study.n_finished
-    assert sorted(rebuilt.records(), key=lambda r: r.key) == sorted(study.records(), key=lambda r: r.key)
+    assert shown(rebuilt) == shown(study)
 
 
 def test_what_was_cut_off_is_tried_again(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an experiment file and what its sweep recorded in ``runs``."""
     folder = tmp_path_factory.mktemp("sync")
     (folder / "mini.toml").write_text(EXPERIMENT)
-    assert command("sweep", *arguments(folder), "--device", "cpu")[0] == 0
+    assert command("sweep", *arguments(folder), "--device", "cpu", "--no-confirm")[0] == 0
     return folder
 
 
@@ -221,7 +221,7 @@ def test_names_of_every_script_work_from_end_to_end(folder: Path, tmp_path: Path
     experiment = tmp_path / "mini.toml"
     experiment.write_text(EXPERIMENT.replace('"mini"', f'"{name}"').replace("trials = 2", "trials = 0"))
 
-    assert command("sweep", *arguments(tmp_path), "--device", "cpu")[0] == 0
+    assert command("sweep", *arguments(tmp_path), "--device", "cpu", "--no-confirm")[0] == 0
 
     (csv,) = (tmp_path / "runs").glob("*/leaderboard.csv")
     assert csv.parent.name.isascii()
