@@ -41,8 +41,7 @@ def tests(session: nox.Session) -> None:
 def crash(session: nox.Session) -> None:
     """Kill workers and drivers 2,000 times, or ``--kills``, and hold what is left against a ledger."""
     python = _python(session, "tests")
-    arguments = session.posargs or ["--kills", "2000"]
-    session.run(python, "tests/crash_harness.py", *arguments, external=True, env={"PYTHONPATH": "."})
+    session.run(python, "tests/crash_harness.py", *session.posargs, external=True, env={"PYTHONPATH": "."})
 
 
 @nox.session(python=False)

@@ -1,6 +1,6 @@
 """Kills workers and drivers at random instants, and holds what is left against a ledger.
 
-    python tests/crash_harness.py --kills 200 [--seed 0] [--round 100] [--real]
+    python tests/crash_harness.py --kills 200 [--real 12] [--seed 0] [--round 100]
 
 A round is one study. Whatever was acknowledged (a line of the command, or a trial that the study has as
 ended when its driver is dead) is entered in a ledger, and must be there unchanged ever after. At the end of a
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import fake_trainer
 import pandas as pd
-from crash_lab import Command, Zygote, kill, session, until
+from crash_lab import Command, Zygote, kill, until
 from mlflow_lab import empty_store
 
 from lenet_exp import leaderboard, mlflow_store
@@ -137,6 +137,7 @@ class Round:
         # MLflow takes two seconds to make its store.
         (self._root / "mlflow.db").write_bytes(empty_store())
         self._name = "harness"
+        self._stage = STAGE
         experiment = EXPERIMENT.format(folder=Path(__file__).parent / "fixtures" / "fashion-mnist")
         (folder / "experiment.toml").write_text(experiment)
 
@@ -148,7 +149,7 @@ class Round:
             done += self._disturb(command, kills - done)
             self.settle(command)
             if command.code == 0:
-                self._trials += STAGE
+                self._trials += self._stage
             else:
                 assert command.code == -signal.SIGKILL, command.err
         self.finish()
@@ -230,11 +231,13 @@ class Round:
         assert not twice, f"completed twice: {twice}"
         for record in records:
             if record.state == "COMPLETE":
-                original = record.result.get("duplicate_of")
-                seed = next(r.seed for r in records if r.key.trial == original) if original else record.seed
-                if original is None:
-                    assert record.value == fake_trainer.expected(configuration_of(record), seed), record
                 assert sorted(record.history) == list(range(1, record.max_epochs + 1)), record
+                self._judge_value(record)
+
+    def _judge_value(self, record: TrialRecord) -> None:
+        """See that a completed attempt, resumed or not, has the value of one that nothing disturbed."""
+        if "duplicate_of" not in record.result:
+            assert record.value == fake_trainer.expected(configuration_of(record), record.seed), record
 
     def _judge_mlflow(self, records: list[TrialRecord]) -> None:
         client = mlflow_store.connect(mlflow_store.local_uri(self._root))
@@ -258,6 +261,27 @@ class Round:
                 assert len(points) == len(record.history), f"{stem} has a point twice"
 
 
+class RealRound(Round):
+    """The quick experiment, trained in earnest; what was resumed is replayed in one piece, and compared."""
+
+    def __init__(self, zygote: Zygote, folder: Path, *, seed: int, tally: Tally) -> None:
+        super().__init__(zygote, folder, seed=seed, tally=tally, trials=4, pace_s=1.5)
+        self._name, self._stage = "quick", 2
+        shutil.copy(Path(__file__).parent.parent / "experiments" / "quick.toml", folder / "experiment.toml")
+
+    def start(self, *arguments: str, **environment: str) -> Command:
+        """Start the command, once more, for three epochs."""
+        return super().start(*arguments, "--set", "training.epochs=3", **environment)
+
+    def _judge_value(self, record: TrialRecord) -> None:
+        if record.key.role != "trial" or record.key.attempt == 1 or "duplicate_of" in record.result:
+            return
+        arguments = ["--experiment", "experiment.toml", "--root", "root", "--set", "training.epochs=3"]
+        again = self._zygote.start("replay", str(record.key.trial), *arguments, folder=self._folder)
+        assert again.wait() == 0, again.out + again.err
+        self._tally.resumed += 1
+
+
 def _csv(frame: pd.DataFrame, folder: Path) -> Path:
     path = folder / "whole.csv"
     path.write_text(leaderboard.to_csv(frame))
@@ -267,36 +291,44 @@ def _csv(frame: pd.DataFrame, folder: Path) -> Path:
 def main() -> None:
     """Run the rounds, and say what was done."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=2000)
+    parser.add_argument("--real", type=int, default=12, help="kills of real training, on top")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--round", type=int, default=100, help="kills of one study")
     chosen = parser.parse_args()
-    began, tally = time.monotonic(), Tally()
     home = Path(tempfile.mkdtemp(prefix="crash-"))
-    zygote = Zygote(
-        LENET_EXP_TRAINER="fake_trainer",
-        FAKE_TRAINER_EPOCH_S="0.005",
-        LENET_EXP_DATA=str(home / "data"),
-        OMP_NUM_THREADS="1",
-    )
-    for number, first in enumerate(range(0, chosen.kills, chosen.round)):
+    played = {"LENET_EXP_TRAINER": "fake_trainer", "FAKE_TRAINER_EPOCH_S": "0.005"}
+    _rounds(home / "played", Round, chosen.kills, chosen.round, chosen.seed, OMP_NUM_THREADS="1", **played)
+    _rounds(home / "real", RealRound, chosen.real, chosen.round, chosen.seed)
+    shutil.rmtree(home)
+
+
+def _rounds(
+    home: Path, kind: type[Round], kills: int, size: int, first_seed: int, **environment: str
+) -> None:
+    began, used, tally = time.monotonic(), sum(os.times()[:4]), Tally()
+    home.mkdir()
+    if not kills:
+        return
+    zygote = Zygote(**environment)
+    for number, first in enumerate(range(0, kills, size)):
         folder = home / str(number)
         folder.mkdir()
-        seed = chosen.seed * 1000 + number
+        seed = first_seed * 1000 + number
         try:
-            Round(zygote, folder, seed=seed, tally=tally).run(min(chosen.round, chosen.kills - first))
+            kind(zygote, folder, seed=seed, tally=tally).run(min(size, kills - first))
         except BaseException:
             sys.stderr.write(f"round {number}, seed {seed}: what is left is in {folder}\n")
             raise
     zygote.close()
-    assert not session(os.getpid())
-    shutil.rmtree(home)
-    used = sum(os.times()[:4])
+    resumed = f", {tally.resumed} resumed ones trained again bit for bit" if tally.resumed else ""
     sys.stdout.write(
-        f"{tally.kills.total()} kills ({tally.kills['worker']} of workers, {tally.kills['driver']} of "
-        f"drivers) in {tally.lives} lives: {tally.trials} trials in {tally.attempts} attempts, nothing lost; "
-        f"{time.monotonic() - began:.0f} s, {used:.0f} s of CPU\n"
+        f"{home.name}: {tally.kills.total()} kills ({tally.kills['worker']} of workers, "
+        f"{tally.kills['driver']} of drivers) in {tally.lives} lives: {tally.trials} trials in "
+        f"{tally.attempts} attempts, nothing lost{resumed}; {time.monotonic() - began:.0f} s, "
+        f"{sum(os.times()[:4]) - used:.0f} s of CPU\n"
     )
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
