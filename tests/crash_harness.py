@@ -35,7 +35,7 @@ from lenet_exp.spool import Spool
 from lenet_exp.trials import configuration_of, counts, read_records
 
 #: Of all kills, the share that is for the driver.
-DRIVERS = 0.15
+DRIVERS = 0.1
 #: Of all kills, the share before which the sweep is left alone for a while.
 QUIET = 0.2
 #: Trials in each stage; a sweep that is done gets as many more.

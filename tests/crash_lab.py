@@ -150,12 +150,14 @@ def _preload() -> None:
     import mlflow.store.tracking.sqlalchemy_store
     import mlflow.tracking
     import optuna.storages
+    import optuna.visualization
     import pandas
+    import plotly.express
     import rich.table
 
-    from lenet_exp import cli, driver, pipeline, repair, tables, tracking
+    from lenet_exp import cli, driver, figures, pipeline, repair, report, tables, tracking
 
-    del cli, driver, mlflow, optuna, pandas, pipeline, repair, rich, tables, tracking
+    del cli, driver, figures, mlflow, optuna, pandas, pipeline, plotly, repair, report, rich, tables, tracking
 
 
 def _serve() -> None:
