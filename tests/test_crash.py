@@ -159,13 +159,13 @@ def test_ctrl_c_twice_drops_the_epochs(zygote: Zygote, tmp_path: Path) -> None:
     study.finish()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(("number", "epoch_s"), [(signal.SIGTERM, 600), (signal.SIGUSR1, 0.3)])
 def test_what_a_cluster_sends_ends_the_sweep_within_25_seconds(
-    zygote: Zygote, tmp_path: Path, number: signal.Signals
+    zygote: Zygote, tmp_path: Path, number: signal.Signals, epoch_s: float
 ) -> None:
-    """With exit code 143, also to all processes at once and in the middle of a long epoch."""
+    """With exit code 143, in the middle of a long epoch, or sent to all processes at once."""
     study = Round(zygote, tmp_path, trials=1)
-    command = study.start(FAKE_TRAINER_EPOCH_S="600")
+    command = study.start(FAKE_TRAINER_EPOCH_S=str(epoch_s))
     until(lambda: bool(command.workers()), command)
 
     began = time.monotonic()

@@ -10,6 +10,7 @@ from lenet_exp.config import PRESETS, configuration, overlay
 from lenet_exp.data import ImageSet
 from lenet_exp.errors import DeviceError
 from lenet_exp.executor import Ended, Epoch, Event, LocalExecutor, Task
+from lenet_exp.limits import OomKills
 from lenet_exp.record import RunKey
 
 
@@ -186,3 +187,44 @@ def test_probing_says_what_a_device_is_or_why_not(executor: LocalExecutor) -> No
     assert machine.precision in ("float32", "bfloat16")
     with pytest.raises(DeviceError, match="'cuda:99' cannot be used"):
         executor.probe("cuda:99")
+
+
+def test_a_process_that_the_system_killed_for_its_memory_is_told_apart(
+    mini: ImageSet, tmp_path: Path
+) -> None:
+    """The kernel counts its kills; the same signal from anybody else is a death like others."""
+    counter = tmp_path / "memory.events"
+    counter.write_text("oom_kill 0\n")
+    executor = LocalExecutor(oom_kills=OomKills(counter))
+    ends = []
+    for number, kills in ((0, 1), (1, 1)):
+        task = make_task(mini, tmp_path, number, epochs=10_000)
+        executor.submit(task)
+        counter.write_text(f"oom_kill {kills}\n")
+        os.kill(executor.processes[task.key], signal.SIGKILL)
+        ends += [event for event in until_ended(executor) if isinstance(event, Ended)]
+    executor.close()
+
+    assert [end.how for end in ends] == ["oom", "died"]
+
+
+def test_an_attempt_whose_time_is_over_is_terminated(
+    executor: LocalExecutor, mini: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By SIGTERM; where that does not help, as in a stopped process, by SIGKILL after a while."""
+    monkeypatch.setattr("lenet_exp.executor.GRACE_S", 0.2)
+    for number, stopped in ((0, False), (1, True)):
+        task = make_task(mini, tmp_path, number, epochs=10_000)
+        executor.submit(task)
+        assert list(executor.events(timeout_s=60))
+        if stopped:
+            os.kill(executor.processes[task.key], signal.SIGSTOP)
+        executor.terminate(task.key)
+
+        end = until_ended(executor)[-1]
+
+        assert isinstance(end, Ended)
+        assert (end.how, end.reason) == (
+            "died",
+            f"its process died with {'SIGKILL' if stopped else 'SIGTERM'}",
+        )
