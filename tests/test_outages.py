@@ -437,12 +437,12 @@ limit = 400
 channels = 4
 fc_layers = 1
 [training]
-epochs = 8
+epochs = 12
 [space]
 batch_size = [4]
 lr = {{ low = 1e-4, high = 1e-2, log = true }}
 [search]
-trials = 6
+trials = 10
 pruner = "none"
 """
 
@@ -511,7 +511,7 @@ def test_a_sweep_does_not_notice_what_happens_to_its_server(tmp_path: Path) -> N
         server.wait()
     statuses = {seen[name]["info"][0] for name in seen if name != "models"}
     assert statuses == {"FINISHED"}
-    assert len(seen) == 1 + 1 + 6 + 1  # the study, the baseline, the trials; how many models
+    assert len(seen) == 1 + 1 + 10 + 1  # the study, the baseline, the trials; how many models
     calm = tmp_path / "calm"
     shutil.copytree(
         tmp_path / "runs" / "outage", calm / "outage", ignore=shutil.ignore_patterns("index.jsonl")
