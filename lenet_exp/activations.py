@@ -31,7 +31,7 @@ from lenet_exp.files import disk_error
 from lenet_exp.mlflow_model import load_network
 from lenet_exp.mlflow_store import local_uri
 from lenet_exp.record import TrialRecord
-from lenet_exp.recorded import Alias, Recorded, read
+from lenet_exp.recorded import Recorded, read
 from lenet_exp.trials import configuration_of
 
 #: Layers shown, from the first on.
@@ -77,7 +77,6 @@ def draw_activations(
     inputs: int = 3,
     tracking_uri: str | None = None,
     storage: str | None = None,
-    alias: Alias = lambda _: None,
     say: Callable[[str], Any] = lambda line: sys.stderr.write(f"{printable(line)}\n"),
 ) -> Path:
     """Write the picture of an attempt beside its experiment's other files, and add it to its run in MLflow.
@@ -90,7 +89,6 @@ def draw_activations(
         inputs: Images of each class.
         tracking_uri: Of an MLflow store; None for the one below ``root``.
         storage: Of the study, where it is not a file below ``root``.
-        alias: As `Recorded.find` takes it.
         say: Told why MLflow has not got the picture.
 
     Returns:
@@ -103,7 +101,7 @@ def draw_activations(
         DiskError: If the picture cannot be written.
     """
     recorded = read(experiment, root, storage)
-    record = recorded.find(run, alias)
+    record = recorded.find(run)
     names = class_names(recorded)
     wanted = parse_classes(classes, names)
     network = trained_network(recorded, record)

@@ -24,9 +24,6 @@ from lenet_exp.trials import read_identity, read_kept, read_records
 #: So many of an MLflow run id's characters are enough to name it; fewer could be a trial's number.
 _ID_CHARACTERS = 8
 
-#: Gives MLflow's id of the run that a registered model's alias stands for; None if there is no such alias.
-Alias = Callable[[str], str | None]
-
 
 @dataclass(frozen=True)
 class Recorded:
@@ -93,19 +90,18 @@ class Recorded:
             return False
         return True
 
-    def find(self, name: str, alias: Alias = lambda _: None) -> TrialRecord:
+    def find(self, name: str) -> TrialRecord:
         """Return the attempt that ``name`` means.
 
         Args:
             name: A trial's number, a label as in ``run 3``, an MLflow run id, ``baseline``, or ``champion``.
-            alias: Asked for ``champion`` first; without an answer it is the best completed attempt.
 
         Raises:
             ConfigError: If there is none of this name.
             NoResultError: If the best is asked for, and nothing was completed.
         """
         if name == "champion":
-            return self._champion(alias)
+            return self._champion()
         by_id = {run_id: key for key, run_id in self.spool.run_ids().items()}
         keys = {by_id[found] for found in by_id if len(name) >= _ID_CHARACTERS and found.startswith(name)}
         named = [record for record in self.records if name in _names(record) or record.key in keys]
@@ -119,12 +115,13 @@ class Recorded:
             raise ConfigError(f"{name!r} could be {shown}; name one of them in full")
         raise ConfigError(f"{self.experiment.name!r} has no run {name!r}; {self._hint(name)}")
 
-    def _champion(self, alias: Alias) -> TrialRecord:
-        run_id = alias("champion")
-        keys = [key for key, known in self.spool.run_ids().items() if run_id and known == run_id]
-        done = [r for r in self.records if r.state == "COMPLETE" and r.value is not None]
-        chosen = [record for record in done if record.key in keys]
-        searched = [record for record in done if record.key.role in ("trial", "run")]
+    def _champion(self) -> TrialRecord:
+        """Return the attempt that is registered as champion; before a confirmation, the best one."""
+        study = self.spool.study()
+        stem = study.champion.aliases.get("champion") if study and study.champion else None
+        done = [record for record in self.records if record.state == "COMPLETE"]
+        chosen = [record for record in done if record.key.stem == stem]
+        searched = [r for r in done if r.key.role in ("trial", "run") and r.value is not None]
         if not (chosen or searched):
             raise NoResultError(f"{self.experiment.name!r} has no finished trial; run: lenet-exp sweep")
         return chosen[0] if chosen else max(searched, key=lambda r: (r.value or 0.0, -r.key.trial))

@@ -14,11 +14,11 @@ from typing import Any
 
 from lenet_exp.data import ImageSet
 from lenet_exp.environment import CAUSES
-from lenet_exp.errors import ConfigError, NoResultError, SweepInterruptedError, printable
+from lenet_exp.errors import NoResultError, SweepInterruptedError, printable
 from lenet_exp.executor import Ended, Epoch, LocalExecutor, Task
 from lenet_exp.experiment import Experiment
-from lenet_exp.record import EpochResult, TrialRecord
-from lenet_exp.recorded import Alias, Recorded, read
+from lenet_exp.record import EpochResult, TrainOn, TrialRecord
+from lenet_exp.recorded import Recorded, read
 from lenet_exp.tables import print_rows
 from lenet_exp.trials import configuration_of
 
@@ -74,7 +74,6 @@ def replay(
     threads: int | None = None,
     device: str | None = None,
     storage: str | None = None,
-    alias: Alias = lambda _: None,
     say: Callable[[str], Any] = lambda line: sys.stderr.write(f"{printable(line)}\n"),
 ) -> Replay:
     """Train a recorded attempt again; nothing that was recorded is changed.
@@ -86,7 +85,6 @@ def replay(
         threads: For the training; None for as many as the record says.
         device: As the user names it; None for the kind of device that the record says.
         storage: Of the study, where it is not a file below ``root``.
-        alias: As `Recorded.find` takes it.
         say: Told how it goes.
 
     Raises:
@@ -97,14 +95,10 @@ def replay(
         SweepInterruptedError: At Ctrl-C.
     """
     recorded = read(experiment, root, storage)
-    record = recorded.find(trial, alias)
+    record = recorded.find(trial)
     original = recorded.original(record)
     if original is not record:
         say(f"{record.label} was told the value of {original.label}, which was trained; replaying that")
-    if original.key.role == "confirm":
-        raise ConfigError(
-            f"{original.label} is of the confirmation; a trial, a run or the baseline is replayed"
-        )
     attempt = recorded.spool.read(original.key)
     first = attempt.epochs if attempt else ()
     diverged = original.reason.startswith("diverged")
@@ -176,6 +170,9 @@ def _task(
 ) -> Task:
     """Return what the attempt was, to be done again."""
     data = recorded.experiment.data
+    attempt = recorded.spool.read(record.key)
+    tags = attempt.facts["tags"] if attempt else {}
+    train_on: TrainOn = tags.get("lenet_exp.train_on", "train")
     return Task(
         key=record.key,
         configuration=configuration_of(record),
@@ -188,6 +185,7 @@ def _task(
         threads=threads,
         folder=folder,
         compiled=bool(record.result.get("compiled")),
+        train_on=train_on,
     )
 
 

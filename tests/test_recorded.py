@@ -10,6 +10,7 @@ from lenet_exp import experiment
 from lenet_exp.errors import ConfigError, NoResultError
 from lenet_exp.record import RunKey
 from lenet_exp.recorded import Recorded, read
+from lenet_exp.spool import Spool
 
 
 @pytest.fixture
@@ -29,14 +30,17 @@ def test_a_run_has_many_names(recorded: Recorded) -> None:
     assert recorded.find("baseline").key.role == "baseline"
 
 
-def test_the_champion_is_the_best_trial_unless_one_is_registered(recorded: Recorded) -> None:
-    """The alias of the registered model is stronger than the search's own best."""
+def test_the_champion_is_the_registered_one_and_before_that_the_best(
+    recorded: Recorded, tmp_path: Path
+) -> None:
+    """What the confirmation chose is stronger than the search's own best."""
     best = max((r for r in recorded.records if r.key.role == "trial"), key=lambda r: r.value or 0)
-    baseline = recorded.spool.run_ids()[RunKey("baseline", 0, 1)]
+    assert replace(recorded, spool=Spool(tmp_path / "none")).find("champion") == best
 
-    assert recorded.find("champion") == best
-    assert recorded.find("champion", {"champion": baseline}.get).key.role == "baseline"
-    assert recorded.find("champion", lambda _: "0" * 32) == best
+    study = recorded.spool.study()
+    assert study is not None
+    assert study.champion is not None
+    assert recorded.find("champion").key.stem == study.champion.aliases["champion"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from conftest import Swept
 
 from lenet_exp import cli, environment, experiment
-from lenet_exp.errors import ConfigError, NoResultError
+from lenet_exp.errors import NoResultError
 from lenet_exp.record import EpochResult, RunKey, TrialRecord
 from lenet_exp.recorded import Recorded, read
 from lenet_exp.replay import Replay, compare, replay, show, verdict
@@ -123,29 +123,14 @@ def test_a_duplicate_is_replayed_as_what_was_trained(swept: Swept, monkeypatch: 
     assert told[0] == "trial 9 was told the value of trial 0, which was trained; replaying that"
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"key": RunKey("confirm", 4, 1)}, ConfigError, "a trial, a run or the baseline is replayed"),
-        (
-            {"key": RunKey("trial", 77, 1), "state": "PRUNED", "result": {"reason": "infeasible: no map"}},
-            NoResultError,
-            "has nothing to compare with: infeasible: no map",
-        ),
-    ],
-)
-def test_what_cannot_be_replayed_is_told_at_once(
-    swept_once: Swept,
-    monkeypatch: pytest.MonkeyPatch,
-    change: dict[str, Any],
-    error: type[Exception],
-    message: str,
-) -> None:
-    """An attempt without epochs, or of the confirmation, is refused before anything is trained."""
+def test_what_has_no_epochs_cannot_be_replayed(swept_once: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told before anything is trained."""
     find = Recorded.find
-    monkeypatch.setattr(Recorded, "find", lambda self, _, __: changed(find(self, "0"), **change))
+    change: dict[str, Any] = {"key": RunKey("trial", 77, 1), "state": "PRUNED"}
+    change["result"] = {"reason": "infeasible: no map"}
+    monkeypatch.setattr(Recorded, "find", lambda self, _: changed(find(self, "0"), **change))
 
-    with pytest.raises(error, match=message):
+    with pytest.raises(NoResultError, match="has nothing to compare with: infeasible: no map"):
         again(swept_once, "0")
 
 
