@@ -293,7 +293,9 @@ def validation_images(mini: ImageSet) -> tuple[NDArray[np.float32], NDArray[np.u
 
 
 def test_every_model_gives_the_accuracy_that_was_logged(
-    done: Done, validation_images: tuple[NDArray[np.float32], NDArray[np.uint8]]
+    done: Done,
+    validation_images: tuple[NDArray[np.float32], NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On the validation images it is as good as its run says; a batch may be of any size."""
     _, *children = done.sweep.runs()
@@ -301,6 +303,8 @@ def test_every_model_gives_the_accuracy_that_was_logged(
     from safetensors.numpy import load_file
 
     images, labels = validation_images
+    # MLflow keeps it in this variable too, which is then as before: the sweeps to come have their own.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     mlflow.set_tracking_uri(done.sweep.tracking_uri)
     for run in children:
         model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
