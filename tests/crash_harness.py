@@ -227,6 +227,9 @@ class Round:
         assert not {"RUNNING", "WAITING"} & set(states), states
         budget = sum(counts(record) for record in records)
         assert budget == self._trials, f"{budget} trials of {self._trials}"
+        # A trial's seed is its first attempt's; a retry that was queued twice would have two ends.
+        ends = Counter(r.seed for r in records if r.key.role == "trial" and not r.superseded)
+        assert max(ends.values(), default=1) == 1, "a trial has ended twice"
         trained = Counter(
             (r.key.role, r.identity)
             for r in records
