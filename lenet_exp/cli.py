@@ -44,19 +44,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; a user's mistake is one line and its exit code."""
     try:
         try:
-            app(arguments, prog_name="lenet-exp", standalone_mode=True)
+            code = app(arguments, prog_name="lenet-exp", standalone_mode=False)
         finally:
             sys.stdout.flush()
     except LenetExpError as error:
-        message = printable(mask_url(str(error)))
-        # What a user has written, and a message shows, can be of any length.
-        sys.stderr.write(f"error: {message if len(message) <= 1000 else message[:999] + '…'}\n")
+        _tell(str(error))
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has seen enough, as `| head` does. Python flushes once more when it
         # ends, and would complain. The exit code is what typer gives when it is the first to notice.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except typer.Abort:  # Ctrl-C
+        sys.exit(130)
+    except Exception as error:
+        # typer's refusals, whose class has moved from one package to another; a bug is none.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        if said := message().rstrip("."):  # without a command the help has been shown
+            _tell(f"{said}; see lenet-exp --help")
+        sys.exit(2)
+    sys.exit(code or 0)
+
+
+def _tell(message: str) -> None:
+    """Say on standard error what is wrong, in one line."""
+    message = printable(mask_url(message))
+    # What a user has written, and a message shows, can be of any length.
+    sys.stderr.write(f"error: {message if len(message) <= 1000 else message[:999] + '…'}\n")
 
 
 @app.callback(invoke_without_command=True)
@@ -73,9 +89,7 @@ def sweep(
     experiment: ExperimentArgument = None,
     trials: Annotated[
         int | None,
-        typer.Option(
-            "--trials", min=0, help="finished trials to have at the end, those of earlier calls included"
-        ),
+        typer.Option("--trials", help="finished trials to have at the end, those of earlier calls included"),
     ] = None,
     workers: WorkersOption = "auto",
     timeout: TimeoutOption = None,
