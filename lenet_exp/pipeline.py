@@ -171,7 +171,6 @@ def _sweep(
     with _tracked(facts, request.tracking_uri, root, spool) as tracker:
         from lenet_exp.driver import Driver, Options
         from lenet_exp.recorder import Recorder
-        from lenet_exp.report import write_report
 
         recorder = Recorder(study, spool, folder, tracker.wake)
         recorder.findings = findings(study.kept(READINGS), study.kept(SPEEDS))
@@ -225,6 +224,9 @@ def _sweep(
         tracker.drain()
         recorder.write_leaderboard()
         write_own_files(experiment, folder, study.records(), spool)
+        # Not before: the plots' libraries take a second to load.
+        from lenet_exp.report import write_report
+
         write_report(experiment, root, storage=request.storage)
     _conclude(experiment, root, folder, request.storage)
 
