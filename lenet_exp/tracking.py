@@ -256,8 +256,9 @@ class Tracker:
             Whether it is.
         """
         deadline = time.monotonic() + timeout_s
+        self.wake()
         while self._spool.news() and self.problem is None and time.monotonic() < deadline:
-            time.sleep(RETRY_S / 10)
+            time.sleep(RETRY_S / 20)
         return not self._spool.news()
 
     def finish(self, state: State, reason: str | None = None) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -344,6 +345,21 @@ def test_an_attempt_that_mlflow_refuses_does_not_hold_up_the_others(lab: Lab) ->
     assert report.problems[0].startswith(f"{TRIAL.stem} is not in MLflow: ")
     assert "must be in the 'active' state" in report.problems[0]
     assert runs_by_name(lab.client())["trial 1"].info.status == "FINISHED"
+
+
+def test_what_is_recorded_while_the_thread_waits_is_drained_at_once(tmp_path: Path) -> None:
+    """Whoever drains need not know whether the thread was woken for what is new."""
+    lab = Lab(tmp_path)
+    tracker = tracking.Tracker(lab.spool, STUDY_FACTS, tracking_uri=lab.uri, artifact_root=lab.artifacts)
+    tracker.start()
+    try:
+        assert tracker.drain()
+        time.sleep(0.2)  # now the thread sleeps until it is woken, or for half a minute
+        lab.spool.keep("what", 1)
+
+        assert tracker.drain(timeout_s=5)
+    finally:
+        assert tracker.close()
 
 
 def test_nothing_recorded_is_told(tmp_path: Path) -> None:
