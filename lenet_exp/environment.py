@@ -21,6 +21,7 @@ CODE = (
     "fast",
     "kernels",
     "model",
+    "optimizers",
     "seeding",
     "train",
 )

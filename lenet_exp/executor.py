@@ -29,9 +29,6 @@ __all__ = ["TRAINER", "Ended", "Epoch", "Event", "LocalExecutor", "Machine", "Ta
 TRAINER = "lenet_exp.trainer"
 #: Seconds that a process has to end after SIGTERM.
 GRACE_S = 10.0
-#: Loaded once by the fork server, for all its children. torch's optimizers import ``torch._dynamo`` when the
-#: first one is made, which takes a second; a child imports the caller's main module, which may be the CLI.
-_PRELOAD = {TRAINER: ["torch._dynamo"]}
 
 
 @dataclass
@@ -54,7 +51,8 @@ class LocalExecutor:
         self._trainer = trainer
         self._oom_kills = oom_kills or limits.OomKills()
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([trainer, *_PRELOAD.get(trainer, ()), "lenet_exp.cli"])
+        # A child imports the caller's main module, which may be the CLI.
+        self._context.set_forkserver_preload([trainer, "lenet_exp.cli"])
         self._workers: dict[RunKey, _Worker] = {}
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)

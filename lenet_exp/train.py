@@ -25,6 +25,7 @@ from lenet_exp.data import ImageSet
 from lenet_exp.errors import DeviceError, DivergedError
 from lenet_exp.files import sync_file
 from lenet_exp.model import LeNet, initialise
+from lenet_exp.optimizers import Optimizer, optimizer
 from lenet_exp.record import EpochResult
 from lenet_exp.seeding import derive_seed
 
@@ -116,7 +117,7 @@ class TrainingState:
     Attributes:
         configuration: With the precision resolved.
         model: On the device.
-        optimizer: Over the model's parameters.
+        optimizer: Of the model's parameters.
         forward: From a batch to its loss.
         seed: Root of the training's random streams.
         device: Where it happens.
@@ -126,7 +127,7 @@ class TrainingState:
 
     configuration: Configuration
     model: LeNet
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     forward: Forward
     seed: int
     device: torch.device
@@ -160,11 +161,11 @@ def begin(
     # oneDNN's and cuDNN's convolutions are faster with the channels last; the numbers are the same.
     model = model.to(device).to(memory_format=torch.channels_last)
     compiled = compiled and device.type != "cpu"
-    optimizer = _optimizer(configuration, model, capturable=compiled)
     forward = plain_forward(model, configuration)
     if compiled:
         forward = compiled_forward(forward, mode="reduce-overhead")
-    return TrainingState(configuration, model, optimizer, forward, seed, device)
+    steps = optimizer(configuration, model.parameters())
+    return TrainingState(configuration, model, steps, forward, seed, device)
 
 
 def plain_forward(model: LeNet, configuration: Configuration) -> Forward:
@@ -194,15 +195,6 @@ def compiled_forward(forward: Forward, **options: Any) -> Forward:
         return result
 
     return step
-
-
-def _optimizer(configuration: Configuration, model: nn.Module, *, capturable: bool) -> torch.optim.Optimizer:
-    parameters = model.parameters()
-    lr, decay = configuration.lr, configuration.weight_decay
-    if configuration.optimizer == "adam":
-        # A capturable optimiser counts its steps on the device, so that nothing waits for the host.
-        return torch.optim.Adam(parameters, lr=lr, weight_decay=decay, fused=True, capturable=capturable)
-    return torch.optim.SGD(parameters, lr=lr, momentum=configuration.momentum, weight_decay=decay, fused=True)
 
 
 def fit(state: TrainingState, train: Images, validation: Images) -> Iterator[EpochResult]:
@@ -237,7 +229,6 @@ def fit(state: TrainingState, train: Images, validation: Images) -> Iterator[Epo
 
 def _train_epoch(state: TrainingState, train: Images) -> tuple[float, float, float]:
     """Return mean loss, accuracy and seconds of one pass over ``train``."""
-    optimizer = state.optimizer
     loss_sum = torch.zeros((), device=state.device)
     hits = torch.zeros((), dtype=torch.int64, device=state.device)
     state.model.train()
@@ -250,9 +241,9 @@ def _train_epoch(state: TrainingState, train: Images) -> tuple[float, float, flo
         # Reading a number from an accelerator would stall it; there the epoch's sum is looked at.
         if state.device.type == "cpu" and not torch.isfinite(loss):
             raise DivergedError(f"loss is {loss.item()} in epoch {state.epoch + 1}")
-        optimizer.zero_grad(set_to_none=True)
+        state.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        state.optimizer.step()
         loss_sum += loss.detach() * len(batch)
         hits += (logits.detach().argmax(dim=1) == labels).sum()
     _synchronise(state.device)
@@ -323,10 +314,8 @@ def snapshot(state: TrainingState) -> bytes:
     is left are the weights, what the optimizer accumulated, and torch's own stream of random numbers.
     """
     tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
-    for index, values in state.optimizer.state_dict()["state"].items():
-        # Plain SGD keeps None in the place of a momentum.
-        found = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in found.items()}
+    for name, values in state.optimizer.state().items():
+        tensors |= {f"optimizer.{name}.{index}": value for index, value in enumerate(values)}
     tensors["random"] = torch.get_rng_state()
     if state.device.type == "cuda":
         tensors["random_cuda"] = torch.cuda.get_rng_state(state.device)
@@ -345,22 +334,13 @@ def restore(state: TrainingState, taken: bytes, last: EpochResult) -> None:
     state.model.load_state_dict(
         {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
     )
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            parameter = state.optimizer.param_groups[0]["params"][int(index)]
-            state.optimizer.state[parameter][key] = _beside(parameter, value)
+    names = {name.split(".")[1] for name in tensors if name.startswith("optimizer.")}
+    count = range(len(state.optimizer.parameters))
+    state.optimizer.load_state({name: [tensors[f"optimizer.{name}.{i}"] for i in count] for name in names})
     torch.set_rng_state(tensors["random"])
     if state.device.type == "cuda":
         torch.cuda.set_rng_state(tensors["random_cuda"], state.device)
     state.epoch, state.train_s = last.epoch, last.train_s
-
-
-def _beside(parameter: Tensor, value: Tensor) -> Tensor:
-    """Return ``value`` on the parameter's device, laid out in memory as fused optimizers expect it."""
-    if value.shape != parameter.shape:
-        return value.to(parameter.device)
-    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def _logits(model: LeNet, pixels: Tensor, precision: Precision) -> Tensor:

@@ -22,6 +22,7 @@ OWNERS = {
     "pydantic": {"config", "space", "factors", "experiment"},
     "torch": {
         "kernels",
+        "optimizers",
         "model",
         "fast",
         "train",

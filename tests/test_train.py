@@ -268,5 +268,6 @@ def test_a_snapshot_cannot_run_code(images: Images) -> None:
     assert {"random", *(f"model.{name}" for name in state.model.state_dict())} < names
     other = begin(variant(), seed=1)
     restore(other, taken, results[-1])
-    for parameter in other.model.parameters():
-        assert other.optimizer.state[parameter]["exp_avg"].stride() == parameter.stride()
+    averages = other.optimizer.state()["exp_avg"]
+    for parameter, average in zip(other.model.parameters(), averages, strict=True):
+        assert average.stride() == parameter.stride()
