@@ -33,8 +33,10 @@ def _python(session: nox.Session, *groups: str) -> str:
 
 @nox.session(python=False)
 def tests(session: nox.Session) -> None:
-    """Run the test suite; arguments go to pytest."""
-    session.run(_python(session, "tests"), "-m", "pytest", *session.posargs, external=True)
+    """Run the test suite in a few processes; arguments go to pytest (``-n 0``: in one)."""
+    # One more than there are cores, as much of it waits; a file's tests share what takes long to make.
+    at_once = ["-n", str(min(4, (os.cpu_count() or 1) + 1)), "--dist", "loadfile"]
+    session.run(_python(session, "tests"), "-m", "pytest", *at_once, *session.posargs, external=True)
 
 
 @nox.session(python=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import typer.main
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -258,6 +260,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise AssertionError("the file was taken")
 
     monkeypatch.setattr(pipeline, "run_sweep", begin)
+    # typer builds all commands anew in each call, which takes longer than everything else here.
+    monkeypatch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
     return tmp_path / "runs"
 
 

@@ -155,6 +155,12 @@ class Sweep:
         spooled = (self.home / "spool").glob("trial-*.jsonl")
         return sum(path.read_text().count('"event":"epoch"') for path in spooled)
 
+    def has_baseline(self) -> bool:
+        """Return whether the baseline is trained."""
+        return any(
+            '"COMPLETE"' in path.read_text() for path in (self.home / "spool").glob("baseline-*.jsonl")
+        )
+
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Wait for the end of the command and of every process it started, all of which hold its output open."""
@@ -350,10 +356,10 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None
 
 
 def in_training(sweep: Sweep) -> subprocess.Popen[str]:
-    """Start the sweep and return its process once a trial has trained an epoch, the first of many."""
+    """Start the sweep and return its process once the baseline is done and a trial has trained an epoch."""
     before = sweep.trained_epochs()
     process = sweep.start()
-    until(lambda: sweep.trained_epochs() > before, process)
+    until(lambda: sweep.trained_epochs() > before and sweep.has_baseline(), process)
     return process
 
 
