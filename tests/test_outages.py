@@ -439,7 +439,7 @@ fc_layers = 1
 [training]
 epochs = 12
 [space]
-batch_size = [4]
+batch_size = [400]
 lr = {{ low = 1e-4, high = 1e-2, log = true }}
 [search]
 trials = 10
@@ -459,7 +459,8 @@ def test_a_sweep_does_not_notice_what_happens_to_its_server(tmp_path: Path) -> N
     flags = ["--root", "runs", "--tracking-uri", uri, "--device", "cpu", "--workers", "2", "--no-confirm"]
     project = Path(__file__).parent.parent
     environment = {
-        "PYTHONPATH": str(project),
+        "PYTHONPATH": os.pathsep.join([str(project), str(project / "tests")]),
+        "LENET_EXP_TRAINER": "paced_trainer",
         "LENET_EXP_DATA": str(tmp_path / "data"),
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "2",
     }

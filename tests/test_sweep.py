@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ batch_size = 400
 epochs = 10
 
 [space]
-batch_size = [4]
+batch_size = [400]
 lr = {{ low = 1e-4, high = 1e-3, log = true }}
 
 [search]
@@ -90,6 +90,7 @@ class Sweep:
 
     folder: Path
     name: str
+    flags: tuple[str, ...] = ()
 
     @property
     def root(self) -> Path:
@@ -104,14 +105,14 @@ class Sweep:
     @property
     def arguments(self) -> list[str]:
         """What follows the command."""
-        return ["experiment.toml", "--root", "runs", "--device", "cpu", "--no-confirm"]
+        return ["experiment.toml", "--root", "runs", "--device", "cpu", "--no-confirm", *self.flags]
 
     def start(self) -> subprocess.Popen[str]:
         """Run the command that a user runs, in a process group of its own as a terminal does."""
         return subprocess.Popen(
             [sys.executable, "-m", "lenet_exp.sweep", *self.arguments],
             cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(PROJECT)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "tests")])},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -367,7 +368,8 @@ def test_a_sweep_that_is_cut_off_goes_on_to_the_same_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After Ctrl-C, and after the driver was killed, the same command repairs and meets the budget."""
-    sweep = make(tmp_path, "cut", CUT)
+    sweep = replace(make(tmp_path, "cut", CUT), flags=("--workers", "1"))
+    monkeypatch.setenv("LENET_EXP_TRAINER", "paced_trainer")
 
     process = in_training(sweep)
     os.killpg(process.pid, signal.SIGINT)
