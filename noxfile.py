@@ -1,4 +1,4 @@
-"""The checks: ``nox -s tests lint types smoke``, and ``crash`` and ``bench``; ``nox -l`` lists them.
+"""The checks: ``nox -s tests proofs lint types smoke``, and ``crash`` and ``bench``; ``nox -l`` lists them.
 
 All but ``smoke`` share one environment, ``.venv``, which is the README's own: torch alone is several
 gigabytes. With ``--no-venv`` they run in the environment that nox is in, and install nothing.
@@ -33,10 +33,16 @@ def _python(session: nox.Session, *groups: str) -> str:
 
 @nox.session(python=False)
 def tests(session: nox.Session) -> None:
-    """Run the test suite in a few processes; arguments go to pytest (``-n 0``: in one)."""
-    # One more than there are cores, as much of it waits; a file's tests share what takes long to make.
-    at_once = ["-n", str(min(4, (os.cpu_count() or 1) + 1)), "--dist", "loadfile"]
+    """Run the test suite but for its slow proofs; arguments go to pytest (``-n 0``: one after the other)."""
+    # A file's tests stay together, as they share what takes long to make.
+    at_once = ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile", "-m", "not slow"]
     session.run(_python(session, "tests"), "-m", "pytest", *at_once, *session.posargs, external=True)
+
+
+@nox.session(python=False)
+def proofs(session: nox.Session) -> None:
+    """Run the slow tests: outages, kills, full disks and restarts in the middle of real sweeps."""
+    session.run(_python(session, "tests"), "-m", "pytest", "-m", "slow", *session.posargs, external=True)
 
 
 @nox.session(python=False)

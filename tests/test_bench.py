@@ -45,6 +45,7 @@ def attempt(number: int, start_s: float, end_s: float, train_s: float, evaluatio
     )
 
 
+@pytest.mark.slow
 def test_the_whole_run_gives_every_key_and_they_agree(
     mini_folder: Path, data_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

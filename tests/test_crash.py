@@ -106,6 +106,7 @@ def test_a_retry_that_was_queued_before_the_driver_died_is_queued_once(
     study.finish()
 
 
+@pytest.mark.slow
 def test_kills_at_random_instants_lose_and_double_nothing(zygote: Zygote, tmp_path: Path) -> None:
     """A dozen and more, of workers and drivers, on a schedule of its own; `nox -s crash` has many more."""
     Round(zygote, tmp_path, seed=1).run(15)
@@ -159,6 +160,7 @@ def test_ctrl_c_twice_drops_the_epochs(zygote: Zygote, tmp_path: Path) -> None:
     study.finish()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "epoch_s"), [(signal.SIGTERM, 600), (signal.SIGUSR1, 0.3)])
 def test_what_a_cluster_sends_ends_the_sweep_within_25_seconds(
     zygote: Zygote, tmp_path: Path, number: signal.Signals, epoch_s: float
@@ -192,6 +194,7 @@ def test_a_full_disk_ends_the_sweep_and_keeps_what_was_told(zygote: Zygote, tmp_
     study.finish()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small disk")
 def test_a_disk_that_is_really_full_ends_the_sweep_and_keeps_what_was_told(
     zygote: Zygote, tmp_path: Path

@@ -447,6 +447,7 @@ pruner = "none"
 """
 
 
+@pytest.mark.slow
 def test_a_sweep_does_not_notice_what_happens_to_its_server(tmp_path: Path) -> None:
     """Its server stalled, killed and started anew, it ends with exit code 0 and everything in MLflow."""
     fixture = Path(__file__).parent / "fixtures" / "fashion-mnist"

@@ -273,6 +273,7 @@ def test_a_storage_that_stays_away_ends_the_sweep(
         server.start()
 
 
+@pytest.mark.slow
 def test_a_restart_in_mid_sweep_loses_nothing(server: Server, tmp_path: Path) -> None:
     """Killed twice while trials train: exit code 0, the budget met exactly, all in study, CSV and MLflow."""
     text = EXPERIMENT.replace("epochs = 2", "epochs = 6").replace("trials = 2", "trials = 3")

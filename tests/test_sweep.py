@@ -364,6 +364,7 @@ def in_training(sweep: Sweep) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_cut_off_goes_on_to_the_same_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
