@@ -185,10 +185,12 @@ def confirm_command(
     from lenet_exp.pipeline import Request, run_sweep
 
     path = experiment_path(experiment)
+    asked = experiments.load(path, overrides or ())
+    is_folder_given = any(override.partition("=")[0].strip() == "data.folder" for override in overrides or ())
     run_sweep(
         Request(
             path=path,
-            experiment=experiments.load(path, overrides or ()),
+            experiment=asked,
             root=root,
             workers=workers_count(workers),
             timeout_s=seconds(timeout) if timeout is not None else None,
@@ -198,6 +200,7 @@ def confirm_command(
             search=False,
             again=again,
             dataset=dataset,
+            dataset_folder=asked.data.folder if is_folder_given else None,
         )
     )
 

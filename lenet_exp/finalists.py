@@ -66,17 +66,22 @@ def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = 
         raise NoResultError(f"{source.name!r} has no finished trial to confirm; give the sweep more trials")
 
 
-def on_dataset(experiment: Experiment, dataset: str | None) -> Experiment:
+def on_dataset(experiment: Experiment, dataset: str | None, folder: str | None = None) -> Experiment:
     """Return the experiment, or the one that carries what it found over to another data set.
+
+    Args:
+        experiment: What was searched.
+        dataset: None for its own.
+        folder: Where the other data set's files lie, if the user said so.
 
     Raises:
         ConfigError: If a data set cannot have this name.
     """
     if dataset is None or dataset == experiment.data.dataset:
         return experiment
-    # The folder of a data set that has a name everywhere is not the user's own.
-    folder = None if dataset in DATASETS else experiment.data.folder
+    # The file names the folder of its own data set; one that is known everywhere does not lie there.
+    own = None if dataset in DATASETS else experiment.data.folder
     try:
-        return experiment.on(dataset, folder)
+        return experiment.on(dataset, folder or own)
     except ValueError as error:
         raise ConfigError(f"--dataset {error}") from None

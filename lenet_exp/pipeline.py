@@ -63,6 +63,7 @@ class Request:
         confirm: Whether to confirm what a finished search found.
         again: Whether to read the test split once more if it was read.
         dataset: Confirm on this data set what the experiment found on its own.
+        dataset_folder: Where the files of ``dataset`` lie, if the user said so.
     """
 
     path: Path
@@ -80,11 +81,12 @@ class Request:
     confirm: bool = True
     again: bool = False
     dataset: str | None = None
+    dataset_folder: str | None = None
 
     @property
     def conducted(self) -> Experiment:
         """The experiment that is run: with a data set of its own, it is another one."""
-        return finalists.on_dataset(self.experiment, self.dataset)
+        return finalists.on_dataset(self.experiment, self.dataset, self.dataset_folder)
 
 
 def run_sweep(request: Request) -> None:

@@ -294,17 +294,21 @@ def test_confirmation_is_part_of_the_sweep_and_a_command_of_its_own(
     command("sweep", "mini.toml", "--no-confirm")
     command("confirm", "mini.toml")
     command("confirm", "mini.toml", "--again", "--dataset", "mnist", "--set", "confirm.seeds=7")
+    command("confirm", "mini.toml", "--dataset", "mnist", "--set", "data.folder=digits")
 
     assert [(asked.search, asked.confirm) for asked in requests] == [
         (True, True),
         (True, False),
         (False, True),
         (False, True),
+        (False, True),
     ]
     assert [(asked.again, asked.conducted.name) for asked in requests[2:]] == [
         (False, "mini"),
         (True, "mini@mnist"),
+        (False, "mini@mnist"),
     ]
+    assert [asked.conducted.data.folder for asked in requests[3:]] == [None, "digits"]
     assert requests[3].experiment.confirm.seeds == 7
 
 

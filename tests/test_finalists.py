@@ -44,6 +44,7 @@ def test_another_data_set_is_another_experiment() -> None:
 
     assert (moved.name, moved.folder_name, moved.data.dataset) == ("e@mnist", "e@mnist", "mnist")
     assert moved.data.folder is None
+    assert on_dataset(EXPERIMENT, "mnist", "/mine").data.folder == "/mine"
     assert on_dataset(EXPERIMENT, "other").data.folder == "f"
     assert moved.search_space.describe() == EXPERIMENT.search_space.describe()
     assert on_dataset(EXPERIMENT, "own") is EXPERIMENT is on_dataset(EXPERIMENT, None)
