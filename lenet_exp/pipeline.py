@@ -144,7 +144,7 @@ def _sweep(
     if request.require_tracking:
         mlflow_store.check_reachable(*store(request.tracking_uri, root), timeout_s=15)
     from lenet_exp.repair import reconcile
-    from lenet_exp.storage import full_disk_named
+    from lenet_exp.storage import full_disk_named, preload
 
     began = time.monotonic()
     images = prepare_images(request.conducted)
@@ -152,8 +152,11 @@ def _sweep(
     if confirmed:
         confirmation.ensure_available(request.conducted)
     test_images = shown_test_images(request.conducted)
+    from lenet_exp.driver import Driver, Options
+    from lenet_exp.recorder import Recorder
     from lenet_exp.study import open_study
 
+    preload()  # The fork server is still loading torch.
     machine = executor.probe(request.device)
     experiment = request.conducted.resolved(machine.precision)
     accelerators = 0 if machine.devices == ("cpu",) else len(machine.devices)
@@ -171,9 +174,6 @@ def _sweep(
         _say(f"already {study.n_finished} of {experiment.trials} trials done")
     facts = study_facts(experiment, root, images)
     with _tracked(facts, request.tracking_uri, root, spool) as tracker:
-        from lenet_exp.driver import Driver, Options
-        from lenet_exp.recorder import Recorder
-
         recorder = Recorder(study, spool, folder, tracker.wake)
         recorder.findings = findings(study.kept(READINGS), study.kept(SPEEDS))
 
