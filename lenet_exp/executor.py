@@ -52,7 +52,7 @@ class LocalExecutor:
         self._oom_kills = oom_kills or limits.OomKills()
         self._context = multiprocessing.get_context("forkserver")
         # A child imports the caller's main module, which may be the CLI.
-        self._context.set_forkserver_preload([trainer, "lenet_exp.cli"])
+        self._context.set_forkserver_preload(["lenet_exp.forkserver", trainer, "lenet_exp.cli"])
         self._workers: dict[RunKey, _Worker] = {}
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
