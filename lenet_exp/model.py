@@ -38,10 +38,10 @@ class LeNet(nn.Module):
             InfeasibleError: If a feature map would be smaller than what is laid on it.
         """
         super().__init__()
-        # Without memory there are no weights for torch to draw from the global stream, the caller's.
-        with torch.device("meta"):
+        # torch draws weights at once, from the global stream, which is the caller's. (Layers on the device
+        # "meta" draw none, but to give them memory loads SymPy, half a second in every attempt.)
+        with torch.random.fork_rng(devices=()):
             self._build(configuration, image_size)
-        self.to_empty(device="cpu")
 
     def _build(self, configuration: Configuration, image_size: int) -> None:
         pool = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d}[configuration.pooling]

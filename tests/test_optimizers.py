@@ -77,7 +77,7 @@ def test_it_goes_on_from_its_state_and_shares_nothing_with_it(kind: dict[str, An
 
 
 def test_a_training_on_a_cpu_does_not_load_the_compiler() -> None:
-    """``torch._dynamo`` takes more than a second, which every command would wait for."""
+    """``torch._dynamo`` takes more than a second, SymPy half of one, and every attempt would wait for them."""
     program = """
 import sys, torch
 from lenet_exp.config import PRESETS, configuration
@@ -87,7 +87,7 @@ some = Images(pixels, labels, torch.arange(8))
 for preset in PRESETS.values():
     for _ in fit(begin(configuration(preset | {"epochs": 1}), seed=1), some, some):
         pass
-print([name for name in sys.modules if name.startswith("torch._dynamo")])
+print([name for name in sys.modules if name in ("torch._dynamo", "sympy")])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
