@@ -265,7 +265,8 @@ class Confirmation:
         verdicts = compare.verdicts(samples[1:], samples[0], plan.level)
         reading = replace(reading, verdicts=tuple(vars(verdict) for verdict in verdicts))
         best = plan.finalists[0]
-        if best.val_accuracy is not None and fresh[best.config]:
+        # What was searched on other images is no measure of the same thing.
+        if best.val_accuracy is not None and fresh[best.config] and not self.is_alone:
             curse = compare.winners_curse(best.val_accuracy, fresh[best.config], plan.level).sentence
             reading = replace(reading, curse=curse)
         self._keep(replace(reading, champion=champion.winner(reading)))

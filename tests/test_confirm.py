@@ -339,6 +339,8 @@ def test_a_crash_between_training_and_reading_goes_on_where_it_was(
     assert sorted(table["role"]) == ["baseline", "run"]
     assert table["n_seeds"].tolist() == [2, 2]
     assert table["verdict"].dropna().tolist() == [carried.verdicts[0]["verdict"]]
+    assert reading.curse.startswith("val_accuracy ")
+    assert carried.curse == ""  # its val_accuracy in the search was of other images
 
 
 def test_nothing_is_confirmed_before_the_search_has_ended(

@@ -77,7 +77,7 @@ def test_it_goes_on_from_its_state_and_shares_nothing_with_it(kind: dict[str, An
 
 
 def test_a_training_on_a_cpu_does_not_load_the_compiler() -> None:
-    """``torch._dynamo`` takes more than a second, SymPy half of one, and every attempt would wait for them."""
+    """``torch._dynamo`` takes more than a second and SymPy half of one, in every attempt."""
     program = """
 import sys, torch
 from lenet_exp.config import PRESETS, configuration
