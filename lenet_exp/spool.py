@@ -222,18 +222,22 @@ class Spool:
         return file
 
     def _sizes(self) -> dict[str, int]:
-        """Return the bytes in the file of each attempt and of the study, whatever else lies there."""
+        """Return the bytes in the file of each attempt and of the study, whatever else lies there.
+
+        A file without any is what a driver has left that died between making and writing it: no attempt.
+        """
         if not self.folder.is_dir():
             return {}
         with os.scandir(self.folder) as found:
             files = {
                 entry.name.removesuffix(".jsonl"): entry for entry in found if entry.name.endswith(".jsonl")
             }
-            return {
+            sizes = {
                 stem: file.stat().st_size
                 for stem, file in files.items()
                 if stem == STUDY or _is_attempt(stem)
             }
+            return {stem: size for stem, size in sizes.items() if size}
 
     # What tracking keeps: which run is whose, and what is in MLflow already.
 
@@ -271,6 +275,16 @@ class Spool:
             # The driver adds to the file first and to the news after, so nothing is missed between.
             if self.path(stem).stat().st_size == offset:
                 self._news.discard(stem)
+
+    def drop(self, stem: str) -> None:
+        """Cut off what a dead driver has left of a file's first line: there is no such attempt.
+
+        Raises:
+            DiskError: If the file cannot be written.
+        """
+        journal.mend(self.path(stem))
+        with self._lock:
+            self._news.discard(stem)
 
     def recall(self, stem: str) -> None:
         """Count a file among the news again."""

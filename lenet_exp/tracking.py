@@ -161,6 +161,8 @@ class Shipper:
         entries, shipment.offset = journal.read(self._spool.path(stem), shipment.offset)
         shipment.record = record = extended_attempt(shipment.record, RunKey.from_stem(stem), entries)
         if record is None:
+            self._spool.drop(stem)
+            del self._shipments[stem]
             return
         if shipment.run_id is None:
             shipment.run_id = projection.begin(record)

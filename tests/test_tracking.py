@@ -362,6 +362,24 @@ def test_what_is_recorded_while_the_thread_waits_is_drained_at_once(tmp_path: Pa
         assert tracker.close()
 
 
+@pytest.mark.parametrize("left", [b"", b'{"time_ms":17'], ids=["empty", "half a line"])
+def test_an_attempt_whose_first_line_was_cut_off_is_none(lab: Lab, left: bytes) -> None:
+    """A driver killed in its first write leaves a file, and nothing that anyone would wait for."""
+    lab.complete(TRIAL)
+    (lab.home / "spool" / f"{OTHER.stem}.jsonl").write_bytes(left)
+    lab.spool = lab.opened()
+    tracker = tracking.Tracker(lab.spool, STUDY_FACTS, tracking_uri=lab.uri, artifact_root=lab.artifacts)
+    tracker.start()
+
+    assert tracker.drain(timeout_s=10)
+    tracker.finish("COMPLETE")
+    assert tracker.close()
+
+    assert sorted(lab.opened().stems()) == ["study", TRIAL.stem]
+    assert lab.opened().news() == []
+    assert set(runs_by_name(lab.client())) == {STUDY_FACTS.study, "trial 0"}
+
+
 def test_nothing_recorded_is_told(tmp_path: Path) -> None:
     """A spool in which no sweep has written is an error that says what to do."""
     spool = Spool(tmp_path / "exp" / "spool")
