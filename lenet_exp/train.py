@@ -315,7 +315,7 @@ def snapshot(state: TrainingState) -> bytes:
     """
     tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
     for name, values in state.optimizer.state().items():
-        tensors |= {f"optimizer.{name}.{index}": value for index, value in enumerate(values)}
+        tensors |= {f"optimizer.{index}.{name}": value for index, value in enumerate(values)}
     tensors["random"] = torch.get_rng_state()
     if state.device.type == "cuda":
         tensors["random_cuda"] = torch.cuda.get_rng_state(state.device)
@@ -334,9 +334,9 @@ def restore(state: TrainingState, taken: bytes, last: EpochResult) -> None:
     state.model.load_state_dict(
         {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
     )
-    names = {name.split(".")[1] for name in tensors if name.startswith("optimizer.")}
+    names = {name.split(".")[2] for name in tensors if name.startswith("optimizer.")}
     count = range(len(state.optimizer.parameters))
-    state.optimizer.load_state({name: [tensors[f"optimizer.{name}.{i}"] for i in count] for name in names})
+    state.optimizer.load_state({name: [tensors[f"optimizer.{i}.{name}"] for i in count] for name in names})
     torch.set_rng_state(tensors["random"])
     if state.device.type == "cuda":
         torch.cuda.set_rng_state(tensors["random_cuda"], state.device)

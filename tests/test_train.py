@@ -266,6 +266,8 @@ def test_a_snapshot_cannot_run_code(images: Images) -> None:
 
     names = set(load_bytes(taken))
     assert {"random", *(f"model.{name}" for name in state.model.state_dict())} < names
+    # As torch's own optimizers name it, which earlier checkpoints have from there.
+    assert {f"optimizer.0.{name}" for name in ("exp_avg", "exp_avg_sq", "step")} < names
     other = begin(variant(), seed=1)
     restore(other, taken, results[-1])
     averages = other.optimizer.state()["exp_avg"]
