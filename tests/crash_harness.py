@@ -41,6 +41,7 @@ QUIET = 0.2
 #: Trials in each stage; a sweep that is done gets as many more.
 STAGE = 15
 
+#: Some trials repeat another's configuration; were it most, there would be no training left to kill.
 EXPERIMENT = """\
 name = "harness"
 [data]
@@ -55,8 +56,8 @@ epochs = 4
 [space]
 pooling = ["avg", "max"]
 kernel_size_1 = [3, 5]
-channels = {{ low = 4, high = 6 }}
-lr = [0.001, 0.002, 0.005]
+channels = {{ low = 4, high = 16 }}
+lr = [0.001, 0.002, 0.003, 0.004, 0.005, 0.006]
 [search]
 trials = 0
 sampler = "random"
