@@ -17,6 +17,7 @@ from lenet_exp import __version__
 CODE = (
     "architecture",
     "config",
+    "convolution",
     "data",
     "fast",
     "kernels",

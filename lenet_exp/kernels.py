@@ -1,296 +1,150 @@
-"""A convolution layer with 2x2 pooling on a CPU, several times faster than torch's own kernels.
+"""Pooling, activations and products for training on a CPU, each with its gradient, faster than torch's.
 
-torch's convolutions and pooling are made for many channels and lose most of the machine on the few
-that LeNet has. Two changes of layout win it back.
+Maps have the batch innermost in memory, ``(c, h, w, n)``, so that slices of a map are long contiguous runs.
+The four outputs of a convolution that a pooling window takes lie in four blocks, ``(2, 2, c, h, w, n)``, and
+pooling is elementwise between them.
 
-The batch is the innermost dimension (``(c, h, w, n)``), so every slice of a feature map is made of long
-contiguous runs: gathering patches and pooling run at the speed of memory.
-
-A pooling window needs four outputs of the convolution, and all four lie in one ``(k + 1) x (k + 1)``
-patch of the input. One matrix product makes them, each in a block of its own, and the pooling is taken
-between the four blocks. The zeros in that matrix cost ``((k + 1) / k)**2`` times the arithmetic; the shape
-of the product more than repays it while channels are few.
+What only compares or selects works on the bits of the numbers: torch computes with bfloat16 by way of
+float32, which takes three to four times as long as the same on 16-bit integers.
 """
 
 from __future__ import annotations
 
-import ctypes
-import platform
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: The product of a layer's input and output channels up to which the block product beats oneDNN here.
-MAX_BLOCK_CHANNELS = 1024
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # <malloc.h>
+class Activation(NamedTuple):
+    """An elementwise function and its gradient.
 
-
-def keep_freed_memory() -> bool:
-    """Keep memory that is freed in this process, and return whether the C library could be told so.
-
-    glibc hands large buffers back to the system and gets them again, zeroed, a page fault every 4 KiB; a
-    training step frees and allocates the same tens of megabytes. Call it once, before training.
+    Attributes:
+        forward: From input to output.
+        backward: From the output's gradient, the input and the output to the input's gradient.
+        course: ``rising`` if it never decreases, so that it commutes with the maximum; ``valley`` if it
+            decreases and then increases, so that its largest value on some numbers is at the largest or at
+            the smallest of them.
     """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 1 << 30), (_M_TOP_PAD, 64 << 20))
-    return all(mallopt(name, value) == 1 for name, value in settings)
+
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    course: Literal["rising", "valley"]
 
 
-def conv_act_pool(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    padding: int,
-    activation: Callable[[Tensor], Tensor],
-    pooling: Literal["avg", "max"],
-    *,
-    monotone: bool,
-) -> Tensor:
-    """Return ``pool(activation(conv(x)))``, with 2x2 pooling that drops an odd last row or column.
-
-    Works under autograd; the arithmetic is in the dtype of ``x``. Equal to torch's own layers but for
-    rounding; of equal maxima the first in row order gets the gradient, as in torch.
-
-    Args:
-        x: ``(n, ci, h, w)``, floating point, in any memory layout.
-        weight: ``(co, ci, k, k)``, of ``x``'s dtype or a wider one.
-        bias: ``(co,)``.
-        padding: Zeros around the maps, in pixels.
-        activation: An elementwise function.
-        pooling: The mean or the maximum of each 2x2 window.
-        monotone: Whether ``activation`` never decreases, so that it commutes with the maximum.
-
-    Returns:
-        ``(n, co, h', w')``, on the fast path with the batch innermost in memory.
-    """
-    co, ci, k, _ = weight.shape
-    small = min(x.shape[2:]) + 2 * padding - k + 1 < 2
-    if x.device.type != "cpu" or ci * co > MAX_BLOCK_CHANNELS or small:
-        return _by_torch(x, weight, bias, padding, activation, pooling, monotone)
-    four: Tensor = _FourConvolutions.apply(batch_last(x), weight, bias, padding)
-    if pooling == "avg":
-        out = _MeanOfFour.apply(activation(four))
-    elif monotone:
-        out = activation(_MaxOfFour.apply(four))
-    else:
-        out = _MaxOfFour.apply(activation(four))
-    pooled: Tensor = _BatchLastGradient.apply(out).permute(3, 0, 1, 2)
-    return pooled
-
-
-def _by_torch(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    padding: int,
-    activation: Callable[[Tensor], Tensor],
-    pooling: str,
-    monotone: bool,
-) -> Tensor:
-    """Return what `conv_act_pool` returns, by torch's own kernels."""
-    layout = torch.channels_last
-    weight, bias = weight.to(x.dtype, memory_format=layout), bias.to(x.dtype)
-    out = F.conv2d(x.contiguous(memory_format=layout), weight, bias, padding=padding)
-    if pooling == "avg":
-        return F.avg_pool2d(activation(out), 2)
-    if not monotone:
-        return F.max_pool2d(activation(out), 2)
-    return activation(F.max_pool2d(out, 2))
-
-
-def batch_last(x: Tensor) -> Tensor:
-    """Return ``(n, c, h, w)`` as contiguous ``(c, h, w, n)``; free if its memory is already so."""
-    return x.permute(1, 2, 3, 0).contiguous()
-
-
-def to_images(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return ``(n, h * h)`` uint8 pixels as ``(n, 1, h, h)`` in [0, 1], the batch innermost in memory."""
-    n, pixels = rows.shape
-    side = round(pixels**0.5)
-    return rows.t().contiguous().to(dtype).div_(255).view(1, side, side, n).permute(3, 0, 1, 2)
-
-
-def tanh(x: Tensor) -> Tensor:
-    """Return the hyperbolic tangent, on a CPU as ``2 * sigmoid(2 * x) - 1``.
-
-    torch's own costs five times a sigmoid. The difference is at most 2e-7, absolutely.
-    """
-    if x.device.type != "cpu" or x.dtype == torch.float64:
+def _tanh(x: Tensor) -> Tensor:
+    """Return ``2 * sigmoid(2 * x) - 1``, which is tanh within 2e-7; torch's own costs five sigmoids."""
+    if x.dtype == torch.float64:
         return torch.tanh(x)
-    out: Tensor = _Tanh.apply(x)
-    return out
+    # In float32 throughout: near zero bfloat16 has too few digits left after the subtraction.
+    return x.float().mul(2).sigmoid_().mul_(2).sub_(1).to(x.dtype)
 
 
-class _Tanh(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        # In float32 throughout: near zero bfloat16 has too few digits left after the subtraction.
-        y = x.float().mul(2).sigmoid_().mul_(2).sub_(1).to(x.dtype)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        out: Tensor = torch.ops.aten.tanh_backward(grad, y)
-        return out
+def _relu_gradient(grad: Tensor, _: Tensor, y: Tensor) -> Tensor:
+    positive = torch.gt(bits(y), 0, out=torch.empty_like(bits(y)))
+    return positive.mul_(bits(grad)).view(grad.dtype)
 
 
-class _BatchLastGradient(torch.autograd.Function):
-    """The identity, whose gradient has the layout of its input.
+_aten = torch.ops.aten
+ACTIVATIONS = {
+    "relu": Activation(lambda x: x.clamp_min(0), _relu_gradient, "rising"),
+    "sigmoid": Activation(torch.sigmoid, lambda g, _, y: _aten.sigmoid_backward(g, y), "rising"),
+    "tanh": Activation(_tanh, lambda g, _, y: _aten.tanh_backward(g, y), "rising"),
+    "gelu": Activation(F.gelu, lambda g, x, _: _aten.gelu_backward(g, x), "valley"),
+    "silu": Activation(F.silu, lambda g, x, _: _aten.silu_backward(g, x), "valley"),
+    "elu": Activation(F.elu, lambda g, x, _: _aten.elu_backward(g, 1, 1, 1, False, x), "rising"),
+    "leaky_relu": Activation(
+        F.leaky_relu, lambda g, x, _: _aten.leaky_relu_backward(g, x, 0.01, False), "rising"
+    ),
+    "softplus": Activation(F.softplus, lambda g, x, _: _aten.softplus_backward(g, x, 1, 20), "rising"),
+}
 
-    A layer of torch's after ours gives one with the channels last, and an activation's gradient between two
-    layouts takes five times as long.
+
+class Pooled(NamedTuple):
+    """A pooled map, and what its gradient needs.
+
+    Attributes:
+        output: ``(c, h, w, n)``.
+        before: What the activation was applied to: ``(c, h, w, n)``, or ``(2, 2, c, h, w, n)`` for the mean.
+        after: What came out of it.
+        four: What was pooled, ``(2, 2, c, h, w, n)``.
     """
 
-    @staticmethod
-    def forward(_: Any, x: Tensor) -> Tensor:
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(_: Any, grad: Tensor) -> Tensor:
-        return grad.contiguous()
+    output: Tensor
+    before: Tensor
+    after: Tensor
+    four: Tensor
 
 
-class _FourConvolutions(torch.autograd.Function):
-    """``(ci, h, w, n)`` to ``(4, co, h', w', n)``: the outputs at the four places of each pooling window."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
-        _, h, w, n = x.shape
-        co, _, k, _ = weight.shape
-        rows, columns = (h + 2 * padding - k + 1) // 2, (w + 2 * padding - k + 1) // 2
-        patches = _patches(_padded(x, padding), k + 1, rows, columns)
-        matrix = _four_kernels(weight, bias).to(x.dtype)
-        ctx.save_for_backward(patches, matrix)
-        ctx.x_shape, ctx.w_shape, ctx.w_dtype, ctx.padding = x.shape, weight.shape, weight.dtype, padding
-        return _matmul(matrix, patches).view(4, co, rows, columns, n)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        patches, matrix = ctx.saved_tensors
-        flat = grad.reshape(matrix.shape[0], -1)
-        weight, bias = _one_kernel(_matmul(flat, patches.t()).to(ctx.w_dtype), ctx.w_shape)
-        if not ctx.needs_input_grad[0]:
-            return None, weight, bias, None
-        ci, h, w, n = ctx.x_shape
-        side, p = ctx.w_shape[2] + 1, ctx.padding
-        rows, columns = grad.shape[2:4]
-        of_patches = _matmul(matrix[:, :-1].t(), flat).view(ci, side, side, rows, columns, n)
-        x = grad.new_zeros(ci, h + 2 * p, w + 2 * p, n)
-        for i in range(side):
-            for j in range(side):
-                x[:, i : i + 2 * rows - 1 : 2, j : j + 2 * columns - 1 : 2] += of_patches[:, i, j]
-        return x[:, p : p + h, p : p + w], weight, bias, None
-
-
-class _MaxOfFour(torch.autograd.Function):
-    """``(4, ...)`` to ``(...)``: the largest of four; the gradient goes to the first that is the largest."""
-
-    @staticmethod
-    def forward(ctx: Any, four: Tensor) -> Tensor:
-        a, b, c, d = four
-        best = torch.maximum(torch.maximum(a, b), torch.maximum(c, d))
-        ctx.save_for_backward(four, best)
-        return best
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        four, best = ctx.saved_tensors
-        out = torch.empty_like(four)
-        left = grad
-        for place in range(3):
-            # A comparison into a float tensor gives 0 and 1; a mask of bool costs five times as much.
-            torch.eq(four[place], best, out=out[place])
-            out[place].mul_(left)
-            left = torch.sub(left, out[place], out=out[3] if place == 2 else None)
-        return out
-
-
-class _MeanOfFour(torch.autograd.Function):
-    """``(4, ...)`` to ``(...)``: the mean of four; its gradient is one quarter, seen four times."""
-
-    @staticmethod
-    def forward(_: Any, four: Tensor) -> Tensor:
-        a, b, c, d = four
-        mean: Tensor = (a + b).add_(c + d).mul_(0.25)
-        return mean
-
-    @staticmethod
-    def backward(_: Any, grad: Tensor) -> Tensor:
-        return (grad * 0.25).expand(4, *grad.shape)
-
-
-def _padded(x: Tensor, padding: int) -> Tensor:
-    """Return ``(c, h, w, n)`` with zeros around its maps."""
-    if padding == 0:
-        return x
-    c, h, w, n = x.shape
-    out = x.new_zeros(c, h + 2 * padding, w + 2 * padding, n)
-    out[:, padding : padding + h, padding : padding + w] = x
-    return out
-
-
-def _patches(x: Tensor, side: int, rows: int, columns: int) -> Tensor:
-    """Return the windows of ``side`` at every second pixel, and a row of ones for the bias.
+def max_pool(four: Tensor, activation: Activation) -> Pooled:
+    """Return the largest activation of each window.
 
     Args:
-        x: ``(c, h, w, n)``, contiguous, padding included.
-        side: Of a window, in pixels.
-        rows: Of windows.
-        columns: Of windows.
-
-    Returns:
-        ``(c * side**2 + 1, rows * columns * n)``.
+        four: Before the activation, ``(2, 2, c, h, w, n)``.
+        activation: It is applied to one number of each window, or to two.
     """
-    c, _, _, n = x.shape
-    dc, dh, dw, _ = x.stride()
-    windows = x.as_strided((c, side, side, rows, columns, n), (dc, dh, dw, 2 * dh, 2 * dw, 1))
-    out = x.new_empty(c * side**2 + 1, rows * columns * n)
-    out[:-1].view(windows.shape).copy_(windows)
-    out[-1] = 1
-    return out
+    if activation is ACTIVATIONS["relu"]:
+        # As integers, numbers below zero are in reverse order, but all of them are below those above zero.
+        best = _extreme(torch.maximum, bits(four))
+        y = best.clamp_min(0).view(four.dtype)
+        return Pooled(y, best.view(four.dtype), y, four)
+    high = _extreme(torch.maximum, four)
+    if activation.course == "rising":
+        y = activation.forward(high)
+        return Pooled(y, high, y, four)
+    low = _extreme(torch.minimum, four)
+    at_high = activation.forward(high)
+    y = torch.maximum(at_high, activation.forward(low))
+    is_high = torch.eq(bits(y), bits(at_high), out=torch.empty_like(bits(y)))
+    # Integers wrap around, so that this is exactly one or the other.
+    best = bits(high).sub_(bits(low)).mul_(is_high).add_(bits(low))
+    return Pooled(y, best.view(four.dtype), y, four)
 
 
-def _four_kernels(weight: Tensor, bias: Tensor) -> Tensor:
-    """Return the matrix that makes the four outputs of a pooling window from its patch.
+def max_pool_gradient(grad: Tensor, pooled: Pooled, activation: Activation) -> Tensor:
+    """Return the gradient of `max_pool`'s input: of equal maxima the first in row order gets it, as in torch.
 
     Args:
-        weight: ``(co, ci, k, k)``.
-        bias: ``(co,)``.
-
-    Returns:
-        ``(4 * co, ci * (k + 1)**2 + 1)``: the kernel at each of four places in the patch, zeros elsewhere.
+        grad: Of the output, ``(c, h, w, n)``.
+        pooled: What `max_pool` returned.
+        activation: As there.
     """
-    co, ci, k, _ = weight.shape
-    out = weight.new_zeros(2, 2, co, ci * (k + 1) ** 2 + 1)
-    kernels = out[..., :-1].view(2, 2, co, ci, k + 1, k + 1)
-    for i in range(2):
-        for j in range(2):
-            kernels[i, j, :, :, i : i + k, j : j + k] = weight
-    out[..., -1] = bias
-    return out.view(4 * co, -1)
+    left = bits(activation.backward(grad, pooled.before, pooled.after))
+    best, four = bits(pooled.before), bits(pooled.four).flatten(0, 1)
+    out = torch.empty_like(four)
+    for place in range(3):
+        # A comparison into a tensor of numbers gives 0 and 1; a mask of bool costs five times as much.
+        torch.eq(four[place], best, out=out[place]).mul_(left)
+        left = torch.sub(left, out[place], out=out[3] if place == 2 else None)
+    return out.view(grad.dtype).view(pooled.four.shape)
 
 
-def _one_kernel(grad: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return the gradients of weight and bias from that of `_four_kernels`' matrix."""
-    co, ci, k, _ = shape
-    grad = grad.view(2, 2, co, -1)
-    kernels = grad[..., :-1].view(2, 2, co, ci, k + 1, k + 1)
-    weight = grad.new_zeros(co, ci, k, k)
-    for i in range(2):
-        for j in range(2):
-            weight += kernels[i, j, :, :, i : i + k, j : j + k]
-    return weight, grad[..., -1].sum((0, 1))
+def avg_pool(four: Tensor, activation: Activation) -> Pooled:
+    """Return the mean activation of each window.
+
+    Args:
+        four: Before the activation, ``(2, 2, c, h, w, n)``.
+        activation: It is applied to every number.
+    """
+    y = activation.forward(four)
+    pairs = y[0] + y[1]
+    return Pooled((pairs[0] + pairs[1]).mul_(0.25), four, y, four)
 
 
-def _matmul(a: Tensor, b: Tensor) -> Tensor:
+def avg_pool_gradient(grad: Tensor, pooled: Pooled, activation: Activation) -> Tensor:
+    """Return the gradient of `avg_pool`'s input, as `max_pool_gradient` does."""
+    quarter = (grad * 0.25).expand(pooled.four.shape)
+    return activation.backward(quarter, pooled.before, pooled.after)
+
+
+def bits(x: Tensor) -> Tensor:
+    """Return floating-point numbers seen as integers, for which equal, select and sign are the same."""
+    return x.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()])
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
     """Return ``a @ b``, in float32 through oneDNN.
 
     MKL, which torch takes for float32, uses AVX-512 on Intel's processors alone; elsewhere oneDNN is twice
@@ -304,3 +158,8 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
 
 # Inductor's operator for float32 linear layers. It is not public, so its absence is no error.
 _ONEDNN_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
+def _extreme(which: Callable[[Tensor, Tensor], Tensor], four: Tensor) -> Tensor:
+    pairs = which(four[:, 0], four[:, 1])
+    return which(pairs[0], pairs[1])

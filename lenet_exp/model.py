@@ -38,6 +38,7 @@ class LeNet(nn.Module):
             InfeasibleError: If a feature map would be smaller than what is laid on it.
         """
         super().__init__()
+        self.configuration = configuration
         # torch draws weights at once, from the global stream, which is the caller's. (Layers on the device
         # "meta" draw none, but to give them memory loads SymPy, half a second in every attempt.)
         with torch.random.fork_rng(devices=()):

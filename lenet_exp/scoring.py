@@ -120,10 +120,10 @@ def alone_examples_per_s(
     """
     import torch
 
-    from lenet_exp import kernels
+    from lenet_exp import memory
     from lenet_exp.train import Images, begin, fit, load
 
-    kernels.keep_freed_memory()
+    memory.keep_freed_memory()
     torch.set_num_threads(threads)
     pixels, labels = load(images, torch.device(device))
     index = torch.from_numpy(split.train).to(labels.device)

@@ -106,8 +106,12 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     return "bfloat16" if native else "float32"
 
 
+_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
 #: From a batch's pixels and labels to its mean loss and its logits.
 Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+#: The same, and it leaves the gradients in the model's parameters.
+Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass
@@ -118,7 +122,7 @@ class TrainingState:
         configuration: With the precision resolved.
         model: On the device.
         optimizer: Of the model's parameters.
-        forward: From a batch to its loss.
+        gradients: Of a batch.
         seed: Root of the training's random streams.
         device: Where it happens.
         epoch: Epochs done.
@@ -128,7 +132,7 @@ class TrainingState:
     configuration: Configuration
     model: LeNet
     optimizer: Optimizer
-    forward: Forward
+    gradients: Gradients
     seed: int
     device: torch.device
     epoch: int = 0
@@ -160,20 +164,48 @@ def begin(
     initialise(model, configuration.init, derive_seed(seed, "init"))
     # oneDNN's and cuDNN's convolutions are faster with the channels last; the numbers are the same.
     model = model.to(device).to(memory_format=torch.channels_last)
-    compiled = compiled and device.type != "cpu"
-    forward = plain_forward(model, configuration)
-    if compiled:
-        forward = compiled_forward(forward, mode="reduce-overhead")
     steps = optimizer(configuration, model.parameters())
-    return TrainingState(configuration, model, steps, forward, seed, device)
+    if device.type == "cpu":
+        gradients = fast_gradients(model, configuration)
+    else:
+        forward = plain_forward(model, configuration)
+        gradients = recorded_gradients(
+            compiled_forward(forward, mode="reduce-overhead") if compiled else forward
+        )
+    return TrainingState(configuration, model, steps, gradients, seed, device)
+
+
+def fast_gradients(model: LeNet, configuration: Configuration) -> Gradients:
+    """Return the gradients by the layers of `fast`, for a CPU."""
+    dtype = _DTYPES[configuration.precision]
+
+    def gradients(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return fast.gradients(
+            model, pixels, lambda logits: criterion(logits, labels, configuration.loss), dtype
+        )
+
+    return gradients
+
+
+def recorded_gradients(forward: Forward) -> Gradients:
+    """Return the gradients that autograd has from a recorded ``forward``."""
+
+    def gradients(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        loss, logits = forward(pixels, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), logits.detach()
+
+    return gradients
 
 
 def plain_forward(model: LeNet, configuration: Configuration) -> Forward:
     """Return the way from a batch to its loss, in the configuration's precision."""
 
     def forward(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        logits = _logits(model, pixels, configuration.precision)
-        return criterion(logits, labels, configuration.loss), logits
+        dtype = _DTYPES[configuration.precision]
+        with torch.autocast(pixels.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            logits: Tensor = model(as_input(pixels))
+        return criterion(logits.float(), labels, configuration.loss), logits.float()
 
     return forward
 
@@ -237,20 +269,23 @@ def _train_epoch(state: TrainingState, train: Images) -> tuple[float, float, flo
     order = train.index[epoch_order(len(train), state.seed, state.epoch + 1).to(state.device)]
     for batch in torch.split(order, state.configuration.batch_size):
         labels = train.labels[batch]
-        loss, logits = state.forward(train.pixels[batch], labels)
+        state.optimizer.zero_grad()
+        # Ten times as fast as indexing, on a CPU.
+        loss, logits = state.gradients(torch.index_select(train.pixels, 0, batch), labels)
         # Reading a number from an accelerator would stall it; there the epoch's sum is looked at.
         if state.device.type == "cpu" and not torch.isfinite(loss):
             raise DivergedError(f"loss is {loss.item()} in epoch {state.epoch + 1}")
-        state.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
-        loss_sum += loss.detach() * len(batch)
-        hits += (logits.detach().argmax(dim=1) == labels).sum()
+        loss_sum += loss * len(batch)
+        hits += (logits.argmax(dim=1) == labels).sum()
     _synchronise(state.device)
     seconds = time.perf_counter() - began
     mean = loss_sum.item() / len(train)
-    if mean != mean or mean in (float("inf"), float("-inf")):
+    if not math.isfinite(mean):
         raise DivergedError(f"loss is {mean} in epoch {state.epoch + 1}")
+    # A ReLU can hide that a layer before it is lost: what is not a number may come out as 0.
+    if not all(bool(torch.isfinite(weights).all()) for weights in state.model.parameters()):
+        raise DivergedError(f"weights are not finite after epoch {state.epoch + 1}")
     return mean, hits.item() / len(train), seconds
 
 
@@ -286,7 +321,7 @@ def predict(model: LeNet, images: Images) -> Tensor:
     """Return the logits of all images, ``(n, 10)`` float32, computed in float32."""
     model.eval()
     batches = torch.split(images.index, EVALUATION_BATCH)
-    return torch.cat([_logits(model, images.pixels[batch], "float32") for batch in batches])
+    return torch.cat([model(as_input(torch.index_select(images.pixels, 0, batch))) for batch in batches])
 
 
 def evaluate(model: LeNet, images: Images, loss: Loss) -> tuple[float, float]:
@@ -341,22 +376,6 @@ def restore(state: TrainingState, taken: bytes, last: EpochResult) -> None:
     if state.device.type == "cuda":
         torch.cuda.set_rng_state(tensors["random_cuda"], state.device)
     state.epoch, state.train_s = last.epoch, last.train_s
-
-
-def _logits(model: LeNet, pixels: Tensor, precision: Precision) -> Tensor:
-    """Return the logits of a batch, ``(n, 10)`` float32.
-
-    Args:
-        model: Equal to its own ``forward`` but for rounding.
-        pixels: ``(n, 1, size, size)`` uint8.
-        precision: Of the arithmetic; the weights stay in float32.
-    """
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    if pixels.device.type == "cpu":
-        return fast.logits(model, pixels, dtype)
-    with torch.autocast(pixels.device.type, dtype=dtype, enabled=dtype != torch.float32):
-        logits: Tensor = model(as_input(pixels))
-    return logits.float()
 
 
 def _synchronise(device: torch.device) -> None:

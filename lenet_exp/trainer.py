@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from lenet_exp import diagnostics, environment, kernels, train
+from lenet_exp import diagnostics, environment, memory, train
 from lenet_exp.data import ImageSet, validation_split
 from lenet_exp.record import EpochResult
 from lenet_exp.worker import Machine, Task
@@ -23,7 +23,7 @@ class LeNetTraining:
 
     def __init__(self, task: Task) -> None:
         """Load the images and draw the weights."""
-        kernels.keep_freed_memory()
+        memory.keep_freed_memory()
         torch.set_num_threads(task.threads)
         device = train.resolve_device(task.device)
         pixels, labels = train.load(task.images, device)

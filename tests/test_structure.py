@@ -22,6 +22,7 @@ OWNERS = {
     "pydantic": {"config", "space", "factors", "experiment"},
     "torch": {
         "kernels",
+        "convolution",
         "optimizers",
         "model",
         "fast",
@@ -38,7 +39,7 @@ OWNERS = {
     },
     "matplotlib": {"activations", "figures", "curves"},
     "plotly": {"figures", "report"},
-    "ctypes": {"kernels"},
+    "ctypes": {"memory"},
     "torchvision": {"data", "seed_loop"},
     "PIL": {"seed_loop"},
     "multiprocessing": {"executor", "worker", "calls"},

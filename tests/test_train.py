@@ -116,6 +116,18 @@ def test_a_loss_that_is_not_finite_ends_the_training(images: Images) -> None:
         list(fit(state, images, images))
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_weights_that_are_not_numbers_end_the_training(images: Images, sign: float) -> None:
+    """Also where a ReLU turns what they make into zeros, so that the loss stays a number."""
+    state = begin(variant(optimizer="sgd", lr=1e-3), seed=1)
+    convolution = next(layer for layer in state.model.modules() if isinstance(layer, torch.nn.Conv2d))
+    with torch.no_grad():
+        convolution.weight[0] = torch.copysign(torch.tensor(torch.nan), torch.tensor(sign))
+
+    with pytest.raises(DivergedError, match=r"(loss is nan in|weights are not finite after) epoch 1"):
+        list(fit(state, images, images))
+
+
 def test_examples_per_s_counts_training_examples_over_the_training_pass(images: Images) -> None:
     """Speed and time agree, and the seconds add up over the epochs."""
     _, results = train(variant(), images)
