@@ -74,16 +74,26 @@ def curves_picture(frame: pd.DataFrame, title: str) -> bytes:
 
     labels = list(dict.fromkeys(frame["label"]))[:MAX_PANELS]
     rows = max(1, ceil(len(labels) / _PANELS_A_ROW))
-    figure = Figure(figsize=(4.2 * _PANELS_A_ROW, 2.9 * rows + 0.6), layout="constrained")
+    width, height = 4.2 * _PANELS_A_ROW, 2.9 * rows + 0.8
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
-    figure.suptitle(_plain(title))
+    # In inches, as all panels are alike: matplotlib takes as long to find it out as to draw.
+    figure.subplots_adjust(
+        left=0.6 / width,
+        right=1 - 0.6 / width,
+        top=1 - 0.7 / height,
+        bottom=0.9 / height,
+        wspace=1.3 / 2.8,
+        hspace=0.8 / 2.1,
+    )
+    figure.suptitle(_plain(title), y=1 - 0.1 / height, va="top")
     grid = figure.subplots(rows, _PANELS_A_ROW, squeeze=False)
     panels: list[Axes] = list(grid.flat)
     for axes, label in zip(panels, labels, strict=False):
         _panel(axes, label, frame[frame["label"] == label])
     for axes in panels[len(labels) :]:
         axes.set_visible(False)
-    figure.legend(handles=_legend(frame), loc="outside lower center", ncols=len(_LINES))
+    figure.legend(handles=_legend(frame), loc="lower center", ncols=len(_LINES))
     out = io.BytesIO()
     with warnings.catch_warnings():
         # A name may have letters that the font has not; it then shows a box.
@@ -107,7 +117,7 @@ def _panel(axes: Axes, label: str, frame: pd.DataFrame) -> None:
 
     axes.set_title(_plain(label), fontsize=10)
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylabel("loss")
     shares = axes.twinx()
     shares.set_ylabel("accuracy")
@@ -117,6 +127,8 @@ def _panel(axes: Axes, label: str, frame: pd.DataFrame) -> None:
             where = axes if name.endswith("loss") else shares
             where.plot(frame["epoch"], frame[name], style, color=colour, marker=".", markersize=3)
     axes.set_ylim(bottom=0)
+    # By itself it would end at the first and last epoch, and tell parts of one where there is only one.
+    axes.set_xlim(0.5, frame["epoch"].max() + 0.5)
 
 
 def _plain(text: str) -> str:

@@ -71,6 +71,7 @@ class Driver:
         options: Options,
         test_images: ImageSet | None = None,
         announce: Callable[[str], None] = lambda _: None,
+        when_spare: Callable[[], object] = lambda: None,
         jobs: Sequence[Job] | None = None,
     ) -> None:
         """Prepare a sweep; `run` runs it.
@@ -86,6 +87,7 @@ class Driver:
             options: How to run.
             test_images: What a fixed list shows beside its curves; None in every search.
             announce: Called with a line for people, about each attempt that ended.
+            when_spare: Called when a worker is spare, as only the last attempts are running; perhaps often.
             jobs: What to train, and no search; None for the experiment's own jobs and its search.
         """
         self._experiment = experiment
@@ -98,6 +100,7 @@ class Driver:
         self._options = options
         self._test_images = test_images
         self._announce = announce
+        self._when_spare = when_spare
         self._jobs = deque(fixed_jobs(experiment) if jobs is None else jobs)
         self._trials = experiment.trials if jobs is None else 0
         self._job_of: dict[RunKey, Job] = {}
@@ -232,6 +235,8 @@ class Driver:
                 return
             attempt = self._held.popleft() if self._held else self._next()
             if attempt is None:
+                if self._running:
+                    self._when_spare()
                 return
             if not self._settled_without_training(attempt):
                 self._begin(attempt)

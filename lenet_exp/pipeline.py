@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from lenet_exp import __version__, data, finalists, mlflow_store
@@ -138,6 +140,16 @@ def storage_lock(url: str | None, name: str) -> Iterator[Callable[[], None]]:
         yield held.hold
 
 
+@cache
+def _load_plots() -> None:
+    """Load the libraries that draw, which takes a second, while a core is spare."""
+
+    def load() -> None:
+        import lenet_exp.report  # noqa: F401
+
+    Thread(target=load, name="plots", daemon=True).start()
+
+
 def _sweep(
     request: Request, executor: LocalExecutor, root: Path, folder: Path, held: Callable[[], None]
 ) -> None:
@@ -192,6 +204,7 @@ def _sweep(
                 options=Options(chosen.workers, chosen.threads, limit_s, request.limits),
                 test_images=test_images,
                 announce=_say,
+                when_spare=_load_plots,
                 jobs=jobs,
             )
             if request.require_tracking:
@@ -226,7 +239,7 @@ def _sweep(
         tracker.drain()
         recorder.write_leaderboard()
         write_own_files(experiment, folder, study.records(), spool)
-        # Not before: the plots' libraries take a second to load.
+        # Not before, see `_load_plots`.
         from lenet_exp.report import write_report
 
         write_report(experiment, root, storage=request.storage)

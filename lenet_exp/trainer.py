@@ -99,4 +99,6 @@ def probe(device: str) -> Machine:
         found = [train.resolve_device(f"cuda:{index}") for index in range(torch.cuda.device_count())]
     name = torch.cuda.get_device_name(found[0]) if found[0].type == "cuda" else environment.processor()
     devices = tuple(str(device) for device in found)
-    return Machine(devices, name, train.resolve_precision("auto", found[0]), torch.__version__)
+    # torch's own class of versions would have the driver load torch, two seconds, to read the answer.
+    version = str(torch.__version__)
+    return Machine(devices, name, train.resolve_precision("auto", found[0]), version)

@@ -37,7 +37,12 @@ MakeDriver = Callable[..., Driver]
 
 @pytest.fixture
 def driver(executor: LocalExecutor, mini: ImageSet, tmp_path: Path) -> MakeDriver:
-    def make(experiment: Experiment, jobs: list[Job] | None = None, **options: Any) -> Driver:
+    def make(
+        experiment: Experiment,
+        jobs: list[Job] | None = None,
+        when_spare: Callable[[], object] = lambda: None,
+        **options: Any,
+    ) -> Driver:
         study = open_study(experiment, tmp_path)
         spool = Spool(tmp_path / "e" / "spool")
         reconcile(study, spool)
@@ -51,6 +56,7 @@ def driver(executor: LocalExecutor, mini: ImageSet, tmp_path: Path) -> MakeDrive
             folder=tmp_path / "e",
             options=replace(Options(workers=2, threads=1), **options),
             announce=said.append,
+            when_spare=when_spare,
             jobs=jobs,
         )
 
@@ -95,6 +101,18 @@ def test_a_sweep_finishes_the_baseline_and_exactly_as_many_trials_as_asked(
         assert spooled is not None
         assert row["val_accuracy"] == record.value == spooled.epochs[-1].val_accuracy
         assert (row["lr"], row["epochs"], row["config"]) == (record.values["lr"], 2, record.identity)
+
+
+def test_a_spare_worker_is_told_while_the_last_attempt_runs(
+    driver: MakeDriver, executor: LocalExecutor
+) -> None:
+    """So that what comes after the sweep can be prepared; not while there is something to begin."""
+    running: list[int] = []
+
+    driver(experiment(LR, 3), when_spare=lambda: running.append(executor.running)).run()
+
+    assert running
+    assert set(running) == {1}
 
 
 def test_a_finished_sweep_run_again_does_nothing(driver: MakeDriver, tmp_path: Path) -> None:

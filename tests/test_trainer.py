@@ -1,3 +1,6 @@
+import pickle
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -81,3 +84,13 @@ def test_a_machine_is_what_computed_something() -> None:
 
     assert machine.devices == ("cpu",)
     assert machine.torch == torch.__version__
+
+
+def test_what_a_machine_is_can_be_read_without_torch() -> None:
+    """The driver, which never computes, is spared the two seconds that torch takes to load."""
+    answer = pickle.dumps(trainer.probe("cpu"))
+    read = f"import pickle, sys; pickle.loads({answer!r}); print('torch' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "False"
