@@ -1,9 +1,12 @@
 import pytest
 import torch
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
 from lenet_exp import fast
+from lenet_exp.architecture import InfeasibleError
 from lenet_exp.config import PRESETS, Configuration, choices, configuration, overlay
 from lenet_exp.model import LeNet, initialise
 
@@ -55,6 +58,58 @@ def test_the_fast_gradients_are_autograd_s(network: Configuration) -> None:
     for name, mine, reference in zip(names, found, expected, strict=True):
         torch.testing.assert_close(mine, reference, atol=1e-4, rtol=1e-3, msg=name)
         assert mine.stride() == reference.stride() or mine.dim() != 4, name
+
+
+LAYER = st.tuples(st.integers(1, 9), st.sampled_from([1, 3, 8, 40]), st.integers(0, 4))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    layers=st.lists(LAYER, min_size=1, max_size=3),
+    fc_layers=st.integers(1, 3),
+    activation=st.sampled_from(choices("activation")),
+    pooling=st.sampled_from(["avg", "max"]),
+    size=st.sampled_from([20, 28, 33]),
+    images=st.sampled_from([1, 5]),
+    dark=st.integers(0, 12),
+)
+def test_any_network_s_gradients_are_autograd_s_in_double_precision(
+    layers: list[tuple[int, int, int]],
+    fc_layers: int,
+    activation: str,
+    pooling: str,
+    size: int,
+    images: int,
+    dark: int,
+) -> None:
+    """Any kernels, channels and paddings that fit, odd maps, and rows without a bright pixel."""
+    kernels, channels, padding = (list(values) for values in zip(*layers, strict=True))
+    network = variant(
+        conv_layers=len(layers),
+        fc_layers=fc_layers,
+        kernel_size=kernels,
+        channels=channels,
+        padding=padding,
+        activation=activation,
+        pooling=pooling,
+    )
+    try:
+        model = LeNet(network, size).double()
+    except InfeasibleError:
+        reject()
+    initialise(model, network.init, seed=1)
+    stream = torch.Generator().manual_seed(2)
+    pixels = torch.randint(0, 256, (images, 1, size, size), generator=stream, dtype=torch.uint8)
+    pixels[:, :, :dark] = 0
+    labels = torch.randint(0, 10, (images,), generator=stream)
+    loss = F.cross_entropy(model(pixels.double() / 255), labels)
+    expected = torch.autograd.grad(loss, list(model.parameters()))
+
+    found = ours(model, pixels, labels, torch.float64)[2:]
+
+    for mine, reference in zip(found, expected, strict=True):
+        # Only the loss itself is in float32.
+        assert (mine - reference).norm() <= 1e-4 * reference.norm() + 1e-6
 
 
 @pytest.mark.parametrize("activation", choices("activation"))

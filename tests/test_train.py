@@ -17,9 +17,11 @@ from lenet_exp.train import (
     criterion,
     epoch_order,
     evaluate,
+    fast_gradients,
     fit,
     plain_forward,
     predict,
+    recorded_gradients,
     resolve_device,
     resolve_precision,
     restore,
@@ -190,6 +192,21 @@ def test_auto_means_a_device_and_a_precision_that_are_there() -> None:
 
     assert resolve_precision("auto", device) in ("float32", "bfloat16")
     assert resolve_precision("float32", device) == "float32"
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_an_accelerator_s_step_is_the_cpu_s(images: Images, loss: str) -> None:
+    """What autograd records gives the same loss, logits and gradients as what is written out for a CPU."""
+    network = variant(loss=loss)
+    model = begin(network, seed=1).model
+    pixels, labels = images.pixels[:32], images.labels[:32]
+    found = []
+    for gradients in (recorded_gradients(plain_forward(model, network)), fast_gradients(model, network)):
+        model.zero_grad()
+        found.append([*gradients(pixels, labels), *(p.grad for p in model.parameters())])
+
+    for recorded, written_out in zip(*found, strict=True):
+        torch.testing.assert_close(written_out, recorded, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
