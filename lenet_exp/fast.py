@@ -61,10 +61,11 @@ def gradients(
         loss = criterion(logits.requires_grad_())
         (grad,) = torch.autograd.grad(loss, logits)
     grad = grad.t().to(dtype)
-    for layer in reversed(linear):
-        grad = layer.backward(grad)
-    for number, block in reversed(list(enumerate(features))):
-        grad = block.backward(grad, first=number == 0)
+    # Popped, so that the memory of what is done is used again while it is in the cache.
+    while linear:
+        grad = linear.pop().backward(grad)
+    while features:
+        grad = features.pop().backward(grad, first=not features)
     return loss.detach(), logits.detach()
 
 
