@@ -24,10 +24,10 @@ _FEW_ROWS, _COLUMNS = 32, 12_544
 
 
 class Convolution(Protocol):
-    """A convolution with the weights of one step."""
+    """A convolution in one step: it goes forward once and then backward once."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the four outputs of each window of 2x2, and what `backward` needs.
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the four outputs of each window of 2x2.
 
         An odd last row or column of outputs is dropped, as pooling does.
 
@@ -35,23 +35,15 @@ class Convolution(Protocol):
             x: ``(ci, h, w, n)``, floating point or bytes; contiguous is fastest.
 
         Returns:
-            ``(2, 2, co, rows, columns, n)``, by row and column within the window; and the other.
+            ``(2, 2, co, rows, columns, n)``, by row and column within the window.
         """
 
-    def backward(self, grad: Tensor, saved: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients of weight and bias, in the weight's dtype and layout.
+    def backward(self, grad: Tensor, *, wanted: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the gradients of weight and bias, in the weight's dtype and layout, and of the input.
 
         Args:
             grad: Of what `forward` returned.
-            saved: The other that it returned.
-        """
-
-    def input_gradient(self, grad: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return the gradient of the input, ``(ci, h, w, n)``.
-
-        Args:
-            grad: Of what `forward` returned.
-            size: ``h, w``.
+            wanted: Whether that of the input is needed; else it is None.
         """
 
 
@@ -98,9 +90,10 @@ class BlockConvolution:
         matrix[..., self._taps] = bias
         self._matrix = matrix.flatten(0, 2).to(dtype)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> Tensor:
         """See `Convolution`."""
         ci, h, w, n = x.shape
+        self._size = h, w
         side, (rows, columns) = self._side, self._windows(h, w)
         padded = self._padded(x, rows, columns)
         dc, dh, dw, _ = padded.stride()
@@ -108,28 +101,33 @@ class BlockConvolution:
         patches = padded.new_empty(self._matrix.shape[1], rows * columns * n)
         patches[: self._taps].view(shape).copy_(padded.as_strided(shape, (dc, dh, dw, 2 * dh, 2 * dw, 1)))
         patches[self._taps :].fill_(1)
-        return matmul(self._matrix, patches).view(2, 2, -1, rows, columns, n), patches
+        self._patches = patches
+        return matmul(self._matrix, patches).view(2, 2, -1, rows, columns, n)
 
-    def backward(self, grad: Tensor, saved: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(self, grad: Tensor, *, wanted: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """See `Convolution`."""
-        grad = grad.reshape(self._matrix.shape[0], -1)
-        total = self._weight.new_zeros(saved.shape[0], grad.shape[0])
+        n = grad.shape[-1]
+        grad = grad.reshape(len(self._matrix), -1)
+        x = self._input_gradient(grad, n) if wanted else None
+        total = self._weight.new_zeros(len(self._patches), len(grad))
         cut = grad.dtype == torch.bfloat16 and len(grad) <= _FEW_ROWS
         columns = _COLUMNS if cut else grad.shape[1]
-        for patches, part in zip(torch.split(saved, columns, 1), torch.split(grad, columns, 1), strict=True):
+        for patches, part in zip(
+            torch.split(self._patches, columns, 1), torch.split(grad, columns, 1), strict=True
+        ):
             # In this order oneDNN is faster than in the other, by up to a third.
             total += matmul(patches, part.t())
         matrix = total.t().reshape(2, 2, self._weight.shape[0], -1)
         weight = torch.zeros_like(self._weight)
         for place in self._places(matrix):
             weight += place
-        return weight.mul_(self._scale), matrix[..., self._taps].sum((0, 1))
+        return weight.mul_(self._scale), matrix[..., self._taps].sum((0, 1)), x
 
-    def input_gradient(self, grad: Tensor, size: tuple[int, int]) -> Tensor:
-        """See `Convolution`."""
-        ci, n, (h, w), p = self._weight.shape[1], grad.shape[-1], size, self._padding
+    def _input_gradient(self, grad: Tensor, n: int) -> Tensor:
+        """Return the gradient of the input from that of the outputs, ``(4 * co, rows * columns * n)``."""
+        ci, (h, w), p = self._weight.shape[1], self._size, self._padding
         half, (rows, columns) = self._side // 2, self._windows(h, w)
-        back = matmul(self._matrix[:, : self._taps].t().contiguous(), grad.reshape(len(self._matrix), -1))
+        back = matmul(self._matrix[:, : self._taps].t().contiguous(), grad)
         back = back.view(ci, half, 2, half, 2, rows, columns, n)
         pairs = back.new_zeros(ci, rows + half - 1, 2, columns + half - 1, 2, n)
         for i in range(half):
@@ -177,34 +175,33 @@ class OneDnnConvolution:
         self._weight = (weight * scale).to(dtype, memory_format=torch.channels_last)
         self._bias = bias.to(dtype)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> Tensor:
         """See `Convolution`."""
-        images = _to_images(x.to(self._weight.dtype))
-        out = F.conv2d(images, self._weight, self._bias, padding=self._padding)
-        return self._four(_to_maps(out)).contiguous(), images
+        self._images = _to_images(x.to(self._weight.dtype))
+        maps = _to_maps(F.conv2d(self._images, self._weight, self._bias, padding=self._padding))
+        self._outputs = maps.shape
+        return self._four(maps).contiguous()
 
-    def backward(self, grad: Tensor, saved: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(self, grad: Tensor, *, wanted: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """See `Convolution`."""
-        _, weight, bias = self._gradients(grad, saved, (False, True, True))
-        return torch.empty_like(self._like).copy_(weight).mul_(self._scale), bias.to(self._like.dtype)
-
-    def input_gradient(self, grad: Tensor, size: tuple[int, int]) -> Tensor:
-        """See `Convolution`."""
-        # Of the input only its size and layout count.
-        images = _to_images(grad.new_empty(self._weight.shape[1], *size, grad.shape[-1]))
-        x, _, _ = self._gradients(grad, images, (True, False, False))
-        return _to_maps(x)
-
-    def _gradients(
-        self, grad: Tensor, images: Tensor, wanted: tuple[bool, bool, bool]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        (n, _, h, w), (co, _, k, _), p = images.shape, self._weight.shape, self._padding
-        out = grad.new_zeros(co, h + 2 * p - k + 1, w + 2 * p - k + 1, n)
-        self._four(out).copy_(grad)
-        found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
-            _to_images(out), images, self._weight, [co], [1, 1], [p, p], [1, 1], False, [0, 0], 1, wanted
+        maps = grad.new_zeros(self._outputs)
+        self._four(maps).copy_(grad)
+        co, p = self._outputs[0], self._padding
+        x, weight, bias = torch.ops.aten.convolution_backward(
+            _to_images(maps),
+            self._images,
+            self._weight,
+            [co],
+            [1, 1],
+            [p, p],
+            [1, 1],
+            False,
+            [0, 0],
+            1,
+            (wanted, True, True),
         )
-        return found
+        weight = torch.empty_like(self._like).copy_(weight).mul_(self._scale)
+        return weight, bias.to(self._like.dtype), _to_maps(x) if wanted else None
 
     @staticmethod
     def _four(maps: Tensor) -> Tensor:

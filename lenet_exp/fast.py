@@ -64,8 +64,9 @@ def gradients(
     # Popped, so that the memory of what is done is used again while it is in the cache.
     while linear:
         grad = linear.pop().backward(grad)
-    while features:
-        grad = features.pop().backward(grad, first=not features)
+    below: Tensor | None = grad
+    while below is not None:
+        below = features.pop().backward(below, first=not features)
     return loss.detach(), logits.detach()
 
 
@@ -82,21 +83,18 @@ class _Features:
         scale: float,
     ) -> None:
         self._module, self._activation = module, activation
-        _, height, width, _ = x.shape
-        self._size = height, width
         pool, self._pool_gradient = _POOLS[pooling]
         weight, bias = module.weight.detach(), _bias(module).detach()
         self._convolution = convolution(weight, bias, int(module.padding[0]), dtype, scale)
-        four, self._saved = self._convolution.forward(x)
-        self._pooled = pool(four, activation)
+        self._pooled = pool(self._convolution.forward(x), activation)
         self.output = self._pooled.output
 
-    def backward(self, grad: Tensor, *, first: bool) -> Tensor:
-        """Set the weights' gradients, and return that of the input, unless this is the first layer."""
+    def backward(self, grad: Tensor, *, first: bool) -> Tensor | None:
+        """Set the weights' gradients, and return that of the input; None if this is the first layer."""
         grad = self._pool_gradient(grad.reshape(self.output.shape), self._pooled, self._activation)
-        found = self._convolution.backward(grad, self._saved)
-        self._module.weight.grad, _bias(self._module).grad = found
-        return grad if first else self._convolution.input_gradient(grad, self._size)
+        weight, bias, below = self._convolution.backward(grad, wanted=not first)
+        self._module.weight.grad, _bias(self._module).grad = weight, bias
+        return below
 
 
 class _Linear:

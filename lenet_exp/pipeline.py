@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -143,11 +144,7 @@ def storage_lock(url: str | None, name: str) -> Iterator[Callable[[], None]]:
 @cache
 def _load_plots() -> None:
     """Load the libraries that draw, which takes a second, while a core is spare."""
-
-    def load() -> None:
-        import lenet_exp.report  # noqa: F401
-
-    Thread(target=load, name="plots", daemon=True).start()
+    Thread(target=import_module, args=["lenet_exp.report"], name="plots", daemon=True).start()
 
 
 def _sweep(

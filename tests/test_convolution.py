@@ -46,15 +46,14 @@ def test_a_convolution_and_its_gradients_are_torch_s(
 
     with torch.no_grad():
         ours = kind(weight.detach(), bias.detach(), padding, torch.float64, scale)
-        found, saved = ours.forward(x.permute(1, 2, 3, 0))
+        found = ours.forward(x.permute(1, 2, 3, 0))
         seen = torch.randn(found.shape, generator=stream, dtype=torch.float64)
-        of_weight, of_bias = ours.backward(seen, saved)
-        of_x = ours.input_gradient(seen, size)
+        of_weight, of_bias, of_x = ours.backward(seen, wanted=True)
 
     torch.testing.assert_close(found, expected)
-    of_x = of_x.permute(3, 0, 1, 2)
+    assert of_x is not None
     references = torch.autograd.grad(expected, (x, weight, bias), seen)
-    for mine, reference in zip((of_x, of_weight, of_bias), references, strict=True):
+    for mine, reference in zip((of_x.permute(3, 0, 1, 2), of_weight, of_bias), references, strict=True):
         torch.testing.assert_close(mine, reference)
 
 
@@ -68,8 +67,8 @@ def test_many_channels_go_another_way_to_the_same_result(channels: tuple[int, in
     bias = torch.randn(outputs, generator=stream)
     expected = windows(F.conv2d(x, weight, bias, padding=1))
 
-    exact, _ = convolution(weight, bias, 1, torch.float32).forward(x.permute(1, 2, 3, 0))
-    rough, _ = convolution(weight, bias, 1, torch.bfloat16).forward(x.permute(1, 2, 3, 0))
+    exact = convolution(weight, bias, 1, torch.float32).forward(x.permute(1, 2, 3, 0))
+    rough = convolution(weight, bias, 1, torch.bfloat16).forward(x.permute(1, 2, 3, 0))
 
     torch.testing.assert_close(exact, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(rough.float(), expected, atol=0.1, rtol=0.05)
@@ -80,6 +79,6 @@ def test_bytes_are_taken_as_they_are() -> None:
     x = torch.arange(2 * 36, dtype=torch.uint8).view(1, 6, 6, 2) * 3
     weight, bias = torch.ones(1, 1, 1, 1), torch.zeros(1)
 
-    found, _ = BlockConvolution(weight, bias, 0, torch.bfloat16).forward(x)
+    found = BlockConvolution(weight, bias, 0, torch.bfloat16).forward(x)
 
     assert torch.equal(found, windows(x.permute(3, 0, 1, 2)).to(torch.bfloat16))

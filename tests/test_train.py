@@ -195,39 +195,26 @@ def test_auto_means_a_device_and_a_precision_that_are_there() -> None:
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
-def test_an_accelerator_s_step_is_the_cpu_s(images: Images, loss: str) -> None:
-    """What autograd records gives the same loss, logits and gradients as what is written out for a CPU."""
+def test_every_way_to_the_gradients_computes_the_same(images: Images, loss: str) -> None:
+    """What autograd records for an accelerator, its compiled form, and what is written out for a CPU."""
     network = variant(loss=loss)
     model = begin(network, seed=1).model
-    pixels, labels = images.pixels[:32], images.labels[:32]
+    forward = plain_forward(model, network)
+    # Traced and differentiated ahead of time, but not turned into machine code, which takes a minute.
+    compiled = compiled_forward(forward, backend="aot_eager")
     found = []
-    for gradients in (recorded_gradients(plain_forward(model, network)), fast_gradients(model, network)):
-        model.zero_grad()
-        found.append([*gradients(pixels, labels), *(p.grad for p in model.parameters())])
-
-    for recorded, written_out in zip(*found, strict=True):
-        torch.testing.assert_close(written_out, recorded, atol=1e-5, rtol=1e-3)
-
-
-@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
-def test_a_compiled_step_computes_what_the_plain_one_does(images: Images, loss: str) -> None:
-    """The graph that torch.compile traces, forward and backward, gives the same loss and gradients."""
-    network = variant(loss=loss)
-    model = begin(network, seed=1).model
-    pixels, labels = images.pixels[:32], images.labels[:32]
-    gradients = []
-    for forward in (
-        plain_forward(model, network),
-        # Traced and differentiated ahead of time, but not turned into machine code, which takes a minute.
-        compiled_forward(plain_forward(model, network), backend="aot_eager"),
+    for gradients in (
+        recorded_gradients(forward),
+        recorded_gradients(compiled),
+        fast_gradients(model, network),
     ):
         model.zero_grad()
-        value, logits = forward(pixels, labels)
-        value.backward()  # type: ignore[no-untyped-call]  # as torch has it
-        gradients.append([value.detach(), logits.detach(), *(p.grad for p in model.parameters())])
+        results = gradients(images.pixels[:32], images.labels[:32])
+        found.append([*results, *(parameter.grad for parameter in model.parameters())])
 
-    for plain, compiled in zip(*gradients, strict=True):
-        torch.testing.assert_close(compiled, plain)
+    for recorded, of_graph, written_out in zip(*found, strict=True):
+        torch.testing.assert_close(of_graph, recorded)
+        torch.testing.assert_close(written_out, recorded, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.cuda
