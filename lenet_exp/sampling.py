@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import heapq
 import warnings
 
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
 
 from lenet_exp.experiment import Experiment
+
+#: Of a maximum, how many trials TPE models as good ones, and how many of all it is shown.
+_GOOD, _SHOWN = 25, 500
 
 
 def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
@@ -34,6 +39,24 @@ def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
                 )
             case "random" | "grid":  # the points of a grid are queued, see Study.ask
                 return optuna.samplers.RandomSampler(seed=seed)
+
+
+def shown_to_sampler(experiment: Experiment, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that the sampler learns from, in their order.
+
+    TPE compares the 25 best trials with all others. A few hundred of the latest stand for these as well as
+    thousands do, in a tenth of the time, and the oldest have little weight anyway.
+
+    Args:
+        experiment: Whose sampler.
+        trials: In the order of their numbers.
+    """
+    if experiment.search.sampler != "tpe" or len(trials) <= _SHOWN:
+        return trials
+    before, latest = trials[: _GOOD - _SHOWN], trials[_GOOD - _SHOWN :]
+    complete = (trial for trial in before if trial.state == TrialState.COMPLETE)
+    best = heapq.nlargest(_GOOD, complete, key=lambda trial: trial.values[0])
+    return [*sorted(best, key=lambda trial: trial.number), *latest]
 
 
 def make_pruner(experiment: Experiment) -> BasePruner:

@@ -26,9 +26,10 @@ from lenet_exp import faults
 from lenet_exp.config import Configuration
 from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import Experiment
+from lenet_exp.mirror import Mirror
 from lenet_exp.postgres import PatientStorage
 from lenet_exp.record import EpochResult, Role, RunKey, TrialRecord
-from lenet_exp.sampling import make_pruner, make_sampler
+from lenet_exp.sampling import make_pruner, make_sampler, shown_to_sampler
 from lenet_exp.seeding import derive_seed
 from lenet_exp.storage import flush, open_storage
 from lenet_exp.trials import (
@@ -90,8 +91,9 @@ class Study:
         self._flush = flush
         self._on_keep: Callable[[str, Any], None] = lambda *_: None
         self._storage = storage
-        self._search = self._load(storage, experiment.name, experiment)
-        self._fixed = self._load(storage, f"{experiment.name}/fixed", None)
+        self._mirror = Mirror(storage)
+        self._search = self._load(self._mirror, experiment.name, experiment)
+        self._fixed = self._load(self._mirror, f"{experiment.name}/fixed", None)
         self._trials: dict[RunKey, optuna.Trial] = {}
         self._histories: dict[RunKey, dict[int, float]] = {}
         # What has ended never changes, so it is read once; a study of thousands stays quick.
@@ -102,7 +104,7 @@ class Study:
         )
 
     @staticmethod
-    def _load(storage: optuna.storages.RDBStorage, name: str, experiment: Experiment | None) -> optuna.Study:
+    def _load(storage: Mirror, name: str, experiment: Experiment | None) -> optuna.Study:
         study = optuna.create_study(
             storage=storage,
             study_name=name,
@@ -152,9 +154,10 @@ class Study:
         """Return the next trial of the search; None if a grid has no point left."""
         if self._grid is not None and not self._enqueue_grid_point():
             return None
-        trial = self._search.ask()
-        faults.point("after_ask")
-        configuration = self.experiment.search_space.suggest(trial)
+        with self._mirror.showing(partial(shown_to_sampler, self.experiment)):
+            trial = self._search.ask()
+            faults.point("after_ask")
+            configuration = self.experiment.search_space.suggest(trial)
         queued = trial.user_attrs.get(RETRY, {"root": trial.number, "attempt": 1, "crashes": 0})
         attempt = Attempt(
             key=RunKey("trial", trial.number, queued["attempt"]),
@@ -228,6 +231,7 @@ class Study:
             **extra,
         }
         trial.set_user_attr(RECORD, record)
+        self._mirror.commit()
         self._trials[attempt.key] = trial
         self._histories[attempt.key] = {}
         return attempt
