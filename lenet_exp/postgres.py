@@ -141,6 +141,11 @@ class PatientStorage(RDBStorage):
         finally:
             self._is_inside = False
 
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        # Optuna tries this five times with seconds between; a server that has gone is to be noticed before.
+        RDBStorage.get_study_name_from_id(self, study_id)
+        return super()._create_new_trial(study_id, template_trial)
+
     def _again(self, name: str, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Do an operation that may have been done."""
         if name == "_create_new_trial" and (made := self._made(*args, **options)):
@@ -177,7 +182,7 @@ class PatientStorage(RDBStorage):
 
 
 def _patient(name: str) -> Callable[..., Any]:
-    operation = getattr(RDBStorage, name)
+    operation = getattr(PatientStorage, name)
 
     @functools.wraps(operation)
     def persist(self: PatientStorage, *args: Any, **options: Any) -> Any:
