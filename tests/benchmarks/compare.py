@@ -1,4 +1,4 @@
-"""Ours against Optuna's and Ray Tune's usual loops, in turn, on the same networks, as a Markdown table.
+"""Ours against Optuna's and Ray Tune's usual loops, in turn, on the same networks, as Markdown tables.
 
 Each contender is a command with an empty folder and an MLflow store of its own. Its clock runs from the start
 of the command to its end; when the first trial began and the last one ended is told apart.
@@ -106,13 +106,17 @@ def run(arguments: Sequence[str], folder: Path, overrides: Sequence[str] = ()) -
 
 
 def markdown(
-    outcomes: Mapping[str, Sequence[Outcome]], bench: Mapping[str, Any], notes: Sequence[str]
+    outcomes: Mapping[str, Sequence[Outcome]],
+    bench: Mapping[str, Any],
+    driver: Mapping[str, Any],
+    notes: Sequence[str],
 ) -> str:
-    """Return the tables: the contenders, the first being ours; then the machine.
+    """Return the tables: the contenders, the first being ours; then the machine, then the driver.
 
     Args:
         outcomes: By contender, one for each round; medians are shown.
         bench: What ``lenet-exp bench --json`` printed.
+        driver: What `benchmarks.driver_cost` printed.
         notes: Lines on how this was measured.
     """
     reference = median(outcome.command_s for outcome in next(iter(outcomes.values())))
@@ -128,6 +132,8 @@ def markdown(
     lines += ["", "| `lenet-exp bench` | |", "|---|---:|"]
     for name, value in list(bench.items())[:10]:
         lines.append(f"| `{name}` | {_shown(value)} |")
+    lines += ["", "| the driver, with a trainer that takes no time | |", "|---|---:|"]
+    lines += [f"| `{name}` | {_shown(value)} |" for name, value in driver.items()]
     return "\n".join([*lines, "", *notes, ""])
 
 
@@ -170,12 +176,14 @@ def main() -> None:
         _, printed = run([*_BENCH, "--seconds", str(given.seconds)], Path(home))
         bench = json.loads(printed)
         measured = notes(bench, given.set, given.rounds)
+        _, printed = run(["-m", "benchmarks.driver_cost"], Path(home))
+        driver = json.loads(printed)
         for number in range(given.rounds):
             for name, contender in CONTENDERS.items():
                 folder = Path(home) / f"{number}-{len(outcomes[name])}-{list(CONTENDERS).index(name)}"
                 folder.mkdir()
                 outcomes[name].append(contender(experiment, folder, given.set))
-    text = markdown(outcomes, bench, measured)
+    text = markdown(outcomes, bench, driver, measured)
     sys.stdout.write(text)
     if given.output:
         given.output.write_text(text)
