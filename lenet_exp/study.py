@@ -26,11 +26,11 @@ from lenet_exp import faults
 from lenet_exp.config import Configuration
 from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import Experiment
-from lenet_exp.mirror import Mirror
 from lenet_exp.postgres import PatientStorage
 from lenet_exp.record import EpochResult, Role, RunKey, TrialRecord
 from lenet_exp.sampling import make_pruner, make_sampler, shown_to_sampler
 from lenet_exp.seeding import derive_seed
+from lenet_exp.single_writer import SingleWriterStorage
 from lenet_exp.storage import flush, open_storage
 from lenet_exp.trials import (
     IDENTITY,
@@ -90,10 +90,10 @@ class Study:
         self.experiment = experiment
         self._flush = flush
         self._on_keep: Callable[[str, Any], None] = lambda *_: None
-        self._storage = storage
-        self._mirror = Mirror(storage)
-        self._search = self._load(self._mirror, experiment.name, experiment)
-        self._fixed = self._load(self._mirror, f"{experiment.name}/fixed", None)
+        self._database = storage
+        self._storage = SingleWriterStorage(storage)
+        self._search = self._load(self._storage, experiment.name, experiment)
+        self._fixed = self._load(self._storage, f"{experiment.name}/fixed", None)
         self._trials: dict[RunKey, optuna.Trial] = {}
         self._histories: dict[RunKey, dict[int, float]] = {}
         # What has ended never changes, so it is read once; a study of thousands stays quick.
@@ -104,7 +104,7 @@ class Study:
         )
 
     @staticmethod
-    def _load(storage: Mirror, name: str, experiment: Experiment | None) -> optuna.Study:
+    def _load(storage: SingleWriterStorage, name: str, experiment: Experiment | None) -> optuna.Study:
         study = optuna.create_study(
             storage=storage,
             study_name=name,
@@ -147,14 +147,14 @@ class Study:
 
     def when_gone(self, on_problem: Callable[[str], None], on_return: Callable[[], None]) -> None:
         """Say whom to tell when a server's storage goes, and what to do first when it is back."""
-        if isinstance(self._storage, PatientStorage):
-            self._storage.on_problem, self._storage.on_return = on_problem, on_return
+        if isinstance(self._database, PatientStorage):
+            self._database.on_problem, self._database.on_return = on_problem, on_return
 
     def ask(self) -> Attempt | None:
         """Return the next trial of the search; None if a grid has no point left."""
         if self._grid is not None and not self._enqueue_grid_point():
             return None
-        with self._mirror.showing(partial(shown_to_sampler, self.experiment)):
+        with self._storage.showing(partial(shown_to_sampler, self.experiment)):
             trial = self._search.ask()
             faults.point("after_ask")
             configuration = self.experiment.search_space.suggest(trial)
@@ -231,7 +231,7 @@ class Study:
             **extra,
         }
         trial.set_user_attr(RECORD, record)
-        self._mirror.commit()
+        self._storage.commit()
         self._trials[attempt.key] = trial
         self._histories[attempt.key] = {}
         return attempt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -11,10 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from cli_lab import EXPERIMENT, Command, Ended
 
-from lenet_exp import idx, sources
+from lenet_exp import cli, experiment, idx, sources
 from lenet_exp.data import ImageSet, find_dataset, prepare
+from lenet_exp.record import EpochResult
 from lenet_exp.sources import Dataset, Part
+from lenet_exp.study import open_study
 
 MINI_FOLDER = Path(__file__).parent / "fixtures" / "fashion-mnist"
 
@@ -176,3 +180,41 @@ def mirror() -> Iterator[Mirror]:
         yield served
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, data_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Run a command line in an empty folder, in which ``mini.toml`` lies."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("LENET_EXP_ROOT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    Path("mini.toml").write_text(EXPERIMENT.format(folder=MINI_FOLDER))
+
+    def run(*arguments: str) -> Ended:
+        with pytest.raises(SystemExit, match=r"^\d+$") as end:
+            cli.main(arguments)
+        out, err = (re.sub(r"\x1b\[[\d;]*m", "", text) for text in capsys.readouterr())
+        return Ended(int(str(end.value)), out, err)
+
+    return run
+
+
+@pytest.fixture
+def recorded(command: Command) -> Path:
+    """A root folder with the study of a baseline and four trials, one of them pruned."""
+    root = Path("mlruns").absolute()
+    root.mkdir()
+    mini = experiment.load(Path("mini.toml"))
+    study = open_study(mini, root)
+    baseline = study.ask_fixed("baseline", "baseline", "baseline", mini.baseline_configuration, seed=0)
+    attempts = [baseline, *(study.ask() for _ in range(4))]
+    for attempt, value in zip(attempts, [0.5, 0.75, 0.25, 0.875, 0.125], strict=True):
+        assert attempt is not None
+        study.report(attempt.key, EpochResult(1, 1.0, 0.5, 1.0, value, 1000.0, 1.0))
+        if value == 0.125:
+            study.tell(attempt.key, "PRUNED", result={"reason": "pruned after epoch 1"})
+        else:
+            study.tell(attempt.key, "COMPLETE", value, {"examples_per_s": 1234.5, "n_parameters": 61_706})
+    return root

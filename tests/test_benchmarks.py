@@ -53,10 +53,8 @@ def test_the_table_shows_medians_against_ours() -> None:
 
 def test_the_driver_is_measured_in_a_study_that_it_takes_for_its_own(mini: ImageSet, tmp_path: Path) -> None:
     """What was put in counts as finished, and the search goes on behind it."""
-    text = "search.trials=20"
-    experiment = load(
-        EIGHT.with_name("fashion_mnist.toml"), [text, "data.dataset=mini", "data.validation=200"]
-    )
+    settings = ["search.trials=20", "data.dataset=mini", "data.validation=200"]
+    experiment = load(EIGHT.with_name("fashion_mnist.toml"), settings)
     driver_cost.fill(experiment, tmp_path, 12)
 
     assert driver_cost.cost_ms(experiment, tmp_path, mini) > 0

@@ -44,7 +44,7 @@ OWNERS = {
     "PIL": {"seed_loop"},
     "multiprocessing": {"executor", "worker", "calls"},
     "psycopg": {"postgres"},
-    "optuna": {"mirror", "postgres", "storage", "sampling", "trials", "study", "rebuild"},
+    "optuna": {"single_writer", "postgres", "storage", "sampling", "trials", "study", "rebuild"},
     "sqlalchemy": {"postgres", "storage"},
     "mlflow": {"mlflow_store", "mlflow_model", "projection", "tracking", "champion"},
     "pandas": {"leaderboard", "ablation", "curves", "tables", "results"},

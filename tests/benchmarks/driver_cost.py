@@ -1,8 +1,8 @@
 """The driver's own CPU time for a trial, in studies of three sizes, as JSON: its trainer takes no time.
 
-The finished trials are put into an empty study as the driver would have left them, with drawn parameters and
-invented accuracies; the driver then goes on with the default experiment's search. How long `lenet-exp
-leaderboard` takes for the largest of them is told too.
+The finished trials have drawn parameters and invented accuracies; the driver then goes on with the default
+experiment's search. The study grows from one size to the next. How long `lenet-exp leaderboard` takes for the
+last of them is told too.
 """
 
 from __future__ import annotations
@@ -14,24 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime
 from pathlib import Path
 from statistics import fmean
-
-import optuna
-from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lenet_exp.data import ImageSet
 from lenet_exp.driver import Driver, Options
 from lenet_exp.executor import LocalExecutor
 from lenet_exp.experiment import Experiment, load
 from lenet_exp.pipeline import prepare_images
-from lenet_exp.record import RunKey
+from lenet_exp.record import EpochResult
 from lenet_exp.recorder import Recorder
 from lenet_exp.spool import Spool
-from lenet_exp.storage import open_storage
 from lenet_exp.study import open_study
-from lenet_exp.trials import RECORD, RESULT
 
 PROJECT = Path(__file__).parent.parent.parent
 #: Finished trials in the study.
@@ -40,48 +34,21 @@ SIZES = (10, 1000, 5000)
 WARM_UP = 5
 
 
-def finished(experiment: Experiment, count: int) -> list[FrozenTrial]:
-    """Return trials as a driver leaves them: a third completed, the others pruned after 1 or 3 epochs."""
-    drawing = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    accuracies = random.Random(0)
-    trials = []
-    for number in range(count):
-        drawn = drawing.ask()
-        configuration = experiment.search_space.suggest(drawn)
-        epochs = accuracies.choice([1, 3, configuration.epochs])
-        history = {epoch: accuracies.uniform(0.5, 0.9) for epoch in range(1, epochs + 1)}
-        key = RunKey("trial", number, 1)
-        record = {
-            "role": "trial",
-            "attempt": 1,
-            "label": f"trial {number}",
-            "values": configuration.hyperparameters(),
-            "epochs": configuration.epochs,
-            "identity": configuration.identity,
-            "seed": number,
-            "origin": key.stem,
-            "alone": False,
-            "root": number,
-            "crashes": 0,
-        }
-        trial = create_trial(
-            state=TrialState.COMPLETE if epochs == configuration.epochs else TrialState.PRUNED,
-            value=history[epochs],
-            params=drawn.params,
-            distributions=drawn.distributions,
-            user_attrs={RECORD: record, RESULT: {"examples_per_s": 1000.0, "n_parameters": 50_000 + number}},
-            intermediate_values=history,
-        )
-        trial.datetime_start = trial.datetime_complete = datetime.now()
-        trials.append(trial)
-    return trials
-
-
 def fill(experiment: Experiment, root: Path, count: int) -> None:
-    """Put finished trials into the experiment's study below ``root``."""
-    for name in (experiment.name, f"{experiment.name}/fixed"):
-        study = optuna.create_study(study_name=name, storage=open_storage(root), direction="maximize")
-        study.add_trials(finished(experiment, count if name == experiment.name else 0))
+    """Ask for and tell trials at random: a third of them completed, the others pruned after 1 or 3 epochs."""
+    study = open_study(experiment, root)
+    accuracies = random.Random(count)
+    while study.n_finished < count:
+        attempt = study.ask()
+        assert attempt is not None
+        last = accuracies.choice([1, 3, attempt.configuration.epochs])
+        value = 0.0
+        for epoch in range(1, last + 1):
+            value = accuracies.uniform(0.5, 0.9)
+            study.report(attempt.key, EpochResult(epoch, 1.0, value, 1.0, value, 1000.0, float(epoch)))
+        facts = {"examples_per_s": 1000.0, "n_parameters": accuracies.randrange(10_000, 100_000)}
+        complete = last == attempt.configuration.epochs
+        study.tell(attempt.key, "COMPLETE" if complete else "PRUNED", value if complete else None, facts)
 
 
 def cost_ms(experiment: Experiment, root: Path, images: ImageSet) -> float:
@@ -89,7 +56,7 @@ def cost_ms(experiment: Experiment, root: Path, images: ImageSet) -> float:
     study = open_study(experiment, root)
     executor = LocalExecutor("fake_trainer")
     folder = root / experiment.folder_name
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     ends: list[float] = []
     driver = Driver(
         experiment,
@@ -126,17 +93,16 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=40, help="to measure at each size")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="finished trials before them")
     given = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    path = PROJECT / "experiments" / "fashion_mnist.toml"
+    filling = load(path, ["search.sampler=random", "search.pruner=none"])
     told: dict[str, float] = {}
-    for size in given.sizes:
-        wanted = size + given.trials + WARM_UP
-        experiment = load(PROJECT / "experiments" / "fashion_mnist.toml", [f"search.trials={wanted}"])
-        with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder)
-            fill(experiment, root, size)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for size in sorted(given.sizes):
+            fill(filling, root, size)
+            experiment = load(path, [f"search.trials={size + WARM_UP + given.trials}"])
             told[f"driver_ms_at_{size}"] = round(cost_ms(experiment, root, prepare_images(experiment)), 1)
-            if size == max(given.sizes):
-                told[f"leaderboard_s_at_{size}"] = round(leaderboard_s(root), 2)
+        told[f"leaderboard_s_at_{size}"] = round(leaderboard_s(root), 2)
     sys.stdout.write(json.dumps(told) + "\n")
 
 

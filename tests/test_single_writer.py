@@ -10,8 +10,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from lenet_exp.experiment import parse
-from lenet_exp.mirror import Mirror
 from lenet_exp.sampling import make_pruner, make_sampler
+from lenet_exp.single_writer import SingleWriterStorage
 from lenet_exp.storage import open_storage
 
 EXPERIMENT = parse(
@@ -57,8 +57,8 @@ def test_the_storage_has_what_memory_has(tmp_path: Path, ends: list[str]) -> Non
     """Whatever a driver does, the next one finds in the storage what this one saw."""
     storage = open_storage(tmp_path)
     name = str(len(optuna.get_all_study_names(storage)))
-    mirror = Mirror(storage)
-    study = of(mirror, name)
+    ours = SingleWriterStorage(storage)
+    study = of(ours, name)
     study.set_user_attr("identity", {"lr": (1, 2)})
     for number, end in enumerate(ends):
         if end == "queue":
@@ -69,7 +69,7 @@ def test_the_storage_has_what_memory_has(tmp_path: Path, ends: list[str]) -> Non
         if trial.suggest_int("n", 1, 2) == 2:
             trial.suggest_categorical("more", ["a", "b"])
         trial.set_user_attr("record", {"channels": (6, 16), "nan": float("nan")} if number % 2 else [number])
-        mirror.commit()
+        ours.commit()
         for step in range(1, 4):
             trial.report(number + step, step)
             trial.should_prune()
@@ -81,18 +81,18 @@ def test_the_storage_has_what_memory_has(tmp_path: Path, ends: list[str]) -> Non
     seen = facts(study)
 
     assert facts(of(storage, name)) == seen
-    assert facts(of(Mirror(storage), name)) == seen
+    assert facts(of(SingleWriterStorage(storage), name)) == seen
     assert of(storage, name).user_attrs == study.user_attrs == {"identity": {"lr": [1, 2]}}
 
 
 def test_a_trial_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     """A driver that dies between two draws leaves no trial without its configuration."""
-    mirror = Mirror(open_storage(tmp_path))
-    trial = of(mirror).ask()
+    ours = SingleWriterStorage(open_storage(tmp_path))
+    trial = of(ours).ask()
     trial.suggest_float("x", 0, 1)
     assert of(open_storage(tmp_path)).get_trials() == []
 
-    mirror.commit()
+    ours.commit()
 
     (written,) = of(open_storage(tmp_path)).get_trials()
     assert (written.params, written.state) == (trial.params, TrialState.RUNNING)
@@ -100,7 +100,7 @@ def test_a_trial_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_trials_have_the_same_numbers_in_both(tmp_path: Path) -> None:
     """One that was not written yet goes before one that is queued."""
-    study = of(Mirror(open_storage(tmp_path)))
+    study = of(SingleWriterStorage(open_storage(tmp_path)))
     trial = study.ask()
     study.enqueue_trial({"x": 0.5})
     study.tell(trial, 1.0)
@@ -109,50 +109,63 @@ def test_trials_have_the_same_numbers_in_both(tmp_path: Path) -> None:
     assert states == [TrialState.COMPLETE, TrialState.WAITING]
 
 
+def test_the_end_of_a_trial_does_not_write_another(tmp_path: Path) -> None:
+    """On a full disk what runs can be told, though what was drawn last finds no room."""
+    ours = SingleWriterStorage(open_storage(tmp_path))
+    study = of(ours)
+    running = study.ask()
+    ours.commit()
+    study.ask()
+
+    study.tell(running, 1.0)
+
+    assert [trial.state for trial in of(open_storage(tmp_path)).get_trials()] == [TrialState.COMPLETE]
+
+
 def test_a_second_writer_is_noticed(tmp_path: Path) -> None:
     """Two that write would each miss what the other does."""
-    mirror = Mirror(open_storage(tmp_path))
-    of(mirror).ask()
+    ours = SingleWriterStorage(open_storage(tmp_path))
+    of(ours).ask()
     of(open_storage(tmp_path)).ask()
 
     with pytest.raises(RuntimeError, match="trial 0 is another's: somebody else writes to this study"):
-        mirror.commit()
+        ours.commit()
 
 
 def test_what_the_storage_refused_is_not_in_memory(tmp_path: Path) -> None:
     """Memory never knows more than what a crash leaves."""
     storage = open_storage(tmp_path)
-    mirror = Mirror(storage)
-    trial = of(mirror).ask()
-    mirror.commit()
+    ours = SingleWriterStorage(storage)
+    trial = of(ours).ask()
+    ours.commit()
     with storage.engine.connect() as connection:
         connection.exec_driver_sql("DROP TABLE trial_user_attributes")
 
     with pytest.raises(optuna.exceptions.StorageInternalError):
         trial.set_user_attr("a", 1)
 
-    assert of(mirror).get_trials()[0].user_attrs == {}
+    assert of(ours).get_trials()[0].user_attrs == {}
 
 
 def test_a_study_that_is_deleted_is_gone_from_both(tmp_path: Path) -> None:
     """And its name is free."""
-    mirror = Mirror(open_storage(tmp_path))
-    of(mirror).ask()
+    ours = SingleWriterStorage(open_storage(tmp_path))
+    of(ours).ask()
 
-    optuna.delete_study(study_name="s", storage=mirror)
+    optuna.delete_study(study_name="s", storage=ours)
 
     assert optuna.get_all_study_names(open_storage(tmp_path)) == []
-    assert of(mirror).get_trials() == []
+    assert of(ours).get_trials() == []
 
 
 def test_a_selection_is_shown_for_as_long_as_it_lasts(tmp_path: Path) -> None:
     """What a sampler looks at is no truth."""
-    mirror = Mirror(open_storage(tmp_path))
-    study = of(mirror)
+    ours = SingleWriterStorage(open_storage(tmp_path))
+    study = of(ours)
     for value in (0.1, 0.2, 0.3):
         study.tell(study.ask(), value)
 
-    with mirror.showing(lambda trials: trials[-1:]):
+    with ours.showing(lambda trials: trials[-1:]):
         assert [trial.number for trial in study.get_trials()] == [2]
 
     assert len(study.get_trials()) == 3

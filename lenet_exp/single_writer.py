@@ -17,11 +17,12 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 
-class Mirror(InMemoryStorage):
-    """A storage's studies, each from when it is first asked for by name; the storage is always written first.
+class SingleWriterStorage(InMemoryStorage):
+    """A storage's studies, each from when it is first asked for by name.
 
-    A trial that is asked for stays in memory until `commit`, which writes what was drawn for it as one
-    transaction instead of one for every parameter. Identifiers are of the mirror's own.
+    What is changed is written to the storage first. Only a trial that is asked for stays in memory until
+    `commit`, which writes what was drawn for it as one transaction instead of one for every parameter.
+    Identifiers are of our own.
     """
 
     def __init__(self, storage: BaseStorage) -> None:
@@ -34,8 +35,8 @@ class Mirror(InMemoryStorage):
         self._theirs = storage
         self._their_study: dict[int, int] = {}
         self._their_trial: dict[int, int] = {}
-        #: Trials that only memory has, and their studies; there is no reason for more than one.
-        self._uncommitted: dict[int, int] = {}
+        #: The trial that only memory has, and its study.
+        self._uncommitted: tuple[int, int] | None = None
         self._selection: Callable[[list[FrozenTrial]], list[FrozenTrial]] = list
 
     @contextmanager
@@ -54,19 +55,20 @@ class Mirror(InMemoryStorage):
         return self._selection(super().get_all_trials(study_id, deepcopy, states))
 
     def commit(self) -> None:
-        """Write the trials that were asked for since the last call.
+        """Write the trial that was asked for, if it is not written yet.
 
         Raises:
             RuntimeError: If somebody else has written to the storage.
         """
-        for trial_id, study_id in list(self._uncommitted.items()):
-            trial = self.get_trial(trial_id)
-            study = self._their_study[study_id]
-            theirs = self._theirs.create_new_trial(study, trial)
-            if self._theirs.get_trial_id_from_study_id_trial_number(study, trial.number) != theirs:
-                raise RuntimeError(f"trial {trial.number} is another's: somebody else writes to this study")
-            self._their_trial[trial_id] = theirs
-            del self._uncommitted[trial_id]
+        if self._uncommitted is None:
+            return
+        trial_id, study_id = self._uncommitted
+        trial, study = self.get_trial(trial_id), self._their_study[study_id]
+        theirs = self._theirs.create_new_trial(study, trial)
+        if self._theirs.get_trial_id_from_study_id_trial_number(study, trial.number) != theirs:
+            raise RuntimeError(f"trial {trial.number} is another's: somebody else writes to this study")
+        self._their_trial[trial_id] = theirs
+        self._uncommitted = None
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         """See `BaseStorage`."""
@@ -83,7 +85,8 @@ class Mirror(InMemoryStorage):
     def delete_study(self, study_id: int) -> None:
         """See `BaseStorage`."""
         self._theirs.delete_study(self._their_study.pop(study_id))
-        self._uncommitted = {trial: study for trial, study in self._uncommitted.items() if study != study_id}
+        if self._uncommitted is not None and self._uncommitted[1] == study_id:
+            self._uncommitted = None
         super().delete_study(study_id)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
@@ -100,7 +103,7 @@ class Mirror(InMemoryStorage):
         """See `BaseStorage`; without a template it is written by `commit`."""
         self.commit()  # so that trials have the same numbers there
         trial_id = super().create_new_trial(study_id, template_trial)
-        self._uncommitted[trial_id] = study_id
+        self._uncommitted = trial_id, study_id
         if template_trial is not None:
             self.commit()
         return trial_id
@@ -113,8 +116,7 @@ class Mirror(InMemoryStorage):
         distribution: BaseDistribution,
     ) -> None:
         """See `BaseStorage`."""
-        if trial_id in self._their_trial:
-            theirs = self._their_trial[trial_id]
+        if (theirs := self._their_trial.get(trial_id)) is not None:
             self._theirs.set_trial_param(theirs, param_name, param_value_internal, distribution)
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
 
@@ -122,33 +124,29 @@ class Mirror(InMemoryStorage):
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
         """See `BaseStorage`."""
-        self.commit()
+        if trial_id not in self._their_trial:
+            self.commit()
         if not self._theirs.set_trial_state_values(self._their_trial[trial_id], state, values):
             return False
         return super().set_trial_state_values(trial_id, state, values)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         """See `BaseStorage`."""
-        if trial_id in self._their_trial:
-            theirs = self._their_trial[trial_id]
+        if (theirs := self._their_trial.get(trial_id)) is not None:
             self._theirs.set_trial_intermediate_value(theirs, step, intermediate_value)
         super().set_trial_intermediate_value(trial_id, step, intermediate_value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """See `BaseStorage`."""
-        if trial_id in self._their_trial:
-            self._theirs.set_trial_user_attr(self._their_trial[trial_id], key, value)
+        if (theirs := self._their_trial.get(trial_id)) is not None:
+            self._theirs.set_trial_user_attr(theirs, key, value)
         super().set_trial_user_attr(trial_id, key, _as_kept(value))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """See `BaseStorage`."""
-        if trial_id in self._their_trial:
-            self._theirs.set_trial_system_attr(self._their_trial[trial_id], key, value)
+        if (theirs := self._their_trial.get(trial_id)) is not None:
+            self._theirs.set_trial_system_attr(theirs, key, value)
         super().set_trial_system_attr(trial_id, key, _as_kept(value))
-
-    def remove_session(self) -> None:
-        """See `BaseStorage`."""
-        self._theirs.remove_session()
 
     def _take(self, theirs: int, name: str) -> int:
         """Read a study into memory and return its identifier."""
