@@ -43,7 +43,7 @@ def chosen(
     """
     from lenet_exp.trials import read_kept, read_records
 
-    kept = read_kept(source.name, root, PLAN, storage) if experiment.name != source.name else None
+    kept = read_kept(source.name, root, storage).get(PLAN) if experiment.name != source.name else None
     if kept:
         return Plan.from_dict(kept).finalists[: experiment.confirm.top]
     baseline = experiment.baseline_configuration.identity
@@ -62,7 +62,7 @@ def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = 
     if records is None:
         raise NoResultError(f"{source.name!r} was never run under {root}; run: lenet-exp sweep")
     baseline = source.baseline_configuration.identity
-    if not best_finalists(records, baseline, 1) and not read_kept(source.name, root, PLAN, storage):
+    if not best_finalists(records, baseline, 1) and not read_kept(source.name, root, storage).get(PLAN):
         raise NoResultError(f"{source.name!r} has no finished trial to confirm; give the sweep more trials")
 
 

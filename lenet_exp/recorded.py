@@ -158,5 +158,6 @@ def read(experiment: Experiment, root: Path, storage: str | None = None) -> Reco
     known = {name: value for name, value in identity.get("data", {}).items() if name in Data.model_fields}
     used = experiment.model_copy(update={"data": experiment.data.model_copy(update=known)})
     folder = root / experiment.folder_name
-    found = findings(*(read_kept(experiment.name, root, key, storage) for key in (READINGS, SPEEDS)))
+    kept = read_kept(experiment.name, root, storage)
+    found = findings(kept.get(READINGS), kept.get(SPEEDS))
     return Recorded(used, folder, records, Spool(folder / "spool"), identity, found)

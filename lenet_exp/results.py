@@ -23,19 +23,23 @@ def read_leaderboard(experiment: Experiment, root: Path, storage: str | None = N
     Raises:
         NoResultError: If the experiment was never started there.
     """
+    return _ranked(experiment, root, storage, read_findings(experiment, root, storage))
+
+
+def _ranked(experiment: Experiment, root: Path, storage: str | None, found: Findings) -> pd.DataFrame:
     from lenet_exp.leaderboard import leaderboard
 
     records = _read_records(experiment, root, storage)
     run_ids = Spool(root.absolute() / experiment.folder_name / "spool").run_ids()
-    return leaderboard(records, run_ids, read_findings(experiment, root, storage))
+    return leaderboard(records, run_ids, found)
 
 
 def read_findings(experiment: Experiment, root: Path, storage: str | None = None) -> Findings:
     """Return what a confirmation found out of the experiment; the study is only read."""
     from lenet_exp.trials import read_kept
 
-    kept = (read_kept(experiment.name, root.absolute(), key, storage) for key in (READINGS, SPEEDS))
-    return findings(*kept)
+    kept = read_kept(experiment.name, root.absolute(), storage)
+    return findings(kept.get(READINGS), kept.get(SPEEDS))
 
 
 def read_ablation(experiment: Experiment, root: Path, storage: str | None = None) -> pd.DataFrame:
@@ -78,10 +82,11 @@ def show_leaderboard(
     from lenet_exp.leaderboard import render, to_csv
     from lenet_exp.tables import print_ablation, print_leaderboard
 
+    found = read_findings(experiment, root, storage)
     frame = (
         read_ablation(experiment, root, storage)
         if experiment.ablate
-        else read_leaderboard(experiment, root, storage)
+        else _ranked(experiment, root, storage, found)
     )
     shown = frame if top is None else frame.head(top)
     if csv is not None:
@@ -94,4 +99,4 @@ def show_leaderboard(
         if experiment.ablate:
             print_ablation(frame, top)
         else:
-            print_leaderboard(frame, top, read_findings(experiment, root, storage).sentences)
+            print_leaderboard(frame, top, found.sentences)

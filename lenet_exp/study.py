@@ -383,7 +383,11 @@ class Study:
         return self._n_finished
 
     def _read(self) -> list[TrialRecord]:
-        return [*trial_records(self._fixed), *trial_records(self._search)]
+        return [
+            record
+            for study in (self._fixed, self._search)
+            for record in trial_records(study.get_trials(deepcopy=False))
+        ]
 
     def _shuffled_grid(self) -> list[dict[str, Any]]:
         points: list[dict[str, Any]] = self.experiment.search_space.grid()
@@ -396,7 +400,7 @@ class Study:
             return True
         assert self._grid is not None
         space = self.experiment.search_space
-        drawn = {record.identity for record in trial_records(self._search)}
+        drawn = {record.identity for record in trial_records(self._search.get_trials(deepcopy=False))}
         while self._grid:
             point = self._grid.pop(0)
             if space.configuration(point).identity not in drawn:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from lenet_exp.config import Configuration, from_hyperparameters
 from lenet_exp.record import RunKey, State, TrialRecord
-from lenet_exp.storage import read_storage, running_studies
+from lenet_exp.storage import KeptTrial, kept_trials, read_storage, running_studies
 
 OPEN = ("WAITING", "RUNNING")
 RECORD, RESULT, RETRY, IDENTITY = (f"lenet_exp.{name}" for name in ("record", "result", "retry", "identity"))
@@ -25,9 +25,9 @@ def counts(record: TrialRecord) -> bool:
     return ended and not record.infeasible and not record.superseded
 
 
-def trial_records(study: optuna.Study) -> Iterator[TrialRecord]:
-    """Yield every attempt that one of the two studies has on record."""
-    for trial in study.get_trials(deepcopy=False):
+def trial_records(trials: Iterable[FrozenTrial | KeptTrial]) -> Iterator[TrialRecord]:
+    """Yield every attempt that the trials of one of the two studies have on record."""
+    for trial in trials:
         record = trial.user_attrs.get(RECORD)
         if record is None:  # queued, or ended before it was drawn
             continue
@@ -100,11 +100,10 @@ def read_records(name: str, root: Path, url: str | None = None) -> list[TrialRec
         return None
     records: list[TrialRecord] = []
     for study_name in (f"{name}/fixed", name):
-        try:
-            study = optuna.load_study(study_name=study_name, storage=storage)
-        except KeyError:
+        trials = kept_trials(storage, study_name)
+        if trials is None:
             return None
-        records += [record for record in trial_records(study) if record.state not in OPEN]
+        records += [record for record in trial_records(trials) if record.state not in OPEN]
     return records
 
 
@@ -120,8 +119,8 @@ def read_identity(name: str, root: Path, url: str | None = None) -> dict[str, An
     return dict(study.user_attrs.get(IDENTITY, {}))
 
 
-def read_kept(name: str, root: Path, key: str, url: str | None = None) -> Any:
-    """Return what `Study.keep` kept under ``key`` for an experiment; None if nothing was.
+def read_kept(name: str, root: Path, url: str | None = None) -> dict[str, Any]:
+    """Return all that `Study.keep` kept for an experiment, by name; empty if nothing was.
 
     Raises:
         StoreError: If the storage is damaged or of another version.
@@ -130,5 +129,5 @@ def read_kept(name: str, root: Path, key: str, url: str | None = None) -> Any:
     try:
         study = storage and optuna.load_study(study_name=f"{name}/fixed", storage=storage)
     except KeyError:
-        return None
-    return study.user_attrs.get(f"lenet_exp.{key}") if study else None
+        return {}
+    return {k.removeprefix("lenet_exp."): value for k, value in study.user_attrs.items()} if study else {}

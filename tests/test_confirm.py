@@ -132,7 +132,7 @@ class Place:
 
     def readings(self) -> list[Reading]:
         """Return the readings that the study has on record."""
-        return read_readings(read_kept("confirmed", self.root, READINGS))
+        return read_readings(read_kept("confirmed", self.root).get(READINGS))
 
     def table(self) -> pd.DataFrame:
         """Return what anyone reads in ``leaderboard.csv``."""
@@ -306,18 +306,18 @@ def test_a_crash_between_training_and_reading_goes_on_where_it_was(
         patch.setattr(testset, "read_test_split", cut_off)
         with pytest.raises(SweepInterruptedError, match="run the same command again"):
             run_sweep(request(path, tmp_path))
-    frozen = read_kept("confirmed", tmp_path, PLAN)
+    frozen = read_kept("confirmed", tmp_path).get(PLAN)
     trained = [r for r in read_records("confirmed", tmp_path) or [] if r.key.role == "confirm"]
-    (noted,) = read_readings(read_kept("confirmed", tmp_path, READINGS))
+    (noted,) = read_readings(read_kept("confirmed", tmp_path).get(READINGS))
     assert (noted.completed, len(noted.begun), len(trained)) == (None, 1, 4)
 
     # Another budget changes what would be best, and not what was frozen.
     run_sweep(request(path, tmp_path, overrides=["confirm.top=3", "confirm.seeds=9", "search.trials=3"]))
 
-    (reading,) = read_readings(read_kept("confirmed", tmp_path, READINGS))
+    (reading,) = read_readings(read_kept("confirmed", tmp_path).get(READINGS))
     assert reading.completed
     assert (len(reading.begun), reading.again) == (2, False)
-    assert read_kept("confirmed", tmp_path, PLAN) == frozen
+    assert read_kept("confirmed", tmp_path).get(PLAN) == frozen
     assert [r for r in read_records("confirmed", tmp_path) or [] if r.key.role == "confirm"] == trained
     assert "champion: " in capsys.readouterr().out
 
@@ -332,7 +332,7 @@ def test_a_crash_between_training_and_reading_goes_on_where_it_was(
             overrides=["confirm.seeds=2", f"data.folder={other}"],
         )
     )
-    (carried,) = read_readings(read_kept("confirmed@other", tmp_path, READINGS))
+    (carried,) = read_readings(read_kept("confirmed@other", tmp_path).get(READINGS))
     table = pd.read_csv(tmp_path / "confirmed@other" / "leaderboard.csv")
     assert [one.config for one in carried.plan.finalists] == [one.config for one in reading.plan.finalists]
     assert set(table["config"]) == {one.config for one in carried.plan.everyone}
@@ -350,7 +350,7 @@ def test_nothing_is_confirmed_before_the_search_has_ended(
     run_sweep(request(path, tmp_path, timeout_s=0.001))
 
     assert "not confirmed, as the search has yet to end" in capsys.readouterr().err
-    assert read_kept("confirmed", tmp_path, PLAN) is None
+    assert read_kept("confirmed", tmp_path).get(PLAN) is None
     with pytest.raises(NoResultError, match="no finished trial to confirm"):
         run_sweep(request(path, tmp_path, search=False))
     with pytest.raises(NoResultError, match="was never run under"):

@@ -55,5 +55,5 @@ def test_nothing_is_read_from_nothing(tmp_path: Path, study: optuna.Study) -> No
     for name, root in (("other", tmp_path), ("e", tmp_path / "none")):
         assert read_records(name, root) is None
         assert read_identity(name, root) == {}
-        assert read_kept(name, root, "readings") is None
+        assert read_kept(name, root) == {}
         assert not has_open(name, root)
