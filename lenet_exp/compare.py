@@ -7,7 +7,6 @@ to be read beside it.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -277,15 +276,14 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
         [True, True, False]
     """
     front = [False] * len(points)
-    known = [i for i, point in enumerate(points) if all(math.isfinite(value) for value in point)]
-    known.sort(key=lambda i: points[i], reverse=True)
-    highest = -math.inf
-    for _, group in itertools.groupby(known, key=lambda i: points[i][0]):
-        members = list(group)
-        top = points[members[0]][1]
-        for i in members:
-            front[i] = points[i][1] == top > highest
-        highest = max(highest, top)
+    known = [i for i, (x, y) in enumerate(points) if math.isfinite(x) and math.isfinite(y)]
+    known.sort(key=points.__getitem__, reverse=True)
+    at, best, highest = math.nan, -math.inf, -math.inf
+    for i in known:
+        x, y = points[i]
+        if x != at:  # the first of those with the same x has the highest y of them
+            at, best, highest = x, y if y > highest else math.nan, max(highest, y)
+        front[i] = y == best
     return front
 
 

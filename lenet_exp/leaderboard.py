@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +62,13 @@ _BEFORE_PARETO = COLUMNS[1 : COLUMNS.index(_PARETO[0])]
 
 _Baseline = tuple[float | None, str | None]
 
+#: The two cells of a row's fronts.
+_FRONT_CELLS = {
+    (small, fast): f"{'' if small is None else small},{'' if fast is None else fast}"
+    for small in (None, False, True)
+    for fast in (None, False, True)
+}
+
 #: What a spreadsheet would take for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -99,10 +107,12 @@ def leaderboard(
     rows = [
         _row(record, baseline, run_ids.get(record.key), found.cells.get(record.identity)) for record in shown
     ]
-    rows.sort(key=_order)
-    for row, rank, fronts in zip(rows, _ranks(rows), _fronts(rows), strict=True):
-        row |= {"rank": rank, **dict(zip(_PARETO, fronts, strict=True))}
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    rows.sort(key=_ORDER)
+    ranked = [
+        {**row.cells, "rank": rank, **dict(zip(_PARETO, fronts, strict=True))}
+        for row, rank, fronts in zip(rows, _ranks(rows), _fronts(rows), strict=True)
+    ]
+    frame = pd.DataFrame(ranked, columns=list(COLUMNS))
     return frame.astype(dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_PARETO, "boolean"))
 
 
@@ -116,7 +126,7 @@ class CsvFile:
     def __init__(self, path: Path) -> None:
         """Keep the table at ``path``; its folder must exist."""
         self._path = path
-        self._kept: dict[RunKey, _KeptLine] = {}
+        self._kept: dict[RunKey, _KeptRow] = {}
 
     def write(
         self, records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found: Findings = NOTHING
@@ -128,50 +138,64 @@ class CsvFile:
         """
         shown = _shown_records(records)
         baseline = _baseline(shown)
-        kept = [
-            self._line(record, baseline, run_ids.get(record.key), found.cells.get(record.identity))
-            for record in shown
-        ]
-        kept.sort(key=lambda line: line.order)
-        rows = [line.row for line in kept]
+        kept: list[_KeptRow] = []
+        for record in shown:
+            key = record.key
+            basis = (record, baseline, run_ids.get(key), found.cells.get(record.identity))
+            row = self._kept.get(key)
+            if row is None or row.basis != basis:
+                row = self._kept[key] = _kept_row(basis)
+            kept.append(row)
+        kept.sort(key=_ORDER)
         lines = [
-            f"{_cell(rank)},{line.head},{','.join(str(_cell(front)) for front in fronts)}{line.tail}"
-            for rank, fronts, line in zip(_ranks(rows), _fronts(rows), kept, strict=True)
+            f"{'' if rank is None else rank},{row.head},{_FRONT_CELLS[fronts]}{row.tail}"
+            for row, rank, fronts in zip(kept, _ranks(kept), _fronts(kept), strict=True)
         ]
         write_atomically(self._path, "".join([_csv_line(COLUMNS), *lines]).encode())
 
-    def _line(
-        self, record: TrialRecord, baseline: _Baseline, run_id: str | None, found: _Cells | None
-    ) -> _KeptLine:
-        line = self._kept.get(record.key)
-        basis = (record, baseline, run_id, found)
-        if line is None or line.basis != basis:
-            row = _row(*basis)
-            head = _csv_line([row[column] for column in _BEFORE_PARETO]).removesuffix("\n")
-            # With the comma before it: csv quotes an empty cell that is alone.
-            tail = _csv_line([None, row[COLUMNS[-1]]])
-            line = self._kept[record.key] = _KeptLine(basis, row, _order(row), head, tail)
-        return line
+
+#: What a row says: an attempt, the baseline, MLflow's run, and what a confirmation found.
+_Basis = tuple[TrialRecord, _Baseline, str | None, _Cells | None]
 
 
-@dataclass(frozen=True)
-class _KeptLine:
-    """A row of the table, and its line without what depends on other rows."""
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of the table, and what places it among the others.
 
-    basis: tuple[TrialRecord, _Baseline, str | None, _Cells | None]
-    row: dict[str, Any]
+    Attributes:
+        cells: By column, without those that depend on other rows.
+        order: By which rows are sorted: those without a result, and the unconfirmed ones, come later.
+        score: Whether it is confirmed, and the accuracy that it is ranked by; None if it has none.
+        smallness: Minus its parameters, NaN if unknown.
+        speed: Its examples/s, NaN if unknown.
+    """
+
+    cells: Mapping[str, Any]
     order: tuple[bool, bool, float, int]
+    score: tuple[bool, float | None] | None
+    smallness: float
+    speed: float
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptRow(_Row):
+    """A row with the parts of its line that do not depend on other rows."""
+
+    basis: _Basis
     head: str
     tail: str
+
+
+_ORDER = attrgetter("order")
 
 
 def _shown_records(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return over_seeds(r for r in records if not r.superseded and r.key.role != "confirm")
 
 
-def _baseline(records: Iterable[TrialRecord]) -> _Baseline:
+def _baseline(records: Sequence[TrialRecord]) -> _Baseline:
     """Return the value that all others are compared with, and the version of the code that gave it."""
-    found = next((r for r in records if r.key.role == "baseline" and r.value is not None), None)
+    found = next((r for r in reversed(records) if r.key.role == "baseline" and r.value is not None), None)
     return (found.value, _code(found)) if found else (None, None)
 
 
@@ -181,7 +205,32 @@ def _code(record: TrialRecord) -> str | None:
     return f"{version}+{code}" if version and code else None
 
 
-def _row(
+def _kept_row(basis: _Basis) -> _KeptRow:
+    row = _row(*basis)
+    head = _csv_line([row.cells[column] for column in _BEFORE_PARETO]).removesuffix("\n")
+    # With the comma before it: csv quotes an empty cell that is alone.
+    tail = _csv_line([None, row.cells[COLUMNS[-1]]])
+    return _KeptRow(row.cells, row.order, row.score, row.smallness, row.speed, basis, head, tail)
+
+
+def _row(record: TrialRecord, baseline: _Baseline, run_id: str | None, found: _Cells | None) -> _Row:
+    cells = _cells(record, baseline, run_id, found)
+    complete = record.state == "COMPLETE"
+    # A test_accuracy alone does not make a row a confirmed one.
+    confirmed = complete and found is not None and found["test_accuracy"] is not None
+    value = cells["test_accuracy"] if confirmed else cells["val_accuracy"]
+    trial = cells["trial"]
+    order = (
+        not complete,
+        not confirmed,
+        -value if value is not None else math.inf,
+        -1 if trial is None else trial,
+    )
+    smallness, speed = -_number(cells["n_parameters"]), _number(cells["examples_per_s"])
+    return _Row(cells, order, (confirmed, value) if complete else None, smallness, speed)
+
+
+def _cells(
     record: TrialRecord, baseline: _Baseline, run_id: str | None, cells: _Cells | None
 ) -> dict[str, Any]:
     complete = record.state == "COMPLETE"
@@ -210,53 +259,45 @@ def _row(
         "variant": own_code if code and own_code != code else None,
         **(cells or {} if complete else {}),
         "mlflow_run_id": run_id,
-        # Not a column: a test_accuracy alone does not make a row a confirmed one.
-        "confirmed": complete and cells is not None and cells["test_accuracy"] is not None,
     }
 
 
-def _score(row: Mapping[str, Any]) -> tuple[bool, Any]:
-    """Return whether a row is confirmed, and the accuracy that it is ranked by."""
-    confirmed = row["confirmed"]
-    return confirmed, row["test_accuracy"] if confirmed else row["val_accuracy"]
-
-
-def _order(row: Mapping[str, Any]) -> tuple[bool, bool, float, int]:
-    confirmed, value = _score(row)
-    trial = row["trial"]
-    return (
-        row["state"] != "COMPLETE",
-        not confirmed,
-        -value if value is not None else math.inf,
-        -1 if trial is None else trial,
-    )
-
-
-def _ranks(rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
+def _ranks(rows: Sequence[_Row]) -> list[int | None]:
     """Return the rank of each row; they are in order, the completed ones first."""
     ranks: list[int | None] = []
-    above: Any = None
+    above: tuple[bool, float | None] | None = None
     for position, row in enumerate(rows, start=1):
-        if row["state"] != "COMPLETE":
+        score = row.score
+        if score is None:
             ranks += [None] * (len(rows) - len(ranks))
             break
-        ranks.append(ranks[-1] if _score(row) == above else position)
-        above = _score(row)
+        ranks.append(ranks[-1] if score == above else position)
+        above = score
     return ranks
 
 
-def _fronts(rows: Sequence[Mapping[str, Any]]) -> list[tuple[bool | None, bool | None]]:
+#: Whether a row is on the front of accuracy and size, and on that of accuracy and speed; None for neither.
+_Fronts = tuple[bool | None, bool | None]
+
+
+def _fronts(rows: Sequence[_Row]) -> list[_Fronts]:
     """Return for each row whether no other is both more accurate and smaller, and both that and faster.
 
     Only rows that were measured alike are compared: the confirmed ones once there are any, else all that
     were completed; the others are on no front and off none.
     """
-    complete = [row for row in rows if row["state"] == "COMPLETE" and _score(row)[1] is not None]
-    compared = [row for row in complete if _score(row)[0]] or complete
-    smaller = pareto_front([(_score(row)[1], -_number(row["n_parameters"])) for row in compared])
-    faster = pareto_front([(_score(row)[1], _number(row["examples_per_s"])) for row in compared])
-    fronts = {id(row): pair for row, *pair in zip(compared, smaller, faster, strict=True)}
-    return [(fronts[id(row)][0], fronts[id(row)][1]) if id(row) in fronts else (None, None) for row in rows]
+    known = [
+        (i, row, value) for i, row in enumerate(rows) if row.score and (value := row.score[1]) is not None
+    ]
+    # Sorted as they are, the confirmed ones are the first.
+    n_confirmed = sum(row.score[0] for _, row, _ in known if row.score)
+    compared = known[:n_confirmed] or known
+    smaller = pareto_front([(value, row.smallness) for _, row, value in compared])
+    faster = pareto_front([(value, row.speed) for _, row, value in compared])
+    fronts: list[_Fronts] = [(None, None)] * len(rows)
+    for (i, *_), pair in zip(compared, zip(smaller, faster, strict=True), strict=True):
+        fronts[i] = pair
+    return fronts
 
 
 def _number(value: float | None) -> float:

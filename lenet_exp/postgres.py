@@ -13,12 +13,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from lenet_exp.errors import ConfigError, LockedError, UnreachableError, mask_url
+from lenet_exp.trial_storage import TrialStorage
 
 if TYPE_CHECKING:
     import psycopg
@@ -41,17 +40,9 @@ _OPERATIONS = (
     "get_study_user_attrs",
     "get_study_system_attrs",
     "get_all_studies",
-    "get_trial",
     "get_all_trials",
-    "get_trial_id_from_study_id_trial_number",
-    "set_trial_intermediate_value",
-    "set_trial_user_attr",
-    "set_trial_system_attr",
-    "set_trial_state_values",
-    "_create_new_trial",
-    "_set_trial_param",
     "_get_trials",
-    "_get_best_trial_id",
+    "write_trial",
 )
 
 
@@ -95,11 +86,10 @@ def connect(text: str, **options: Any) -> PatientStorage:
     return storage
 
 
-class PatientStorage(RDBStorage):
+class PatientStorage(TrialStorage):
     """Optuna's storage, whose every operation is tried again while the server is gone.
 
-    An operation may have been done though its answer was lost. Most can be done twice; a trial that was
-    made, and a state that was told, are looked for first. Only one driver writes, so what is there is ours.
+    An operation may have been done though its answer was lost; each can be done twice.
     """
 
     #: Told in one line when the server goes, and when it is back.
@@ -120,7 +110,9 @@ class PatientStorage(RDBStorage):
                     if gone_since is None:
                         return operation(self, *args, **options)
                     self.on_return()
-                    result = self._again(name, operation, *args, **options)
+                    if name == "write_trial":
+                        options["again"] = True
+                    result = operation(self, *args, **options)
                     self.on_problem("the study's storage answers again; nothing was lost")
                     return result
                 except (SQLAlchemyError, optuna.exceptions.StorageInternalError, UnreachableError) as error:
@@ -140,45 +132,6 @@ class PatientStorage(RDBStorage):
                     wait_s = min(2 * wait_s, BACKOFF_S[1])
         finally:
             self._is_inside = False
-
-    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
-        # Optuna tries this five times with seconds between; a server that has gone is to be noticed before.
-        RDBStorage.get_study_name_from_id(self, study_id)
-        return super()._create_new_trial(study_id, template_trial)
-
-    def _again(self, name: str, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Do an operation that may have been done."""
-        if name == "_create_new_trial" and (made := self._made(*args, **options)):
-            return made
-        if name != "set_trial_state_values":
-            return operation(self, *args, **options)
-        return self._tell_again(operation, *args, **options)
-
-    def _made(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial | None:
-        """Return the trial whose making was not acknowledged; None if there is none."""
-        state = template_trial.state if template_trial else TrialState.RUNNING
-        user = template_trial.user_attrs if template_trial else {}
-        system = template_trial.system_attrs if template_trial else {}
-        for trial in reversed(RDBStorage.get_all_trials(self, study_id, deepcopy=False)):
-            # Whatever was acknowledged has been given attributes or parameters since.
-            if trial.state == state and (trial.user_attrs, trial.system_attrs) == (user, system):
-                params = template_trial.params if template_trial else {}
-                if trial.params == params:
-                    return trial
-        return None
-
-    def _tell_again(
-        self, operation: Callable[..., Any], trial_id: int, state: TrialState, values: Any = None
-    ) -> bool:
-        try:
-            if operation(self, trial_id, state, values):
-                return True
-        except optuna.exceptions.UpdateFinishedTrialError:
-            told = RDBStorage.get_trial(self, trial_id)
-            if told.state == state and (values is None or told.values == list(values)):
-                return True
-            raise
-        return state == TrialState.RUNNING == RDBStorage.get_trial(self, trial_id).state
 
 
 def _patient(name: str) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 #: ``trial`` is drawn by the sampler; the other roles are trainings that no sampler chose.
 Role = Literal["trial", "baseline", "run", "confirm", "ablation"]
@@ -70,8 +70,7 @@ class EpochResult:
         return asdict(self)
 
 
-@dataclass(frozen=True, order=True)
-class RunKey:
+class RunKey(NamedTuple):
     """Names one attempt: its role, its number within the role's study, and the try.
 
     Example:

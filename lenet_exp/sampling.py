@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import heapq
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner
+from optuna.pruners import BasePruner, HyperbandPruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from lenet_exp.experiment import Experiment
 
 #: Of a maximum, how many trials TPE models as good ones, and how many of all it is shown.
-_GOOD, _SHOWN = 25, 500
+_GOOD, _SHOWN = 25, 200
 
 
 def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
@@ -41,8 +43,8 @@ def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
                 return optuna.samplers.RandomSampler(seed=seed)
 
 
-def shown_to_sampler(experiment: Experiment, trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials that the sampler learns from, in their order.
+def hidden_from_sampler(experiment: Experiment, trials: Sequence[FrozenTrial]) -> frozenset[int]:
+    """Return the numbers of the trials that the sampler does not learn from.
 
     TPE compares the 25 best trials with all others. A few hundred of the latest stand for these as well as
     thousands do, in a tenth of the time, and the oldest have little weight anyway.
@@ -52,11 +54,27 @@ def shown_to_sampler(experiment: Experiment, trials: list[FrozenTrial]) -> list[
         trials: In the order of their numbers.
     """
     if experiment.search.sampler != "tpe" or len(trials) <= _SHOWN:
-        return trials
-    before, latest = trials[: _GOOD - _SHOWN], trials[_GOOD - _SHOWN :]
+        return frozenset()
+    before = trials[: _GOOD - _SHOWN]
     complete = (trial for trial in before if trial.state == TrialState.COMPLETE)
     best = heapq.nlargest(_GOOD, complete, key=lambda trial: trial.values[0])
-    return [*sorted(best, key=lambda trial: trial.number), *latest]
+    return frozenset(trial.number for trial in before) - {trial.number for trial in best}
+
+
+class _Hyperband(HyperbandPruner):
+    """Optuna's, which for every decision finds out anew in which bracket each trial is."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._brackets: dict[int, int] = {}
+
+    def _get_bracket_id(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        bracket = self._brackets.get(trial.number)
+        if bracket is None:
+            bracket = super()._get_bracket_id(study, trial)
+            if self._pruners:  # before the first decision there are no brackets
+                self._brackets[trial.number] = bracket
+        return bracket
 
 
 def make_pruner(experiment: Experiment) -> BasePruner:
@@ -64,7 +82,7 @@ def make_pruner(experiment: Experiment) -> BasePruner:
     search = experiment.search
     match search.pruner:
         case "hyperband":
-            return optuna.pruners.HyperbandPruner(
+            return _Hyperband(
                 min_resource=search.min_epochs,
                 max_resource=experiment.base["epochs"],
                 reduction_factor=search.reduction_factor,

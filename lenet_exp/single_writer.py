@@ -7,25 +7,26 @@ pruner, as other processes might have changed them. Nobody else writes here, so 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+from lenet_exp.trial_storage import TrialStorage, Written, snapshot
 
 
 class SingleWriterStorage(InMemoryStorage):
     """A storage's studies, each from when it is first asked for by name.
 
-    What is changed is written to the storage first. Only a trial that is asked for stays in memory until
-    `commit`, which writes what was drawn for it as one transaction instead of one for every parameter.
-    Identifiers are of our own.
+    Whatever changes of a trial is in the storage when the call returns or, within a `transaction`, when that
+    ends. What the storage has refused is written with the trial's next change. Identifiers are of our own.
     """
 
-    def __init__(self, storage: BaseStorage) -> None:
+    def __init__(self, storage: TrialStorage) -> None:
         """Begin with no study in memory.
 
         Args:
@@ -34,41 +35,45 @@ class SingleWriterStorage(InMemoryStorage):
         super().__init__()
         self._theirs = storage
         self._their_study: dict[int, int] = {}
-        self._their_trial: dict[int, int] = {}
-        #: The trial that only memory has, and its study.
-        self._uncommitted: tuple[int, int] | None = None
-        self._selection: Callable[[list[FrozenTrial]], list[FrozenTrial]] = list
+        #: Of each trial that has not ended, its study, and what was written of it.
+        self._open: dict[int, tuple[int, Written | None]] = {}
+        #: What has changed in the transaction; None outside of one.
+        self._changed: dict[int, None] | None = None
+        self._hidden: Collection[int] = ()
 
     @contextmanager
-    def showing(self, selection: Callable[[list[FrozenTrial]], list[FrozenTrial]]) -> Iterator[None]:
-        """Have `get_all_trials` return only what ``selection`` leaves of them, for as long as this lasts."""
-        self._selection = selection
+    def transaction(self) -> Iterator[None]:
+        """Have each trial that changes meanwhile written as one transaction, when this ends without an error.
+
+        A driver that dies before has left nothing of it: no trial without its configuration.
+        """
+        if self._changed is not None:
+            yield
+            return
+        self._changed = {}
+        try:
+            yield
+            changed = self._changed
+        finally:
+            self._changed = None
+        for trial_id in changed:
+            self._write(trial_id)
+
+    @contextmanager
+    def hiding(self, numbers: Collection[int]) -> Iterator[None]:
+        """Have `get_all_trials` leave out the trials with these numbers, for as long as this lasts."""
+        self._hidden = numbers
         try:
             yield
         finally:
-            self._selection = list
+            self._hidden = ()
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """See `BaseStorage`, and `showing`."""
-        return self._selection(super().get_all_trials(study_id, deepcopy, states))
-
-    def commit(self) -> None:
-        """Write the trial that was asked for, if it is not written yet.
-
-        Raises:
-            RuntimeError: If somebody else has written to the storage.
-        """
-        if self._uncommitted is None:
-            return
-        trial_id, study_id = self._uncommitted
-        trial, study = self.get_trial(trial_id), self._their_study[study_id]
-        theirs = self._theirs.create_new_trial(study, trial)
-        if self._theirs.get_trial_id_from_study_id_trial_number(study, trial.number) != theirs:
-            raise RuntimeError(f"trial {trial.number} is another's: somebody else writes to this study")
-        self._their_trial[trial_id] = theirs
-        self._uncommitted = None
+        """See `BaseStorage`, and `hiding`."""
+        trials = super().get_all_trials(study_id, deepcopy, states)
+        return [trial for trial in trials if trial.number not in self._hidden] if self._hidden else trials
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         """See `BaseStorage`."""
@@ -85,8 +90,7 @@ class SingleWriterStorage(InMemoryStorage):
     def delete_study(self, study_id: int) -> None:
         """See `BaseStorage`."""
         self._theirs.delete_study(self._their_study.pop(study_id))
-        if self._uncommitted is not None and self._uncommitted[1] == study_id:
-            self._uncommitted = None
+        self._open = {trial: study for trial, study in self._open.items() if study[0] != study_id}
         super().delete_study(study_id)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
@@ -100,12 +104,14 @@ class SingleWriterStorage(InMemoryStorage):
         super().set_study_system_attr(study_id, key, _as_kept(value))
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """See `BaseStorage`; without a template it is written by `commit`."""
-        self.commit()  # so that trials have the same numbers there
+        """See `BaseStorage`."""
+        # One that was refused goes first, so that trials have the same numbers there.
+        for trial_id, (_, written) in list(self._open.items()):
+            if written is None:
+                self._write(trial_id)
         trial_id = super().create_new_trial(study_id, template_trial)
-        self._uncommitted = trial_id, study_id
-        if template_trial is not None:
-            self.commit()
+        self._open[trial_id] = study_id, None
+        self._has_changed(trial_id)
         return trial_id
 
     def set_trial_param(
@@ -116,37 +122,47 @@ class SingleWriterStorage(InMemoryStorage):
         distribution: BaseDistribution,
     ) -> None:
         """See `BaseStorage`."""
-        if (theirs := self._their_trial.get(trial_id)) is not None:
-            self._theirs.set_trial_param(theirs, param_name, param_value_internal, distribution)
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+        self._has_changed(trial_id)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
         """See `BaseStorage`."""
-        if trial_id not in self._their_trial:
-            self.commit()
-        if not self._theirs.set_trial_state_values(self._their_trial[trial_id], state, values):
-            return False
-        return super().set_trial_state_values(trial_id, state, values)
+        is_set = super().set_trial_state_values(trial_id, state, values)
+        if is_set:
+            self._has_changed(trial_id)
+        return is_set
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         """See `BaseStorage`."""
-        if (theirs := self._their_trial.get(trial_id)) is not None:
-            self._theirs.set_trial_intermediate_value(theirs, step, intermediate_value)
         super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+        self._has_changed(trial_id)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """See `BaseStorage`."""
-        if (theirs := self._their_trial.get(trial_id)) is not None:
-            self._theirs.set_trial_user_attr(theirs, key, value)
         super().set_trial_user_attr(trial_id, key, _as_kept(value))
+        self._has_changed(trial_id)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """See `BaseStorage`."""
-        if (theirs := self._their_trial.get(trial_id)) is not None:
-            self._theirs.set_trial_system_attr(theirs, key, value)
         super().set_trial_system_attr(trial_id, key, _as_kept(value))
+        self._has_changed(trial_id)
+
+    def _has_changed(self, trial_id: int) -> None:
+        if self._changed is None:
+            self._write(trial_id)
+        else:
+            self._changed[trial_id] = None
+
+    def _write(self, trial_id: int) -> None:
+        study_id, written = self._open[trial_id]
+        trial = self.get_trial(trial_id)
+        written = self._theirs.write_trial(self._their_study[study_id], trial, written)
+        if trial.state.is_finished():
+            del self._open[trial_id]
+        else:
+            self._open[trial_id] = study_id, written
 
     def _take(self, theirs: int, name: str) -> int:
         """Read a study into memory and return its identifier."""
@@ -157,7 +173,9 @@ class SingleWriterStorage(InMemoryStorage):
         for key, value in self._theirs.get_study_system_attrs(theirs).items():
             super().set_study_system_attr(study_id, key, value)
         for trial in self._theirs.get_all_trials(theirs, deepcopy=False):
-            self._their_trial[super().create_new_trial(study_id, trial)] = trial._trial_id
+            trial_id = super().create_new_trial(study_id, trial)
+            if not trial.state.is_finished():
+                self._open[trial_id] = study_id, Written(trial._trial_id, snapshot(trial))
         return study_id
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import shutil
@@ -11,20 +10,17 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.storages._rdb import models
-from optuna.trial import TrialState
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from lenet_exp import postgres
 from lenet_exp.errors import DiskError, StoreError, UnreachableError, mask_url
 from lenet_exp.files import sync_file
+from lenet_exp.trial_storage import TrialStorage
 
 
 def storage_path(root: Path) -> Path:
@@ -34,10 +30,10 @@ def storage_path(root: Path) -> Path:
 
 def preload() -> None:
     """Load what Optuna loads when a storage is first opened, which takes half a second."""
-    optuna.storages.RDBStorage("sqlite://").engine.dispose()
+    TrialStorage("sqlite://").engine.dispose()
 
 
-def open_storage(root: Path, url: str | None = None) -> optuna.storages.RDBStorage:
+def open_storage(root: Path, url: str | None = None) -> TrialStorage:
     """Return the study storage below ``root``, or at a URL of PostgreSQL's; it is made if need be.
 
     Raises:
@@ -50,7 +46,7 @@ def open_storage(root: Path, url: str | None = None) -> optuna.storages.RDBStora
     return _connect(root)
 
 
-def read_storage(root: Path, url: str | None = None) -> optuna.storages.RDBStorage | None:
+def read_storage(root: Path, url: str | None = None) -> TrialStorage | None:
     """Return the study storage below ``root``, or at a URL, for reading; None if there is none.
 
     Raises:
@@ -68,7 +64,7 @@ def read_storage(root: Path, url: str | None = None) -> optuna.storages.RDBStora
     return _connect(root)
 
 
-def close(storage: optuna.storages.RDBStorage) -> None:
+def close(storage: TrialStorage) -> None:
     """Let go of a SQLite file, into which all of its journal has been folded."""
     storage.remove_session()
     with storage.engine.connect() as connection:
@@ -76,69 +72,7 @@ def close(storage: optuna.storages.RDBStorage) -> None:
     storage.engine.dispose()
 
 
-@dataclass(frozen=True)
-class KeptTrial:
-    """What a storage has of a trial, without its parameters and what is Optuna's own.
-
-    Attributes:
-        number: Of the trial.
-        state: Of the trial.
-        user_attrs: What was kept with it.
-        intermediate_values: What was reported, by step.
-        value: What was told; None if nothing was.
-    """
-
-    number: int
-    state: TrialState
-    user_attrs: dict[str, Any] = field(default_factory=dict)
-    intermediate_values: dict[int, float] = field(default_factory=dict)
-    value: float | None = None
-
-
-def kept_trials(storage: optuna.storages.RDBStorage, study_name: str) -> list[KeptTrial] | None:
-    """Return the trials of a study, in their order; None if there is no such study.
-
-    Optuna builds an object for each number and each parameter of a trial; for thousands of trials that takes
-    ten times as long. The tables read here are of the schema whose version was checked at the opening.
-
-    Raises:
-        UnreachableError: If the storage does not answer.
-    """
-    trial, attribute = models.TrialModel, models.TrialUserAttributeModel
-    report, told = models.TrialIntermediateValueModel, models.TrialValueModel
-    try:
-        study_id = storage.get_study_id_from_name(study_name)
-    except KeyError:
-        return None
-    of_study = sqlalchemy.select(trial.trial_id).where(trial.study_id == study_id)
-    found: dict[int, KeptTrial] = {}
-    try:
-        with storage.engine.connect() as connection:
-
-            def rows(model: Any, *columns: Any) -> Iterator[Any]:
-                query = sqlalchemy.select(model.trial_id, *columns).where(model.trial_id.in_(of_study))
-                for row in connection.execute(query.order_by(model.trial_id)):
-                    # A sweep may have begun another one since the first query.
-                    if model is trial or row[0] in found:
-                        yield row
-
-            for key, number, state in rows(trial, trial.number, trial.state):
-                found[key] = KeptTrial(number, state)
-            for key, name, text in rows(attribute, attribute.key, attribute.value_json):
-                found[key].user_attrs[name] = json.loads(text)
-            for key, step, *stored in rows(
-                report, report.step, report.intermediate_value, report.intermediate_value_type
-            ):
-                found[key].intermediate_values[step] = report.stored_repr_to_intermediate_value(*stored)
-            for key, *stored in rows(told, told.value, told.value_type):
-                found[key] = replace(found[key], value=told.stored_repr_to_value(*stored))
-    except OperationalError as error:
-        reason = str(error.orig).splitlines()[0]
-        raise UnreachableError(f"the study's storage does not answer: {reason}") from None
-    return list(found.values())
-
-
-def running_studies(storage: optuna.storages.RDBStorage) -> dict[str, int]:
+def running_studies(storage: TrialStorage) -> dict[str, int]:
     """Return the names of the studies with trials RUNNING, and how many each has."""
     running = (optuna.trial.TrialState.RUNNING,)
     found = {
@@ -179,11 +113,11 @@ def full_disk_named(root: Path) -> Iterator[None]:
         ) from error
 
 
-def _connect(root: Path) -> optuna.storages.RDBStorage:
+def _connect(root: Path) -> TrialStorage:
     path = storage_path(root)
     url = f"sqlite:///{path.resolve()}"
     engine = {"connect_args": {"timeout": 60}}
-    connect = partial(optuna.storages.RDBStorage, url, engine_kwargs=engine)
+    connect = partial(TrialStorage, url, engine_kwargs=engine)
     try:
         storage = _of_this_version(connect, str(path), url)
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
@@ -197,8 +131,8 @@ def _connect(root: Path) -> optuna.storages.RDBStorage:
 def _without_sync(connection: sqlite3.Connection, _: object) -> None:
     """Let commits reach the disk when the system likes, which no crash but the system's can show.
 
-    A trial has some thirty commits, its drawn values one by one; a wait of milliseconds for each of them
-    would be most of the driver's work. What must be on the disk, `flush` sees there.
+    A trial has a commit for each epoch, and a wait of milliseconds for each of them would be most of the
+    driver's work. What must be on the disk, `flush` sees there.
     """
     connection.execute("PRAGMA synchronous=NORMAL")
 
@@ -210,9 +144,7 @@ def flush(root: Path) -> None:
         sync_file(journal)
 
 
-def _of_this_version(
-    connect: Callable[..., optuna.storages.RDBStorage], where: str, url: str
-) -> optuna.storages.RDBStorage:
+def _of_this_version(connect: Callable[..., TrialStorage], where: str, url: str) -> TrialStorage:
     """Return what ``connect`` returns, unless it is of another version, which is never migrated."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)

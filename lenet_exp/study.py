@@ -28,10 +28,11 @@ from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import Experiment
 from lenet_exp.postgres import PatientStorage
 from lenet_exp.record import EpochResult, Role, RunKey, TrialRecord
-from lenet_exp.sampling import make_pruner, make_sampler, shown_to_sampler
+from lenet_exp.sampling import hidden_from_sampler, make_pruner, make_sampler
 from lenet_exp.seeding import derive_seed
 from lenet_exp.single_writer import SingleWriterStorage
 from lenet_exp.storage import flush, open_storage
+from lenet_exp.trial_storage import TrialStorage
 from lenet_exp.trials import (
     IDENTITY,
     OPEN,
@@ -76,7 +77,7 @@ class Study:
 
     def __init__(
         self,
-        storage: optuna.storages.RDBStorage,
+        storage: TrialStorage,
         experiment: Experiment,
         flush: Callable[[], None] = lambda: None,
     ) -> None:
@@ -152,9 +153,14 @@ class Study:
 
     def ask(self) -> Attempt | None:
         """Return the next trial of the search; None if a grid has no point left."""
+        with self._storage.transaction():
+            return self._ask()
+
+    def _ask(self) -> Attempt | None:
         if self._grid is not None and not self._enqueue_grid_point():
             return None
-        with self._storage.showing(partial(shown_to_sampler, self.experiment)):
+        hidden = hidden_from_sampler(self.experiment, self._search.get_trials(deepcopy=False))
+        with self._storage.hiding(hidden):
             trial = self._search.ask()
             faults.point("after_ask")
             configuration = self.experiment.search_space.suggest(trial)
@@ -186,14 +192,15 @@ class Study:
         crashes = sum(bool(record.result.get("crashed")) for record in tried)
         if crashes >= MAX_ATTEMPTS or any(not record.superseded for record in tried):
             return None
-        trial = self._fixed.ask()
-        faults.point("after_ask")
-        key = RunKey(role, trial.number, len(tried) + 1)
-        before = sorted(record.key for record in tried)
-        origin, retry_of = (before[0], before[-1]) if before else (key, None)
-        alone = any(record.result.get("alone") for record in tried)
-        attempt = Attempt(key, configuration, seed, label, origin, retry_of, alone)
-        return self._begin(trial, attempt, {"job": job, "crashes": crashes})
+        with self._storage.transaction():
+            trial = self._fixed.ask()
+            faults.point("after_ask")
+            key = RunKey(role, trial.number, len(tried) + 1)
+            before = sorted(record.key for record in tried)
+            origin, retry_of = (before[0], before[-1]) if before else (key, None)
+            alone = any(record.result.get("alone") for record in tried)
+            attempt = Attempt(key, configuration, seed, label, origin, retry_of, alone)
+            return self._begin(trial, attempt, {"job": job, "crashes": crashes})
 
     def fixed_record(self, job: str, seed: int) -> TrialRecord | None:
         """Return how a training that no sampler chose ended; None if it has yet to."""
@@ -231,7 +238,6 @@ class Study:
             **extra,
         }
         trial.set_user_attr(RECORD, record)
-        self._storage.commit()
         self._trials[attempt.key] = trial
         self._histories[attempt.key] = {}
         return attempt
@@ -251,11 +257,12 @@ class Study:
     def report(self, key: RunKey, result: EpochResult) -> bool:
         """Record an epoch's ``val_accuracy``; return whether the pruner would end the trial here."""
         trial = self._trials[key]
-        # Optuna takes NaN, and gives it back.
-        trial.report(result.val_accuracy, step=result.epoch)
-        self._histories[key][result.epoch] = result.val_accuracy
-        last = trial.user_attrs[RECORD]["epochs"] == result.epoch
-        return key.role == "trial" and not last and trial.should_prune()
+        with self._storage.transaction():
+            # Optuna takes NaN, and gives it back.
+            trial.report(result.val_accuracy, step=result.epoch)
+            self._histories[key][result.epoch] = result.val_accuracy
+            last = trial.user_attrs[RECORD]["epochs"] == result.epoch
+            return key.role == "trial" and not last and trial.should_prune()
 
     def tell(
         self,
@@ -275,11 +282,12 @@ class Study:
         trial = self._trials.pop(key)
         record = trial.user_attrs[RECORD]
         kept = dict(result or {}) | ({"job": record["job"]} if "job" in record else {})
-        trial.set_user_attr(RESULT, kept)
-        faults.point("in_tell")
         study = self._search if key.role == "trial" else self._fixed
         told = UNKNOWN if value is not None and math.isnan(value) else value
-        frozen = study.tell(trial, told if state == "COMPLETE" else None, state=TrialState[state])
+        with self._storage.transaction():
+            trial.set_user_attr(RESULT, kept)
+            faults.point("in_tell")
+            frozen = study.tell(trial, told if state == "COMPLETE" else None, state=TrialState[state])
         self._flush()
         history = self._histories.pop(key, None) or frozen.intermediate_values
         # Optuna takes the last report of a pruned trial for its value; it is none.

@@ -11,7 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lenet_exp.config import Configuration, from_hyperparameters
 from lenet_exp.record import RunKey, State, TrialRecord
-from lenet_exp.storage import KeptTrial, kept_trials, read_storage, running_studies
+from lenet_exp.storage import read_storage, running_studies
+from lenet_exp.trial_storage import KeptTrial
 
 OPEN = ("WAITING", "RUNNING")
 RECORD, RESULT, RETRY, IDENTITY = (f"lenet_exp.{name}" for name in ("record", "result", "retry", "identity"))
@@ -100,7 +101,7 @@ def read_records(name: str, root: Path, url: str | None = None) -> list[TrialRec
         return None
     records: list[TrialRecord] = []
     for study_name in (f"{name}/fixed", name):
-        trials = kept_trials(storage, study_name)
+        trials = storage.kept_trials(study_name)
         if trials is None:
             return None
         records += [record for record in trial_records(trials) if record.state not in OPEN]

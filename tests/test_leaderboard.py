@@ -207,6 +207,6 @@ def test_the_file_that_grows_is_the_table_made_anew(tmp_path: Path) -> None:
     assert (tmp_path / "leaderboard.csv").read_text() == to_csv(leaderboard(ended, run_ids))
 
     more, findings = confirmed()
-    ended += [replace(one, key=replace(one.key, trial=one.key.trial + 10)) for one in more]
+    ended += [replace(one, key=one.key._replace(trial=one.key.trial + 10)) for one in more]
     file.write(ended, run_ids, findings)
     assert (tmp_path / "leaderboard.csv").read_text() == to_csv(leaderboard(ended, run_ids, findings))

@@ -26,6 +26,7 @@ from lenet_exp.experiment import parse
 from lenet_exp.postgres import PatientStorage, connect, study_lock
 from lenet_exp.record import EpochResult
 from lenet_exp.study import open_study
+from lenet_exp.trial_storage import TrialStorage
 from lenet_exp.trials import read_records
 
 pytestmark = pytest.mark.postgres
@@ -210,7 +211,7 @@ def test_what_was_done_though_its_answer_was_lost_is_not_done_twice(
     ever: set[str] = set()
 
     for name in postgres._OPERATIONS:
-        original = getattr(optuna.storages.RDBStorage, name)
+        original = getattr(TrialStorage, name)
 
         def answer_lost(self: Any, *args: Any, _o: Any = original, _n: str = name, **options: Any) -> Any:
             result = _o(self, *args, **options)
@@ -238,7 +239,7 @@ def test_what_was_done_though_its_answer_was_lost_is_not_done_twice(
         keys.append(attempt.key)
     armed = False
 
-    assert {"_create_new_trial", "set_trial_state_values", "set_trial_user_attr"} <= ever
+    assert "write_trial" in ever
     records = read_records("größe", tmp_path, server.url) or []
     assert [(record.key, record.value) for record in records] == list(
         zip(keys, [0.25, None, 0.75], strict=True)

@@ -1,15 +1,13 @@
 import os
 import sqlite3
-from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import FrozenTrial, TrialState
 
 from lenet_exp.errors import StoreError
-from lenet_exp.storage import KeptTrial, flush, kept_trials, open_storage, read_storage
+from lenet_exp.storage import flush, open_storage, read_storage
 
 
 def test_the_journal_is_one_that_a_killed_writer_cannot_corrupt(tmp_path: Path) -> None:
@@ -21,7 +19,7 @@ def test_the_journal_is_one_that_a_killed_writer_cannot_corrupt(tmp_path: Path) 
 
 
 def test_commits_do_not_wait_for_the_disk_and_a_flush_does(tmp_path: Path) -> None:
-    """What is told is flushed; the thirty commits before it are not."""
+    """What is told is flushed; the commits before it are not."""
     storage = open_storage(tmp_path)
     with storage.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1  # NORMAL
@@ -95,35 +93,3 @@ def test_a_damaged_storage_is_refused_and_left_as_it_is(tmp_path: Path, damage: 
         open_storage(tmp_path)
 
     assert path.read_bytes() == before
-
-
-def test_trials_are_read_as_optuna_reads_them(tmp_path: Path) -> None:
-    """Every state, every kind of number, and nothing of the study beside it."""
-    storage = open_storage(tmp_path)
-    study = optuna.create_study(storage=storage, study_name="s", direction="maximize")
-    other = optuna.create_study(storage=storage, study_name="other")
-    for number, value in enumerate([0.5, float("nan"), float("inf"), float("-inf")]):
-        for each in (study, other):
-            trial = each.ask()
-            trial.suggest_float("x", 0, 1)
-            trial.set_user_attr("facts", {"n": number, "lost": float("nan")})
-            for step in (2, 1):
-                trial.report(value, step)
-            if number < 3:
-                # Optuna takes no trial for complete whose value is not a number.
-                each.tell(trial, value) if number != 1 else each.tell(trial, state=TrialState.PRUNED)
-    study.enqueue_trial({"x": 0.5})
-    study.tell(study.ask(), state=TrialState.FAIL)
-    study.ask()
-
-    kept = kept_trials(storage, "s")
-
-    def facts(trials: Iterable[FrozenTrial | KeptTrial]) -> list[str]:
-        return [
-            repr((t.number, t.state, t.user_attrs, sorted(t.intermediate_values.items()), t.value))
-            for t in trials
-        ]
-
-    assert kept is not None
-    assert facts(kept) == facts(study.get_trials())
-    assert kept_trials(storage, "none") is None
