@@ -6,9 +6,11 @@ pruner, as other processes might have changed them. Nobody else writes here, so 
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, compress, repeat
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -39,7 +41,8 @@ class SingleWriterStorage(InMemoryStorage):
         self._open: dict[int, tuple[int, Written | None]] = {}
         #: What has changed in the transaction; None outside of one.
         self._changed: dict[int, None] | None = None
-        self._hidden: Collection[int] = ()
+        #: For the first trials of a study, whether they are shown.
+        self._shown: list[bool] = []
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -62,18 +65,22 @@ class SingleWriterStorage(InMemoryStorage):
     @contextmanager
     def hiding(self, numbers: Collection[int]) -> Iterator[None]:
         """Have `get_all_trials` leave out the trials with these numbers, for as long as this lasts."""
-        self._hidden = numbers
+        self._shown = [number not in numbers for number in range(max(numbers, default=-1) + 1)]
         try:
             yield
         finally:
-            self._hidden = ()
+            self._shown = []
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """See `BaseStorage`, and `hiding`."""
-        trials = super().get_all_trials(study_id, deepcopy, states)
-        return [trial for trial in trials if trial.number not in self._hidden] if self._hidden else trials
+        if not self._shown:
+            return super().get_all_trials(study_id, deepcopy, states)
+        trials = super().get_all_trials(study_id, deepcopy=False)
+        shown = compress(trials, chain(self._shown, repeat(True)))
+        found = [trial for trial in shown if states is None or trial.state in states]
+        return copy.deepcopy(found) if deepcopy else found
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         """See `BaseStorage`."""
