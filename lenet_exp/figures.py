@@ -22,6 +22,7 @@ from plotly.subplots import make_subplots
 
 from lenet_exp.config import HYPERPARAMETERS
 from lenet_exp.errors import printable
+from lenet_exp.pareto import pareto_front
 from lenet_exp.record import EpochResult, TrialRecord
 from lenet_exp.tables import describe
 
@@ -72,19 +73,16 @@ def incumbent(records: Sequence[TrialRecord]) -> list[tuple[int, float]]:
     )
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the places of the points that no other beats in both coordinates, larger being better.
+def on_front(records: Sequence[TrialRecord], key: str, sign: int) -> list[TrialRecord]:
+    """Return the records that no other beats in accuracy and in ``key``, in the order of the latter.
 
-    Example:
-        >>> pareto_front([(1.0, 0.9), (2.0, 0.8), (1.5, 0.7), (2.0, 0.8)])
-        [1, 3, 0]
+    Args:
+        records: That all have ``key`` in their result.
+        key: Such as ``n_parameters``.
+        sign: 1 if more of it is better, else -1.
     """
-    order = sorted(range(len(points)), key=lambda i: (-points[i][0], -points[i][1], i))
-    front: list[int] = []
-    for i in order:
-        if not front or points[i][1] > points[front[-1]][1] or points[i] == points[front[-1]]:
-            front.append(i)
-    return front
+    flags = pareto_front([(_last(record), sign * record.result[key]) for record in records])
+    return sorted(itertools.compress(records, flags), key=lambda record: record.result[key])
 
 
 def floor(values: Sequence[float]) -> float:
@@ -257,14 +255,14 @@ def fronts(records: Sequence[TrialRecord]) -> go.Figure:
     figure = _figure(title, columns=headings)
     for column, (key, sign) in enumerate((("n_parameters", -1), ("examples_per_s", 1)), start=1):
         known = [r for r in done if r.result.get(key)]
-        on_front = [known[i] for i in pareto_front([(sign * r.result[key], _last(r)) for r in known])]
+        front = on_front(known, key, sign)
         groups: tuple[tuple[str, list[TrialRecord], dict[str, Any]], ...] = (
             ("trial", [r for r in known if r.key.role != "baseline"], {"color": TRIAL, "size": 8}),
             ("baseline", [r for r in known if r.key.role == "baseline"], {"color": BASELINE, "size": 12}),
         )
         figure.add_scatter(
-            x=[r.result[key] for r in on_front],
-            y=[max(_last(r), low) for r in on_front],
+            x=[r.result[key] for r in front],
+            y=[max(_last(r), low) for r in front],
             mode="lines",
             line={"color": FRONT, "width": 2},
             name="Pareto front",
@@ -317,7 +315,7 @@ def overview(records: Sequence[TrialRecord], curves: Sequence[Curve]) -> bytes:
     learning.set(xlabel="epoch", ylabel="accuracy", title="validation solid, training dotted")
     for axes, key, sign in ((sizes, "n_parameters", -1), (speeds, "examples_per_s", 1)):
         known = [r for r in (*done, *([baseline] if baseline else [])) if r.result.get(key)]
-        front = [known[i] for i in pareto_front([(sign * r.result[key], _last(r)) for r in known])]
+        front = on_front(known, key, sign)
         axes.plot(
             [r.result[key] for r in front],
             [max(_last(r), low) for r in front],

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from lenet_exp.compare import pareto_front
 from lenet_exp.config import HYPERPARAMETERS
 from lenet_exp.errors import NoResultError
 from lenet_exp.files import write_atomically
 from lenet_exp.over_seeds import over_seeds
+from lenet_exp.pareto import pareto_front
 from lenet_exp.readings import NOTHING, Findings
 from lenet_exp.record import RunKey, TrialRecord
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,14 @@ def read_leaderboard(experiment: Experiment, root: Path, storage: str | None = N
     Raises:
         NoResultError: If the experiment was never started there.
     """
-    return _ranked(experiment, root, storage, read_findings(experiment, root, storage))
+    return _ranked(experiment, root, *_read(experiment, root, storage))
 
 
-def _ranked(experiment: Experiment, root: Path, storage: str | None, found: Findings) -> pd.DataFrame:
+def _ranked(
+    experiment: Experiment, root: Path, records: Sequence[TrialRecord], found: Findings
+) -> pd.DataFrame:
     from lenet_exp.leaderboard import leaderboard
 
-    records = _read_records(experiment, root, storage)
     run_ids = Spool(root.absolute() / experiment.folder_name / "spool").run_ids()
     return leaderboard(records, run_ids, found)
 
@@ -38,7 +40,10 @@ def read_findings(experiment: Experiment, root: Path, storage: str | None = None
     """Return what a confirmation found out of the experiment; the study is only read."""
     from lenet_exp.trials import read_kept
 
-    kept = read_kept(experiment.name, root.absolute(), storage)
+    return _findings(read_kept(experiment.name, root.absolute(), storage))
+
+
+def _findings(kept: Mapping[str, Any]) -> Findings:
     return findings(kept.get(READINGS), kept.get(SPEEDS))
 
 
@@ -50,18 +55,18 @@ def read_ablation(experiment: Experiment, root: Path, storage: str | None = None
     """
     from lenet_exp.ablation import ablation_table
 
-    return ablation_table(experiment, _read_records(experiment, root, storage))
+    return ablation_table(experiment, _read(experiment, root, storage)[0])
 
 
-def _read_records(experiment: Experiment, root: Path, storage: str | None) -> list[TrialRecord]:
-    from lenet_exp.trials import read_records
+def _read(experiment: Experiment, root: Path, storage: str | None) -> tuple[list[TrialRecord], Findings]:
+    from lenet_exp.trials import read_study
 
-    records = read_records(experiment.name, root.absolute(), storage)
+    records, kept = read_study(experiment.name, root.absolute(), storage)
     if records is None:
         raise NoResultError(
             f"{experiment.name!r} was never run under {root.absolute()}; run: lenet-exp sweep"
         )
-    return records
+    return records, _findings(kept)
 
 
 def show_leaderboard(
@@ -82,12 +87,13 @@ def show_leaderboard(
     from lenet_exp.leaderboard import render, to_csv
     from lenet_exp.tables import print_ablation, print_leaderboard
 
-    found = read_findings(experiment, root, storage)
-    frame = (
-        read_ablation(experiment, root, storage)
-        if experiment.ablate
-        else _ranked(experiment, root, storage, found)
-    )
+    records, found = _read(experiment, root, storage)
+    if experiment.ablate:
+        from lenet_exp.ablation import ablation_table
+
+        frame = ablation_table(experiment, records)
+    else:
+        frame = _ranked(experiment, root, records, found)
     shown = frame if top is None else frame.head(top)
     if csv is not None:
         if csv.is_dir():

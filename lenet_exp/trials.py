@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lenet_exp.config import Configuration, from_hyperparameters
 from lenet_exp.record import RunKey, State, TrialRecord
 from lenet_exp.storage import read_storage, running_studies
-from lenet_exp.trial_storage import KeptTrial
+from lenet_exp.trial_storage import KeptTrial, TrialStorage
 
 OPEN = ("WAITING", "RUNNING")
 RECORD, RESULT, RETRY, IDENTITY = (f"lenet_exp.{name}" for name in ("record", "result", "retry", "identity"))
@@ -96,16 +96,7 @@ def read_records(name: str, root: Path, url: str | None = None) -> list[TrialRec
     Raises:
         StoreError: If the storage is damaged or of another version.
     """
-    storage = read_storage(root, url)
-    if storage is None:
-        return None
-    records: list[TrialRecord] = []
-    for study_name in (f"{name}/fixed", name):
-        trials = storage.kept_trials(study_name)
-        if trials is None:
-            return None
-        records += [record for record in trial_records(trials) if record.state not in OPEN]
-    return records
+    return read_study(name, root, url)[0]
 
 
 def read_identity(name: str, root: Path, url: str | None = None) -> dict[str, Any]:
@@ -127,8 +118,33 @@ def read_kept(name: str, root: Path, url: str | None = None) -> dict[str, Any]:
         StoreError: If the storage is damaged or of another version.
     """
     storage = read_storage(root, url)
+    return _kept(storage, name) if storage else {}
+
+
+def read_study(
+    name: str, root: Path, url: str | None = None
+) -> tuple[list[TrialRecord] | None, dict[str, Any]]:
+    """Return what `read_records` and `read_kept` do, from a storage that is opened once.
+
+    Raises:
+        StoreError: If the storage is damaged or of another version.
+    """
+    storage = read_storage(root, url)
+    if storage is None:
+        return None, {}
+    records: list[TrialRecord] = []
+    for study_name in (f"{name}/fixed", name):
+        trials = storage.kept_trials(study_name)
+        if trials is None:
+            return None, {}
+        records += [record for record in trial_records(trials) if record.state not in OPEN]
+    return records, _kept(storage, name)
+
+
+def _kept(storage: TrialStorage, name: str) -> dict[str, Any]:
     try:
-        study = storage and optuna.load_study(study_name=f"{name}/fixed", storage=storage)
+        study = storage.get_study_id_from_name(f"{name}/fixed")
     except KeyError:
         return {}
-    return {k.removeprefix("lenet_exp."): value for k, value in study.user_attrs.items()} if study else {}
+    attributes = storage.get_study_user_attrs(study)
+    return {key.removeprefix("lenet_exp."): value for key, value in attributes.items()}

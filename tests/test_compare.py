@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lenet_exp.compare import Sample, Verdict, pareto_front, simulate_sweeps, verdicts, winners_curse
+from lenet_exp.compare import Sample, Verdict, simulate_sweeps, verdicts, winners_curse
 from lenet_exp.significance import Floats, power
 
 SEEDS = (11, 12, 13, 14, 15)
@@ -237,13 +237,3 @@ def test_the_winner_s_curse_has_its_interval_and_its_words() -> None:
     )
     assert winners_curse(0.92, [0.91]).sentence.endswith("0.9100 on 1 fresh seed: flattered by +0.0100")
     assert winners_curse(0.92, []).sentence == "val_accuracy 0.9200 in the search, not known on fresh seeds"
-
-
-@given(st.lists(st.tuples(*[st.integers(0, 5) | st.just(math.nan)] * 2), max_size=15))
-def test_the_pareto_front_is_what_nothing_beats(points: list[tuple[float, float]]) -> None:
-    """A point is on the front if none is as good in both and better in one; unknown points are outside."""
-
-    def beaten(x: float, y: float) -> bool:
-        return any(a >= x and b >= y and (a > x or b > y) for a, b in points)
-
-    assert pareto_front(points) == [x == x and y == y and not beaten(x, y) for x, y in points]
