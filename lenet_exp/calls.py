@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from lenet_exp.errors import LenetExpError, NoResultError
+from lenet_exp.processes import settle_in
 
 _T = TypeVar("_T")
 
@@ -50,8 +51,7 @@ def call(function: Callable[..., _T], *arguments: Any) -> _T:
 
 def _answer(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """Send what ``function`` gives, or why it gave nothing."""
-    # A group of its own, so that a signal to the caller's group does not reach it.
-    os.setpgid(0, 0)
+    settle_in()
     threading.Thread(target=_end_with_caller, args=(pipe,), daemon=True).start()
     found: Any
     try:

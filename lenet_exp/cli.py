@@ -135,15 +135,21 @@ def sweep(
     Example: lenet-exp sweep experiments/quick.toml --trials 8 --set search.sampler=random
     """
     from lenet_exp import experiment as experiments
-    from lenet_exp.executor import TRAINER
+    from lenet_exp.processes import TRAINER, start_fork_server
+
+    path = experiment_path(experiment)
+    asked = experiments.load(path, overrides or (), {"search.trials": trials})
+    # A test of everything around the training has another one.
+    trainer = os.environ.get("LENET_EXP_TRAINER", TRAINER)
+    # It loads torch, which takes longest of all, while this process loads the rest.
+    start_fork_server(trainer)
     from lenet_exp.limits import Limits, size_bytes
     from lenet_exp.pipeline import Request, run_sweep
 
-    path = experiment_path(experiment)
     run_sweep(
         Request(
             path=path,
-            experiment=experiments.load(path, overrides or (), {"search.trials": trials}),
+            experiment=asked,
             root=root,
             workers=workers_count(workers),
             timeout_s=seconds(timeout) if timeout is not None else None,
@@ -156,8 +162,7 @@ def sweep(
                 ),
                 min_free_bytes=size_bytes(min_free, "--min-free"),
             ),
-            # A test of everything around the training has another one.
-            trainer=os.environ.get("LENET_EXP_TRAINER", TRAINER),
+            trainer=trainer,
             device=device,
             tracking_uri=tracking_uri or None,
             require_tracking=require_tracking,
@@ -187,10 +192,13 @@ def confirm_command(
     Example: lenet-exp confirm fashion_mnist --dataset mnist
     """
     from lenet_exp import experiment as experiments
-    from lenet_exp.pipeline import Request, run_sweep
+    from lenet_exp.processes import start_fork_server
 
     path = experiment_path(experiment)
     asked = experiments.load(path, overrides or ())
+    start_fork_server()
+    from lenet_exp.pipeline import Request, run_sweep
+
     is_folder_given = any(override.partition("=")[0].strip() == "data.folder" for override in overrides or ())
     run_sweep(
         Request(

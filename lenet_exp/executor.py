@@ -20,13 +20,12 @@ from multiprocessing.context import ForkServerProcess
 
 from lenet_exp import limits
 from lenet_exp.errors import DeviceError
+from lenet_exp.processes import TRAINER, start_fork_server
 from lenet_exp.record import RunKey
 from lenet_exp.worker import Ended, Epoch, Event, Machine, Task, Warned, probe, work
 
 __all__ = ["TRAINER", "Ended", "Epoch", "Event", "LocalExecutor", "Machine", "Task", "Warned"]
 
-#: The module that trains; a test of everything around it names another one.
-TRAINER = "lenet_exp.trainer"
 #: Seconds that a process has to end after SIGTERM.
 GRACE_S = 10.0
 
@@ -42,7 +41,7 @@ class LocalExecutor:
     """Runs attempts on this machine, as many at once as `submit` is called for."""
 
     def __init__(self, trainer: str = TRAINER, oom_kills: limits.OomKills | None = None) -> None:
-        """Start the fork server; it loads the trainer while the caller goes on.
+        """Begin with no attempt; the fork server is started, if it was not yet.
 
         Args:
             trainer: The module that trains; see `lenet_exp.worker.Trainer`.
@@ -51,20 +50,10 @@ class LocalExecutor:
         self._trainer = trainer
         self._oom_kills = oom_kills or limits.OomKills()
         self._context = multiprocessing.get_context("forkserver")
-        # A child imports the caller's main module, which may be the CLI.
-        self._context.set_forkserver_preload(["lenet_exp.forkserver", trainer, "lenet_exp.cli"])
+        start_fork_server(trainer)
         self._workers: dict[RunKey, _Worker] = {}
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
-        # Blocked in the fork server and so in all its children: what Ctrl-C, or a scheduler's warning to all
-        # processes of a job, asks for is the driver's affair.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR1})
-        try:
-            from multiprocessing.forkserver import ensure_running
-
-            ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     @property
     def running(self) -> int:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal
 
 from lenet_exp.config import HYPERPARAMETERS
 from lenet_exp.errors import NoResultError
@@ -20,6 +18,9 @@ from lenet_exp.over_seeds import over_seeds
 from lenet_exp.pareto import pareto_front
 from lenet_exp.readings import NOTHING, Findings
 from lenet_exp.record import RunKey, TrialRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What a confirmation found out of one configuration, by column.
 _Cells = Mapping[str, Any]
@@ -102,6 +103,8 @@ def leaderboard(
         ones, by ``val_accuracy``; equal ones share a rank, and the ranks they use up are skipped. Rows
         without a result have no rank.
     """
+    import pandas as pd  # here, as it takes half a second, and a driver writes its file without
+
     shown = _shown_records(records)
     baseline = _baseline(shown)
     rows = [
@@ -308,12 +311,18 @@ def to_csv(frame: pd.DataFrame) -> str:
     """Return the frame as CSV, in which no text cell can be taken for a formula.
 
     Example:
+        >>> import pandas as pd
         >>> print(to_csv(pd.DataFrame({"label": ["=1+1"], "delta": [-0.5]})), end="")
         label,delta
         '=1+1,-0.5
     """
-    rows = frame.itertuples(index=False, name=None)
-    return "".join([_csv_line(frame.columns), *map(_csv_line, rows)])
+    return "".join([_csv_line(frame.columns), *map(_csv_line, _rows(frame))])
+
+
+def _rows(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    """Return the rows of a frame, None where there is nothing."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return plain.itertuples(index=False, name=None)
 
 
 def _csv_line(values: Iterable[Any]) -> str:
@@ -324,7 +333,7 @@ def _csv_line(values: Iterable[Any]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str) and value.startswith(_FORMULA):
         return f"'{value}"
@@ -349,9 +358,7 @@ def render(frame: pd.DataFrame, style: Literal["csv", "markdown", "json"]) -> st
     if style == "json":
         return str(frame.to_json(orient="records", indent=2)) + "\n"
     header = "| " + " | ".join(frame.columns) + " |\n|" + "---|" * len(frame.columns) + "\n"
-    lines = (
-        "| " + " | ".join(_shown(value) for value in row) + " |\n" for row in frame.itertuples(index=False)
-    )
+    lines = ("| " + " | ".join(_shown(value) for value in row) + " |\n" for row in _rows(frame))
     return header + "".join(lines)
 
 

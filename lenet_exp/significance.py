@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -128,6 +127,8 @@ def paired_p_values(differences: Floats) -> Floats:
     flat = _flat(known)
     spread = np.where(flat, 1.0, known.std(axis=-1, ddof=1))
     t = known.mean(axis=-1) / spread * math.sqrt(n)
+    from scipy import special
+
     p: Floats = 2 * special.stdtr(n - 1, -np.abs(t))
     p = np.where(flat, np.where(_none(known), 1.0, 2.0 ** (1 - n)), p)
     return np.where(finite, p, math.nan)
@@ -208,6 +209,8 @@ def mcnemar(baseline_right: Bools, other_right: Bools) -> float:
     if scores.size < FEW_DISCORDANT:
         return _exact_sum_test(scores)
     z = scores.sum() / math.sqrt((scores**2).sum())
+    from scipy import special
+
     return float(2 * special.ndtr(-abs(z)))
 
 
@@ -319,6 +322,8 @@ def _none(differences: Floats) -> Bools:
 
 
 def _t_quantile(level: float, n: int) -> float:
+    from scipy import special
+
     return float(special.stdtrit(n - 1, 1 - level / 2))
 
 

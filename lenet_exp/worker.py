@@ -21,6 +21,7 @@ from lenet_exp import checkpoint, environment, faults, limits
 from lenet_exp.config import Configuration, Precision
 from lenet_exp.data import ImageSet
 from lenet_exp.errors import DeviceError, DiskError, DivergedError
+from lenet_exp.processes import settle_in
 from lenet_exp.record import EpochResult, RunKey, TrainOn
 
 
@@ -187,8 +188,7 @@ def probe(pipe: Connection, trainer: str, device: str) -> None:
 
 def work(pipe: Connection, trainer: str, task: Task) -> None:
     """Train ``task`` and stream its events; the body of an attempt's process."""
-    # A group of its own, so that a signal to the driver's group does not reach it.
-    os.setpgid(0, 0)
+    settle_in()
     finish = threading.Event()
     threading.Thread(target=_listen, args=(pipe, finish), daemon=True).start()
     try:
