@@ -153,7 +153,7 @@ def _sweep(
     if request.require_tracking:
         mlflow_store.check_reachable(*store(request.tracking_uri, root), timeout_s=15)
     from lenet_exp.repair import reconcile
-    from lenet_exp.storage import full_disk_named, preload
+    from lenet_exp.storage import full_disk_named, open_storage
 
     began = time.monotonic()
     images = prepare_images(request.conducted)
@@ -165,12 +165,12 @@ def _sweep(
     from lenet_exp.recorder import Recorder
     from lenet_exp.study import open_study
 
-    preload()  # The fork server is still loading torch.
+    storage = open_storage(root, request.storage)  # while the fork server loads torch
     machine = executor.probe(request.device)
     experiment = request.conducted.resolved(machine.precision)
     accelerators = 0 if machine.devices == ("cpu",) else len(machine.devices)
     chosen = plan(measure(accelerators), request.workers)
-    study = open_study(experiment, root, request.storage)
+    study = open_study(experiment, root, storage=storage)
     study.when_gone(lambda problem: _say(f"warning: {problem}"), held)
     spool = Spool(folder / "spool")
     study.when_kept(spool.keep)
