@@ -162,7 +162,8 @@ def _of_this_version(connect: Callable[..., TrialStorage], where: str, url: str)
 def _check(path: Path) -> None:
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as connection:
-            found = connection.execute("PRAGMA quick_check").fetchone()[0]
+            # What it finds can have several lines.
+            found = " ".join(connection.execute("PRAGMA quick_check(1)").fetchone()[0].split())
     except sqlite3.DatabaseError as error:
         found = str(error)
     if found != "ok":
