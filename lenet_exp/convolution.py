@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lenet_exp.kernels import matmul
+from lenet_exp.kernels import HAS_AVX512, batch_innermost, channels_innermost, matmul
 
 #: With as few rows of bfloat16 oneDNN multiplies long ones at half its speed, so they are cut to this length.
 _FEW_ROWS, _COLUMNS = 32, 12_544
@@ -32,7 +32,7 @@ class Convolution(Protocol):
         An odd last row or column of outputs is dropped, as pooling does.
 
         Args:
-            x: ``(ci, h, w, n)``, floating point or bytes; contiguous is fastest.
+            x: ``(ci, h, w, n)``, floating point or bytes, in any order of memory.
 
         Returns:
             ``(2, 2, co, rows, columns, n)``, by row and column within the window.
@@ -42,7 +42,7 @@ class Convolution(Protocol):
         """Return the gradients of weight and bias, in the weight's dtype and layout, and of the input.
 
         Args:
-            grad: Of what `forward` returned.
+            grad: Of what `forward` returned; fastest in the same order of memory.
             wanted: Whether that of the input is needed; else it is None.
         """
 
@@ -67,7 +67,7 @@ def convolution(
 def max_block_channels(dtype: torch.dtype) -> int:
     """Return the product of input and output channels up to which the block product beats oneDNN's own."""
     if dtype != torch.bfloat16:
-        return 512
+        return 512 if HAS_AVX512 else 112
     return 4096 if torch.cpu._is_amx_tile_supported() else 1024
 
 
@@ -92,6 +92,7 @@ class BlockConvolution:
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Convolution`."""
+        x = batch_innermost(x)
         ci, h, w, n = x.shape
         self._size = h, w
         side, (rows, columns) = self._side, self._windows(h, w)
@@ -166,7 +167,7 @@ class BlockConvolution:
 
 
 class OneDnnConvolution:
-    """torch's own convolution, its maps turned from and to our layout."""
+    """torch's own convolution. Its maps have the channels innermost in memory, and so have its outputs."""
 
     def __init__(
         self, weight: Tensor, bias: Tensor, padding: int, dtype: torch.dtype, scale: float = 1.0
@@ -177,18 +178,22 @@ class OneDnnConvolution:
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Convolution`."""
-        self._images = _to_images(x.to(self._weight.dtype))
-        maps = _to_maps(F.conv2d(self._images, self._weight, self._bias, padding=self._padding))
+        self._images = channels_innermost(x.to(self._weight.dtype)).permute(3, 0, 1, 2)
+        images = F.conv2d(self._images, self._weight, self._bias, padding=self._padding)
+        maps = images.contiguous(memory_format=torch.channels_last).permute(1, 2, 3, 0)
         self._outputs = maps.shape
-        return self._four(maps).contiguous()
+        return self._four(maps)
 
     def backward(self, grad: Tensor, *, wanted: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """See `Convolution`."""
-        maps = grad.new_zeros(self._outputs)
-        self._four(maps).copy_(grad)
-        co, p = self._outputs[0], self._padding
+        co, h, w, n = self._outputs
+        images = grad.permute(5, 2, 3, 0, 4, 1).flatten(4).flatten(2, 3)
+        if images.shape[2:] != (h, w):
+            seen, images = images, grad.new_zeros(n, h, w, co).permute(0, 3, 1, 2)
+            images[:, :, : seen.shape[2], : seen.shape[3]] = seen
+        p = self._padding
         x, weight, bias = torch.ops.aten.convolution_backward(
-            _to_images(maps),
+            images.contiguous(memory_format=torch.channels_last),
             self._images,
             self._weight,
             [co],
@@ -201,7 +206,7 @@ class OneDnnConvolution:
             (wanted, True, True),
         )
         weight = torch.empty_like(self._like).copy_(weight).mul_(self._scale)
-        return weight, bias.to(self._like.dtype), _to_maps(x) if wanted else None
+        return weight, bias.to(self._like.dtype), x.permute(1, 2, 3, 0) if wanted else None
 
     @staticmethod
     def _four(maps: Tensor) -> Tensor:
@@ -210,17 +215,3 @@ class OneDnnConvolution:
         rows, columns = h // 2, w // 2
         windows = maps[:, : 2 * rows, : 2 * columns].view(co, rows, 2, columns, 2, n)
         return windows.permute(2, 4, 0, 1, 3, 5)
-
-
-# In two steps, as torch turns only a matrix quickly: many times faster than one permuted copy.
-def _to_images(maps: Tensor) -> Tensor:
-    """Return ``(c, h, w, n)`` as ``(n, c, h, w)``, the channels last in memory."""
-    c, h, w, n = maps.shape
-    images = maps.reshape(-1, n).t().contiguous().view(n, c, h, w)
-    return images.contiguous(memory_format=torch.channels_last)
-
-
-def _to_maps(images: Tensor) -> Tensor:
-    """Return ``(n, c, h, w)`` as contiguous ``(c, h, w, n)``."""
-    n, c, h, w = images.shape
-    return images.contiguous().view(n, -1).t().contiguous().view(c, h, w, n)

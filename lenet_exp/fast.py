@@ -17,6 +17,8 @@ from lenet_exp.kernels import (
     Activation,
     avg_pool,
     avg_pool_gradient,
+    batch_innermost,
+    channels_innermost,
     matmul,
     max_pool,
     max_pool_gradient,
@@ -50,7 +52,7 @@ def gradients(
         if isinstance(module, nn.Conv2d):
             features.append(_Features(module, activation, model.configuration.pooling, x, dtype, scale))
             x, scale = features[-1].output, 1.0
-    x = x.view(-1, n)
+    x = batch_innermost(x).reshape(-1, n)
     linear: list[_Linear] = []
     modules = [module for module in model.classifier if isinstance(module, nn.Linear)]
     for module in modules:
@@ -91,7 +93,10 @@ class _Features:
 
     def backward(self, grad: Tensor, *, first: bool) -> Tensor | None:
         """Set the weights' gradients, and return that of the input; None if this is the first layer."""
-        grad = self._pool_gradient(grad.reshape(self.output.shape), self._pooled, self._activation)
+        # Elementwise between two orders of memory would be slow.
+        arranged = batch_innermost if self.output.stride(3) == 1 else channels_innermost
+        grad = arranged(grad.reshape(self.output.shape))
+        grad = self._pool_gradient(grad, self._pooled, self._activation)
         weight, bias, below = self._convolution.backward(grad, wanted=not first)
         self._module.weight.grad, _bias(self._module).grad = weight, bias
         return below

@@ -1,8 +1,8 @@
 """Pooling, activations and products for training on a CPU, each with its gradient, faster than torch's.
 
-Maps have the batch innermost in memory, ``(c, h, w, n)``, so that slices of a map are long contiguous runs.
-The four outputs of a convolution that a pooling window takes lie in four blocks, ``(2, 2, c, h, w, n)``, and
-pooling is elementwise between them.
+Maps are ``(c, h, w, n)``. In memory the batch is innermost, so that slices of a map are long contiguous runs,
+or the channels are where there are many. The four outputs of a convolution that a pooling window takes are
+``(2, 2, c, h, w, n)``, and pooling is elementwise between them, whatever the order in memory.
 
 What only compares or selects works on the bits of the numbers: torch computes with bfloat16 by way of
 float32, which takes three to four times as long as the same on 16-bit integers.
@@ -112,13 +112,13 @@ def max_pool_gradient(grad: Tensor, pooled: Pooled, activation: Activation) -> T
         activation: As there.
     """
     left = bits(activation.backward(grad, pooled.before, pooled.after))
-    best, four = bits(pooled.before), bits(pooled.four).flatten(0, 1)
+    best, four = bits(pooled.before), bits(pooled.four)
     out = torch.empty_like(four)
-    for place in range(3):
+    for i, j in ((0, 0), (0, 1), (1, 0)):
         # A comparison into a tensor of numbers gives 0 and 1; a mask of bool costs five times as much.
-        torch.eq(four[place], best, out=out[place]).mul_(left)
-        left = torch.sub(left, out[place], out=out[3] if place == 2 else None)
-    return out.view(grad.dtype).view(pooled.four.shape)
+        torch.eq(four[i, j], best, out=out[i, j]).mul_(left)
+        left = torch.sub(left, out[i, j], out=out[1, 1] if i else None)
+    return out.view(grad.dtype)
 
 
 def avg_pool(four: Tensor, activation: Activation) -> Pooled:
@@ -139,6 +139,23 @@ def avg_pool_gradient(grad: Tensor, pooled: Pooled, activation: Activation) -> T
     return activation.backward(quarter, pooled.before, pooled.after)
 
 
+def batch_innermost(maps: Tensor) -> Tensor:
+    """Return ``(c, h, w, n)`` with the batch innermost in memory; the order of the rest may differ."""
+    c, h, w, n = maps.shape
+    if maps.stride(3) == 1 or n == 1:
+        return maps
+    # torch turns a matrix many times faster than it copies what is permuted.
+    return maps.permute(3, 1, 2, 0).reshape(n, -1).t().contiguous().view(h, w, c, n).permute(2, 0, 1, 3)
+
+
+def channels_innermost(maps: Tensor) -> Tensor:
+    """Return ``(c, h, w, n)`` as ``(n, h, w, c)`` is in memory."""
+    c, h, w, n = maps.shape
+    if maps.permute(3, 0, 1, 2).is_contiguous(memory_format=torch.channels_last):
+        return maps
+    return maps.permute(1, 2, 0, 3).reshape(-1, n).t().contiguous().view(n, h, w, c).permute(3, 1, 2, 0)
+
+
 def bits(x: Tensor) -> Tensor:
     """Return floating-point numbers seen as integers, for which equal, select and sign are the same."""
     return x.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()])
@@ -150,7 +167,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     MKL, which torch takes for float32, uses AVX-512 on Intel's processors alone; on others oneDNN is twice as
     fast. Without AVX-512 MKL is faster by a tenth to a third, but for few numbers that are long sums.
     """
-    if a.dtype == torch.float32 and _ONEDNN_LINEAR is not None and (_HAS_AVX512 or a.shape[1] > _LONG):
+    if a.dtype == torch.float32 and _ONEDNN_LINEAR is not None and (HAS_AVX512 or a.shape[1] > _LONG):
         out: Tensor = _ONEDNN_LINEAR(a, b.t(), None, "none", [], "")
         return out
     return a @ b
@@ -158,7 +175,8 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 # Inductor's operator for float32 linear layers. It is not public, so its absence is no error.
 _ONEDNN_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-_HAS_AVX512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
+#: Else the processor has AVX2 alone, or is none of x86.
+HAS_AVX512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
 _LONG = 20_000
 
 
