@@ -241,12 +241,15 @@ def leaderboard(
 
     Example: lenet-exp leaderboard quick --format markdown --top 5
     """
-    from lenet_exp import experiment as experiments
-    from lenet_exp.finalists import on_dataset
-    from lenet_exp.results import show_leaderboard
+    from lenet_exp.memory import uncollected
 
-    shown = on_dataset(experiments.load(experiment_path(experiment)), dataset)
-    show_leaderboard(shown, root, csv=csv, style=style and style.value, top=top, storage=storage or None)
+    with uncollected():
+        from lenet_exp import experiment as experiments
+        from lenet_exp.finalists import on_dataset
+        from lenet_exp.results import show_leaderboard
+
+        shown = on_dataset(experiments.load(experiment_path(experiment)), dataset)
+        show_leaderboard(shown, root, csv=csv, style=style and style.value, top=top, storage=storage or None)
 
 
 @app.command()
