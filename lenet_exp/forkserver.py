@@ -20,6 +20,8 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
 
 sys.excepthook = _tell
-# What is loaded from here on is never garbage, and looking for some takes a tenth of the time. Processes made
-# of this one look again (see `lenet_exp.processes`).
-gc.disable()
+# Python has no other sign of it; who else imports this module goes on as before.
+if any("multiprocessing.forkserver" in word for word in sys.orig_argv):
+    # What is loaded from here on is never garbage, and looking for some takes a tenth of the time. Processes
+    # made of this one look again (see `lenet_exp.processes`).
+    gc.disable()
