@@ -1,7 +1,9 @@
 import gc
+import multiprocessing
 import os
 import subprocess
 import sys
+from multiprocessing.connection import Connection
 
 from lenet_exp.calls import call
 from lenet_exp.processes import start_fork_server
@@ -27,6 +29,22 @@ def test_the_fork_server_is_started_once() -> None:
     done = subprocess.run([sys.executable, "-c", _TWICE], capture_output=True, text=True, check=True)
 
     assert done.stdout == "True\n"
+
+
+def tell(pipe: Connection) -> None:
+    pipe.send(gc.isenabled())
+
+
+def test_the_fork_server_does_not_look_for_garbage_while_it_loads() -> None:
+    """A process has that from it until it settles in."""
+    start_fork_server()
+    context = multiprocessing.get_context("forkserver")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=tell, args=(theirs,))
+    process.start()
+
+    assert ours.recv() is False
+    process.join()
 
 
 def test_a_process_looks_for_its_own_garbage_alone() -> None:
