@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from lenet_exp.config import HYPERPARAMETERS
 from lenet_exp.errors import NoResultError
@@ -88,9 +89,28 @@ _WHOLE = {
 _WHOLE |= {key for key in HYPERPARAMETERS if key[:-2] in ("kernel_size", "padding", "channels", "fc_width")}
 
 
-def leaderboard(
-    records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found: Findings = NOTHING
-) -> pd.DataFrame:
+class Table(NamedTuple):
+    """Rows of plain values, None where nothing is known; a frame without pandas, which takes long to load.
+
+    Attributes:
+        columns: Their names, in order.
+        rows: By column.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Mapping[str, Any]]
+
+
+def as_table(given: Table | pd.DataFrame) -> Table:
+    """Return a frame as a table; a table as it is."""
+    if isinstance(given, Table):
+        return given
+    plain = given.astype(object).where(given.notna(), None)
+    columns = list(plain.columns)
+    return Table(columns, [dict(zip(columns, row, strict=True)) for row in plain.itertuples(index=False)])
+
+
+def ranked(records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found: Findings = NOTHING) -> Table:
     """Return the ranked table of what was tried.
 
     Args:
@@ -99,23 +119,33 @@ def leaderboard(
         found: What is known of configurations from a confirmation.
 
     Returns:
-        A frame of `COLUMNS`. Confirmed rows come first, by ``test_accuracy``, then the other completed
+        A table of `COLUMNS`. Confirmed rows come first, by ``test_accuracy``, then the other completed
         ones, by ``val_accuracy``; equal ones share a rank, and the ranks they use up are skipped. Rows
         without a result have no rank.
     """
-    import pandas as pd  # here, as it takes half a second, and a driver writes its file without
-
     shown = _shown_records(records)
     baseline = _baseline(shown)
     rows = [
         _row(record, baseline, run_ids.get(record.key), found.cells.get(record.identity)) for record in shown
     ]
     rows.sort(key=_ORDER)
-    ranked = [
-        {**row.cells, "rank": rank, **dict(zip(_PARETO, fronts, strict=True))}
-        for row, rank, fronts in zip(rows, _ranks(rows), _fronts(rows), strict=True)
-    ]
-    frame = pd.DataFrame(ranked, columns=list(COLUMNS))
+    return Table(
+        COLUMNS,
+        [
+            {**row.cells, "rank": rank, **dict(zip(_PARETO, fronts, strict=True))}
+            for row, rank, fronts in zip(rows, _ranks(rows), _fronts(rows), strict=True)
+        ],
+    )
+
+
+def leaderboard(
+    records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found: Findings = NOTHING
+) -> pd.DataFrame:
+    """Return `ranked` as a frame, to go on with: counts are ``Int64``, fronts ``boolean``."""
+    import pandas as pd  # here, as it takes half a second, and most of us need none
+
+    table = ranked(records, run_ids, found)
+    frame = pd.DataFrame(table.rows, columns=list(table.columns))
     return frame.astype(dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_PARETO, "boolean"))
 
 
@@ -134,7 +164,7 @@ class CsvFile:
     def write(
         self, records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found: Findings = NOTHING
     ) -> None:
-        """Replace the file by the table that `leaderboard` returns for the same arguments.
+        """Replace the file by the table that `ranked` returns for the same arguments.
 
         Raises:
             DiskError: If it cannot be written; it is then as before.
@@ -307,22 +337,16 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def to_csv(frame: pd.DataFrame) -> str:
-    """Return the frame as CSV, in which no text cell can be taken for a formula.
+def to_csv(given: Table | pd.DataFrame) -> str:
+    """Return a table as CSV, in which no text cell can be taken for a formula.
 
     Example:
-        >>> import pandas as pd
-        >>> print(to_csv(pd.DataFrame({"label": ["=1+1"], "delta": [-0.5]})), end="")
+        >>> print(to_csv(Table(["label", "delta"], [{"label": "=1+1", "delta": -0.5}])), end="")
         label,delta
         '=1+1,-0.5
     """
-    return "".join([_csv_line(frame.columns), *map(_csv_line, _rows(frame))])
-
-
-def _rows(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
-    """Return the rows of a frame, None where there is nothing."""
-    plain = frame.astype(object).where(frame.notna(), None)
-    return plain.itertuples(index=False, name=None)
+    columns, rows = as_table(given)
+    return "".join([_csv_line(columns), *(_csv_line(row[column] for column in columns) for row in rows)])
 
 
 def _csv_line(values: Iterable[Any]) -> str:
@@ -351,15 +375,22 @@ def best(frame: pd.DataFrame) -> pd.Series[Any]:
     return frame.iloc[0]
 
 
-def render(frame: pd.DataFrame, style: Literal["csv", "markdown", "json"]) -> str:
-    """Return the frame as text in ``style``; the JSON is a list of rows."""
+def render(given: Table | pd.DataFrame, style: Literal["csv", "markdown", "json"]) -> str:
+    """Return a table as text in ``style``; the JSON is a list of rows."""
+    columns, rows = as_table(given)
     if style == "csv":
-        return to_csv(frame)
+        return to_csv(given)
     if style == "json":
-        return str(frame.to_json(orient="records", indent=2)) + "\n"
-    header = "| " + " | ".join(frame.columns) + " |\n|" + "---|" * len(frame.columns) + "\n"
-    lines = ("| " + " | ".join(_shown(value) for value in row) + " |\n" for row in _rows(frame))
+        plain = [{column: _known(row[column]) for column in columns} for row in rows]
+        return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    header = "| " + " | ".join(columns) + " |\n|" + "---|" * len(columns) + "\n"
+    lines = ("| " + " | ".join(_shown(row[column]) for column in columns) + " |\n" for row in rows)
     return header + "".join(lines)
+
+
+def _known(value: Any) -> Any:
+    """Return the value, None for a number that JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _shown(value: Any) -> str:

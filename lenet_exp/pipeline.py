@@ -33,7 +33,7 @@ from lenet_exp.jobs import Job, fixed_jobs
 from lenet_exp.limits import DEFAULT, Limits, check_room
 from lenet_exp.outcome import own_files, write_own_files
 from lenet_exp.readings import READINGS, SPEEDS, findings
-from lenet_exp.results import read_ablation, read_findings, read_leaderboard
+from lenet_exp.results import show_leaderboard
 from lenet_exp.shown_test import shown_test_images
 from lenet_exp.spool import Spool
 from lenet_exp.stopping import signals_to, terminable
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from lenet_exp.tracking import Tracker
 
 
+#: Of the leaderboard, at the end of a sweep.
+SHOWN_ROWS = 10
 #: With --require-tracking, seconds without an answer that stop a sweep; a restart takes less.
 LOST_AFTER_S = 120.0
 
@@ -390,13 +392,8 @@ def _study_params(experiment: Experiment) -> dict[str, Any]:
 
 
 def _conclude(experiment: Experiment, root: Path, folder: Path, storage: str | None) -> None:
-    from lenet_exp.tables import print_ablation, print_leaderboard
-
-    if experiment.ablate:
-        print_ablation(read_ablation(experiment, root, storage))
-    else:
-        said = read_findings(experiment, root, storage).sentences
-        print_leaderboard(read_leaderboard(experiment, root, storage), sentences=said)
+    top = None if experiment.ablate else SHOWN_ROWS
+    show_leaderboard(experiment, root, csv=None, style=None, top=top, storage=storage)
     for name in ("leaderboard.csv", *own_files(experiment), "report.html"):
         sys.stdout.write(f"{name.partition('.')[0]}: {folder / name}\n")
     sys.stdout.write(f"MLflow's UI: lenet-exp ui --root {root}\n")

@@ -29,7 +29,7 @@ from lenet_exp.figures import (
     varied,
 )
 from lenet_exp.files import write_atomically
-from lenet_exp.leaderboard import leaderboard, render
+from lenet_exp.leaderboard import ranked, render
 from lenet_exp.mlflow_store import local_uri
 from lenet_exp.record import TrialRecord
 from lenet_exp.recorded import Recorded, read
@@ -162,8 +162,8 @@ def page(recorded: Recorded, shown: Sequence[Curve]) -> str:
     from plotly.offline import get_plotlyjs
 
     experiment, records = recorded.experiment, recorded.records
-    frame = leaderboard(records, recorded.spool.run_ids(), recorded.findings)
-    rows: list[dict[str, Any]] = json.loads(render(frame, "json"))
+    table = ranked(records, recorded.spool.run_ids(), recorded.findings)
+    rows: list[dict[str, Any]] = json.loads(render(table, "json"))
     plots = []
     if tried(records):
         plots += [("Search" if experiment.space else "Runs", history(records))]

@@ -3,59 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lenet_exp.errors import ConfigError, NoResultError
 from lenet_exp.experiment import Experiment
 from lenet_exp.files import write_atomically
+from lenet_exp.leaderboard import Table, as_table, ranked, render, to_csv
 from lenet_exp.readings import READINGS, SPEEDS, Findings, findings
-from lenet_exp.record import TrialRecord
+from lenet_exp.record import RunKey, TrialRecord
 from lenet_exp.spool import Spool
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
-def read_leaderboard(experiment: Experiment, root: Path, storage: str | None = None) -> pd.DataFrame:
+def read_leaderboard(experiment: Experiment, root: Path, storage: str | None = None) -> Table:
     """Return the leaderboard of what was recorded below ``root``; the study is only read.
 
     Raises:
         NoResultError: If the experiment was never started there.
     """
-    return _ranked(experiment, root, *_read(experiment, root, storage))
+    records, found = _read(experiment, root, storage)
+    return ranked(records, _run_ids(experiment, root), found)
 
 
-def _ranked(
-    experiment: Experiment, root: Path, records: Sequence[TrialRecord], found: Findings
-) -> pd.DataFrame:
-    from lenet_exp.leaderboard import leaderboard
-
-    run_ids = Spool(root.absolute() / experiment.folder_name / "spool").run_ids()
-    return leaderboard(records, run_ids, found)
-
-
-def read_findings(experiment: Experiment, root: Path, storage: str | None = None) -> Findings:
-    """Return what a confirmation found out of the experiment; the study is only read."""
-    from lenet_exp.trials import read_kept
-
-    return _findings(read_kept(experiment.name, root.absolute(), storage))
-
-
-def _findings(kept: Mapping[str, Any]) -> Findings:
-    return findings(kept.get(READINGS), kept.get(SPEEDS))
-
-
-def read_ablation(experiment: Experiment, root: Path, storage: str | None = None) -> pd.DataFrame:
-    """Return the table of an ablation that was recorded below ``root``; the study is only read.
-
-    Raises:
-        NoResultError: If the experiment was never started there.
-    """
-    from lenet_exp.ablation import ablation_table
-
-    return ablation_table(experiment, _read(experiment, root, storage)[0])
+def _run_ids(experiment: Experiment, root: Path) -> Mapping[RunKey, str]:
+    return Spool(root.absolute() / experiment.folder_name / "spool").run_ids()
 
 
 def _read(experiment: Experiment, root: Path, storage: str | None) -> tuple[list[TrialRecord], Findings]:
@@ -66,7 +38,7 @@ def _read(experiment: Experiment, root: Path, storage: str | None) -> tuple[list
         raise NoResultError(
             f"{experiment.name!r} was never run under {root.absolute()}; run: lenet-exp sweep"
         )
-    return records, _findings(kept)
+    return records, findings(kept.get(READINGS), kept.get(SPEEDS))
 
 
 def show_leaderboard(
@@ -84,17 +56,16 @@ def show_leaderboard(
         NoResultError: If nothing was recorded.
         DiskError: If ``csv`` cannot be written.
     """
-    from lenet_exp.leaderboard import render, to_csv
     from lenet_exp.tables import print_ablation, print_leaderboard
 
     records, found = _read(experiment, root, storage)
     if experiment.ablate:
         from lenet_exp.ablation import ablation_table
 
-        frame = ablation_table(experiment, records)
+        table = as_table(ablation_table(experiment, records))
     else:
-        frame = _ranked(experiment, root, records, found)
-    shown = frame if top is None else frame.head(top)
+        table = ranked(records, _run_ids(experiment, root), found)
+    shown = table._replace(rows=table.rows[:top])
     if csv is not None:
         if csv.is_dir():
             raise ConfigError(f"--csv names a file, found the folder {csv}")
@@ -103,6 +74,6 @@ def show_leaderboard(
         sys.stdout.write(render(shown, style))
     elif csv is None:
         if experiment.ablate:
-            print_ablation(frame, top)
+            print_ablation(shown)
         else:
-            print_leaderboard(frame, top, found.sentences)
+            print_leaderboard(table, top, found.sentences)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +13,11 @@ from rich.table import Table
 from lenet_exp.architecture import InfeasibleError, cost, layers
 from lenet_exp.errors import ConfigError, printable
 from lenet_exp.experiment import Experiment
+from lenet_exp.leaderboard import Table as Rows
+from lenet_exp.leaderboard import as_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Columns that hold numbers, in the order in which they are shown; the test split's once there are any.
 _NUMBERS = {
@@ -33,13 +37,16 @@ def console() -> Console:
     return found if found.is_terminal else Console(width=160)
 
 
-def print_leaderboard(frame: pd.DataFrame, top: int | None = 10, sentences: Sequence[str] = ()) -> None:
+def print_leaderboard(
+    given: Rows | pd.DataFrame, top: int | None = None, sentences: Sequence[str] = ()
+) -> None:
     """Print the first rows of a leaderboard, the baseline's wherever it stands, and what was found out."""
     table = Table(title="leaderboard", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     out = console()
-    confirmed = bool(frame["test_accuracy"].notna().any())
+    rows = as_table(given).rows
+    confirmed = any(row["test_accuracy"] is not None for row in rows)
     left_out = set() if confirmed else {"test_accuracy"}
     if out.width < _NARROW:
         left_out |= {"examples_per_s", "n_parameters"}
@@ -48,9 +55,8 @@ def print_leaderboard(frame: pd.DataFrame, top: int | None = 10, sentences: Sequ
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("configuration")
-    first = frame if top is None else frame.head(top)
-    rest = frame.iloc[len(first) :]
-    for _, row in pd.concat([first, rest[rest["role"] == "baseline"]]).iterrows():
+    first = rows if top is None else rows[:top]
+    for row in [*first, *(row for row in rows[len(first) :] if row["role"] == "baseline")]:
         style = "bold" if row["role"] == "baseline" else None
         table.add_row(*(escape(text) for text in _leaderboard_cells(row, numbers, out.width)), style=style)
     out.print(table)
@@ -60,22 +66,21 @@ def print_leaderboard(frame: pd.DataFrame, top: int | None = 10, sentences: Sequ
         out.print()
 
 
-def _leaderboard_cells(row: pd.Series, columns: Sequence[str], width: int) -> list[str]:
-    label = row["role"] if pd.isna(row["trial"]) else f"{row['role']} {row['trial']}"
-    numbers = [format(row[column], _NUMBERS[column]) if pd.notna(row[column]) else "" for column in columns]
+def _leaderboard_cells(row: Mapping[str, Any], columns: Sequence[str], width: int) -> list[str]:
+    label = row["role"] if row["trial"] is None else f"{row['role']} {row['trial']}"
+    numbers = [format(row[column], _NUMBERS[column]) if row[column] is not None else "" for column in columns]
     # The sentences below the table have the interval too, so a narrow terminal misses nothing.
-    if width >= _WIDE and pd.notna(row["test_accuracy_sem"]):
+    if width >= _WIDE and row["test_accuracy_sem"] is not None:
         numbers[columns.index("test_accuracy")] += f" ± {row['test_accuracy_sem']:.4f}"
-    if width >= _WIDE and pd.notna(row["delta_low"]):
+    if width >= _WIDE and row["delta_low"] is not None:
         interval = f" [{row['delta_low']:+.4f}, {row['delta_high']:+.4f}]"
         numbers[columns.index("delta")] += interval
-    verdict = row["verdict"] if pd.notna(row["verdict"]) else ""
-    shown = verdict if row["state"] == "COMPLETE" else row["state"]
-    rank = str(row["rank"]) if pd.notna(row["rank"]) else ""
+    shown = row["verdict"] or "" if row["state"] == "COMPLETE" else row["state"]
+    rank = str(row["rank"]) if row["rank"] is not None else ""
     return [rank, label, *numbers, shown, describe(row)]
 
 
-def print_ablation(frame: pd.DataFrame, top: int | None = None) -> None:
+def print_ablation(given: Rows | pd.DataFrame) -> None:
     """Print the table of an ablation."""
     table = Table(title="ablation", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("factor")
@@ -86,20 +91,20 @@ def print_ablation(frame: pd.DataFrame, top: int | None = None) -> None:
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict")
-    for _, row in (frame if top is None else frame.head(top)).iterrows():
+    for row in as_table(given).rows:
         cells = (escape(printable(text)) for text in _ablation_cells(row))
         table.add_row(*cells, style="bold" if row["factor"] == "baseline" else None)
     console().print(table)
 
 
-def _ablation_cells(row: pd.Series) -> list[str]:
+def _ablation_cells(row: Mapping[str, Any]) -> list[str]:
     def shown(column: str, form: str) -> str:
-        return format(row[column], form) if pd.notna(row[column]) else ""
+        return format(row[column], form) if row[column] is not None else ""
 
     low, high = shown("delta_low", "+.4f"), shown("delta_high", "+.4f")
     sem, ratio = shown("val_accuracy_sem", ".4f"), shown("examples_per_s_ratio", ".2f")
     settle = shown("seeds_to_settle", "d")
-    verdict = row["note"] if pd.notna(row["note"]) else shown("verdict", "")
+    verdict = row["note"] if row["note"] is not None else shown("verdict", "")
     return [
         row["factor"],
         row["value"],
@@ -115,12 +120,12 @@ def _ablation_cells(row: pd.Series) -> list[str]:
     ]
 
 
-def describe(row: pd.Series | Mapping[str, Any]) -> str:
+def describe(row: Mapping[str, Any]) -> str:
     """Return a row's configuration in a few words, as in ``max relu kernel 5-5 channels 6-16``."""
 
     def per_layer(name: str, most: int) -> str:
         values = [row[f"{name}_{i}"] for i in range(1, most + 1)]
-        return "-".join(str(value) for value in values if pd.notna(value)) or "none"
+        return "-".join(str(value) for value in values if value is not None) or "none"
 
     kernels, channels = per_layer("kernel_size", 3), per_layer("channels", 3)
     return (

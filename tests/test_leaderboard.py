@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lenet_exp.config import PRESETS, configuration
 from lenet_exp.errors import NoResultError
-from lenet_exp.leaderboard import COLUMNS, CsvFile, best, leaderboard, render, to_csv
+from lenet_exp.leaderboard import COLUMNS, CsvFile, as_table, best, leaderboard, ranked, render, to_csv
 from lenet_exp.readings import Findings
 from lenet_exp.record import RunKey, State, TrialRecord
 
@@ -210,3 +210,14 @@ def test_the_file_that_grows_is_the_table_made_anew(tmp_path: Path) -> None:
     ended += [replace(one, key=one.key._replace(trial=one.key.trial + 10)) for one in more]
     file.write(ended, run_ids, findings)
     assert (tmp_path / "leaderboard.csv").read_text() == to_csv(leaderboard(ended, run_ids, findings))
+
+
+def test_a_table_and_its_frame_are_rendered_alike() -> None:
+    """Whoever loads pandas sees what those see who do not."""
+    tried, findings = confirmed()
+    table, frame = ranked(tried, {}, findings), leaderboard(tried, {}, findings)
+
+    assert as_table(frame).rows == table.rows
+    assert to_csv(frame) == to_csv(table)
+    assert render(frame, "json") == render(table, "json")
+    assert render(frame, "markdown") == render(table, "markdown")

@@ -9,7 +9,7 @@ from lenet_exp import tables
 from lenet_exp.config import PRESETS, Configuration, configuration, overlay
 from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import parse
-from lenet_exp.leaderboard import leaderboard
+from lenet_exp.leaderboard import leaderboard, ranked
 from lenet_exp.record import RunKey, State, TrialRecord
 from lenet_exp.tables import describe, print_leaderboard, print_shapes
 
@@ -67,7 +67,7 @@ def labels(printed: str) -> list[str]:
 def test_a_configuration_is_described_in_a_few_words() -> None:
     """The hyper-parameters that tell configurations apart, those of a layer joined by dashes."""
     described = [
-        describe(row) for _, row in table(record(0, 0.5), record(1, 0.25, configuration=SMALL)).iterrows()
+        describe(row) for row in ranked([record(0, 0.5), record(1, 0.25, configuration=SMALL)], {}).rows
     ]
 
     assert described == [
