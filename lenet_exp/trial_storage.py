@@ -23,6 +23,9 @@ from sqlalchemy.exc import OperationalError
 
 from lenet_exp.errors import UnreachableError
 
+#: The columns of what is reported and of what is told, but for the trial.
+_REPORT = ("step", "intermediate_value", "intermediate_value_type")
+_RESULT = ("objective", "value", "value_type")
 #: A table, what else than the trial tells its rows apart, and rows without the trial.
 _Rows = tuple[Any, str, Sequence[dict[str, Any]]]
 
@@ -206,10 +209,6 @@ def _rows(trial: FrozenTrial, before: FrozenTrial | None) -> Iterator[_Rows]:
         for objective, value in enumerate(values or ())
     ]
     yield told, "objective", results
-
-
-_REPORT = ("step", "intermediate_value", "intermediate_value_type")
-_RESULT = ("objective", "value", "value_type")
 
 
 @cache
