@@ -135,15 +135,21 @@ def sweep(
     Example: lenet-exp sweep experiments/quick.toml --trials 8 --set search.sampler=random
     """
     from lenet_exp import experiment as experiments
+    from lenet_exp.limits import Limits, size_bytes
     from lenet_exp.processes import TRAINER, start_fork_server
 
     path = experiment_path(experiment)
     asked = experiments.load(path, overrides or (), {"search.trials": trials})
+    n_workers, timeout_s = workers_count(workers), seconds(timeout) if timeout is not None else None
+    limits = Limits(
+        trial_timeout_s=(seconds(trial_timeout, "--trial-timeout") if trial_timeout is not None else None),
+        trial_memory_bytes=size_bytes(trial_memory, "--trial-memory") if trial_memory is not None else None,
+        min_free_bytes=size_bytes(min_free, "--min-free"),
+    )
     # A test of everything around the training has another one.
     trainer = os.environ.get("LENET_EXP_TRAINER", TRAINER)
     # It loads torch, which takes longest of all, while this process loads the rest.
     start_fork_server(trainer)
-    from lenet_exp.limits import Limits, size_bytes
     from lenet_exp.pipeline import Request, run_sweep
 
     run_sweep(
@@ -151,17 +157,9 @@ def sweep(
             path=path,
             experiment=asked,
             root=root,
-            workers=workers_count(workers),
-            timeout_s=seconds(timeout) if timeout is not None else None,
-            limits=Limits(
-                trial_timeout_s=(
-                    seconds(trial_timeout, "--trial-timeout") if trial_timeout is not None else None
-                ),
-                trial_memory_bytes=(
-                    size_bytes(trial_memory, "--trial-memory") if trial_memory is not None else None
-                ),
-                min_free_bytes=size_bytes(min_free, "--min-free"),
-            ),
+            workers=n_workers,
+            timeout_s=timeout_s,
+            limits=limits,
             trainer=trainer,
             device=device,
             tracking_uri=tracking_uri or None,
@@ -196,6 +194,7 @@ def confirm_command(
 
     path = experiment_path(experiment)
     asked = experiments.load(path, overrides or ())
+    n_workers, timeout_s = workers_count(workers), seconds(timeout) if timeout is not None else None
     start_fork_server()
     from lenet_exp.pipeline import Request, run_sweep
 
@@ -205,8 +204,8 @@ def confirm_command(
             path=path,
             experiment=asked,
             root=root,
-            workers=workers_count(workers),
-            timeout_s=seconds(timeout) if timeout is not None else None,
+            workers=n_workers,
+            timeout_s=timeout_s,
             device=device,
             tracking_uri=tracking_uri or None,
             storage=storage or None,

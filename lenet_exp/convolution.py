@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lenet_exp.kernels import HAS_AVX512, batch_innermost, channels_innermost, matmul
+from lenet_exp.kernels import AVX2_ALONE, batch_innermost, channels_innermost, matmul
 
 #: With as few rows of bfloat16 oneDNN multiplies long ones at half its speed, so they are cut to this length.
 _FEW_ROWS, _COLUMNS = 32, 12_544
@@ -67,7 +67,7 @@ def convolution(
 def max_block_channels(dtype: torch.dtype) -> int:
     """Return the product of input and output channels up to which the block product beats oneDNN's own."""
     if dtype != torch.bfloat16:
-        return 512 if HAS_AVX512 else 112
+        return 112 if AVX2_ALONE else 512
     return 4096 if torch.cpu._is_amx_tile_supported() else 1024
 
 

@@ -24,7 +24,7 @@ from lenet_exp.processes import TRAINER, start_fork_server
 from lenet_exp.record import RunKey
 from lenet_exp.worker import Ended, Epoch, Event, Machine, Task, Warned, probe, work
 
-__all__ = ["TRAINER", "Ended", "Epoch", "Event", "LocalExecutor", "Machine", "Task", "Warned"]
+__all__ = ["Ended", "Epoch", "Event", "LocalExecutor", "Machine", "Task", "Warned"]
 
 #: Seconds that a process has to end after SIGTERM.
 GRACE_S = 10.0

@@ -165,9 +165,9 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     """Return ``a @ b``, in float32 by the faster of two libraries.
 
     MKL, which torch takes for float32, uses AVX-512 on Intel's processors alone; on others oneDNN is twice as
-    fast. Without AVX-512 MKL is faster by a tenth to a third, but for few numbers that are long sums.
+    fast. With AVX2 alone MKL is faster by a tenth to a third, but for few numbers that are long sums.
     """
-    if a.dtype == torch.float32 and _ONEDNN_LINEAR is not None and (HAS_AVX512 or a.shape[1] > _LONG):
+    if a.dtype == torch.float32 and _ONEDNN_LINEAR is not None and (not AVX2_ALONE or a.shape[1] > _LONG):
         out: Tensor = _ONEDNN_LINEAR(a, b.t(), None, "none", [], "")
         return out
     return a @ b
@@ -175,8 +175,8 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 # Inductor's operator for float32 linear layers. It is not public, so its absence is no error.
 _ONEDNN_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-#: Else the processor has AVX2 alone, or is none of x86.
-HAS_AVX512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
+#: Whether the processor is one of x86 without AVX-512.
+AVX2_ALONE = torch.backends.cpu.get_cpu_capability() == "AVX2"
 _LONG = 20_000
 
 

@@ -100,6 +100,14 @@ class Table(NamedTuple):
     columns: Sequence[str]
     rows: Sequence[Mapping[str, Any]]
 
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a frame, to go on with: counts are ``Int64``, fronts ``boolean``."""
+        import pandas as pd  # here, as it takes half a second, and most of us need none
+
+        types = dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_PARETO, "boolean")
+        frame = pd.DataFrame(self.rows, columns=list(self.columns))
+        return frame.astype({column: types[column] for column in self.columns if column in types})
+
 
 def as_table(given: Table | pd.DataFrame) -> Table:
     """Return a frame as a table; a table as it is."""
@@ -136,17 +144,6 @@ def ranked(records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found:
             for row, rank, fronts in zip(rows, _ranks(rows), _fronts(rows), strict=True)
         ],
     )
-
-
-def leaderboard(
-    records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found: Findings = NOTHING
-) -> pd.DataFrame:
-    """Return `ranked` as a frame, to go on with: counts are ``Int64``, fronts ``boolean``."""
-    import pandas as pd  # here, as it takes half a second, and most of us need none
-
-    table = ranked(records, run_ids, found)
-    frame = pd.DataFrame(table.rows, columns=list(table.columns))
-    return frame.astype(dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_PARETO, "boolean"))
 
 
 class CsvFile:

@@ -26,12 +26,13 @@ from lenet_exp.errors import (
     mask_url,
     printable,
 )
-from lenet_exp.executor import TRAINER, LocalExecutor
+from lenet_exp.executor import LocalExecutor
 from lenet_exp.experiment import Experiment
 from lenet_exp.files import lock, writable_folder, write_atomically
 from lenet_exp.jobs import Job, fixed_jobs
 from lenet_exp.limits import DEFAULT, Limits, check_room
 from lenet_exp.outcome import own_files, write_own_files
+from lenet_exp.processes import TRAINER
 from lenet_exp.readings import READINGS, SPEEDS, findings
 from lenet_exp.results import show_leaderboard
 from lenet_exp.shown_test import shown_test_images
@@ -155,7 +156,7 @@ def _sweep(
     if request.require_tracking:
         mlflow_store.check_reachable(*store(request.tracking_uri, root), timeout_s=15)
     from lenet_exp.repair import reconcile
-    from lenet_exp.storage import full_disk_named, open_storage
+    from lenet_exp.storage import full_disk_named, preload
 
     began = time.monotonic()
     images = prepare_images(request.conducted)
@@ -167,12 +168,12 @@ def _sweep(
     from lenet_exp.recorder import Recorder
     from lenet_exp.study import open_study
 
-    storage = open_storage(root, request.storage)  # while the fork server loads torch
+    preload()  # The fork server is still loading torch.
     machine = executor.probe(request.device)
     experiment = request.conducted.resolved(machine.precision)
     accelerators = 0 if machine.devices == ("cpu",) else len(machine.devices)
     chosen = plan(measure(accelerators), request.workers)
-    study = open_study(experiment, root, storage=storage)
+    study = open_study(experiment, root, request.storage)
     study.when_gone(lambda problem: _say(f"warning: {problem}"), held)
     spool = Spool(folder / "spool")
     study.when_kept(spool.keep)

@@ -19,7 +19,7 @@ from lenet_exp.mlflow_store import log_file
 from lenet_exp.readings import NOTHING, READINGS, SPEEDS, Findings, findings
 from lenet_exp.record import TrialRecord
 from lenet_exp.spool import Spool
-from lenet_exp.trials import read_identity, read_kept, read_records
+from lenet_exp.trials import read_study
 
 #: So many of an MLflow run id's characters are enough to name it; fewer could be a trial's number.
 _ID_CHARACTERS = 8
@@ -150,14 +150,14 @@ def read(experiment: Experiment, root: Path, storage: str | None = None) -> Reco
         StoreError: If the study's storage is damaged or of another version.
     """
     root = root.absolute()
-    records = read_records(experiment.name, root, storage)
-    if records is None:
+    study = read_study(experiment.name, root, storage)
+    if study is None:
         raise NoResultError(f"{experiment.name!r} was never run under {root}; run: lenet-exp sweep")
-    identity = read_identity(experiment.name, root, storage)
     # The file may have been changed since, or flags may have been stronger than it.
-    known = {name: value for name, value in identity.get("data", {}).items() if name in Data.model_fields}
+    known = {
+        name: value for name, value in study.identity.get("data", {}).items() if name in Data.model_fields
+    }
     used = experiment.model_copy(update={"data": experiment.data.model_copy(update=known)})
     folder = root / experiment.folder_name
-    kept = read_kept(experiment.name, root, storage)
-    found = findings(kept.get(READINGS), kept.get(SPEEDS))
-    return Recorded(used, folder, records, Spool(folder / "spool"), identity, found)
+    found = findings(study.kept.get(READINGS), study.kept.get(SPEEDS))
+    return Recorded(used, folder, study.records, Spool(folder / "spool"), study.identity, found)

@@ -33,12 +33,12 @@ def _run_ids(experiment: Experiment, root: Path) -> Mapping[RunKey, str]:
 def _read(experiment: Experiment, root: Path, storage: str | None) -> tuple[list[TrialRecord], Findings]:
     from lenet_exp.trials import read_study
 
-    records, kept = read_study(experiment.name, root.absolute(), storage)
-    if records is None:
+    study = read_study(experiment.name, root.absolute(), storage)
+    if study is None:
         raise NoResultError(
             f"{experiment.name!r} was never run under {root.absolute()}; run: lenet-exp sweep"
         )
-    return records, findings(kept.get(READINGS), kept.get(SPEEDS))
+    return study.records, findings(study.kept.get(READINGS), study.kept.get(SPEEDS))
 
 
 def show_leaderboard(

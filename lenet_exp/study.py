@@ -417,22 +417,14 @@ class Study:
         return False
 
 
-def open_study(
-    experiment: Experiment, root: Path, url: str | None = None, storage: TrialStorage | None = None
-) -> Study:
+def open_study(experiment: Experiment, root: Path, url: str | None = None) -> Study:
     """Open or create the experiment's study below ``root``, or in PostgreSQL at ``url``.
-
-    Args:
-        experiment: Whose study.
-        root: Folder of everything that runs write.
-        url: Of a storage in PostgreSQL; None for the file below ``root``.
-        storage: What `open_storage` gave for these, if it is open already.
 
     Raises:
         StoreError: If the storage is damaged or of another version.
         UnreachableError: If it does not answer.
     """
-    return Study(storage or open_storage(root, url), experiment, partial(flush, root))
+    return Study(open_storage(root, url), experiment, partial(flush, root))
 
 
 def _differences(then: Any, now: Any, key: str = "") -> Iterator[str]:

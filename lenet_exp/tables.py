@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -14,10 +14,6 @@ from lenet_exp.architecture import InfeasibleError, cost, layers
 from lenet_exp.errors import ConfigError, printable
 from lenet_exp.experiment import Experiment
 from lenet_exp.leaderboard import Table as Rows
-from lenet_exp.leaderboard import as_table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Columns that hold numbers, in the order in which they are shown; the test split's once there are any.
 _NUMBERS = {
@@ -37,15 +33,13 @@ def console() -> Console:
     return found if found.is_terminal else Console(width=160)
 
 
-def print_leaderboard(
-    given: Rows | pd.DataFrame, top: int | None = None, sentences: Sequence[str] = ()
-) -> None:
+def print_leaderboard(ranked: Rows, top: int | None = None, sentences: Sequence[str] = ()) -> None:
     """Print the first rows of a leaderboard, the baseline's wherever it stands, and what was found out."""
     table = Table(title="leaderboard", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     out = console()
-    rows = as_table(given).rows
+    rows = ranked.rows
     confirmed = any(row["test_accuracy"] is not None for row in rows)
     left_out = set() if confirmed else {"test_accuracy"}
     if out.width < _NARROW:
@@ -80,7 +74,7 @@ def _leaderboard_cells(row: Mapping[str, Any], columns: Sequence[str], width: in
     return [rank, label, *numbers, shown, describe(row)]
 
 
-def print_ablation(given: Rows | pd.DataFrame) -> None:
+def print_ablation(ablation: Rows) -> None:
     """Print the table of an ablation."""
     table = Table(title="ablation", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("factor")
@@ -91,7 +85,7 @@ def print_ablation(given: Rows | pd.DataFrame) -> None:
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict")
-    for row in as_table(given).rows:
+    for row in ablation.rows:
         cells = (escape(printable(text)) for text in _ablation_cells(row))
         table.add_row(*cells, style="bold" if row["factor"] == "baseline" else None)
     console().print(table)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from lenet_exp.config import Configuration, from_hyperparameters
@@ -96,19 +95,8 @@ def read_records(name: str, root: Path, url: str | None = None) -> list[TrialRec
     Raises:
         StoreError: If the storage is damaged or of another version.
     """
-    return read_study(name, root, url)[0]
-
-
-def read_identity(name: str, root: Path, url: str | None = None) -> dict[str, Any]:
-    """Return what a study was started with, as `Study.check_identity` stored it; empty if nothing was."""
-    storage = read_storage(root, url)
-    if storage is None:
-        return {}
-    try:
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        return {}
-    return dict(study.user_attrs.get(IDENTITY, {}))
+    found = read_study(name, root, url)
+    return found.records if found else None
 
 
 def read_kept(name: str, root: Path, url: str | None = None) -> dict[str, Any]:
@@ -121,30 +109,47 @@ def read_kept(name: str, root: Path, url: str | None = None) -> dict[str, Any]:
     return _kept(storage, name) if storage else {}
 
 
-def read_study(
-    name: str, root: Path, url: str | None = None
-) -> tuple[list[TrialRecord] | None, dict[str, Any]]:
-    """Return what `read_records` and `read_kept` do, from a storage that is opened once.
+class StudyContent(NamedTuple):
+    """What a study has, read from a storage that is opened once.
+
+    Attributes:
+        records: As `read_records` gives them.
+        kept: As `read_kept` gives it.
+        identity: What it was started with, as `Study.check_identity` stored it; empty if nothing was.
+    """
+
+    records: list[TrialRecord]
+    kept: dict[str, Any]
+    identity: dict[str, Any]
+
+
+def read_study(name: str, root: Path, url: str | None = None) -> StudyContent | None:
+    """Return all that was recorded of an experiment; None if it was never begun there.
 
     Raises:
         StoreError: If the storage is damaged or of another version.
     """
     storage = read_storage(root, url)
     if storage is None:
-        return None, {}
+        return None
     records: list[TrialRecord] = []
     for study_name in (f"{name}/fixed", name):
         trials = storage.kept_trials(study_name)
         if trials is None:
-            return None, {}
+            return None
         records += [record for record in trial_records(trials) if record.state not in OPEN]
-    return records, _kept(storage, name)
+    identity = _attributes(storage, name).get(IDENTITY, {})
+    return StudyContent(records, _kept(storage, name), identity)
 
 
 def _kept(storage: TrialStorage, name: str) -> dict[str, Any]:
+    attributes = _attributes(storage, f"{name}/fixed")
+    return {key.removeprefix("lenet_exp."): value for key, value in attributes.items()}
+
+
+def _attributes(storage: TrialStorage, study_name: str) -> dict[str, Any]:
+    """Return what was kept with one of Optuna's studies; nothing if there is none."""
     try:
-        study = storage.get_study_id_from_name(f"{name}/fixed")
+        return storage.get_study_user_attrs(storage.get_study_id_from_name(study_name))
     except KeyError:
         return {}
-    attributes = storage.get_study_user_attrs(study)
-    return {key.removeprefix("lenet_exp."): value for key, value in attributes.items()}

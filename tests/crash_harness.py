@@ -207,7 +207,7 @@ class Round:
         self._judge_mlflow(records)
         table = pd.read_csv(self._root / self._name / "leaderboard.csv")
         run_ids = Spool(self._root / self._name / "spool").run_ids()
-        whole = pd.read_csv(_csv(leaderboard.leaderboard(records, run_ids), self._folder))
+        whole = pd.read_csv(_csv(leaderboard.ranked(records, run_ids), self._folder))
         pd.testing.assert_frame_equal(table, whole)
         left = list((self._root / self._name / "checkpoints").rglob("*epoch-*"))
         assert not left, f"checkpoints of trainings that are over: {left}"
@@ -286,9 +286,9 @@ class RealRound(Round):
         self._tally.resumed += 1
 
 
-def _csv(frame: pd.DataFrame, folder: Path) -> Path:
+def _csv(table: leaderboard.Table, folder: Path) -> Path:
     path = folder / "whole.csv"
-    path.write_text(leaderboard.to_csv(frame))
+    path.write_text(leaderboard.to_csv(table))
     return path
 
 

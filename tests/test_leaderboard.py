@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lenet_exp.config import PRESETS, configuration
 from lenet_exp.errors import NoResultError
-from lenet_exp.leaderboard import COLUMNS, CsvFile, as_table, best, leaderboard, ranked, render, to_csv
+from lenet_exp.leaderboard import COLUMNS, CsvFile, as_table, best, ranked, render, to_csv
 from lenet_exp.readings import Findings
 from lenet_exp.record import RunKey, State, TrialRecord
 
@@ -32,6 +32,10 @@ def record(number: int, value: float | None, state: State = "COMPLETE", role: st
         result={"examples_per_s": 1000.0, "train_s": 2.0, "n_parameters": 61_706, "macs": 416_520},
         value=value if state == "COMPLETE" else None,
     )
+
+
+def leaderboard(*given: Any) -> pd.DataFrame:
+    return ranked(*given).frame()
 
 
 def test_configurations_that_tie_share_a_rank_and_the_ranks_they_use_up_are_skipped() -> None:

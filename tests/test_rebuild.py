@@ -8,7 +8,7 @@ import pytest
 from lenet_exp.entries import StudyFacts
 from lenet_exp.errors import StoreError
 from lenet_exp.experiment import parse
-from lenet_exp.leaderboard import leaderboard, to_csv
+from lenet_exp.leaderboard import ranked, to_csv
 from lenet_exp.rebuild import rebuild_study
 from lenet_exp.record import EpochResult
 from lenet_exp.recorder import Recorder
@@ -97,7 +97,7 @@ def test_what_is_rebuilt_is_what_was_told(tmp_path: Path) -> None:
     again.check_identity(IDENTITY)
     assert again.kept("plan") == {"finalists": [2], "level": 0.05}
     assert shown(again) == shown(study)
-    assert to_csv(leaderboard(again.records(), {})) == to_csv(leaderboard(records, {}))
+    assert to_csv(ranked(again.records(), {})) == to_csv(ranked(records, {}))
     assert (again.n_finished, again.n_waiting()) == (study.n_finished, study.n_waiting()) == (3, 1)
     then, now = study.ask(), again.ask()
     assert then is not None

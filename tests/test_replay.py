@@ -14,7 +14,7 @@ from lenet_exp.errors import NoResultError
 from lenet_exp.record import EpochResult, RunKey, TrialRecord
 from lenet_exp.recorded import Recorded, read
 from lenet_exp.replay import Replay, compare, replay, show, verdict
-from lenet_exp.trials import read_identity
+from lenet_exp.trials import StudyContent, read_study
 
 ONE = EpochResult(1, 0.5, 0.8, 0.4, 0.9, 1000.0, 2.0)
 RECORD = TrialRecord(RunKey("trial", 3, 1), "COMPLETE", "trial 3", {}, 2, "c", 0)
@@ -82,11 +82,13 @@ def test_what_has_changed_is_told(swept: Swept, monkeypatch: pytest.MonkeyPatch)
     rewrite_epochs(swept, "trial-00000-1", lambda result: result.update(train_loss=9.0))
     monkeypatch.setattr(environment, "code", lambda: "edited")
 
-    def other_data(name: str, root: Path, _: str | None) -> dict[str, Any]:
-        found = read_identity(name, root)
-        return {**found, "data": {**found["data"], "digest": "otherwise"}}
+    def other_data(name: str, root: Path, _: str | None) -> StudyContent:
+        found = read_study(name, root)
+        assert found is not None
+        data = {**found.identity["data"], "digest": "otherwise"}
+        return found._replace(identity={**found.identity, "data": data})
 
-    monkeypatch.setattr("lenet_exp.recorded.read_identity", other_data)
+    monkeypatch.setattr("lenet_exp.recorded.read_study", other_data)
 
     done = again(swept, "trial 0", threads=2)
 

@@ -12,7 +12,7 @@ from test_figures import EVIL, STUDY, record
 
 from lenet_exp import cli, experiment, report
 from lenet_exp.errors import DiskError, NoResultError
-from lenet_exp.leaderboard import leaderboard, render
+from lenet_exp.leaderboard import ranked, render
 from lenet_exp.mlflow_store import connect, local_uri
 from lenet_exp.record import RunKey, TrialRecord
 from lenet_exp.recorded import Recorded, read
@@ -51,7 +51,7 @@ def recorded(swept_once: Swept) -> Recorded:
 
 
 def rows(records: list[TrialRecord]) -> list[dict[str, object]]:
-    return list(json.loads(render(leaderboard(records, {}), "json")))
+    return list(json.loads(render(ranked(records, {}), "json")))
 
 
 def test_the_sweep_writes_the_page_and_mlflow_has_it(swept_once: Swept, recorded: Recorded) -> None:

@@ -56,7 +56,7 @@ OWNERS = {
     },
     "sqlalchemy": {"trial_storage", "postgres", "storage"},
     "mlflow": {"mlflow_store", "mlflow_model", "projection", "tracking", "champion"},
-    "pandas": {"leaderboard", "ablation", "curves", "tables"},
+    "pandas": {"leaderboard", "ablation", "curves"},
     "scipy": {"significance"},
     "typer": {"cli", "options"},
     "rich": {"tables", "download"},

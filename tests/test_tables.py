@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 from rich.console import Console
 from test_leaderboard import confirmed
@@ -9,7 +8,7 @@ from lenet_exp import tables
 from lenet_exp.config import PRESETS, Configuration, configuration, overlay
 from lenet_exp.errors import ConfigError
 from lenet_exp.experiment import parse
-from lenet_exp.leaderboard import leaderboard, ranked
+from lenet_exp.leaderboard import Table, ranked
 from lenet_exp.record import RunKey, State, TrialRecord
 from lenet_exp.tables import describe, print_leaderboard, print_shapes
 
@@ -51,8 +50,8 @@ def record(
     )
 
 
-def table(*records: TrialRecord) -> pd.DataFrame:
-    return leaderboard(records, {})
+def table(*records: TrialRecord) -> Table:
+    return ranked(records, {})
 
 
 def rows(printed: str) -> list[list[str]]:
@@ -158,7 +157,7 @@ def test_a_confirmed_table_shows_verdict_spread_and_interval_where_there_is_room
     """A wide table has all, a narrow one no broken numbers; below it stands what was found out."""
     tried, findings = confirmed()
     cells = {config: {**one, "test_accuracy_sem": 0.0125} for config, one in findings.cells.items()}
-    frame = leaderboard(tried, {}, replace(findings, cells=cells))
+    frame = ranked(tried, {}, replace(findings, cells=cells))
 
     print_leaderboard(frame, sentences=["trial 0: better: \x1b[31mby [much]"])
     wide = capsys.readouterr().out

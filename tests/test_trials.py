@@ -4,7 +4,7 @@ import optuna
 import pytest
 
 from lenet_exp.storage import open_storage
-from lenet_exp.trials import RECORD, UNKNOWN, has_open, read_identity, read_kept, read_records
+from lenet_exp.trials import RECORD, UNKNOWN, has_open, read_kept, read_records, read_study
 
 OWN = {
     "role": "trial",
@@ -54,6 +54,6 @@ def test_nothing_is_read_from_nothing(tmp_path: Path, study: optuna.Study) -> No
     """An experiment, or a storage, that is not there has no records, no identity and keeps nothing."""
     for name, root in (("other", tmp_path), ("e", tmp_path / "none")):
         assert read_records(name, root) is None
-        assert read_identity(name, root) == {}
+        assert read_study(name, root) is None
         assert read_kept(name, root) == {}
         assert not has_open(name, root)
