@@ -49,7 +49,7 @@ def proofs(session: nox.Session) -> None:
 def crash(session: nox.Session) -> None:
     """Kill workers and drivers 2,000 times, or ``--kills``, and hold what is left against a ledger."""
     python = _python(session, "tests")
-    session.run(python, "tests/crash_harness.py", *session.posargs, external=True, env={"PYTHONPATH": "."})
+    session.run(python, "-m", "tests.crash.harness", *session.posargs, external=True, env={"PYTHONPATH": "."})
 
 
 @nox.session(python=False)
@@ -70,7 +70,7 @@ def types(session: nox.Session) -> None:
 def smoke(session: nox.Session) -> None:
     """Install as a user does, without development dependencies, and ask every command for its help."""
     session.install(".")
-    ask = "from lenet_exp.cli import commands; print(*commands())"
+    ask = "from lenet_exp.cli.program import commands; print(*commands())"
     commands = session.run("python", "-c", ask, silent=True)
     assert isinstance(commands, str)
     session.run("lenet-exp", "--version")
@@ -96,6 +96,6 @@ def bench(session: nox.Session) -> None:
         Path(own, "shared.pth").write_text(f"import site; site.addsitedir({shared!r})\n")
         session.install("ray[tune]", "optuna-integration")
     # Absolute, because the contenders run in folders of their own.
-    environment = {"PYTHONPATH": os.pathsep.join(str(Path(folder).absolute()) for folder in ("tests", "."))}
-    compare = ["python", "-m", "benchmarks.compare", "--output", "mlruns/bench.md"]
+    environment = {"PYTHONPATH": str(Path().absolute())}
+    compare = ["python", "-m", "tests.benchmarks.compare", "--output", "mlruns/bench.md"]
     session.run(*compare, *session.posargs, env=environment)

@@ -7,49 +7,23 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from cli_lab import EXPERIMENT, Command, Ended
 
-from lenet_exp import cli, experiment, idx, sources
-from lenet_exp.data import ImageSet, find_dataset, prepare
-from lenet_exp.record import EpochResult
-from lenet_exp.sources import Dataset, Part
-from lenet_exp.study import open_study
-
-MINI_FOLDER = Path(__file__).parent / "fixtures" / "fashion-mnist"
-
-SWEPT = f"""\
-name = "swept"
-question = "Does it <b>work</b>?"
-
-[data]
-dataset = "fashion-mnist-mini"
-folder = "{MINI_FOLDER}"
-validation = 200
-limit = 300
-
-[baseline]
-channels = [3, 5]
-fc_layers = 1
-
-[training]
-epochs = 2
-batch_size = 64
-
-[space]
-pooling = ["avg", "max"]
-activation = ["relu", "tanh"]
-conv_layers = {{ low = 1, high = 2 }}
-lr = {{ low = 1e-3, high = 3e-2, log = true }}
-
-[search]
-trials = 3
-pruner = "none"
-"""
+from lenet_exp.base.records import EpochResult
+from lenet_exp.cli import program
+from lenet_exp.config import experiment
+from lenet_exp.data import idx, sources
+from lenet_exp.data.datasets import ImageSet, find_dataset, prepare
+from lenet_exp.data.sources import Dataset, Part
+from lenet_exp.study.study import open_study
+from tests.labs.cli_lab import EXPERIMENT, Command, Ended
+from tests.labs.mirror import Mirror
+from tests.labs.places import MINI_FOLDER
+from tests.labs.swept import SWEPT, Swept
 
 
 @pytest.fixture
@@ -66,23 +40,11 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
         return prepare("fashion-mnist-mini", folder=MINI_FOLDER)
 
 
-@dataclass(frozen=True)
-class Swept:
-    """A sweep that has been run: its experiment file, and the folder it wrote to."""
-
-    file: Path
-    root: Path
-
-    @property
-    def home(self) -> Path:
-        """The experiment's folder."""
-        return self.root / "swept"
-
-
 @pytest.fixture(scope="session")
 def swept_once(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """A sweep of a baseline and three trials, run once a session; tests only read it."""
-    from lenet_exp import experiment, pipeline
+    from lenet_exp.config import experiment
+    from lenet_exp.sweep import run as pipeline
 
     folder = tmp_path_factory.mktemp("swept")
     done = Swept(folder / "swept.toml", folder / "runs")
@@ -127,34 +89,6 @@ def _with_content(file: idx.IdxFile) -> idx.IdxFile:
     return replace(file, shape=content.shape, sha256=content.sha256)
 
 
-@dataclass
-class Answer:
-    """How a mirror answers one request."""
-
-    body: bytes = b""
-    status: int = 200
-    cut: bool = False
-    ranges: bool = True
-
-
-@dataclass
-class Mirror:
-    """A server on this machine that answers each request for a file with the next answer for it.
-
-    The last answer stays; a file without any is not found. ``asked`` keeps each request's path and range.
-    """
-
-    url: str
-    answers: dict[str, list[Answer]] = field(default_factory=dict)
-    asked: list[tuple[str, str | None]] = field(default_factory=list)
-
-    def next_answer(self, name: str, wanted: str | None) -> Answer:
-        """Return how to answer a request for ``name``."""
-        self.asked.append((name, wanted))
-        answers = self.answers.get(name, [Answer(status=404)])
-        return answers.pop(0) if len(answers) > 1 else answers[0]
-
-
 @pytest.fixture
 def mirror() -> Iterator[Mirror]:
     """A mirror that has nothing yet."""
@@ -194,7 +128,7 @@ def command(
 
     def run(*arguments: str) -> Ended:
         with pytest.raises(SystemExit, match=r"^\d+$") as end:
-            cli.main(arguments)
+            program.main(arguments)
         out, err = (re.sub(r"\x1b\[[\d;]*m", "", text) for text in capsys.readouterr())
         return Ended(int(str(end.value)), out, err)
 

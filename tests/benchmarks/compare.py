@@ -20,17 +20,17 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from lenet_exp.experiment import Experiment, load
-from lenet_exp.spool import Spool
+from lenet_exp.config.experiment import Experiment, load
+from lenet_exp.tracking.spool import Spool
+from tests.labs.places import PROJECT
 
-PROJECT = Path(__file__).parent.parent.parent
 EXPERIMENT = PROJECT / "experiments" / "eight.toml"
 
 #: Trials at once, of those who can.
 WORKERS = 2
 
 #: Of `lenet-exp bench`, as it is asked for.
-_BENCH = ["-c", "from lenet_exp.cli import main; main()", "bench", "--json"]
+_BENCH = ["-c", "from lenet_exp.cli.program import main; main()", "bench", "--json"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def script(name: str) -> Callable[[Experiment, Path, Sequence[str]], Outcome]:
     """Return what runs one of the scripts beside this one."""
 
     def contender(_: Experiment, root: Path, overrides: Sequence[str]) -> Outcome:
-        arguments = ["-m", f"benchmarks.{name}", str(EXPERIMENT), "--root", str(root)]
+        arguments = ["-m", f"tests.benchmarks.{name}", str(EXPERIMENT), "--root", str(root)]
         command_s, printed = run(arguments, root, overrides)
         told = json.loads(printed.splitlines()[-1])
         return Outcome(command_s, told["ended"] - told["began"], told["val_accuracy"])
@@ -116,7 +116,7 @@ def markdown(
     Args:
         outcomes: By contender, one for each round; medians are shown.
         bench: What ``lenet-exp bench --json`` printed.
-        driver: What `benchmarks.driver_cost` printed.
+        driver: What `tests.benchmarks.driver_cost` printed.
         notes: Lines on how this was measured.
     """
     reference = median(outcome.command_s for outcome in next(iter(outcomes.values())))
@@ -176,7 +176,7 @@ def main() -> None:
         _, printed = run([*_BENCH, "--seconds", str(given.seconds)], Path(home))
         bench = json.loads(printed)
         measured = notes(bench, given.set, given.rounds)
-        _, printed = run(["-m", "benchmarks.driver_cost"], Path(home))
+        _, printed = run(["-m", "tests.benchmarks.driver_cost"], Path(home))
         driver = json.loads(printed)
         for number in range(given.rounds):
             for name, contender in CONTENDERS.items():

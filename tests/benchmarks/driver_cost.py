@@ -17,17 +17,17 @@ import time
 from pathlib import Path
 from statistics import fmean
 
-from lenet_exp.data import ImageSet
-from lenet_exp.driver import Driver, Options
-from lenet_exp.executor import LocalExecutor
-from lenet_exp.experiment import Experiment, load
-from lenet_exp.pipeline import prepare_images
-from lenet_exp.record import EpochResult
-from lenet_exp.recorder import Recorder
-from lenet_exp.spool import Spool
-from lenet_exp.study import open_study
+from lenet_exp.base.records import EpochResult
+from lenet_exp.config.experiment import Experiment, load
+from lenet_exp.data.datasets import ImageSet
+from lenet_exp.execution.executor import LocalExecutor
+from lenet_exp.study.study import open_study
+from lenet_exp.sweep.driver import Driver, Options
+from lenet_exp.sweep.run import prepare_images
+from lenet_exp.sweep.writer import Recorder
+from lenet_exp.tracking.spool import Spool
+from tests.labs.places import PROJECT
 
-PROJECT = Path(__file__).parent.parent.parent
 #: Finished trials in the study.
 SIZES = (10, 1000, 5000)
 #: Trials before the measurement begins, which load what is loaded once.
@@ -54,7 +54,7 @@ def fill(experiment: Experiment, root: Path, count: int) -> None:
 def cost_ms(experiment: Experiment, root: Path, images: ImageSet) -> float:
     """Return the mean CPU time of this process for a trial, in milliseconds, until the search is over."""
     study = open_study(experiment, root)
-    executor = LocalExecutor("fake_trainer")
+    executor = LocalExecutor("tests.labs.fake_trainer")
     folder = root / experiment.folder_name
     folder.mkdir(exist_ok=True)
     ends: list[float] = []
@@ -80,7 +80,7 @@ def cost_ms(experiment: Experiment, root: Path, images: ImageSet) -> float:
 
 def leaderboard_s(root: Path) -> float:
     """Return the seconds of `lenet-exp leaderboard` as a command."""
-    code = "from lenet_exp.cli import main; main()"
+    code = "from lenet_exp.cli.program import main; main()"
     began = time.monotonic()
     command = [sys.executable, "-c", code, "leaderboard", "fashion_mnist", "--top", "5", "--root", str(root)]
     subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-from benchmarks import usual
+from tests.benchmarks import usual
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ import json
 import time
 from typing import Any
 
-from benchmarks import usual
-from benchmarks.compare import WORKERS
+from tests.benchmarks import usual
+from tests.benchmarks.compare import WORKERS
 
 
 def main() -> None:

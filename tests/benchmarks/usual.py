@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from lenet_exp import experiment as experiments
-from lenet_exp.config import Configuration
-from lenet_exp.data import ImageSet, validation_split
-from lenet_exp.experiment import Data, Experiment
-from lenet_exp.pipeline import prepare_images
-from lenet_exp.seed_loop import Pictures, Training, batches
+from lenet_exp.cli.usual_loop import Pictures, Training, batches
+from lenet_exp.config import experiment as experiments
+from lenet_exp.config.experiment import Data, Experiment
+from lenet_exp.config.hyperparameters import Configuration
+from lenet_exp.data.datasets import ImageSet, validation_split
+from lenet_exp.sweep.run import prepare_images
 
 
 def read_arguments() -> tuple[Experiment, ImageSet, Path]:

@@ -1,0 +1,148 @@
+"""Files that are written whole or not at all, and the lock that keeps a second sweep away."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lenet_exp.base import failpoints
+from lenet_exp.base.errors import DiskError, LockedError, mask_url
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write ``content`` beside ``path`` and rename it there, so that a reader sees old or new.
+
+    Raises:
+        DiskError: If the disk is full or the folder cannot be written; ``path`` is as before.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.suffix == ".csv":
+            failpoints.point("in_csv")
+        part.replace(path)
+        sync_file(path.parent)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise disk_error(path, error) from error
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of a file, or the names in a folder, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def writable_folder(folder: Path) -> Path:
+    """Return ``folder``, created if need be, after a file was written in it.
+
+    Raises:
+        DiskError: If that is not possible.
+    """
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"\0")
+        probe.unlink()
+    except OSError as error:
+        raise disk_error(folder, error) from None
+    return folder
+
+
+def move_aside(path: Path) -> Path:
+    """Rename the file, and what SQLite keeps beside it, so that it can still be looked at.
+
+    Returns:
+        Where it is now.
+
+    Raises:
+        DiskError: If it cannot be renamed.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    target = path.with_name(f"{path.name}.damaged-{stamp}")
+    try:
+        for ending in ("-wal", "-shm", ""):
+            source = path.with_name(path.name + ending)
+            if source.exists():
+                source.rename(target.with_name(target.name + ending))
+    except OSError as error:
+        raise disk_error(path, error) from error
+    return target
+
+
+def disk_error(path: Path, error: OSError) -> DiskError:
+    """Return the error to raise when ``path`` could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskError(f"{path}: no space left on its disk; make room and run the same command again")
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return DiskError(f"{path}: cannot be written: {reason}; choose another folder with --root")
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold ``path`` for one process; the kernel lets go when the process ends, however it ends.
+
+    Raises:
+        LockedError: If another process holds it, with who it is.
+        DiskError: If the file cannot be written.
+    """
+    try:
+        file = path.open("a+")
+    except OSError as error:
+        raise disk_error(path, error) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LockedError(f"{path.parent} is held by {_holder(path)}; wait for it, or end it") from None
+        file.truncate(0)
+        file.write(json.dumps(_ourselves()))
+        file.flush()
+        yield
+
+
+def lock_holder(path: Path) -> str | None:
+    """Return who holds ``path`` now, in words; None if nobody does."""
+    try:
+        with path.open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(path)
+    except OSError:
+        return None
+    return None
+
+
+def _ourselves() -> dict[str, object]:
+    command = " ".join([Path(sys.executable).name, *sys.orig_argv[1:]])
+    return {
+        "pid": os.getpid(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "host": platform.node(),
+        "command": mask_url(command)[:200],
+    }
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = {name: str(value) for name, value in json.loads(path.read_text()).items()}
+        return (
+            f"pid {int(holder['pid'])} since {holder['since'][:19]} on host {holder['host'][:100]}, "
+            f"command: {holder['command'][:200]}"
+        )
+    except (OSError, ValueError, KeyError, AttributeError):
+        return "an unknown process"

@@ -1,0 +1,409 @@
+"""What this machine does: the usual loop and ours in turn, the peak, and the harness around a trial."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from lenet_exp import __version__
+from lenet_exp.base.errors import NoResultError, SweepInterruptedError
+from lenet_exp.base.records import EpochResult, RunKey
+from lenet_exp.cli.peak import matrix_peaks, training_flops
+from lenet_exp.cli.usual_loop import throughput
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.hyperparameters import Configuration
+from lenet_exp.data.datasets import ImageSet
+from lenet_exp.execution.capacity import Capacity, measure, plan
+from lenet_exp.execution.executor import Ended, Epoch, LocalExecutor, Task
+from lenet_exp.sweep.run import prepare_images
+from lenet_exp.tracking.events import AttemptRecord
+from lenet_exp.tracking.spool import Spool
+
+#: The trial that the harness's seconds are a share of.
+TRIAL_S = 10.0
+
+#: Images of an epoch, and of its evaluation, when throughput is measured.
+_EPOCH_IMAGES = 20_000
+_VALIDATION_IMAGES = 1_000
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to measure.
+
+    Attributes:
+        path: The experiment file; its baseline is what is trained.
+        experiment: What it says, ``overrides`` applied.
+        overrides: ``section.key=value`` each, for the sweep that is started as a command.
+        for_s: Seconds of each measurement.
+        rounds: How often each is repeated, in turn, so that a busy moment does not hit one alone.
+        device: As the user named it.
+    """
+
+    path: Path
+    experiment: Experiment
+    overrides: Sequence[str] = ()
+    for_s: float = 4.0
+    rounds: int = 3
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How many trials at once, and the threads of each."""
+
+    workers: int
+    threads: int
+
+    def __str__(self) -> str:
+        """Return it as people say it."""
+        return f"{self.workers} x {self.threads} thread{'s' if self.threads > 1 else ''}"
+
+
+@dataclass(frozen=True)
+class Harness:
+    """What a sweep takes beside its training, from one that was run.
+
+    Attributes:
+        first_step_s: Seconds from the command to the first training step, its data in the cache.
+        trial_s: Seconds of a trial outside its training passes and evaluations, median.
+    """
+
+    first_step_s: float
+    trial_s: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was measured; rates are medians over the rounds, of training examples per second.
+
+    Attributes:
+        seed_examples_per_s: Of the usual loop, by the wall.
+        examples_per_s: Of all workers of the best setting together, in their training passes.
+        ratio_to_seed: Of these two.
+        peak_gflops: Of ``torch.mm`` in float32 with all cores, or on the accelerator.
+        share_of_peak: What ``examples_per_s`` computes (`lenet_exp.cli.peak.training_flops`), over it.
+        harness_share: Seconds of a trial outside training and evaluation, median, over `TRIAL_S`.
+        first_step_s: From the command to the first training step.
+        workers: Of the best setting.
+        threads: Of each of them.
+        precision: Of our arithmetic; the usual loop's is float32.
+        device: Where all of this was.
+        machine: The processor's or accelerator's name.
+        cores: That this process may use.
+        load: Processes that wanted to run, mean of the last minute, before it began.
+        settings: Every setting that was tried, and its rate.
+        why: Why these workers and threads.
+        peaks: GFLOP/s of float32 matrix products, by library; the first is ``peak_gflops``.
+        share_of_fastest: Like ``share_of_peak``, over the fastest of them.
+        flops_per_example: Of training on one image.
+        harness_s: Seconds of a trial outside training and evaluation, median.
+        seed_threads: That torch gave the usual loop, beside its reading processes.
+        rounds: How often each rate was measured.
+        for_s: Seconds of each measurement.
+        versions: Of what took part.
+    """
+
+    seed_examples_per_s: float
+    examples_per_s: float
+    ratio_to_seed: float
+    peak_gflops: float
+    share_of_peak: float
+    harness_share: float
+    first_step_s: float
+    workers: int
+    threads: int
+    precision: str
+    device: str
+    machine: str
+    cores: int
+    load: float
+    settings: dict[str, float]
+    why: str
+    peaks: dict[str, float]
+    share_of_fastest: float
+    flops_per_example: int
+    harness_s: float
+    seed_threads: int
+    rounds: int
+    for_s: float
+    versions: dict[str, str]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass
+class _Rates:
+    """What was measured in each round."""
+
+    seed: list[float] = field(default_factory=list)
+    ours: dict[Setting, list[float]] = field(default_factory=dict)
+    peaks: dict[str, list[float]] = field(default_factory=dict)
+
+
+def run_bench(question: Question, announce: Callable[[str], None] = lambda _: None) -> Answer:
+    """Measure everything, one thing at a time.
+
+    Args:
+        question: What to measure.
+        announce: Called with a line for people at each step.
+
+    Raises:
+        LenetExpError: If the data or the device is not to be had, or nothing can be trained.
+    """
+    try:
+        return _measure(question, announce)
+    except KeyboardInterrupt:
+        raise SweepInterruptedError("interrupted; nothing was recorded") from None
+
+
+def _measure(question: Question, announce: Callable[[str], None]) -> Answer:
+    load = os.getloadavg()[0]
+    executor = LocalExecutor()
+    try:
+        images = prepare_images(question.experiment)
+        machine = executor.probe(question.device)
+        device = machine.devices[0]  # of several accelerators the first
+        capacity = measure(0 if device == "cpu" else 1)
+        announce(f"{machine.name}, {capacity.cores} cores, on {device}; the load before was {load:.1f}")
+        configuration = question.experiment.resolved(machine.precision).baseline_configuration
+        rates = _in_turn(question, executor, images, configuration, device, capacity, announce)
+    finally:
+        executor.close()
+    ours = {setting: median(found) for setting, found in rates.ours.items()}
+    best = max(ours, key=ours.__getitem__)
+    announce(f"a small sweep, {best.workers} trials at once")
+    harness = small_sweep(replace(question, device=device), images, best.workers, ours[best])
+    seed, peaks = median(rates.seed), {name: median(found) for name, found in rates.peaks.items()}
+    # torch.mm is what a user of torch gets for a matrix product, though a CPU may have a faster one.
+    peak = next(iter(peaks.values()))
+    flops = training_flops(configuration, images.image_size)
+    return Answer(
+        seed_examples_per_s=seed,
+        examples_per_s=ours[best],
+        ratio_to_seed=ours[best] / seed,
+        peak_gflops=peak,
+        share_of_peak=ours[best] * flops / 1e9 / peak,
+        harness_share=harness.trial_s / TRIAL_S,
+        first_step_s=harness.first_step_s,
+        workers=best.workers,
+        threads=best.threads,
+        precision=configuration.precision,
+        device=device,
+        machine=machine.name,
+        cores=capacity.cores,
+        load=load,
+        settings={str(setting): rate for setting, rate in ours.items()},
+        why=_why(best, ours),
+        peaks=peaks,
+        share_of_fastest=ours[best] * flops / 1e9 / max(peaks.values()),
+        flops_per_example=flops,
+        harness_s=harness.trial_s,
+        seed_threads=torch.get_num_threads(),
+        rounds=question.rounds,
+        for_s=question.for_s,
+        versions={"lenet_exp": __version__, "python": platform.python_version()}
+        | {library: version(library) for library in ("torch", "optuna", "mlflow")},
+    )
+
+
+def settings(capacity: Capacity) -> list[Setting]:
+    """Return the settings to try: what a sweep would choose first, then half its workers, then one.
+
+    Example:
+        >>> [str(setting) for setting in settings(Capacity(cores=8))]
+        ['8 x 1 thread', '4 x 2 threads', '1 x 8 threads']
+        >>> [str(setting) for setting in settings(Capacity(cores=16, accelerators=1))]
+        ['4 x 4 threads', '2 x 8 threads', '1 x 16 threads']
+    """
+    most = plan(capacity).workers
+    return list(dict.fromkeys(Setting(n, capacity.cores // n) for n in (most, most // 2 or 1, 1)))
+
+
+def _in_turn(
+    question: Question,
+    executor: LocalExecutor,
+    images: ImageSet,
+    configuration: Configuration,
+    device: str,
+    capacity: Capacity,
+    announce: Callable[[str], None],
+) -> _Rates:
+    rates = _Rates()
+    place = torch.device(device)
+    for number in range(1, question.rounds + 1):
+        announce(f"round {number} of {question.rounds}: the usual loop")
+        rates.seed.append(throughput(configuration, images, for_s=question.for_s, device=place))
+        for setting in settings(capacity):
+            announce(f"round {number} of {question.rounds}: ours, {setting}")
+            rate = sweep_throughput(
+                executor, configuration, images, setting, for_s=question.for_s, device=device
+            )
+            rates.ours.setdefault(setting, []).append(rate)
+        for name, gflops in matrix_peaks(
+            for_s=question.for_s / 2, threads=capacity.cores, device=place
+        ).items():
+            rates.peaks.setdefault(name, []).append(gflops)
+    return rates
+
+
+def sweep_throughput(
+    executor: LocalExecutor,
+    configuration: Configuration,
+    images: ImageSet,
+    setting: Setting,
+    *,
+    for_s: float,
+    device: str = "cpu",
+) -> float:
+    """Return the training examples per second of all workers together, each as in a sweep.
+
+    The first epoch of each, in which memory is had and kernels are chosen, is not counted.
+
+    Args:
+        executor: With nothing running.
+        configuration: What every worker trains.
+        images: What on; a part of it.
+        setting: How many workers, and their threads.
+        for_s: Seconds to measure.
+        device: As torch names it.
+
+    Raises:
+        NoResultError: If a worker ends.
+    """
+    validation = max(1, min(_VALIDATION_IMAGES, images.count // 5))
+    count = min(_EPOCH_IMAGES, images.count - validation)
+    endless = configuration.model_copy(update={"epochs": 10_000})
+    results: dict[RunKey, list[EpochResult]] = {
+        RunKey("trial", number, 1): [] for number in range(setting.workers)
+    }
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for key in results:
+                executor.submit(
+                    Task(
+                        key=key,
+                        configuration=endless,
+                        seed=key.trial,
+                        images=images,
+                        validation=validation,
+                        split_seed=0,
+                        limit=count,
+                        device=device,
+                        threads=setting.threads,
+                        folder=Path(folder),
+                    )
+                )
+            _collect(executor, results, for_s)
+    finally:
+        for key in results:
+            executor.stop(key)
+    return sum(
+        count * (found[-1].epoch - found[0].epoch) / (found[-1].train_s - found[0].train_s)
+        for found in results.values()
+    )
+
+
+def _collect(executor: LocalExecutor, results: dict[RunKey, list[EpochResult]], for_s: float) -> None:
+    """Gather the epochs of every worker from its first one on, for some seconds, at least two of each."""
+    deadline = float("inf")
+    while True:
+        for event in executor.events():
+            if isinstance(event, Ended):
+                raise NoResultError(
+                    f"the network cannot be measured: its training {event.how}: {event.reason}"
+                )
+            if isinstance(event, Epoch):
+                results[event.key].append(event.result)
+        if all(results.values()):
+            deadline = min(deadline, time.monotonic() + for_s)
+        if time.monotonic() >= deadline and all(len(found) > 1 for found in results.values()):
+            return
+
+
+def small_sweep(question: Question, images: ImageSet, workers: int, examples_per_s: float) -> Harness:
+    """Run a sweep as a user does, three trials a worker, and return what it took beside training.
+
+    Args:
+        question: What to sweep, and where.
+        images: The images it will use.
+        workers: Trials at once.
+        examples_per_s: Of all workers, to know how many epochs take ``question.for_s``.
+
+    Raises:
+        NoResultError: If the sweep fails.
+    """
+    limit = min(_EPOCH_IMAGES, images.count - question.experiment.data.validation)
+    epochs = max(1, round(examples_per_s / workers * question.for_s / limit))
+    chosen = [*question.overrides, f"data.limit={limit}", f"training.epochs={epochs}"]
+    with tempfile.TemporaryDirectory() as root:
+        command = [
+            sys.executable,
+            "-m",
+            "lenet_exp.sweep",
+            str(question.path),
+            "--no-confirm",
+            "--root",
+            root,
+        ]
+        # The baseline is trained too, and is the first.
+        command += ["--workers", str(workers), "--trials", str(3 * workers - 1), "--device", question.device]
+        command += [word for override in chosen for word in ("--set", override)]
+        # What a user has set must not send these runs to a store of theirs.
+        theirs = ("MLFLOW_TRACKING_URI", "LENET_EXP_STORAGE")
+        environment = {name: value for name, value in os.environ.items() if name not in theirs}
+        began = time.time()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+            raise NoResultError(f"the sweep to be measured ended with {done.returncode}: {said}")
+        spool = Spool(Path(root) / question.experiment.folder_name / "spool")
+        return read_harness(list(spool.records()), workers, began)
+
+
+def read_harness(records: Sequence[AttemptRecord], workers: int, began: float) -> Harness:
+    """Return what a sweep took beside training, from what its spool has.
+
+    A trial's time goes from the end of the one whose place it takes to its own end, so that asking, starting,
+    building, reporting, recording and telling are all in it. The trials that found a free place are left
+    out, unless there are no others.
+
+    Args:
+        records: Of all attempts, each ended.
+        workers: Attempts at once.
+        began: When the command was given, in seconds since 1970.
+    """
+    first_step_s = float("inf")
+    free: list[int] = []
+    outside: list[float] = []
+    for number, record in enumerate(sorted(records, key=lambda record: record.start_ms)):
+        assert record.end is not None
+        inside = record.epochs[-1].train_s + sum(result.evaluation_s for result in record.epochs)
+        first = record.epochs[0]
+        first_step_s = min(
+            first_step_s, record.epoch_ms[0] / 1000 - first.train_s - first.evaluation_s - began
+        )
+        left = record.start_ms if number < workers else free.pop(free.index(min(free)))
+        outside.append((record.end.time_ms - left) / 1000 - inside)
+        free.append(record.end.time_ms)
+    return Harness(first_step_s, median(outside[workers:] or outside))
+
+
+def _why(best: Setting, ours: dict[Setting, float]) -> str:
+    others = ", ".join(f"{setting} {rate:,.0f}" for setting, rate in ours.items() if setting != best)
+    if not others:
+        return "there is one core"
+    return f"{best} trained {ours[best]:,.0f} examples/s together; {others}"

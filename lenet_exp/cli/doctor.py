@@ -1,0 +1,261 @@
+"""What could keep a sweep from running, and what crashes and outages have left behind; and its repair.
+
+Nothing is ever deleted, and repairing twice changes nothing the second time.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+
+from lenet_exp import __version__
+from lenet_exp.base.errors import ConfigError, DiskError, LenetExpError, StoreError, UnreachableError
+from lenet_exp.base.files import lock, lock_holder, move_aside
+from lenet_exp.config import experiment
+from lenet_exp.data import datasets, sources
+from lenet_exp.execution import capacity
+from lenet_exp.execution.executor import LocalExecutor
+from lenet_exp.execution.limits import MIN_FREE_BYTES
+from lenet_exp.study import storage
+from lenet_exp.study.study import open_study
+from lenet_exp.study.trials import has_open
+from lenet_exp.sweep import run, sync
+from lenet_exp.sweep.rebuild import rebuild_study
+from lenet_exp.sweep.repair import reconcile
+from lenet_exp.tracking import store
+from lenet_exp.tracking.spool import Spool
+
+#: The libraries whose versions tell most.
+LIBRARIES = ("torch", "torchvision", "mlflow", "optuna", "pandas", "numpy", "pydantic")
+#: Below this much room a sweep would soon stop.
+LOW_DISK_BYTES = MIN_FREE_BYTES
+#: The other codes in the order in which their cause should be mended.
+SEVERITY = (9, 5, 2, 10, 7, 4, 3, 8)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: Such as ``disk`` or ``study``.
+        text: How it is, in one line, and what to do if it is wrong.
+        exit_code: 0 if it is well.
+        repaired: Whether it was wrong and has been mended now.
+    """
+
+    what: str
+    text: str
+    exit_code: int = 0
+    repaired: bool = False
+
+
+def examine(
+    root: Path, *, tracking_uri: str | None = None, url: str | None = None, repair: bool = False
+) -> Iterator[Finding]:
+    """Look at everything, and yield what is found as it is found.
+
+    Args:
+        root: Of everything that runs write; it need not exist.
+        tracking_uri: Of an MLflow store; None for the one below ``root``.
+        url: Of the study's storage in PostgreSQL; None for the file below ``root``.
+        repair: Whether to mend what can be mended.
+    """
+    root = root.absolute()
+    for check in (_installation, _device, _workers, _data):
+        yield _judged(check.__name__.strip("_"), check)
+    yield _judged("disk", partial(_disk, root))
+    mend_study = partial(_repair_study, root) if repair and not url else None
+    yield _judged("study", partial(_study, root, url), mend_study)
+    mend_mlflow = partial(_repair_mlflow, root) if repair and not tracking_uri else None
+    yield _judged("mlflow", partial(_mlflow, root, tracking_uri), mend_mlflow)
+    for folder in _experiments(root):
+        mend = partial(_repair_experiment, root, folder, tracking_uri, url) if repair else None
+        yield _judged(folder.name, partial(_experiment, root, folder, url), mend)
+
+
+def worst(findings: list[Finding]) -> int:
+    """Return the exit code of the finding to mend first; 0 if all is well.
+
+    Example:
+        >>> worst([Finding("data", "", 4), Finding("study", "", 9), Finding("disk", "")])
+        9
+    """
+    codes = {finding.exit_code for finding in findings}
+    return next((code for code in SEVERITY if code in codes), 0)
+
+
+def _judged(what: str, check: Callable[[], str], repair: Callable[[], str] | None = None) -> Finding:
+    """Return what ``check`` says, after ``repair`` if that is wrong."""
+    try:
+        return Finding(what, check())
+    except LenetExpError as error:
+        if repair is None:
+            return Finding(what, str(error), error.exit_code)
+    try:
+        done = repair()
+        return Finding(what, f"{done}; now {check()}", repaired=True)
+    except LenetExpError as error:
+        return Finding(what, str(error), error.exit_code)
+
+
+def _installation() -> str:
+    found = [f"lenet_exp {__version__}", f"Python {platform.python_version()}"]
+    for name in LIBRARIES:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            raise ConfigError(f"{name} is not installed; install lenet_exp again") from None
+    return ", ".join(found)
+
+
+def _device() -> str:
+    executor = LocalExecutor()
+    try:
+        machine = executor.probe("auto")
+    finally:
+        executor.close()
+    return f"{machine.name} ({', '.join(machine.devices)}), which computes in {machine.precision}"
+
+
+def _workers() -> str:
+    chosen = capacity.plan(capacity.measure())
+    threads = os.environ.get("OMP_NUM_THREADS")
+    fixed = f"; OMP_NUM_THREADS is {threads}" if threads else ""
+    return f"{chosen.workers} at once with {chosen.threads} threads each on the CPU ({chosen.reason}){fixed}"
+
+
+def _data() -> str:
+    there = [
+        name
+        for name, dataset in datasets.DATASETS.items()
+        if sources.within_reach(dataset, dataset.train, folder=None)
+    ]
+    missing = sorted(set(datasets.DATASETS) - set(there))
+    note = f"; to be downloaded when asked for: {', '.join(missing)}" if missing else ""
+    return f"here: {', '.join(there) or 'none'}{note}"
+
+
+def _disk(root: Path) -> str:
+    place = next(folder for folder in (root, *root.parents) if folder.exists())
+    if not os.access(place, os.W_OK):
+        raise DiskError(f"{place} cannot be written; choose another folder with --root")
+    free = shutil.disk_usage(place).free
+    shown = f"{free / 1e9:.1f} GB free at {place}"
+    if free < LOW_DISK_BYTES:
+        raise DiskError(f"{shown}, a sweep needs {LOW_DISK_BYTES / 1e9} GB; make room")
+    return shown
+
+
+def _study(root: Path, url: str | None) -> str:
+    found = storage.read_storage(root, url)
+    path = url or storage.storage_path(root)
+    if found is None:
+        lost = [folder.name for folder in _experiments(root) if Spool(folder / "spool").study()]
+        if lost:
+            raise StoreError(
+                f"{path} is gone, which held {', '.join(lost)}; put it back, "
+                "or run 'lenet-exp doctor --repair'"
+            )
+        return f"no {path} yet"
+    return f"{path}, {len(found.get_all_studies())} studies"
+
+
+def _mlflow(root: Path, tracking_uri: str | None) -> str:
+    uri, artifact_root = run.store(tracking_uri, root)
+    if tracking_uri is None and not (root / "mlflow.db").exists():
+        carried = any(Spool(folder / "spool").run_ids() for folder in _experiments(root))
+        note = "; if the runs are on no server, run 'lenet-exp sync'" if carried else ""
+        return f"no {root / 'mlflow.db'} yet{note}"
+    store.check_reachable(uri, artifact_root)
+    return f"{tracking_uri or root / 'mlflow.db'} answers"
+
+
+def _experiments(root: Path) -> list[Path]:
+    return sorted(path.parent for path in root.glob("*/spool") if path.is_dir() and not path.is_symlink())
+
+
+def _experiment(root: Path, folder: Path, url: str | None) -> str:
+    holder = lock_holder(folder / ".lock")
+    if holder:
+        return f"a sweep is at work: {holder}"
+    spool = Spool(folder / "spool")
+    begun = spool.study()
+    if begun is None:
+        return "was never begun"
+    if begun.end is None or has_open(begun.facts.experiment, root, url):
+        raise StoreError("was cut off; run the sweep again, or 'lenet-exp doctor --repair'")
+    left = spool.news()
+    if left:
+        raise UnreachableError(
+            f"{len(left)} runs are not all in MLflow; run 'lenet-exp sync', or 'lenet-exp doctor --repair'"
+        )
+    return f"{len(spool.stems()) - 1} attempts, all ended and in MLflow"
+
+
+def _repair_study(root: Path) -> str:
+    with ExitStack() as held:
+        folders = _experiments(root)
+        for folder in folders:
+            held.enter_context(lock(folder / ".lock"))
+        path = storage.storage_path(root)
+        if path.exists():
+            _refuse_other_version(root)
+        # Made elsewhere and renamed when it is whole: a repair that is cut off is as if it had not begun.
+        with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=root) as made:
+            fresh = storage.open_storage(Path(made))
+            n = sum(rebuild_study(Spool(folder / "spool"), fresh) for folder in folders)
+            storage.close(fresh)
+            aside = f"{path} moved to {move_aside(path)}, and " if path.exists() else ""
+            storage.storage_path(Path(made)).rename(path)
+    return f"{aside}rebuilt from the spool with {n} attempts"
+
+
+def _refuse_other_version(root: Path) -> None:
+    """Raise for a store that is whole but of another version, which is not ours to mend."""
+    try:
+        storage.read_storage(root)
+    except StoreError as error:
+        if "has schema" in str(error):
+            raise
+
+
+def _repair_mlflow(root: Path) -> str:
+    path = root / "mlflow.db"
+    try:
+        _mlflow(root, None)
+    except StoreError as error:
+        if "has schema" in str(error):
+            raise
+    aside = move_aside(path)
+    store.prepare(store.local_uri(root), root / "artifacts")
+    for folder in _experiments(root):
+        if Spool(folder / "spool").study():
+            sync.sync_experiment(_read_experiment(folder), root)
+    return f"{path} moved to {aside}, and made anew from the spool"
+
+
+def _repair_experiment(root: Path, folder: Path, tracking_uri: str | None, url: str | None) -> str:
+    chosen = _read_experiment(folder)
+    with lock(folder / ".lock"), run.storage_lock(url, chosen.name):
+        spool = Spool(folder / "spool")
+        reconcile(open_study(chosen, root, url), spool)
+        begun = spool.study()
+        if begun and begun.end is None:
+            spool.end_study("PRUNED", "interrupted")
+    report = sync.sync_experiment(chosen, root, tracking_uri=tracking_uri, storage=url)
+    if report.problems:
+        raise UnreachableError(report.problems[0])
+    return f"ended what was cut off, carried {report.n_shipped} runs"
+
+
+def _read_experiment(folder: Path) -> experiment.Experiment:
+    return experiment.load(folder / "experiment.toml")

@@ -1,0 +1,262 @@
+"""Trains a recorded attempt again from its record, and compares the two epoch by epoch.
+
+On one machine and one number of threads the metrics are the same bit for bit, or something is wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lenet_exp.base.environment import CAUSES
+from lenet_exp.base.errors import NoResultError, SweepInterruptedError, printable
+from lenet_exp.base.records import EpochResult, TrainOn, TrialRecord
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.data.datasets import ImageSet
+from lenet_exp.execution.executor import Ended, Epoch, LocalExecutor, Task
+from lenet_exp.results.lookup import Recorded, read
+from lenet_exp.results.views.console import print_rows
+from lenet_exp.study.trials import configuration_of
+
+#: Differences that are shown; more say nothing more.
+MAX_SHOWN = 20
+#: What must be equal; the times of two trainings never are.
+COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A number that came out otherwise."""
+
+    epoch: int
+    metric: str
+    recorded: float
+    replayed: float
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a second training gave.
+
+    Attributes:
+        record: Of the first, the one that was trained.
+        epochs: Of the second.
+        end: Why the second ended early; empty if it did not.
+        differences: Between the two, in order.
+        n_compared: Epochs that were compared.
+        changes: What is not as it was, and can explain differences: what, then, now.
+        unknown: What of that the record does not say.
+    """
+
+    record: TrialRecord
+    epochs: tuple[EpochResult, ...]
+    end: str
+    differences: tuple[Difference, ...]
+    n_compared: int
+    changes: tuple[tuple[str, Any, Any], ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def identical(self) -> bool:
+        """Whether all numbers are the same, bit for bit."""
+        return not self.differences
+
+
+def replay(
+    experiment: Experiment,
+    root: Path,
+    trial: str,
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+    storage: str | None = None,
+    say: Callable[[str], Any] = lambda line: sys.stderr.write(f"{printable(line)}\n"),
+) -> Replay:
+    """Train a recorded attempt again; nothing that was recorded is changed.
+
+    Args:
+        experiment: Whose attempt.
+        root: Folder of everything that runs wrote.
+        trial: As `Recorded.find` takes it.
+        threads: For the training; None for as many as the record says.
+        device: As the user names it; None for the kind of device that the record says.
+        storage: Of the study, where it is not a file below ``root``.
+        say: Told how it goes.
+
+    Raises:
+        ConfigError: If there is no such attempt, or it is of a kind that is not replayed.
+        NoResultError: If the record has nothing to compare, or the replay fails.
+        DataError: If the images are missing or damaged.
+        DeviceError: If the device is not there.
+        SweepInterruptedError: At Ctrl-C.
+    """
+    recorded = read(experiment, root, storage)
+    record = recorded.find(trial)
+    original = recorded.original(record)
+    if original is not record:
+        say(f"{record.label} was told the value of {original.label}, which was trained; replaying that")
+    attempt = recorded.spool.read(original.key)
+    first = attempt.epochs if attempt else ()
+    diverged = original.reason.startswith("diverged")
+    if not (first or diverged):
+        why = original.reason or "no epoch was recorded"
+        raise NoResultError(f"{original.label} has nothing to compare with: {why}; name another")
+    images = recorded.images()
+    kept = original.result
+    used = threads or int(kept.get("threads", 1))
+    executor = LocalExecutor()
+    try:
+        machine = executor.probe(device or str(kept.get("device_type", "auto")))
+        say(f"{original.label}: training it again, {original.max_epochs} epochs, on {machine.name}")
+        with tempfile.TemporaryDirectory() as folder:
+            task = _task(recorded, original, images, machine.devices[0], used, Path(folder))
+            whole = original.state == "COMPLETE" or diverged
+            wanted = None if whole else len(first)
+            second, end = _train(executor, task, first, wanted, say)
+    except KeyboardInterrupt:
+        raise SweepInterruptedError("interrupted; nothing that was recorded has changed") from None
+    finally:
+        executor.close()
+    now = machine.facts(threads=used, compiled=task.compiled) | {"data": images.digest}
+    then = {name: kept[name] for name in CAUSES if name in kept}
+    then |= {"data": recorded.identity["data"]["digest"]} if "data" in recorded.identity else {}
+    return Replay(
+        original,
+        tuple(second),
+        end,
+        compare(first, second),
+        max(len(first), len(second)),
+        tuple(
+            (name, then[name], now[name])
+            for name in ("data", *CAUSES)
+            if name in then and then[name] != now[name]
+        ),
+        tuple(name for name in CAUSES if name not in then),
+    )
+
+
+def show(done: Replay) -> None:
+    """Print what came out otherwise, if anything, and the verdict.
+
+    Raises:
+        NoResultError: If the two trainings are not identical; the message is the verdict.
+    """
+    if not done.identical:
+        shown = done.differences[:MAX_SHOWN]
+        print_rows(
+            f"{done.record.label}: {len(done.differences)} of {done.n_compared * len(COMPARED)} differ",
+            ("epoch", "metric", "recorded", "replayed", "difference"),
+            [
+                (
+                    str(d.epoch),
+                    d.metric,
+                    f"{d.recorded!r}",
+                    f"{d.replayed!r}",
+                    f"{d.replayed - d.recorded:+.3g}",
+                )
+                for d in shown
+            ],
+        )
+        raise NoResultError(verdict(done))
+    sys.stdout.write(f"{printable(verdict(done))}\n")
+
+
+def _task(
+    recorded: Recorded, record: TrialRecord, images: ImageSet, device: str, threads: int, folder: Path
+) -> Task:
+    """Return what the attempt was, to be done again."""
+    data = recorded.experiment.data
+    attempt = recorded.spool.read(record.key)
+    tags = attempt.facts["tags"] if attempt else {}
+    train_on: TrainOn = tags.get("lenet_exp.train_on", "train")
+    return Task(
+        key=record.key,
+        configuration=configuration_of(record),
+        seed=record.seed,
+        images=images,
+        validation=data.validation,
+        split_seed=data.seed,
+        limit=data.limit,
+        device=device,
+        threads=threads,
+        folder=folder,
+        compiled=bool(record.result.get("compiled")),
+        train_on=train_on,
+    )
+
+
+def _train(
+    executor: LocalExecutor,
+    task: Task,
+    first: Sequence[EpochResult],
+    wanted: int | None,
+    say: Callable[[str], Any],
+) -> tuple[list[EpochResult], str]:
+    """Return the epochs of ``task``, at most ``wanted`` if that is given, and why it ended early."""
+    epochs: list[EpochResult] = []
+    executor.submit(task)
+    while True:
+        for event in executor.events():
+            if isinstance(event, Epoch):
+                epochs.append(event.result)
+                same = not compare(first[len(epochs) - 1 : len(epochs)], [event.result])
+                say(f"epoch {event.result.epoch}: {'identical' if same else 'different'}")
+                if len(epochs) == wanted:
+                    executor.stop(task.key)
+                    return epochs, ""
+            elif isinstance(event, Ended):
+                if event.how in ("failed", "died"):
+                    raise NoResultError(f"the replay of {task.key.stem} failed: {event.reason}")
+                return epochs, event.reason
+
+
+def compare(first: Sequence[EpochResult], second: Sequence[EpochResult]) -> tuple[Difference, ...]:
+    """Return where two trainings differ; an epoch that only one has differs in everything.
+
+    Example:
+        >>> one = EpochResult(1, 0.5, 0.8, 0.4, 0.9, 1000.0, 2.0)
+        >>> compare([one], [one])
+        ()
+    """
+    nothing = float("nan")
+    by_epoch = [{result.epoch: result.metrics() for result in results} for results in (first, second)]
+    differences = []
+    for epoch in sorted(by_epoch[0].keys() | by_epoch[1].keys()):
+        then, now = (metrics.get(epoch, {}) for metrics in by_epoch)
+        for name in COMPARED:
+            pair = then.get(name, nothing), now.get(name, nothing)
+            # Both may be no number, as the loss on validation images of a network that diverges.
+            if not (then and now) or (pair[0] != pair[1] and not (pair[0] != pair[0] and pair[1] != pair[1])):
+                differences.append(Difference(epoch, name, *pair))
+    return tuple(differences)
+
+
+def verdict(done: Replay) -> str:
+    """Return a sentence on a replay: identical, or what explains the differences.
+
+    Example:
+        >>> from lenet_exp.base.records import RunKey
+        >>> record = TrialRecord(RunKey("trial", 3, 1), "COMPLETE", "trial 3", {}, 2, "c", 0)
+        >>> verdict(Replay(record, (), "", (), 2, (("threads", 1, 2),), ()))
+        'trial 3 is identical in 2 epochs, bit for bit, though threads was 1 and is 2'
+    """
+    changes = ", ".join(f"{name} was {then} and is {now}" for name, then, now in done.changes)
+    label = done.record.label
+    if done.identical and not done.n_compared:
+        return f"{label} diverged in its first epoch, as recorded"
+    if done.identical:
+        though = f", though {changes}" if changes else ""
+        epochs = f"{done.n_compared} epoch{'s' if done.n_compared > 1 else ''}"
+        return f"{label} is identical in {epochs}, bit for bit{though}"
+    where = done.differences[0]
+    text = f"{label} came out otherwise from epoch {where.epoch} on, {where.metric} first: "
+    if changes:
+        return f"{text}{changes}, which can explain it"
+    if done.unknown:
+        unknown = ", ".join(done.unknown)
+        return f"{text}nothing that was recorded has changed, but the record does not say: {unknown}"
+    return f"{text}nothing explains it, as data, code, versions, machine and threads are the same"

@@ -1,0 +1,158 @@
+"""The usual training loop, which speed is compared with: nothing of `train` is in it.
+
+A torchvision data set of pictures, read one by one through ``ToTensor`` in the processes of a `DataLoader`;
+an `nn.Sequential` in float32; and two numbers read back after every step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from lenet_exp.base.seeding import derive_seed
+from lenet_exp.config.hyperparameters import Configuration
+from lenet_exp.data.datasets import ImageSet
+from lenet_exp.training.network import LeNet, initialise
+
+#: Processes that read pictures, as tutorials have it.
+READERS = 2
+
+#: Steps before the clock starts: the first ones wait for the reading processes to begin.
+WARM_UP_STEPS = 8
+
+
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """Labelled pictures as torchvision's data sets give them: a PIL image each, then the transforms."""
+
+    def __init__(
+        self,
+        images: ImageSet,
+        index: Sequence[int] | NDArray[np.integer] | None = None,
+        resize: int | None = None,
+    ) -> None:
+        """Choose the pictures.
+
+        Args:
+            images: Where they lie.
+            index: Which of them; None for all.
+            resize: Side to give them, in pixels; None leaves them as they are.
+        """
+        # Plain arrays, which are quicker to take a picture from.
+        self._pixels, self._labels = map(np.asarray, images.open())
+        self._index = np.arange(images.count) if index is None else np.asarray(index)
+        steps = [] if resize is None else [transforms.Resize(resize)]
+        self._transform = transforms.Compose([*steps, transforms.ToTensor()])
+
+    def __len__(self) -> int:
+        """Return how many pictures there are."""
+        return len(self._index)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        """Return a picture, ``(1, size, size)`` float32 in [0, 1], and its class."""
+        where = self._index[number]
+        return self._transform(Image.fromarray(self._pixels[where])), int(self._labels[where])
+
+
+def batches(pictures: Pictures, batch_size: int, *, shuffle: bool = True) -> DataLoader[tuple[Tensor, int]]:
+    """Return the loader of an epoch after the other, with processes of its own in each."""
+    return DataLoader(pictures, batch_size=batch_size, shuffle=shuffle, num_workers=READERS)
+
+
+@dataclass
+class Training:
+    """The usual network and optimiser of a configuration; its precision and loss are not looked at.
+
+    Attributes:
+        configuration: What to train.
+        image_size: Side of the pictures, in pixels.
+        seed: Of the weights.
+        device: Where to.
+    """
+
+    configuration: Configuration
+    image_size: int = 28
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        """Build both."""
+        model = LeNet(self.configuration, self.image_size)
+        initialise(model, self.configuration.init, derive_seed(self.seed, "init"))
+        self.network = nn.Sequential(*model.features, *model.classifier).to(self.device)
+        self.optimizer = self._optimizer()
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        chosen, parameters = self.configuration, self.network.parameters()
+        if chosen.optimizer == "adam":
+            return torch.optim.Adam(parameters, lr=chosen.lr, weight_decay=chosen.weight_decay)
+        return torch.optim.SGD(
+            parameters, lr=chosen.lr, momentum=chosen.momentum, weight_decay=chosen.weight_decay
+        )
+
+    def epoch(self, loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[int, float, float]]:
+        """Train one epoch, and yield examples, mean loss and share of hits after each step."""
+        self.network.train()
+        for batch in loader:
+            images, labels = (part.to(self.device) for part in batch)
+            logits = self.network(images)
+            loss = nn.functional.cross_entropy(logits, labels)
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's has no types
+            self.optimizer.step()
+            hits = (logits.argmax(dim=1) == labels).float().mean()
+            yield len(labels), loss.item(), hits.item()
+
+    @torch.no_grad()
+    def accuracy(self, loader: Iterable[tuple[Tensor, Tensor]]) -> float:
+        """Return the share of pictures that the network puts into the right class."""
+        self.network.eval()
+        hits = count = 0
+        for images, labels in loader:
+            predicted = self.network(images.to(self.device)).argmax(dim=1)
+            hits += int((predicted == labels.to(self.device)).sum().item())
+            count += len(labels)
+        return hits / count
+
+
+def throughput(
+    configuration: Configuration,
+    images: ImageSet,
+    *,
+    for_s: float,
+    device: torch.device | None = None,
+    resize: int | None = None,
+) -> float:
+    """Return training examples per second by the wall, their reading included.
+
+    The first steps are not counted, so what starting the readers costs is in the loop's favour left out,
+    unless the time is longer than an epoch. The arithmetic has torch's own number of threads.
+
+    Args:
+        configuration: What to train; every epoch goes over all of ``images``.
+        images: What to train on.
+        for_s: Seconds to measure.
+        device: Where to; None for the CPU.
+        resize: As `Pictures`.
+    """
+    training = Training(configuration, resize or images.image_size, device=device or torch.device("cpu"))
+    loader = batches(Pictures(images, resize=resize), configuration.batch_size)
+    examples, steps, began = 0, 0, 0.0
+    while True:
+        for count, _, _ in training.epoch(loader):
+            steps += 1
+            if steps <= WARM_UP_STEPS:
+                began = time.perf_counter()
+                continue
+            examples += count
+            seconds = time.perf_counter() - began
+            if seconds >= for_s:
+                return examples / seconds

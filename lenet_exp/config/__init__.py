@@ -1,0 +1,1 @@
+"""What a user writes and what it means: experiment files, hyper-parameters, spaces, ablations."""

@@ -1,0 +1,283 @@
+"""The space a study searches: its dimensions, how a trial draws from it, and the grid it spans.
+
+A *dimension* belongs to one hyper-parameter, or to one layer's (``channels_2``). A per-layer
+hyper-parameter is drawn anew for each layer that the trial has.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Protocol
+
+from pydantic import Field, ValidationError, model_validator
+
+from lenet_exp.base.errors import ConfigError, shorten
+from lenet_exp.config.hyperparameters import (
+    HYPERPARAMETERS,
+    PER_LAYER,
+    Configuration,
+    ConfigurationTable,
+    Frozen,
+    configuration,
+    overlay,
+    split_key,
+)
+
+Scalar = str | int | float
+
+#: What a space may name: every hyper-parameter, with or without its layer.
+SPACE_KEYS = tuple(dict.fromkeys([*(split_key(key)[0] for key in HYPERPARAMETERS), *HYPERPARAMETERS]))
+
+#: A grid larger than this is a mistake: at ten seconds a trial it would take a day.
+MAX_GRID = 10_000
+
+
+#: Finer than this is no step but a mistake.
+MAX_STEPS = 1_000_000_000
+
+
+class Range(Frozen):
+    """A dimension between two numbers, both among its values."""
+
+    low: int | float = Field(description="the smallest value")
+    high: int | float = Field(description="the largest value")
+    log: bool = Field(False, description="draw the logarithm evenly")
+    step: int | float | None = Field(None, gt=0, description="distance between values")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Range:
+        if self.low > self.high:
+            raise ValueError(f"low must not be above high, found {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low must be above 0 for a logarithmic range, found {self.low}")
+        if self.log and self.step is not None:
+            raise ValueError("a logarithmic range has no step")
+        if self.step is not None and (self.high - self.low) / self.step > MAX_STEPS:
+            raise ValueError(f"a range has at most {MAX_STEPS:,} steps, found more")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether the values are integers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def values(self) -> list[Scalar] | None:
+        """Return every value, or None if there are too many to count out."""
+        if not self.whole and self.step is None:
+            return None
+        step = self.step or 1
+        steps = (self.high - self.low) / step
+        return [self.low + i * step for i in range(int(steps + 1e-9) + 1)] if steps < MAX_GRID else None
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A dimension with one value, which is not drawn."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A dimension of named or numbered values without an order."""
+
+    options: tuple[Scalar, ...]
+
+
+Dimension = Fixed | Choice | Range
+
+
+class Suggester(Protocol):
+    """The part of an Optuna trial that draws."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """Draw one of ``choices``."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Draw an integer from [low, high]."""
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """Draw a number from [low, high]."""
+
+
+def parse_dimension(key: str, written: Any) -> Dimension:
+    """Return the dimension that a file's ``[space]`` writes for ``key``.
+
+    Args:
+        key: One of `SPACE_KEYS`.
+        written: A value fixes, a list is a choice, a table is a range.
+
+    Raises:
+        ConfigError: If the key is unknown, or a value is not one that the hyper-parameter can have.
+
+    Example:
+        >>> parse_dimension("kernel_size", [3, 5])
+        Choice(options=(3, 5))
+    """
+    if key not in SPACE_KEYS:
+        rule = "epochs are shared by all trials: [training] epochs" if key == "epochs" else _nearest(key)
+        raise ConfigError(f"space.{key}: unknown hyper-parameter {key!r}; {rule}")
+    if isinstance(written, dict):
+        return _parse_range(key, written)
+    if isinstance(written, list):
+        if not written:
+            raise ConfigError(f"space.{key}: a choice needs at least one value, found none")
+        for value in written:
+            _check_value(key, value)
+        if len(set(written)) < len(written):
+            raise ConfigError(f"space.{key}: a choice names each value once, found {shorten(written)}")
+        return Choice(tuple(written))
+    _check_value(key, written)
+    return Fixed(written)
+
+
+def _nearest(key: str) -> str:
+    near = difflib.get_close_matches(key, SPACE_KEYS, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(SPACE_KEYS)}"
+
+
+def _check_value(key: str, value: Any) -> None:
+    """Raise unless the hyper-parameter can have ``value``."""
+    if isinstance(value, list | dict | None):
+        raise ConfigError(f"space.{key}: each choice must be one value, found {shorten(value)}")
+    try:
+        ConfigurationTable.model_validate({key: value})
+    except ValidationError as error:
+        details = [e for e in error.errors() if "list" not in e["type"]]
+        rule = details[0]["msg"].replace("Input should be", "must be")
+        raise ConfigError(f"space.{key}: {rule}, found {shorten(value)}") from None
+
+
+def _parse_range(key: str, table: Mapping[str, Any]) -> Range:
+    try:
+        dimension = Range.model_validate(dict(table))
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(str(part) for part in detail["loc"] if part in Range.model_fields)
+        if detail["type"] in ("extra_forbidden", "missing"):
+            wrong = f"{detail['msg'].lower()}: {detail['loc'][0]!r}"
+            rule = f"{wrong}; a range has low, high and, if wanted, log or step"
+        else:
+            rule = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        raise ConfigError(
+            f"space.{key}{'.' + where if where else ''}: {rule}, found {shorten(dict(table))}"
+        ) from None
+    for bound in (dimension.low, dimension.high):
+        _check_value(key, bound)
+    if isinstance(dimension.step, float) and dimension.whole:
+        raise ConfigError(f"space.{key}.step: must be a whole number, found {dimension.step}")
+    return dimension
+
+
+@dataclass(frozen=True)
+class Space:
+    """The dimensions of a study, and the values of what it does not search.
+
+    Attributes:
+        dimensions: By hyper-parameter or, for one layer's own, by key.
+        base: Full values (see `lenet_exp.config.hyperparameters.overlay`) of what has no dimension.
+    """
+
+    dimensions: Mapping[str, Dimension]
+    base: Mapping[str, Any]
+
+    def dimension(self, key: str) -> Dimension:
+        """Return the dimension of ``key``: its own, else its hyper-parameter's, else the base's value."""
+        name, layer = split_key(key)
+        for candidate in (key, name):
+            if candidate in self.dimensions:
+                return self.dimensions[candidate]
+        return Fixed(self.base[name] if layer is None else self.base[name][layer - 1])
+
+    def suggest(self, trial: Suggester) -> Configuration:
+        """Return the configuration that ``trial`` draws; only what is used is drawn."""
+        drawn: dict[str, Any] = {}
+        for key in self._keys(drawn):
+            drawn[key] = _draw(trial, key, self.dimension(key))
+        return self.configuration(drawn)
+
+    def configuration(self, values: Mapping[str, Any]) -> Configuration:
+        """Return the configuration with these values by key, the fixed and the base's filled in."""
+        fixed = {k: d.value for k, d in self.dimensions.items() if isinstance(d, Fixed)}
+        return configuration(overlay(self.base, fixed | dict(values)))
+
+    def _keys(self, drawn: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the keys in use, in the order of drawing; ``drawn`` fills as the caller goes on."""
+        yield "conv_layers"
+        yield "fc_layers"
+        used = dict.fromkeys(PER_LAYER, drawn["conv_layers"]) | {"fc_width": drawn["fc_layers"] - 1}
+        for key in HYPERPARAMETERS:
+            name, layer = split_key(key)
+            if key in ("conv_layers", "fc_layers") or (layer is not None and layer > used[name]):
+                continue
+            yield key
+
+    def grid(self) -> list[dict[str, Scalar]]:
+        """Return every point of the space, one for each configuration that differs.
+
+        Raises:
+            ConfigError: If a dimension cannot be counted out, or the points are more than `MAX_GRID`.
+        """
+        points: list[dict[str, Scalar]] = []
+        for keys, options in self._grids():
+            points += [dict(zip(keys, values, strict=True)) for values in itertools.product(*options)]
+        distinct = {self.configuration(point).identity: point for point in points}
+        drawn = {key for key in HYPERPARAMETERS if not isinstance(self.dimension(key), Fixed)}
+        return [{k: v for k, v in point.items() if k in drawn} for point in distinct.values()]
+
+    def check_grid(self) -> None:
+        """Raise what `grid` raises, without counting out the points."""
+        for _ in self._grids():
+            pass
+
+    def _grids(self) -> Iterator[tuple[list[str], list[list[Any]]]]:
+        """Yield, for each depth of network, the keys in use and the values of each."""
+        n_points = 0
+        for conv_layers, fc_layers in itertools.product(
+            self._options("conv_layers"), self._options("fc_layers")
+        ):
+            first = {"conv_layers": conv_layers, "fc_layers": fc_layers}
+            keys = list(self._keys(first))
+            options = [[first[key]] if key in first else self._options(key) for key in keys]
+            n_points += prod(map(len, options))
+            if n_points > MAX_GRID:
+                raise ConfigError(f"search.sampler: a grid has at most {MAX_GRID:,} points, found more")
+            yield keys, options
+
+    def _options(self, key: str) -> list[Any]:
+        dimension = self.dimension(key)
+        if isinstance(dimension, Fixed):
+            return [dimension.value]
+        if isinstance(dimension, Choice):
+            return list(dimension.options)
+        values = dimension.values()
+        if values is None:
+            raise ConfigError(f"space.{key}: a grid needs a list or a step, found a range without")
+        return values
+
+    def describe(self) -> dict[str, Any]:
+        """Return the dimensions as plain values, to be stored and compared."""
+        described: dict[str, Any] = {}
+        for key, dimension in sorted(self.dimensions.items()):
+            if isinstance(dimension, Range):
+                described[key] = dimension.model_dump(exclude_none=True)
+            else:
+                described[key] = dimension.value if isinstance(dimension, Fixed) else list(dimension.options)
+        return described
+
+
+def _draw(trial: Suggester, key: str, dimension: Dimension) -> Any:
+    if isinstance(dimension, Fixed):
+        return dimension.value
+    if isinstance(dimension, Choice):
+        return trial.suggest_categorical(key, dimension.options)
+    if dimension.whole:
+        step = int(dimension.step or 1)
+        return trial.suggest_int(key, int(dimension.low), int(dimension.high), step=step, log=dimension.log)
+    return trial.suggest_float(key, dimension.low, dimension.high, step=dimension.step, log=dimension.log)

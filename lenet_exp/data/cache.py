@@ -1,0 +1,152 @@
+"""The cache of data sets: one folder each, whose files appear whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import platformdirs
+
+from lenet_exp.base.errors import ConfigError, DataError, DiskError
+from lenet_exp.base.files import sync_file
+from lenet_exp.data import idx
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
+
+
+def root() -> Path:
+    """Return the folder of all data sets: ``LENET_EXP_DATA``, or one in the user's cache folder."""
+    named = os.environ.get("LENET_EXP_DATA")
+    return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("lenet_exp")
+
+
+def note(message: str) -> None:
+    """Tell the user something that needs no answer, on standard error."""
+    plain = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    sys.stderr.write(f"{plain}\n")
+
+
+class Cache:
+    """The folder of one data set.
+
+    Whoever changes it holds its lock. Reading needs none: files are verified as they are read, and are
+    replaced, never changed.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Name the folder; nothing is made yet.
+
+        Raises:
+            ConfigError: If ``name`` is not fit for a folder's name everywhere.
+        """
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                "the name of a data set is 1 to 100 lower-case letters, digits, '-' or '_', a letter or digit"
+                f" first, found {name[:60]!r}"
+            )
+        self.name = name
+        self.folder = root() / name
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn the system's errors into a `DiskError` that names the folder."""
+        try:
+            yield
+        except OSError as error:
+            raise DiskError(
+                f"the data cache {self.folder} cannot be written: {error.strerror or error};"
+                " make room, or set LENET_EXP_DATA to another folder"
+            ) from None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder against other processes; it is made if need be."""
+        with self.writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = (self.folder / "lock").open("a")
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                note(f"waiting for another process that prepares {self.name}")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def verified(self, want: idx.IdxFile) -> idx.Content | None:
+        """Return what the cached file holds; None if it is not there, or was never known to be good.
+
+        Raises:
+            DataError: If the file is damaged.
+        """
+        path = self.folder / want.name
+        if want.sha256 is None or not path.exists():
+            return None
+        with idx.opened(path) as stream:
+            return idx.verify(stream, want, str(path))
+
+    def store(self, stream: idx.Readable, want: idx.IdxFile, shown: str) -> idx.Content:
+        """Copy ``stream`` into the cache if it is what is wanted, and return what it holds.
+
+        Raises:
+            DataError: If it is not; what the cache held before stays.
+        """
+        with self.replacing(want.name) as sink:
+            return idx.verify(stream, want, shown, sink)
+
+    @contextmanager
+    def replacing(self, name: str) -> Iterator[IO[bytes]]:
+        """Give a handle to write to; at the end, unless an error comes first, ``name`` is replaced."""
+        target = self.folder / name
+        part = target.with_name(f"{name}.part")
+        with self.writing():
+            try:
+                with part.open("wb") as sink:
+                    yield sink
+                    sink.flush()
+                    os.fsync(sink.fileno())
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
+            sync_file(self.folder)
+
+    def set_aside(self, name: str) -> Path:
+        """Rename the file ``name`` to end in ``.bad``, so that it can be looked at, and return it."""
+        path = self.folder / name
+        with self.writing():
+            return path.replace(path.with_name(f"{name.removesuffix('.part')}.bad"))
+
+    @property
+    def pins(self) -> Path:
+        """Where the checksums are kept of files whose content no table fixes."""
+        return self.folder / "checksums.json"
+
+    def pinned(self) -> dict[str, str]:
+        """Return the SHA-256 of each file that was pinned, by the file's name.
+
+        Raises:
+            DataError: If the list of them is damaged.
+        """
+        try:
+            pins = json.loads(self.pins.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.pins}: cannot be read: {error}; delete it, or mend it") from None
+        if not isinstance(pins, dict):
+            raise DataError(
+                f"{self.pins}: must hold a table of checksums, found a {type(pins).__name__}; delete it"
+            )
+        return {str(name): str(sha256) for name, sha256 in pins.items()}
+
+    def pin(self, sums: Mapping[str, str]) -> None:
+        """Keep these SHA-256 as what the files of these names are from now on."""
+        text = json.dumps(self.pinned() | dict(sums), indent=2, sort_keys=True)
+        with self.replacing(self.pins.name) as sink:
+            sink.write(f"{text}\n".encode())

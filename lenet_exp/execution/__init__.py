@@ -1,0 +1,1 @@
+"""One process for each attempt: its start, its messages, its checkpoints, its limits, and signals."""

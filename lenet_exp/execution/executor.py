@@ -1,0 +1,184 @@
+"""One process for each attempt, and the stream of what happens in it.
+
+Processes come from a fork server that has torch loaded, so a new one computes after some 20 ms. A
+crash, a leak or an out-of-memory error ends one attempt and nothing else. Nothing here imports torch
+in the caller's process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+
+from lenet_exp.base.errors import DeviceError
+from lenet_exp.base.records import RunKey
+from lenet_exp.execution import limits
+from lenet_exp.execution.processes import TRAINER, start_fork_server
+from lenet_exp.execution.worker import Ended, Epoch, Event, Machine, Task, Warned, probe, work
+
+__all__ = ["Ended", "Epoch", "Event", "LocalExecutor", "Machine", "Task", "Warned"]
+
+#: Seconds that a process has to end after SIGTERM.
+GRACE_S = 10.0
+
+
+@dataclass
+class _Worker:
+    process: ForkServerProcess
+    pipe: Connection
+    kill_at: float | None = None
+
+
+class LocalExecutor:
+    """Runs attempts on this machine, as many at once as `submit` is called for."""
+
+    def __init__(self, trainer: str = TRAINER, oom_kills: limits.OomKills | None = None) -> None:
+        """Begin with no attempt; the fork server is started, if it was not yet.
+
+        Args:
+            trainer: The module that trains; see `lenet_exp.execution.worker.Trainer`.
+            oom_kills: Tells a process that the kernel killed for its memory from one that was killed.
+        """
+        self._trainer = trainer
+        self._oom_kills = oom_kills or limits.OomKills()
+        self._context = multiprocessing.get_context("forkserver")
+        start_fork_server(trainer)
+        self._workers: dict[RunKey, _Worker] = {}
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_writer, False)
+
+    @property
+    def running(self) -> int:
+        """How many attempts have not ended."""
+        return len(self._workers)
+
+    @property
+    def processes(self) -> dict[RunKey, int]:
+        """The process of each attempt that has not ended."""
+        return {key: worker.process.pid for key, worker in self._workers.items() if worker.process.pid}
+
+    def probe(self, device: str) -> Machine:
+        """Return what ``device`` means here, after it has computed something.
+
+        Raises:
+            DeviceError: If it cannot be used.
+        """
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=probe, args=(theirs, self._trainer, device), daemon=True)
+        process.start()
+        theirs.close()
+        try:
+            found = ours.recv()
+        except EOFError:
+            process.join()
+            raise DeviceError(
+                f"device {device!r} cannot be used: its process died with {process.exitcode}"
+            ) from None
+        process.join()
+        ours.close()
+        if not isinstance(found, Machine):
+            raise DeviceError(found)
+        return found
+
+    def submit(self, task: Task) -> None:
+        """Start ``task`` in a process of its own."""
+        ours, theirs = self._context.Pipe()
+        arguments = (theirs, self._trainer, task)
+        process = self._context.Process(target=work, args=arguments, daemon=True, name=task.key.stem)
+        process.start()
+        theirs.close()
+        self._workers[task.key] = _Worker(process, ours)
+
+    def stop(self, key: RunKey) -> None:
+        """End an attempt now; no event follows. One that has ended already is left alone."""
+        worker = self._workers.pop(key, None)
+        if worker is not None:
+            worker.process.kill()
+            _release(worker)
+
+    def terminate(self, key: RunKey) -> None:
+        """Have an attempt's process end: SIGTERM now, SIGKILL after a while; an `Ended` event follows."""
+        worker = self._workers.get(key)
+        if worker is not None and worker.kill_at is None:
+            worker.process.terminate()
+            worker.kill_at = time.monotonic() + GRACE_S
+
+    def finish_epoch(self, key: RunKey) -> None:
+        """Ask an attempt to stop after the epoch it is in; an `Ended` event follows."""
+        # It may have ended meanwhile, which the next events tell.
+        with contextlib.suppress(KeyError, OSError):
+            self._workers[key].pipe.send("finish epoch")
+
+    def wake(self) -> None:
+        """Make `events` return at once; safe in a signal handler."""
+        with contextlib.suppress(BlockingIOError):  # it has enough to wake up for
+            os.write(self._wake_writer, b"!")
+
+    def events(self, timeout_s: float | None = None) -> Iterator[Event]:
+        """Wait until something happens, then yield all that has.
+
+        Args:
+            timeout_s: Seconds to wait at most; None waits for ever.
+        """
+        pipes = {worker.pipe: key for key, worker in self._workers.items()}
+        for ready in connection.wait([*pipes, self._wake_reader], self._patience(timeout_s)):
+            if ready == self._wake_reader:
+                os.read(self._wake_reader, 4096)
+                continue
+            assert isinstance(ready, Connection)
+            key = pipes[ready]
+            if key in self._workers:  # the caller may have stopped it between two events
+                yield from self._receive(key)
+
+    def _patience(self, timeout_s: float | None) -> float | None:
+        """Kill the processes whose time is over; return how long to wait, at most until the next is due."""
+        due = {key: worker.kill_at for key, worker in self._workers.items() if worker.kill_at is not None}
+        now = time.monotonic()
+        for key, kill_at in due.items():
+            if now >= kill_at:
+                self._workers[key].process.kill()
+        waits = [max(0.0, kill_at - now) for kill_at in due.values() if kill_at > now]
+        return min([*waits, *([] if timeout_s is None else [timeout_s])], default=None)
+
+    def _receive(self, key: RunKey) -> Iterator[Event]:
+        worker = self._workers[key]
+        try:
+            event: Event = worker.pipe.recv()
+        except (EOFError, OSError):  # also in the middle of a message
+            worker.process.join()
+            code = worker.process.exitcode
+            if code == -signal.SIGKILL and self._oom_kills.noticed():
+                event = Ended(key, "oom", "the system killed its process for want of memory")
+            else:
+                event = Ended(key, "died", f"its process died with {_exit(code)}")
+        if isinstance(event, Ended):
+            del self._workers[key]
+            _release(worker)
+        yield event
+
+    def close(self) -> None:
+        """End every attempt that still runs."""
+        for key in list(self._workers):
+            self.stop(key)
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
+
+
+def _release(worker: _Worker) -> None:
+    worker.pipe.close()
+    worker.process.join()
+    worker.process.close()
+
+
+def _exit(code: int | None) -> str:
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"

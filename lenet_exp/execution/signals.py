@@ -1,0 +1,64 @@
+"""What Ctrl-C, SIGTERM and a scheduler's SIGUSR1 ask of a sweep, and by when."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lenet_exp.base.errors import SweepInterruptedError
+
+#: Seconds that a running epoch is waited for after SIGTERM, and until everything else is done too: a
+#: cluster sends SIGKILL after half a minute.
+EPOCH_PATIENCE_S = 12.0
+PATIENCE_S = 20.0
+
+#: Slurm's warning (``--signal=USR1``) is obeyed as SIGTERM is.
+_TERMINATING = (signal.SIGTERM, signal.SIGUSR1)
+
+
+@contextmanager
+def signals_to(interrupt: Callable[[int, float | None], None]) -> Iterator[None]:
+    """Turn the first signal into a clean stop, the second into a quick one, the third into the default.
+
+    Args:
+        interrupt: Called with an exit code, and the seconds that a running epoch may take, None for any;
+            must be safe in a signal handler.
+    """
+    calls = 0
+
+    def obey(number: int, _: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        if number in _TERMINATING:
+            interrupt(128 + signal.SIGTERM, EPOCH_PATIENCE_S)
+        else:
+            interrupt(128 + number, None)
+
+    with _handling(obey, (signal.SIGINT, *_TERMINATING)):
+        yield
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Turn SIGTERM and SIGUSR1 into an exception, as Python does with Ctrl-C, where nothing runs yet."""
+
+    def stop(_: int, __: object) -> None:
+        raise SweepInterruptedError("interrupted; run the same command again to go on", 128 + signal.SIGTERM)
+
+    with _handling(stop, _TERMINATING):
+        yield
+
+
+@contextmanager
+def _handling(handler: Callable[[int, object], None], numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)

@@ -1,0 +1,1 @@
+"""What was recorded, read again: verdicts and their statistics, the leaderboard, ablation tables."""

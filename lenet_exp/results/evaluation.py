@@ -1,0 +1,243 @@
+"""What a confirmation froze and what its readings of the test split gave, as plain values.
+
+The study keeps them, before and after each reading; the leaderboard and the terminal show them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from lenet_exp.base.records import TrainOn
+
+#: What the study keeps them under: the finalists that wait for their reading, all readings, and speeds.
+PLAN, READINGS, SPEEDS = "confirm_plan", "test_readings", "alone_examples_per_s"
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A configuration that is confirmed, or the baseline, as it was frozen.
+
+    Attributes:
+        config: Hash of what it does.
+        label: What people call it.
+        values: The hyper-parameters by key.
+        epochs: To train.
+        val_accuracy: In the search; None if it was not in one.
+    """
+
+    config: str
+    label: str
+    values: dict[str, Any]
+    epochs: int
+    val_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained and read: fixed before any of it is trained.
+
+    Attributes:
+        frozen: When, in UTC.
+        finalists: By validation accuracy, the best first.
+        baseline: What they are compared with.
+        seeds: Fresh ones, the same for all.
+        train_on: The images that all learn from.
+        level: The chance, at most, of a verdict where nothing differs.
+        n_finished: Trials that the search had finished by then.
+    """
+
+    frozen: str
+    finalists: tuple[Finalist, ...]
+    baseline: Finalist
+    seeds: tuple[int, ...]
+    train_on: TrainOn
+    level: float
+    n_finished: int
+
+    @property
+    def everyone(self) -> tuple[Finalist, ...]:
+        """The baseline and the finalists."""
+        return (self.baseline, *self.finalists)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+        """Return what `to_dict` gave."""
+        return cls(
+            **{
+                **values,
+                "finalists": tuple(Finalist(**one) for one in values["finalists"]),
+                "baseline": Finalist(**values["baseline"]),
+                "seeds": tuple(values["seeds"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one trained network reached on the test split.
+
+    Attributes:
+        run: The attempt's stem.
+        config: Hash of its configuration.
+        seed: It was trained on.
+        test_accuracy: Share in [0, 1].
+        test_loss: Mean over the test images.
+    """
+
+    run: str
+    config: str
+    seed: int
+    test_accuracy: float
+    test_loss: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading of the test split, noted before the files are opened and completed after.
+
+    Attributes:
+        number: Counted from 1.
+        plan: What was frozen.
+        dataset: Its name.
+        version: Of this project.
+        again: Whether the split had been read before.
+        begun: When its files were opened, in UTC; more than once if the first was cut off.
+        completed: When everything was computed; None until then.
+        digest: Of the test images and labels.
+        n_images: How many.
+        scores: One for each network.
+        verdicts: On each finalist: the fields of `compare.Verdict`, what is unknown None.
+        fresh_val_accuracy: Mean over the fresh seeds by configuration, where there was a validation.
+        curse: How far the search flattered its winner, in a sentence; empty if not known.
+        champion: The configuration that won; the baseline's if none is better.
+    """
+
+    number: int
+    plan: Plan
+    dataset: str
+    version: str
+    again: bool
+    begun: tuple[str, ...]
+    completed: str | None = None
+    digest: str = ""
+    n_images: int = 0
+    scores: tuple[Score, ...] = ()
+    verdicts: tuple[Mapping[str, Any], ...] = ()
+    fresh_val_accuracy: Mapping[str, float] | None = None
+    curse: str = ""
+    champion: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON: a number that is not finite is None."""
+        return asdict(replace(self, verdicts=tuple(_finite(one) for one in self.verdicts)))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Reading:
+        """Return what `to_dict` gave."""
+        return cls(
+            **{
+                **values,
+                "plan": Plan.from_dict(values["plan"]),
+                "begun": tuple(values["begun"]),
+                "scores": tuple(Score(**one) for one in values["scores"]),
+                "verdicts": tuple(values["verdicts"]),
+            }
+        )
+
+    def label(self, config: str) -> str:
+        """Return what people call a configuration."""
+        return next(one.label for one in self.plan.everyone if one.config == config)
+
+    def sentences(self) -> list[str]:
+        """Return what was found out, in plain words."""
+        said = [f"{self.label(one['config'])}: {one['sentence']}" for one in self.verdicts]
+        if self.curse:
+            said.append(f"winner's curse, {self.plan.finalists[0].label}: {self.curse}")
+        if self.champion == self.plan.baseline.config:
+            said.append("champion: the baseline, as nothing is better")
+        else:
+            said.append(f"champion: {self.label(self.champion)}")
+        return said
+
+    def as_text(self) -> str:
+        """Return when and what was read, in one line."""
+        state = f"completed {self.completed}" if self.completed else "not completed"
+        labels = ", ".join(one.label for one in self.plan.everyone)
+        again = " (again)" if self.again else ""
+        begun = ", ".join(self.begun)
+        return f"{self.number}{again}: begun {begun}, {state}, {labels}, {len(self.plan.seeds)} seeds"
+
+
+def read_readings(kept: Any) -> list[Reading]:
+    """Return the readings that a study kept, as its value for `READINGS` has them."""
+    return [Reading.from_dict(one) for one in kept or ()]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is known of configurations beyond their trials.
+
+    Attributes:
+        cells: Columns of the leaderboard by the configuration's hash.
+        sentences: The same in plain words.
+    """
+
+    cells: Mapping[str, Mapping[str, Any]]
+    sentences: tuple[str, ...] = ()
+
+
+#: Before anything was confirmed.
+NOTHING = Findings({})
+
+
+def findings(kept_readings: Any, kept_speeds: Any) -> Findings:
+    """Return what the last complete reading found, from what the study kept.
+
+    Args:
+        kept_readings: Under `READINGS`.
+        kept_speeds: Under `SPEEDS`: examples per second by the configuration's hash.
+    """
+    complete = [reading for reading in read_readings(kept_readings) if reading.completed]
+    if not complete:
+        return NOTHING
+    reading, speeds = complete[-1], kept_speeds or {}
+    by_config = {one["config"]: one for one in reading.verdicts}
+    cells = {
+        one.config: {
+            **_test_cells(reading, one.config),
+            **({} if one == reading.plan.baseline else _verdict_cells(by_config[one.config])),
+            **({"examples_per_s": speeds[one.config]} if one.config in speeds else {}),
+            "fresh_val_accuracy": (reading.fresh_val_accuracy or {}).get(one.config),
+        }
+        for one in reading.plan.everyone
+    }
+    return Findings(cells, tuple(reading.sentences()))
+
+
+def _test_cells(reading: Reading, config: str) -> dict[str, Any]:
+    reached = [score.test_accuracy for score in reading.scores if score.config == config]
+    n = len(reached)
+    mean = math.fsum(reached) / n if n else None
+    sem = None
+    if mean is not None and n > 1:
+        sem = math.sqrt(math.fsum((value - mean) ** 2 for value in reached) / (n - 1) / n)
+    return {"n_seeds": n, "test_accuracy": mean, "test_accuracy_sem": sem, "delta": 0.0 if n else None}
+
+
+def _verdict_cells(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    names = "delta delta_low delta_high p_value verdict permutation_p mcnemar_p seeds_to_settle"
+    return {name: verdict[name] for name in names.split()}
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }

@@ -1,0 +1,395 @@
+"""The leaderboard: one row for each configuration that was tried, ranked, against the baseline."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from lenet_exp.base.errors import NoResultError
+from lenet_exp.base.files import write_atomically
+from lenet_exp.base.records import RunKey, TrialRecord
+from lenet_exp.config.hyperparameters import HYPERPARAMETERS
+from lenet_exp.results.aggregate import over_seeds, pareto_front
+from lenet_exp.results.evaluation import NOTHING, Findings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What a confirmation found out of one configuration, by column.
+_Cells = Mapping[str, Any]
+
+#: The columns, in order; those of the confirmation are empty until there is one.
+COLUMNS = (
+    "rank",
+    "role",
+    "trial",
+    "config",
+    "state",
+    "n_seeds",
+    "val_accuracy",
+    "val_accuracy_sem",
+    "test_accuracy",
+    "test_accuracy_sem",
+    "delta",
+    "delta_low",
+    "delta_high",
+    "p_value",
+    "verdict",
+    "examples_per_s",
+    "train_s",
+    "n_parameters",
+    "macs",
+    "epochs",
+    *HYPERPARAMETERS,
+    "variant",
+    "fresh_val_accuracy",
+    "permutation_p",
+    "mcnemar_p",
+    "seeds_to_settle",
+    "pareto_parameters",
+    "pareto_speed",
+    "mlflow_run_id",
+)
+#: What depends on the other rows, and so is not kept with a row's line.
+_PARETO = ("pareto_parameters", "pareto_speed")
+_BEFORE_PARETO = COLUMNS[1 : COLUMNS.index(_PARETO[0])]
+
+_Baseline = tuple[float | None, str | None]
+
+#: The two cells of a row's fronts.
+_FRONT_CELLS = {
+    (small, fast): f"{'' if small is None else small},{'' if fast is None else fast}"
+    for small in (None, False, True)
+    for fast in (None, False, True)
+}
+
+#: What a spreadsheet would take for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+_WHOLE = {
+    "rank",
+    "trial",
+    "n_seeds",
+    "seeds_to_settle",
+    "n_parameters",
+    "macs",
+    "epochs",
+    "batch_size",
+    "conv_layers",
+    "fc_layers",
+}
+_WHOLE |= {key for key in HYPERPARAMETERS if key[:-2] in ("kernel_size", "padding", "channels", "fc_width")}
+
+
+class Table(NamedTuple):
+    """Rows of plain values, None where nothing is known; a frame without pandas, which takes long to load.
+
+    Attributes:
+        columns: Their names, in order.
+        rows: By column.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Mapping[str, Any]]
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a frame, to go on with: counts are ``Int64``, fronts ``boolean``."""
+        import pandas as pd  # here, as it takes half a second, and most of us need none
+
+        types = dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_PARETO, "boolean")
+        frame = pd.DataFrame(self.rows, columns=list(self.columns))
+        return frame.astype({column: types[column] for column in self.columns if column in types})
+
+
+def as_table(given: Table | pd.DataFrame) -> Table:
+    """Return a frame as a table; a table as it is."""
+    if isinstance(given, Table):
+        return given
+    plain = given.astype(object).where(given.notna(), None)
+    columns = list(plain.columns)
+    return Table(columns, [dict(zip(columns, row, strict=True)) for row in plain.itertuples(index=False)])
+
+
+def ranked(records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found: Findings = NOTHING) -> Table:
+    """Return the ranked table of what was tried.
+
+    Args:
+        records: Attempts that ended; those that were tried again are left out.
+        run_ids: MLflow's id of each attempt's run, as far as known.
+        found: What is known of configurations from a confirmation.
+
+    Returns:
+        A table of `COLUMNS`. Confirmed rows come first, by ``test_accuracy``, then the other completed
+        ones, by ``val_accuracy``; equal ones share a rank, and the ranks they use up are skipped. Rows
+        without a result have no rank.
+    """
+    shown = _shown_records(records)
+    baseline = _baseline(shown)
+    rows = [
+        _row(record, baseline, run_ids.get(record.key), found.cells.get(record.identity)) for record in shown
+    ]
+    rows.sort(key=_ORDER)
+    return Table(
+        COLUMNS,
+        [
+            {**row.cells, "rank": rank, **dict(zip(_PARETO, fronts, strict=True))}
+            for row, rank, fronts in zip(rows, _ranks(rows), _fronts(rows), strict=True)
+        ],
+    )
+
+
+class CsvFile:
+    """A leaderboard on disk, replaced as a whole whenever something has ended.
+
+    Of a row only its rank and its place on the Pareto fronts change as others come in, so the rest of its
+    line is kept: the table of thousands of trials is written in milliseconds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Keep the table at ``path``; its folder must exist."""
+        self._path = path
+        self._kept: dict[RunKey, _KeptRow] = {}
+
+    def write(
+        self, records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found: Findings = NOTHING
+    ) -> None:
+        """Replace the file by the table that `ranked` returns for the same arguments.
+
+        Raises:
+            DiskError: If it cannot be written; it is then as before.
+        """
+        shown = _shown_records(records)
+        baseline = _baseline(shown)
+        kept: list[_KeptRow] = []
+        for record in shown:
+            key = record.key
+            basis = (record, baseline, run_ids.get(key), found.cells.get(record.identity))
+            row = self._kept.get(key)
+            if row is None or row.basis != basis:
+                row = self._kept[key] = _kept_row(basis)
+            kept.append(row)
+        kept.sort(key=_ORDER)
+        lines = [
+            f"{'' if rank is None else rank},{row.head},{_FRONT_CELLS[fronts]}{row.tail}"
+            for row, rank, fronts in zip(kept, _ranks(kept), _fronts(kept), strict=True)
+        ]
+        write_atomically(self._path, "".join([_csv_line(COLUMNS), *lines]).encode())
+
+
+#: What a row says: an attempt, the baseline, MLflow's run, and what a confirmation found.
+_Basis = tuple[TrialRecord, _Baseline, str | None, _Cells | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of the table, and what places it among the others.
+
+    Attributes:
+        cells: By column, without those that depend on other rows.
+        order: By which rows are sorted: those without a result, and the unconfirmed ones, come later.
+        score: Whether it is confirmed, and the accuracy that it is ranked by; None if it has none.
+        smallness: Minus its parameters, NaN if unknown.
+        speed: Its examples/s, NaN if unknown.
+    """
+
+    cells: Mapping[str, Any]
+    order: tuple[bool, bool, float, int]
+    score: tuple[bool, float | None] | None
+    smallness: float
+    speed: float
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptRow(_Row):
+    """A row with the parts of its line that do not depend on other rows."""
+
+    basis: _Basis
+    head: str
+    tail: str
+
+
+_ORDER = attrgetter("order")
+
+
+def _shown_records(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    return over_seeds(r for r in records if not r.superseded and r.key.role != "confirm")
+
+
+def _baseline(records: Sequence[TrialRecord]) -> _Baseline:
+    """Return the value that all others are compared with, and the version of the code that gave it."""
+    found = next((r for r in reversed(records) if r.key.role == "baseline" and r.value is not None), None)
+    return (found.value, _code(found)) if found else (None, None)
+
+
+def _code(record: TrialRecord) -> str | None:
+    """Return which code trained an attempt, as in ``0.1.0+3fa9c2d1b07e``; None if nobody noted it."""
+    version, code = record.result.get("lenet_exp"), record.result.get("code")
+    return f"{version}+{code}" if version and code else None
+
+
+def _kept_row(basis: _Basis) -> _KeptRow:
+    row = _row(*basis)
+    head = _csv_line([row.cells[column] for column in _BEFORE_PARETO]).removesuffix("\n")
+    # With the comma before it: csv quotes an empty cell that is alone.
+    tail = _csv_line([None, row.cells[COLUMNS[-1]]])
+    return _KeptRow(row.cells, row.order, row.score, row.smallness, row.speed, basis, head, tail)
+
+
+def _row(record: TrialRecord, baseline: _Baseline, run_id: str | None, found: _Cells | None) -> _Row:
+    cells = _cells(record, baseline, run_id, found)
+    complete = record.state == "COMPLETE"
+    # A test_accuracy alone does not make a row a confirmed one.
+    confirmed = complete and found is not None and found["test_accuracy"] is not None
+    value = cells["test_accuracy"] if confirmed else cells["val_accuracy"]
+    trial = cells["trial"]
+    order = (
+        not complete,
+        not confirmed,
+        -value if value is not None else math.inf,
+        -1 if trial is None else trial,
+    )
+    smallness, speed = -_number(cells["n_parameters"]), _number(cells["examples_per_s"])
+    return _Row(cells, order, (confirmed, value) if complete else None, smallness, speed)
+
+
+def _cells(
+    record: TrialRecord, baseline: _Baseline, run_id: str | None, cells: _Cells | None
+) -> dict[str, Any]:
+    complete = record.state == "COMPLETE"
+    is_baseline = record.key.role == "baseline"
+    value = record.value if complete else record.history.get(record.epochs)
+    reference, code = baseline
+    delta = value - reference if complete and value is not None and reference is not None else None
+    own_code = _code(record)
+    result = record.result
+    found = dict.fromkeys(COLUMNS)
+    return found | {
+        "role": record.key.role,
+        "trial": None if is_baseline else record.key.trial,
+        "config": record.identity,
+        "state": record.state,
+        "n_seeds": result.get("n_seeds", 1) if complete else None,
+        "val_accuracy": value,
+        "val_accuracy_sem": result.get("val_accuracy_sem"),
+        "test_accuracy": result.get("test_accuracy") if complete else None,
+        "delta": result.get("delta", delta),
+        "verdict": "not confirmed" if complete and not is_baseline else None,
+        **{name: result.get(name) for name in ("examples_per_s", "train_s", "n_parameters", "macs")},
+        "epochs": record.epochs,
+        **record.values,
+        # Trained by other code than the baseline, so that its delta may be the code's.
+        "variant": own_code if code and own_code != code else None,
+        **(cells or {} if complete else {}),
+        "mlflow_run_id": run_id,
+    }
+
+
+def _ranks(rows: Sequence[_Row]) -> list[int | None]:
+    """Return the rank of each row; they are in order, the completed ones first."""
+    ranks: list[int | None] = []
+    above: tuple[bool, float | None] | None = None
+    for position, row in enumerate(rows, start=1):
+        score = row.score
+        if score is None:
+            ranks += [None] * (len(rows) - len(ranks))
+            break
+        ranks.append(ranks[-1] if score == above else position)
+        above = score
+    return ranks
+
+
+#: Whether a row is on the front of accuracy and size, and on that of accuracy and speed; None for neither.
+_Fronts = tuple[bool | None, bool | None]
+
+
+def _fronts(rows: Sequence[_Row]) -> list[_Fronts]:
+    """Return for each row whether no other is both more accurate and smaller, and both that and faster.
+
+    Only rows that were measured alike are compared: the confirmed ones once there are any, else all that
+    were completed; the others are on no front and off none.
+    """
+    known = [
+        (i, row, value) for i, row in enumerate(rows) if row.score and (value := row.score[1]) is not None
+    ]
+    # Sorted as they are, the confirmed ones are the first.
+    n_confirmed = sum(row.score[0] for _, row, _ in known if row.score)
+    compared = known[:n_confirmed] or known
+    smaller = pareto_front([(value, row.smallness) for _, row, value in compared])
+    faster = pareto_front([(value, row.speed) for _, row, value in compared])
+    fronts: list[_Fronts] = [(None, None)] * len(rows)
+    for (i, *_), pair in zip(compared, zip(smaller, faster, strict=True), strict=True):
+        fronts[i] = pair
+    return fronts
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def to_csv(given: Table | pd.DataFrame) -> str:
+    """Return a table as CSV, in which no text cell can be taken for a formula.
+
+    Example:
+        >>> print(to_csv(Table(["label", "delta"], [{"label": "=1+1", "delta": -0.5}])), end="")
+        label,delta
+        '=1+1,-0.5
+    """
+    columns, rows = as_table(given)
+    return "".join([_csv_line(columns), *(_csv_line(row[column] for column in columns) for row in rows)])
+
+
+def _csv_line(values: Iterable[Any]) -> str:
+    out = io.StringIO()
+    # Python's default ending makes the writer quote a "\r" in a cell too.
+    csv.writer(out).writerow([_cell(value) for value in values])
+    return out.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _cell(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value
+
+
+def best(frame: pd.DataFrame) -> pd.Series[Any]:
+    """Return the first row of the table.
+
+    Raises:
+        NoResultError: If nothing was completed.
+    """
+    if frame.empty or frame["rank"].isna().iloc[0]:
+        raise NoResultError("no finished trial; run the sweep first, or give it more trials")
+    return frame.iloc[0]
+
+
+def render(given: Table | pd.DataFrame, style: Literal["csv", "markdown", "json"]) -> str:
+    """Return a table as text in ``style``; the JSON is a list of rows."""
+    columns, rows = as_table(given)
+    if style == "csv":
+        return to_csv(given)
+    if style == "json":
+        plain = [{column: _known(row[column]) for column in columns} for row in rows]
+        return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    header = "| " + " | ".join(columns) + " |\n|" + "---|" * len(columns) + "\n"
+    lines = ("| " + " | ".join(_shown(row[column]) for column in columns) + " |\n" for row in rows)
+    return header + "".join(lines)
+
+
+def _known(value: Any) -> Any:
+    """Return the value, None for a number that JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _shown(value: Any) -> str:
+    cell = _cell(value)
+    text = f"{cell:.5g}" if isinstance(cell, float) else str(cell)
+    return text.replace("|", "\\|")

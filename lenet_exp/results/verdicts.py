@@ -1,0 +1,314 @@
+"""Which finalists are better than the baseline, by how much, and how sure we are.
+
+A finalist and the baseline are trained on the same seeds, so that each seed gives one difference. The
+two-sided paired t-test decides, after Holm's correction over the finalists; what else is computed is there
+to be read beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from lenet_exp.results.statistics import (
+    Bools,
+    Floats,
+    Paired,
+    estimate,
+    holm,
+    mcnemar,
+    paired,
+    paired_p_values,
+    seeds_to_settle,
+    sign_flip_test,
+)
+
+#: Whether a finalist beats the baseline; nothing else is concluded.
+Outcome = Literal["better", "worse", "tie"]
+
+#: Beyond so many seeds a tie is not worth settling.
+MOST_SEEDS = 200
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one configuration reached on its seeds.
+
+    Attributes:
+        config: Its canonical hash.
+        test_accuracy: Share in [0, 1], one for each seed; NaN where that training gave none.
+        seeds: Roots of the trainings' random streams, each once, in the same order.
+        correct: ``(n_seeds, n_images)``, whether each test image was classified rightly; None if not kept.
+
+    Raises:
+        ValueError: If the parts do not belong together.
+    """
+
+    config: str
+    test_accuracy: tuple[float, ...]
+    seeds: tuple[int, ...]
+    correct: Bools | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.test_accuracy) != len(self.seeds) or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(
+                f"{self.config}: one accuracy for each seed, each seed once; found {len(self.test_accuracy)}"
+                f" accuracies for {len(self.seeds)} seeds, {len(set(self.seeds))} of them different"
+            )
+        if self.correct is not None and self.correct.shape[:-1] != (len(self.seeds),):
+            raise ValueError(
+                f"{self.config}: correct must be (n_seeds, n_images) for {len(self.seeds)} seeds,"
+                f" found shape {self.correct.shape}"
+            )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One finalist beside the baseline, on the seeds that both have. What is unknown is NaN.
+
+    Attributes:
+        config: The finalist's canonical hash.
+        n_seeds: Seeds that both were trained on; the others are left out.
+        mean: The finalist's test accuracy on them.
+        sem: Its standard error.
+        baseline_mean: The baseline's test accuracy on the same seeds.
+        delta: ``mean`` less ``baseline_mean``.
+        delta_low: Lower end of its interval. The intervals of all finalists hold together with the coverage
+            1 - level (Bonferroni). Holm's test is a little sharper: where it alone decides, the end that
+            reaches past 0 is moved to 0. So *better* never has ``delta_low < 0``, nor *worse*
+            ``delta_high > 0``, and a *tie* holds 0. Interval and verdict together err at most twice as often
+            as either. NaN too where few seeds have all the same difference.
+        delta_high: Its upper end.
+        p_value: Of the two-sided paired t-test, adjusted by Holm over the finalists; it decides.
+        permutation_p: Of the exact test of signs, for this finalist alone; no smaller than 2**(1 - n_seeds).
+        mcnemar_p: Of McNemar's test on the test images, for this finalist alone: other images, same networks.
+        verdict: In one word.
+        seeds_to_settle: For a tie, how many paired seeds would settle it with a chance of 0.8 if the
+            difference is as measured; None otherwise, and where even `MOST_SEEDS` would not do.
+        sentence: The verdict in plain words.
+    """
+
+    config: str
+    n_seeds: int
+    mean: float
+    sem: float
+    baseline_mean: float
+    delta: float
+    delta_low: float
+    delta_high: float
+    p_value: float
+    permutation_p: float
+    mcnemar_p: float
+    verdict: Outcome
+    seeds_to_settle: int | None
+    sentence: str
+
+
+def verdicts(finalists: Sequence[Sample], baseline: Sample, level: float = 0.05) -> list[Verdict]:
+    """Return the verdict on each finalist, in their order.
+
+    Args:
+        finalists: All that are compared: leaving some out afterwards makes the correction too weak.
+        baseline: What they are compared with, on the same seeds.
+        level: The chance, at most, that any verdict but *tie* is given where nothing differs.
+
+    Example:
+        >>> baseline = Sample("a", (0.891, 0.896, 0.893, 0.894, 0.890), (1, 2, 3, 4, 5))
+        >>> finalist = Sample("b", (0.902, 0.910, 0.903, 0.907, 0.902), (1, 2, 3, 4, 5))
+        >>> print(verdicts([finalist], baseline)[0].sentence)
+        better: +0.0120 [+0.0100, +0.0140] on 5 paired seeds, p < 0.0001
+    """
+    pairs = [_Pair.of(finalist, baseline) for finalist in finalists]
+    joint = level / max(1, len(pairs))
+    found = [paired(pair.other - pair.base, joint) for pair in pairs]
+    adjusted = holm([one.p_value for one in found])
+    return [_verdict(*each, level, joint) for each in zip(pairs, found, adjusted.tolist(), strict=True)]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What a finalist and the baseline reached on the seeds that both have."""
+
+    config: str
+    other: Floats
+    base: Floats
+    mcnemar_p: float
+
+    @classmethod
+    def of(cls, finalist: Sample, baseline: Sample) -> _Pair:
+        shared = sorted(set(finalist.seeds) & set(baseline.seeds))
+        rows, base_rows = ([sample.seeds.index(seed) for seed in shared] for sample in (finalist, baseline))
+        right, base_right = finalist.correct, baseline.correct
+        images_p = math.nan
+        if shared and right is not None and base_right is not None:
+            images_p = mcnemar(base_right[base_rows], right[rows])
+        return cls(
+            finalist.config,
+            np.asarray([finalist.test_accuracy[row] for row in rows], float),
+            np.asarray([baseline.test_accuracy[row] for row in base_rows], float),
+            images_p,
+        )
+
+
+def _verdict(pair: _Pair, found: Paired, p_value: float, level: float, joint: float) -> Verdict:
+    outcome: Outcome = "tie"
+    if p_value <= level:
+        outcome = "better" if found.mean > 0 else "worse"
+    low, high = found.low, found.high
+    if outcome == "better" and low < 0:
+        low = 0.0
+    if outcome == "worse" and high > 0:
+        high = 0.0
+    needed = None
+    if outcome == "tie":
+        needed = seeds_to_settle(found.mean, found.sem * math.sqrt(found.n), joint, most=MOST_SEEDS)
+    own = estimate(pair.other, level)
+    return Verdict(
+        config=pair.config,
+        n_seeds=found.n,
+        mean=own.mean,
+        sem=own.sem,
+        baseline_mean=estimate(pair.base, level).mean,
+        delta=found.mean,
+        delta_low=low,
+        delta_high=high,
+        p_value=p_value,
+        permutation_p=sign_flip_test(pair.other - pair.base),
+        mcnemar_p=pair.mcnemar_p,
+        verdict=outcome,
+        seeds_to_settle=needed,
+        sentence=_sentence(outcome, pair, found, (low, high), p_value, needed),
+    )
+
+
+def _sentence(
+    outcome: Outcome,
+    pair: _Pair,
+    found: Paired,
+    interval: tuple[float, float],
+    p_value: float,
+    needed: int | None,
+) -> str:
+    if found.n == 0:
+        return "tie: no seed is shared with the baseline; train both on the same seeds"
+    seeds = f"on {found.n} paired seed{'s' if found.n > 1 else ''}"
+    missing = int((~np.isfinite(pair.other) | ~np.isfinite(pair.base)).sum())
+    if missing:
+        return (
+            f"tie: {missing} of {found.n} paired seeds have no test accuracy; train them, or leave them out"
+        )
+    if found.n == 1:
+        return f"tie: {found.mean:+.4f} {seeds}, which says nothing about noise; train at least two"
+    ends = f" [{interval[0]:+.4f}, {interval[1]:+.4f}]" if math.isfinite(interval[0]) else ""
+    said = f"{outcome}: {found.mean:+.4f}{ends} {seeds}, {_p_text(p_value)}"
+    if outcome != "tie":
+        return said
+    if found.mean == 0:
+        return f"{said}; no difference that more seeds would settle"
+    if needed is None:
+        return f"{said}; more than {MOST_SEEDS} seeds would be needed to settle it"
+    return f"{said}; about {needed} seeds would settle it"
+
+
+def _p_text(p_value: float) -> str:
+    return "p < 0.0001" if p_value < 0.0001 else f"p {p_value:.4f}" if p_value < 0.1 else f"p {p_value:.2f}"
+
+
+@dataclass(frozen=True)
+class Curse:
+    """How much the search flattered the configuration that it chose. What is unknown is NaN.
+
+    Attributes:
+        search_val_accuracy: What it had when it was chosen.
+        fresh_val_accuracy: Its mean on seeds that had no part in the choice.
+        fresh_val_accuracy_sem: The standard error of that mean.
+        optimism: The first less the second.
+        optimism_low: Lower end of its interval, from the spread over the fresh seeds.
+        optimism_high: Its upper end.
+        n_seeds: How many fresh seeds.
+        sentence: All that in plain words.
+    """
+
+    search_val_accuracy: float
+    fresh_val_accuracy: float
+    fresh_val_accuracy_sem: float
+    optimism: float
+    optimism_low: float
+    optimism_high: float
+    n_seeds: int
+    sentence: str
+
+
+def winners_curse(
+    search_val_accuracy: float, fresh_val_accuracies: Sequence[float], level: float = 0.05
+) -> Curse:
+    """Return the validation accuracy in the search beside that on fresh seeds.
+
+    The best of many noisy trials owes a part of its place to luck, which fresh seeds do not repeat.
+
+    Example:
+        >>> print(winners_curse(0.9210, [0.9150, 0.9172, 0.9164]).sentence)
+        val_accuracy 0.9210 in the search, 0.9162 on 3 fresh seeds: flattered by +0.0048 [+0.0020, +0.0076]
+    """
+    fresh = estimate(fresh_val_accuracies, level)
+    optimism, low, high = (search_val_accuracy - end for end in (fresh.mean, fresh.high, fresh.low))
+    said = f"val_accuracy {search_val_accuracy:.4f} in the search"
+    if math.isfinite(fresh.mean):
+        said += f", {fresh.mean:.4f} on {fresh.n} fresh seed{'s' if fresh.n > 1 else ''}"
+        said += f": flattered by {optimism:+.4f}"
+        said += f" [{low:+.4f}, {high:+.4f}]" if math.isfinite(low) else ""
+    else:
+        said += ", not known on fresh seeds"
+    return Curse(search_val_accuracy, fresh.mean, fresh.sem, optimism, low, high, fresh.n, said)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What verdicts came of many simulated sweeps.
+
+    Attributes:
+        any_better: Share of sweeps with at least one *better*; without a true difference, the false rate.
+        better: Share of finalists called better; with a true difference, the power.
+        worse: Share of finalists called worse.
+        tie: Share of finalists called neither.
+    """
+
+    any_better: float
+    better: float
+    worse: float
+    tie: float
+
+
+def simulate_sweeps(
+    n_sweeps: int, n_finalists: int, n_seeds: int, effect_sd: float, level: float = 0.05, seed: int = 0
+) -> Rates:
+    """Return the verdicts on sweeps whose truth is known.
+
+    Noise is normal and equal for all; the finalists of a sweep share the baseline's trainings, so
+    their differences go together, as they do in a sweep. The finalists were chosen on other seeds than
+    these, so how many trials they were the best of does not matter.
+
+    Args:
+        n_sweeps: How many.
+        n_finalists: Compared with the baseline in each.
+        n_seeds: Paired trainings of each finalist.
+        effect_sd: How much better each truly is, in standard deviations of a paired difference.
+        level: Of the verdicts.
+        seed: Of the noise.
+    """
+    stream = np.random.default_rng(seed)
+    noise = stream.normal(0, math.sqrt(0.5), (n_sweeps, n_finalists + 1, n_seeds))
+    differences = noise[:, 1:] - noise[:, :1] + effect_sd
+    decided = holm(paired_p_values(differences)) <= level
+    positive = differences.mean(axis=-1) > 0
+    better, worse = decided & positive, decided & ~positive
+    return Rates(
+        any_better=float(better.any(axis=1).mean()),
+        better=float(better.mean()),
+        worse=float(worse.mean()),
+        tie=float(1 - decided.mean()),
+    )

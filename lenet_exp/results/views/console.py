@@ -1,0 +1,203 @@
+"""What the terminal shows: the leaderboard, the table of layers and what the machine does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lenet_exp.base.errors import ConfigError, printable
+from lenet_exp.config.architecture import InfeasibleError, cost, layers
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.results.leaderboard import Table as Rows
+
+#: Columns that hold numbers, in the order in which they are shown; the test split's once there are any.
+_NUMBERS = {
+    "val_accuracy": ".4f",
+    "test_accuracy": ".4f",
+    "delta": "+.4f",
+    "examples_per_s": ",.0f",
+    "n_parameters": ",d",
+}
+#: Characters that a line must have for speed and size to stand in the table, and for spreads and intervals.
+_NARROW, _WIDE = 110, 130
+
+
+def console() -> Console:
+    """Return a console as wide as the terminal; what is read by machines is not broken into lines."""
+    found = Console()
+    return found if found.is_terminal else Console(width=160)
+
+
+def print_leaderboard(ranked: Rows, top: int | None = None, sentences: Sequence[str] = ()) -> None:
+    """Print the first rows of a leaderboard, the baseline's wherever it stands, and what was found out."""
+    table = Table(title="leaderboard", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    out = console()
+    rows = ranked.rows
+    confirmed = any(row["test_accuracy"] is not None for row in rows)
+    left_out = set() if confirmed else {"test_accuracy"}
+    if out.width < _NARROW:
+        left_out |= {"examples_per_s", "n_parameters"}
+    numbers = [column for column in _NUMBERS if column not in left_out]
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("configuration")
+    first = rows if top is None else rows[:top]
+    for row in [*first, *(row for row in rows[len(first) :] if row["role"] == "baseline")]:
+        style = "bold" if row["role"] == "baseline" else None
+        table.add_row(*(escape(text) for text in _leaderboard_cells(row, numbers, out.width)), style=style)
+    out.print(table)
+    for sentence in sentences:
+        out.print(escape(printable(sentence)), highlight=False)
+    if sentences:
+        out.print()
+
+
+def _leaderboard_cells(row: Mapping[str, Any], columns: Sequence[str], width: int) -> list[str]:
+    label = row["role"] if row["trial"] is None else f"{row['role']} {row['trial']}"
+    numbers = [format(row[column], _NUMBERS[column]) if row[column] is not None else "" for column in columns]
+    # The sentences below the table have the interval too, so a narrow terminal misses nothing.
+    if width >= _WIDE and row["test_accuracy_sem"] is not None:
+        numbers[columns.index("test_accuracy")] += f" ± {row['test_accuracy_sem']:.4f}"
+    if width >= _WIDE and row["delta_low"] is not None:
+        interval = f" [{row['delta_low']:+.4f}, {row['delta_high']:+.4f}]"
+        numbers[columns.index("delta")] += interval
+    shown = row["verdict"] or "" if row["state"] == "COMPLETE" else row["state"]
+    rank = str(row["rank"]) if row["rank"] is not None else ""
+    return [rank, label, *numbers, shown, describe(row)]
+
+
+def print_ablation(ablation: Rows) -> None:
+    """Print the table of an ablation."""
+    table = Table(title="ablation", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("factor")
+    table.add_column("value")
+    for heading in (
+        *("n_seeds", "val_accuracy", "delta", "its interval", "p_value"),
+        *("examples_per_s", "n_parameters", "macs"),
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for row in ablation.rows:
+        cells = (escape(printable(text)) for text in _ablation_cells(row))
+        table.add_row(*cells, style="bold" if row["factor"] == "baseline" else None)
+    console().print(table)
+
+
+def _ablation_cells(row: Mapping[str, Any]) -> list[str]:
+    def shown(column: str, form: str) -> str:
+        return format(row[column], form) if row[column] is not None else ""
+
+    low, high = shown("delta_low", "+.4f"), shown("delta_high", "+.4f")
+    sem, ratio = shown("val_accuracy_sem", ".4f"), shown("examples_per_s_ratio", ".2f")
+    settle = shown("seeds_to_settle", "d")
+    verdict = row["note"] if row["note"] is not None else shown("verdict", "")
+    return [
+        row["factor"],
+        row["value"],
+        shown("n_seeds", "d"),
+        shown("val_accuracy", ".4f") + (f" ± {sem}" if sem else ""),
+        shown("delta", "+.4f"),
+        f"[{low}, {high}]" if low else "",
+        shown("p_value", ".4f"),
+        shown("examples_per_s", ",.0f") + (f" x{ratio}" if ratio else ""),
+        shown("n_parameters", ",d"),
+        shown("macs", ",d"),
+        verdict + (f" ({settle} seeds?)" if settle else ""),
+    ]
+
+
+def describe(row: Mapping[str, Any]) -> str:
+    """Return a row's configuration in a few words, as in ``max relu kernel 5-5 channels 6-16``."""
+
+    def per_layer(name: str, most: int) -> str:
+        values = [row[f"{name}_{i}"] for i in range(1, most + 1)]
+        return "-".join(str(value) for value in values if value is not None) or "none"
+
+    kernels, channels = per_layer("kernel_size", 3), per_layer("channels", 3)
+    return (
+        f"{row['pooling']} {row['activation']} kernel {kernels} channels {channels} "
+        f"fc {per_layer('fc_width', 2)} {row['optimizer']} lr {row['lr']:.3g}"
+    )
+
+
+def print_rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table of texts."""
+    table = Table(title=escape(printable(title)), title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*(escape(printable(cell)) for cell in row))
+    console().print(table)
+
+
+def print_shapes(experiment: Experiment) -> None:
+    """Print the layers of the baseline, of each listed configuration and of an ablation's alternatives."""
+    size = experiment.data.resize
+    named = [("baseline", experiment.baseline_configuration), *experiment.runs()]
+    named += [(f"{a.factor} {a.value}", changed) for a, changed in experiment.alternatives()]
+    for label, configuration in named:
+        title = f"{escape(printable(label))}, input 1x{size}x{size}"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        table.add_column("layer")
+        for heading in ("output shape", "n_parameters", "macs"):
+            table.add_column(heading, justify="right")
+        try:
+            rows = layers(configuration, size)
+        except InfeasibleError as error:
+            raise ConfigError(f"{label} has no network: {error}") from None
+        for layer in rows:
+            shape = "x".join(map(str, layer.output))
+            table.add_row(layer.name, shape, f"{layer.n_parameters:,}", f"{layer.macs:,}")
+        total = cost(configuration, size)
+        table.add_section()
+        table.add_row("total", "", f"{total.n_parameters:,}", f"{total.macs:,}")
+        console().print(table)
+
+
+def print_bench(answer: Mapping[str, Any]) -> None:
+    """Print what `lenet_exp.cli.bench` measured, each number with what it is."""
+    peaks = ", ".join(f"{name} {gflops:,.0f}" for name, gflops in answer["peaks"].items())
+    rows = [
+        (
+            "seed_examples_per_s",
+            f"{answer['seed_examples_per_s']:,.0f}",
+            f"the usual loop: DataLoader, float32, {answer['seed_threads']} threads and 2 reading processes",
+        ),
+        ("examples_per_s", f"{answer['examples_per_s']:,.0f}", f"a sweep of ours, {answer['precision']}"),
+        ("ratio_to_seed", f"{answer['ratio_to_seed']:.2f}", ""),
+        ("peak_gflops", f"{answer['peak_gflops']:,.0f}", f"float32 matrix products, GFLOP/s: {peaks}"),
+        (
+            "share_of_peak",
+            f"{answer['share_of_peak']:.3f}",
+            f"at {answer['flops_per_example'] / 1e6:.2f} MFLOP an example, 2 a MAC, backward twice forward",
+        ),
+        (
+            "harness_share",
+            f"{answer['harness_share']:.4f}",
+            f"{answer['harness_s']:.2f} s of a trial outside training and evaluation, were it one of 10 s",
+        ),
+        ("first_step_s", f"{answer['first_step_s']:.2f}", "from the command to the first training step"),
+        ("workers", str(answer["workers"]), answer["why"]),
+        ("threads", str(answer["threads"]), "of each worker"),
+        ("precision", answer["precision"], "of our arithmetic"),
+    ]
+    title = f"{answer['machine']}, {answer['cores']} cores, on {answer['device']}"
+    table = Table(title=escape(printable(title)), title_justify="left", box=None, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column()
+    for name, value, meaning in rows:
+        table.add_row(name, escape(value), escape(meaning))
+    console().print(table)
+    if answer["load"] > answer["cores"] / 4:
+        console().print(
+            f"Others were using this machine (load {answer['load']:.1f}): measure again when it is quiet."
+        )

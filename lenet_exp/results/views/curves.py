@@ -1,0 +1,136 @@
+"""The curves of a fixed list of runs: every epoch of each as a table, and one picture of them."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterable
+from math import ceil
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+from lenet_exp.base.errors import printable
+from lenet_exp.base.records import METRICS
+from lenet_exp.tracking.events import AttemptRecord
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+#: Pictures of more runs than this would be too small to read; the table has them all.
+MAX_PANELS = 40
+_PANELS_A_ROW = 3
+LineStyle = Literal["-", "--", ":", "-."]
+
+#: What a panel shows, as the book's figures do; what was not measured is left out.
+_LINES: dict[str, tuple[LineStyle, str]] = {
+    "train_loss": ("-", "C0"),
+    "train_accuracy": ("--", "C4"),
+    "val_accuracy": (":", "C7"),
+    "test_accuracy": ("-.", "C2"),
+}
+
+
+def curves_table(records: Iterable[AttemptRecord]) -> pd.DataFrame:
+    """Return a row for each epoch of the list's trainings, the last try of each.
+
+    Returns:
+        ``label``, ``state``, ``seed``, ``epoch``, the metrics of an epoch, and what was watched besides.
+    """
+    rows = [
+        {
+            "label": record.facts.get("label", record.key.stem),
+            "state": record.end.state if record.end else "RUNNING",
+            "seed": record.facts.get("seed"),
+            "epoch": result.epoch,
+            **result.metrics(),
+        }
+        for record in _last_attempts(records)
+        for result in record.epochs
+    ]
+    frame = pd.DataFrame(rows)
+    return frame if rows else pd.DataFrame(columns=["label", "state", "seed", "epoch", *METRICS])
+
+
+def _last_attempts(records: Iterable[AttemptRecord]) -> list[AttemptRecord]:
+    last = {
+        (record.key.role, record.facts.get("identity"), record.facts.get("seed")): record
+        for record in sorted(records, key=lambda record: record.key.trial)
+        if record.key.role in ("baseline", "run")
+    }
+    return list(last.values())
+
+
+def curves_picture(frame: pd.DataFrame, title: str) -> bytes:
+    """Return a PNG with a panel for each label: the loss on the left axis, accuracies on the right.
+
+    Args:
+        frame: As `curves_table` gives it.
+        title: Of the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    labels = list(dict.fromkeys(frame["label"]))[:MAX_PANELS]
+    rows = max(1, ceil(len(labels) / _PANELS_A_ROW))
+    width, height = 4.2 * _PANELS_A_ROW, 2.9 * rows + 0.8
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    # In inches, as all panels are alike: matplotlib takes as long to find it out as to draw.
+    figure.subplots_adjust(
+        left=0.6 / width,
+        right=1 - 0.6 / width,
+        top=1 - 0.7 / height,
+        bottom=0.9 / height,
+        wspace=1.3 / 2.8,
+        hspace=0.8 / 2.1,
+    )
+    figure.suptitle(_plain(title), y=1 - 0.1 / height, va="top")
+    grid = figure.subplots(rows, _PANELS_A_ROW, squeeze=False)
+    panels: list[Axes] = list(grid.flat)
+    for axes, label in zip(panels, labels, strict=False):
+        _panel(axes, label, frame[frame["label"] == label])
+    for axes in panels[len(labels) :]:
+        axes.set_visible(False)
+    figure.legend(handles=_legend(frame), loc="lower center", ncols=len(_LINES))
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        # A name may have letters that the font has not; it then shows a box.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(out, format="png", dpi=100, metadata={"Software": None})
+    return out.getvalue()
+
+
+def _legend(frame: pd.DataFrame) -> list[Line2D]:
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], linestyle=style, color=colour, label=name)
+        for name, (style, colour) in _LINES.items()
+        if name in frame
+    ]
+
+
+def _panel(axes: Axes, label: str, frame: pd.DataFrame) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(_plain(label), fontsize=10)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_ylabel("loss")
+    shares = axes.twinx()
+    shares.set_ylabel("accuracy")
+    shares.set_ylim(0, 1)
+    for name, (style, colour) in _LINES.items():
+        if name in frame and frame[name].notna().any():
+            where = axes if name.endswith("loss") else shares
+            where.plot(frame["epoch"], frame[name], style, color=colour, marker=".", markersize=3)
+    axes.set_ylim(bottom=0)
+    # By itself it would end at the first and last epoch, and tell parts of one where there is only one.
+    axes.set_xlim(0.5, frame["epoch"].max() + 0.5)
+
+
+def _plain(text: str) -> str:
+    """Return a text in which matplotlib finds no formula."""
+    return printable(text).replace("$", r"\$")

@@ -1,0 +1,324 @@
+"""One HTML page on an experiment: what won, by how much, the plots and the leaderboard.
+
+The page needs nothing but itself: plotly's script is in it once, and its policy forbids to load anything.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from lenet_exp import __version__
+from lenet_exp.base.errors import printable
+from lenet_exp.base.files import write_atomically
+from lenet_exp.base.records import TrialRecord
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.hyperparameters import HYPERPARAMETERS
+from lenet_exp.results.leaderboard import ranked, render
+from lenet_exp.results.lookup import Recorded, read
+from lenet_exp.results.views.figures import (
+    Curve,
+    baseline_of,
+    complete,
+    fronts,
+    history,
+    learning_curves,
+    overview,
+    slices,
+    tried,
+    varied,
+)
+from lenet_exp.tracking.spool import STUDY
+from lenet_exp.tracking.store import local_uri
+
+#: The files' names; tracking adds them to the study's run.
+REPORT, OVERVIEW = "report.html", "overview.png"
+#: Rows of the leaderboard that the page has; the CSV file has all.
+MAX_ROWS = 200
+#: Runs of a list whose learning curves are shown; of a search it is the best trial's.
+MAX_CURVES = 8
+
+_SHARES = {"val_accuracy", "val_accuracy_sem", "test_accuracy", "test_accuracy_sem"}
+_SIGNED = {"delta", "delta_low", "delta_high"}
+#: Said by another column, or of no use on a page.
+_LEFT_OUT = {"role", "trial", "state", "train_s", "macs", "mlflow_run_id"}
+
+_PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; \
+style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #1c2733; }}
+body {{ margin: 0 auto; max-width: 1200px; padding: 1.5rem; }}
+h1 {{ margin: 0; }} h2 {{ margin: 2.5rem 0 0.5rem; }}
+.question {{ font-size: 1.15em; color: #52606d; margin: 0.2rem 0 1rem; }}
+.answer {{ background: #f0f5fb; border-left: 4px solid #2c6fbb; padding: 0.7rem 1rem; }}
+dl {{ display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; margin: 1rem 0; }}
+dt {{ color: #52606d; }} dd {{ margin: 0; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-size: 13px; white-space: nowrap; }}
+th, td {{ padding: 0.25rem 0.6rem; border-bottom: 1px solid #e4e9ee; text-align: left; }}
+th {{ position: sticky; top: 0; background: white; color: #52606d; font-weight: 600; }}
+td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; }}
+tr.baseline {{ background: #fbefee; }} tr.out {{ color: #8a949e; }}
+footer {{ margin-top: 2rem; color: #8a949e; font-size: 13px; }}
+</style>
+<script>{script}</script>
+</head>
+<body>
+<h1>{title}</h1>
+<p class="question">{question}</p>
+<p class="answer">{answer}</p>
+<dl>{facts}</dl>
+{plots}
+<h2>Leaderboard</h2>
+<p>{note}</p>
+<div class="wide"><table>
+{table}
+</table></div>
+<footer>Shares are in [0, 1]; delta is against the baseline. Made by lenet_exp {version}.</footer>
+</body>
+</html>
+"""
+
+
+def write_report(
+    experiment: Experiment,
+    root: Path,
+    *,
+    tracking_uri: str | None = None,
+    storage: str | None = None,
+    say: Callable[[str], Any] | None = None,
+) -> Path:
+    """Write the page and the picture beside the leaderboard.
+
+    Args:
+        experiment: What was run.
+        root: Folder of everything that runs write.
+        tracking_uri: Of an MLflow store; None for the one below ``root``.
+        storage: Of the study, where it is not a file below ``root``.
+        say: Told why MLflow has not got them; None adds nothing there, as a sweep's tracking does it.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        NoResultError: If the experiment was never started.
+        DiskError: If a file cannot be written.
+    """
+    recorded = read(experiment, root, storage)
+    shown = curves(recorded)
+    write_atomically(recorded.folder / OVERVIEW, overview(recorded.records, shown))
+    path = recorded.folder / REPORT
+    write_atomically(path, page(recorded, shown).encode())
+    if say is not None:
+        for name in (OVERVIEW, REPORT):
+            uri = tracking_uri or local_uri(root.absolute())
+            if not recorded.add_to_run(STUDY, recorded.folder / name, uri, say):
+                break
+    return path
+
+
+def show_report(
+    experiment: Experiment, root: Path, tracking_uri: str | None, storage: str | None = None
+) -> None:
+    """Do what ``lenet-exp report`` does: `write_report`, and print where the page is."""
+    path = write_report(
+        experiment,
+        root,
+        tracking_uri=tracking_uri,
+        storage=storage,
+        say=lambda line: sys.stderr.write(f"{printable(line)}\n"),
+    )
+    sys.stdout.write(f"{path}\n")
+
+
+def curves(recorded: Recorded) -> list[Curve]:
+    """Return the learning curves to show: of the baseline, and of the best trial or the runs of a list."""
+    done = complete(recorded.records)
+    best = sorted(done, key=lambda r: (-(r.value or 0.0), r.key.trial))
+    if best and best[0].key.role == "trial":
+        best = best[:1]
+    chosen = [*best[:MAX_CURVES], *([b] if (b := baseline_of(recorded.records)) else [])]
+    found = []
+    for record in chosen:
+        attempt = recorded.attempt(record)
+        if attempt and attempt.epochs:
+            found.append(Curve(record.label, attempt.epochs, record.key.role == "baseline"))
+    return found
+
+
+def page(recorded: Recorded, shown: Sequence[Curve]) -> str:
+    """Return the page as HTML."""
+    from plotly.offline import get_plotlyjs
+
+    experiment, records = recorded.experiment, recorded.records
+    table = ranked(records, recorded.spool.run_ids(), recorded.findings)
+    rows: list[dict[str, Any]] = json.loads(render(table, "json"))
+    plots = []
+    if tried(records):
+        plots += [("Search" if experiment.space else "Runs", history(records))]
+    if shown:
+        plots += [("Learning curves", learning_curves(shown))]
+    if complete(records):
+        plots += [("Cost", fronts(records)), ("Hyper-parameters", slices(records))]
+    return _PAGE.format(
+        title=_html(experiment.name),
+        question="<br>".join(_html(line) for line in experiment.question.splitlines()),
+        answer="<br>".join(map(_html, [answer(records, rows), *recorded.findings.sentences])),
+        facts="".join(f"<dt>{_html(n)}</dt><dd>{_html(v)}</dd>" for n, v in _facts(recorded)),
+        script=get_plotlyjs(),
+        plots="\n".join(
+            f"<h2>{heading}</h2>\n" + _plot(figure, f"plot-{number}")
+            for number, (heading, figure) in enumerate(plots)
+            if figure is not None
+        ),
+        note=_html(_note(records, rows)),
+        table=_table(records, rows),
+        version=_html(__version__),
+    )
+
+
+def _plot(figure: Any, name: str) -> str:
+    return str(
+        figure.to_html(
+            full_html=False,
+            include_plotlyjs=False,
+            div_id=name,
+            config={
+                "displaylogo": False,
+                "responsive": True,
+                # None of those that plotly offers besides, as one sends the data away.
+                "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+            },
+        )
+    )
+
+
+def answer(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> str:
+    """Return in a sentence or two what came out.
+
+    Args:
+        records: Every attempt.
+        rows: Of the leaderboard, best first.
+    """
+    ranked = [row for row in rows if row["rank"] is not None]
+    baseline = next((row for row in ranked if row["role"] == "baseline"), None)
+    best = next((row for row in ranked if row["role"] != "baseline"), None)
+    if best is None:
+        return "Nothing was completed yet."
+    label = _labels(records)[best["role"], best["trial"]]
+    text = f"Best is {label} with val_accuracy {best['val_accuracy']:.4f}"
+    if baseline is None:
+        return f"{text}; the baseline was not completed."
+    text += f", {best['val_accuracy'] - baseline['val_accuracy']:+.4f} against the baseline's"
+    text += f" {baseline['val_accuracy']:.4f}."
+    if best["verdict"] == "not confirmed":
+        return f"{text} That is one seed each, and the best of many is flattered: not confirmed."
+    return f"{text} On fresh seeds: {best['verdict']}."
+
+
+def _facts(recorded: Recorded) -> list[tuple[str, str]]:
+    """Return what else is to know about the study."""
+    experiment, records = recorded.experiment, recorded.records
+    searched = [r for r in records if r.key.role in ("trial", "run") and not r.superseded]
+    counts = {
+        "complete": sum(r.state == "COMPLETE" for r in searched),
+        "pruned": sum(r.state == "PRUNED" and not r.infeasible for r in searched),
+        "infeasible": sum(r.infeasible for r in searched),
+        "failed": sum(r.state == "FAIL" for r in searched),
+    }
+    data = experiment.data
+    images = f"{data.dataset}, {data.validation:,} for validation"
+    images += f", {data.limit:,} to train on" if data.limit else ""
+    machines = sorted({str(r.result["device"]) for r in records if r.result.get("device")})
+    versions = sorted({str(r.result["torch"]) for r in records if r.result.get("torch")})
+    found = [
+        ("configurations", ", ".join(f"{n:,} {name}" for name, n in counts.items() if n) or "none"),
+        ("images", images),
+        ("machine", ", ".join(machines)),
+        ("torch", ", ".join(versions)),
+    ]
+    if experiment.space:
+        search = experiment.search
+        found.insert(1, ("search", f"{search.sampler} with pruner {search.pruner}, seed {search.seed}"))
+    return [(name, value) for name, value in found if value]
+
+
+def _note(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> str:
+    names = set(varied(records))
+    same = [
+        f"{name} {rows[0][name]}"
+        for name in HYPERPARAMETERS
+        if rows and name not in names and rows[0].get(name) is not None
+    ]
+    text = (
+        f"The first {MAX_ROWS} of {len(rows):,} rows; leaderboard.csv has all. "
+        if len(rows) > MAX_ROWS
+        else ""
+    )
+    return f"{text}The same in all completed trials: {', '.join(same)}." if same and names else text
+
+
+def _table(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> str:
+    """Return the rows of the table, those columns left out that say nothing."""
+    labels, names = _labels(records), set(varied(records)) or set(HYPERPARAMETERS)
+    rest = [row for row in rows[MAX_ROWS:] if row["role"] == "baseline"]
+    shown = [
+        row if row["state"] == "COMPLETE" else row | {"verdict": row["state"]}
+        for row in [*rows[:MAX_ROWS], *rest]
+    ]
+    columns = [
+        column
+        for column in (shown[0] if shown else {})
+        if column not in _LEFT_OUT
+        and (column not in HYPERPARAMETERS or column in names)
+        and any(row[column] is not None for row in shown)
+    ]
+    numeric = {c for c in columns if any(isinstance(row[c], int | float) for row in shown)}
+
+    def cell(tag: str, column: str, text: str) -> str:
+        kind = ' class="n"' if column in numeric else ""
+        return f"<{tag}{kind}>{_html(text)}</{tag}>"
+
+    heads = "".join(cell("th", column, column) for column in columns)
+    lines = [f"<tr>{heads.replace('</th>', '</th><th></th>', 1)}</tr>"]
+    for row in shown:
+        kind = "baseline" if row["role"] == "baseline" else "" if row["state"] == "COMPLETE" else "out"
+        cells = [cell("td", column, _shown(column, row[column])) for column in columns]
+        cells.insert(1, f"<td>{_html(labels[row['role'], row['trial']])}</td>")
+        lines.append(f'<tr class="{kind}">{"".join(cells)}</tr>')
+    return "\n".join(lines)
+
+
+def _labels(records: Sequence[TrialRecord]) -> dict[tuple[str, int | None], str]:
+    """Return what people call the rows of the leaderboard."""
+    return {(r.key.role, None if r.key.role == "baseline" else r.key.trial): r.label for r in records}
+
+
+def _shown(column: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if column in _SHARES:
+        return f"{value:.4f}"
+    if column in _SIGNED:
+        return f"{value:+.4f}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    return f"{int(value):,}"
+
+
+def _html(text: str) -> str:
+    """Return ``text`` so that a browser shows it, control characters escaped, and obeys none of it."""
+    return escape(printable(text))

@@ -1,0 +1,97 @@
+"""Optuna's samplers and pruners, as an experiment names them."""
+
+from __future__ import annotations
+
+import heapq
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, HyperbandPruner
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from lenet_exp.config.experiment import Experiment
+
+#: Of a maximum, how many trials TPE models as good ones, and how many of all it is shown.
+_GOOD, _SHOWN = 25, 200
+
+
+def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
+    """Return the sampler that the experiment names, with every argument that matters spelled out."""
+    seed %= 2**32  # NumPy's legacy seeds
+    startup = experiment.search.startup_trials
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match experiment.search.sampler:
+            case "tpe":
+                # group: layers that only some trials have are modelled together with their peers.
+                return optuna.samplers.TPESampler(
+                    n_startup_trials=startup, multivariate=True, group=True, constant_liar=True, seed=seed
+                )
+            case "qmc":
+                # The sequence goes on where the study stands, so its scrambling must stay the same.
+                return optuna.samplers.QMCSampler(
+                    scramble=True, seed=experiment.search.seed % 2**32, warn_independent_sampling=False
+                )
+            case "cmaes":
+                return optuna.samplers.CmaEsSampler(
+                    n_startup_trials=startup, seed=seed, warn_independent_sampling=False
+                )
+            case "random" | "grid":  # the points of a grid are queued, see Study.ask
+                return optuna.samplers.RandomSampler(seed=seed)
+
+
+def hidden_from_sampler(experiment: Experiment, trials: Sequence[FrozenTrial]) -> frozenset[int]:
+    """Return the numbers of the trials that the sampler does not learn from.
+
+    TPE compares the 25 best trials with all others. A few hundred of the latest stand for these as well as
+    thousands do, in a tenth of the time, and the oldest have little weight anyway.
+
+    Args:
+        experiment: Whose sampler.
+        trials: In the order of their numbers.
+    """
+    if experiment.search.sampler != "tpe" or len(trials) <= _SHOWN:
+        return frozenset()
+    before = trials[: _GOOD - _SHOWN]
+    complete = (trial for trial in before if trial.state == TrialState.COMPLETE)
+    best = heapq.nlargest(_GOOD, complete, key=lambda trial: trial.values[0])
+    return frozenset(trial.number for trial in before) - {trial.number for trial in best}
+
+
+class _Hyperband(HyperbandPruner):
+    """Optuna's, which for every decision finds out anew in which bracket each trial is."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._brackets: dict[int, int] = {}
+
+    def _get_bracket_id(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        bracket = self._brackets.get(trial.number)
+        if bracket is None:
+            bracket = super()._get_bracket_id(study, trial)
+            if self._pruners:  # before the first decision there are no brackets
+                self._brackets[trial.number] = bracket
+        return bracket
+
+
+def make_pruner(experiment: Experiment) -> BasePruner:
+    """Return the pruner that the experiment names."""
+    search = experiment.search
+    match search.pruner:
+        case "hyperband":
+            return _Hyperband(
+                min_resource=search.min_epochs,
+                max_resource=experiment.base["epochs"],
+                reduction_factor=search.reduction_factor,
+            )
+        case "halving":
+            return optuna.pruners.SuccessiveHalvingPruner(
+                min_resource=search.min_epochs, reduction_factor=search.reduction_factor
+            )
+        case "median":
+            return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=search.min_epochs)
+        case "none":
+            return optuna.pruners.NopPruner()

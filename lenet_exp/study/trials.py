@@ -1,0 +1,155 @@
+"""A study's trials as records, and studies read without being opened: what they hold, and by which names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from optuna.trial import FrozenTrial, TrialState
+
+from lenet_exp.base.records import RunKey, State, TrialRecord
+from lenet_exp.config.hyperparameters import Configuration, from_hyperparameters
+from lenet_exp.study.rdb import KeptTrial, TrialStorage
+from lenet_exp.study.storage import read_storage, running_studies
+
+OPEN = ("WAITING", "RUNNING")
+RECORD, RESULT, RETRY, IDENTITY = (f"lenet_exp.{name}" for name in ("record", "result", "retry", "identity"))
+#: Told where there is no ``val_accuracy``, because Optuna has no complete trial without a number.
+UNKNOWN = -1.0
+
+
+def counts(record: TrialRecord) -> bool:
+    """Return whether a trial counts against the budget."""
+    ended = record.state not in OPEN and record.key.role == "trial"
+    return ended and not record.infeasible and not record.superseded
+
+
+def trial_records(trials: Iterable[FrozenTrial | KeptTrial]) -> Iterator[TrialRecord]:
+    """Yield every attempt that the trials of one of the two studies have on record."""
+    for trial in trials:
+        record = trial.user_attrs.get(RECORD)
+        if record is None:  # queued, or ended before it was drawn
+            continue
+        yield as_record(
+            trial.number,
+            _state(trial.state),
+            record,
+            trial.user_attrs.get(RESULT, {}),
+            trial.intermediate_values,
+            trial.value if trial.state == TrialState.COMPLETE else None,
+        )
+
+
+def as_record(
+    number: int,
+    state: State,
+    record: Mapping[str, Any],
+    result: dict[str, Any],
+    history: Mapping[int, float],
+    value: float | None,
+) -> TrialRecord:
+    """Return an attempt from its trial's number and what was kept with it."""
+    return TrialRecord(
+        key=RunKey(record["role"], number, record["attempt"]),
+        state=state,
+        label=record["label"],
+        values=record["values"],
+        max_epochs=record["epochs"],
+        identity=record["identity"],
+        seed=record["seed"],
+        history=dict(history),
+        result=result,
+        value=None if value == UNKNOWN else value,
+    )
+
+
+def _state(state: TrialState) -> State:
+    names: dict[TrialState, State] = {
+        TrialState.WAITING: "WAITING",
+        TrialState.RUNNING: "RUNNING",
+        TrialState.COMPLETE: "COMPLETE",
+        TrialState.PRUNED: "PRUNED",
+        TrialState.FAIL: "FAIL",
+    }
+    return names[state]
+
+
+def configuration_of(record: TrialRecord) -> Configuration:
+    """Return the configuration that a record was trained with."""
+    return from_hyperparameters(record.values, record.max_epochs)
+
+
+def has_open(name: str, root: Path, url: str | None = None) -> bool:
+    """Return whether the experiment has attempts that are RUNNING; the study is only read."""
+    storage = read_storage(root, url)
+    names = running_studies(storage) if storage else {}
+    return name in names or f"{name}/fixed" in names
+
+
+def read_records(name: str, root: Path, url: str | None = None) -> list[TrialRecord] | None:
+    """Return every attempt of an experiment that has ended; None if it was never begun there.
+
+    Writes nothing, so it may be called while a sweep runs.
+
+    Raises:
+        StoreError: If the storage is damaged or of another version.
+    """
+    found = read_study(name, root, url)
+    return found.records if found else None
+
+
+def read_kept(name: str, root: Path, url: str | None = None) -> dict[str, Any]:
+    """Return all that `Study.keep` kept for an experiment, by name; empty if nothing was.
+
+    Raises:
+        StoreError: If the storage is damaged or of another version.
+    """
+    storage = read_storage(root, url)
+    return _kept(storage, name) if storage else {}
+
+
+class StudyContent(NamedTuple):
+    """What a study has, read from a storage that is opened once.
+
+    Attributes:
+        records: As `read_records` gives them.
+        kept: As `read_kept` gives it.
+        identity: What it was started with, as `Study.check_identity` stored it; empty if nothing was.
+    """
+
+    records: list[TrialRecord]
+    kept: dict[str, Any]
+    identity: dict[str, Any]
+
+
+def read_study(name: str, root: Path, url: str | None = None) -> StudyContent | None:
+    """Return all that was recorded of an experiment; None if it was never begun there.
+
+    Raises:
+        StoreError: If the storage is damaged or of another version.
+    """
+    storage = read_storage(root, url)
+    if storage is None:
+        return None
+    records: list[TrialRecord] = []
+    for study_name in (f"{name}/fixed", name):
+        trials = storage.kept_trials(study_name)
+        if trials is None:
+            return None
+        records += [record for record in trial_records(trials) if record.state not in OPEN]
+    identity = _attributes(storage, name).get(IDENTITY, {})
+    return StudyContent(records, _kept(storage, name), identity)
+
+
+def _kept(storage: TrialStorage, name: str) -> dict[str, Any]:
+    attributes = _attributes(storage, f"{name}/fixed")
+    return {key.removeprefix("lenet_exp."): value for key, value in attributes.items()}
+
+
+def _attributes(storage: TrialStorage, study_name: str) -> dict[str, Any]:
+    """Return what was kept with one of Optuna's studies; nothing if there is none."""
+    try:
+        return storage.get_study_user_attrs(storage.get_study_id_from_name(study_name))
+    except KeyError:
+        return {}

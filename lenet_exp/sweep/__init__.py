@@ -1,0 +1,1 @@
+"""The main job: the driver that asks and tells, the order of writes, recovery, confirmation, sync."""

@@ -1,0 +1,345 @@
+"""The confirmation: finalists and baseline on fresh seeds, then one reading of the test split for all.
+
+What is decided is kept with the study before it is acted on: the finalists before any is trained, the
+reading before a file is opened. So a confirmation that was cut off goes on with the same finalists, and
+what was read of the test split is on record whatever happens.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lenet_exp import __version__
+from lenet_exp.base.errors import DataError, NoResultError
+from lenet_exp.base.files import write_atomically
+from lenet_exp.base.records import RunKey, TrialRecord
+from lenet_exp.base.seeding import derive_seed
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.hyperparameters import Configuration, from_hyperparameters
+from lenet_exp.config.trainings import Job
+from lenet_exp.data import testset
+from lenet_exp.data.datasets import ImageSet, validation_split
+from lenet_exp.execution.calls import call
+from lenet_exp.results import champion
+from lenet_exp.results import verdicts as compare
+from lenet_exp.results.evaluation import (
+    PLAN,
+    READINGS,
+    SPEEDS,
+    Finalist,
+    Plan,
+    Reading,
+    Score,
+    read_readings,
+)
+from lenet_exp.training.evaluate import Trained, alone_examples_per_s, right, score
+
+if TYPE_CHECKING:
+    from lenet_exp.study.study import Study
+    from lenet_exp.tracking.spool import Spool
+
+#: What is kept for people, and for MLflow, beside the study's own record.
+FILE = "confirm/readings.json"
+
+
+def ensure_available(experiment: Experiment) -> None:
+    """Make sure, without opening them, that the test images can be read when their time comes.
+
+    Raises:
+        DataError: If they cannot.
+    """
+    try:
+        testset.ensure_available(experiment.data.dataset, folder=_folder(experiment))
+    except DataError as error:
+        raise DataError(f"{error}; or leave the confirmation out with --no-confirm") from None
+
+
+def _folder(experiment: Experiment) -> Path | None:
+    return Path(experiment.data.folder).expanduser() if experiment.data.folder else None
+
+
+def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: int) -> Plan:
+    """Return what is to be confirmed, and how, from now on.
+
+    Args:
+        experiment: With its precision resolved.
+        finalists: The best first.
+        n_finished: Trials that the search had finished by then.
+    """
+    baseline = experiment.baseline_configuration
+    settings = experiment.confirm
+    return Plan(
+        frozen=_now(),
+        finalists=tuple(finalists),
+        baseline=Finalist(baseline.identity, "baseline", baseline.hyperparameters(), baseline.epochs, None),
+        seeds=_seeds(experiment),
+        train_on=settings.train_on,
+        level=settings.level,
+        n_finished=n_finished,
+    )
+
+
+def confirm_jobs(plan: Plan, *, is_alone: bool) -> list[Job]:
+    """Return the trainings of a plan, seed by seed, so that whatever is done by some time is paired.
+
+    Args:
+        plan: What was frozen.
+        is_alone: Whether the study has nothing else, as on another data set. The trainings on the first
+            seed then stand for the configurations in the leaderboard.
+    """
+    jobs = []
+    for number, seed in enumerate(plan.seeds, start=1):
+        for one in plan.everyone:
+            label = f"{one.label}, seed {number}"
+            job = Job(_name(one, plan), "confirm", label, _configuration(one), seed, plan.train_on)
+            if is_alone and number == 1:
+                job = replace(job, role="baseline" if one == plan.baseline else "run", label=one.label)
+            jobs.append(job)
+    return jobs
+
+
+def _name(finalist: Finalist, plan: Plan) -> str:
+    """Return what the study knows a finalist's trainings by; the same ones serve every later plan."""
+    return f"confirm {finalist.config} on {plan.train_on}"
+
+
+def _configuration(finalist: Finalist) -> Configuration:
+    return from_hyperparameters(finalist.values, finalist.epochs)
+
+
+@dataclass
+class Confirmation:
+    """One experiment's confirmation.
+
+    Attributes:
+        experiment: With its precision resolved.
+        study: Keeps the plan, the trainings and the readings.
+        spool: What MLflow is told.
+        device: To compute on, as torch names it.
+        images: The training images.
+        folder: Of the experiment.
+        threads: For torch's operations, as in the sweep.
+        train: Trains jobs by the sweep's driver; returns whether all of them ended.
+        settle: Returns when nothing else is at work that a timing would notice.
+        announce: Called with lines for people.
+        is_alone: See `confirm_jobs`.
+    """
+
+    experiment: Experiment
+    study: Study
+    spool: Spool
+    device: str
+    images: ImageSet
+    folder: Path
+    threads: int
+    train: Callable[[Sequence[Job]], bool]
+    settle: Callable[[], object]
+    announce: Callable[[str], None]
+    is_alone: bool = False
+
+    def run(self, finalists: Callable[[], Sequence[Finalist]], *, again: bool = False) -> bool:
+        """Confirm, or go on with it; what was read already is not read again unless ``again``.
+
+        Args:
+            finalists: Called if there are none frozen yet; gives the best first.
+            again: Freeze, train and read anew.
+
+        Returns:
+            Whether the last reading is complete.
+
+        Raises:
+            DataError, DiskError, NoResultError, SweepInterruptedError: As the sweep.
+        """
+        plan = self._plan(finalists, again=again)
+        if plan is not None:
+            if not self.train(confirm_jobs(plan, is_alone=self.is_alone)):
+                self.announce(
+                    "confirmation: not all are trained, so nothing is read; the same command goes on"
+                )
+                return False
+            self._time_alone(plan)
+            self._read(plan)
+        readings = read_readings(self.study.kept(READINGS))
+        if not readings:
+            return False
+        self._tell(readings)
+        return True
+
+    def _plan(self, finalists: Callable[[], Sequence[Finalist]], *, again: bool) -> Plan | None:
+        """Return the plan that waits for its reading, a new one, or None if there is nothing to do."""
+        kept = self.study.kept(PLAN)
+        plan = Plan.from_dict(kept) if kept else None
+        readings = read_readings(self.study.kept(READINGS))
+        is_read = any(reading.completed and reading.plan == plan for reading in readings)
+        if plan is not None and not again:
+            if not is_read:
+                self.announce(f"confirmation: {_shown(plan)}, frozen {plan.frozen}")
+                return plan
+            settings = self.experiment.confirm
+            now = (_seeds(self.experiment), settings.train_on, settings.level)
+            if self.study.n_finished > plan.n_finished or now != (plan.seeds, plan.train_on, plan.level):
+                self.announce(
+                    f"confirmed with what was known {plan.frozen}: {_shown(plan)};"
+                    " 'lenet-exp confirm --again' confirms anew"
+                )
+            return None
+        if again and readings and not readings[-1].completed and readings[-1].plan == plan:
+            return plan  # this one is under way
+        plan = freeze(self.experiment, finalists(), self.study.n_finished)
+        if not plan.finalists:
+            return None
+        self.study.keep(PLAN, plan.to_dict())
+        self.announce(f"confirmation: {_shown(plan)}")
+        return plan
+
+    def _time_alone(self, plan: Plan) -> None:
+        """Time those that have not been, one after the other with nothing beside them."""
+        speeds: dict[str, float] = self.study.kept(SPEEDS) or {}
+        data = self.experiment.data
+        split = validation_split(self.images.open()[1], data.validation, data.seed, data.limit)
+        for one in plan.everyone:
+            if one.config in speeds:
+                continue
+            self.settle()
+            speed = call(
+                alone_examples_per_s,
+                _configuration(one),
+                self.images,
+                split,
+                self.device,
+                self.threads,
+                plan.seeds[0],
+                self.experiment.training.compile,
+            )
+            if speed is not None:
+                speeds[one.config] = speed
+                self.study.keep(SPEEDS, speeds)
+                self.announce(f"{one.label}: {speed:,.0f} examples/s alone")
+
+    def _trained(self, plan: Plan) -> list[tuple[Finalist, int, TrialRecord]]:
+        """Return what ended with a network, by finalist and seed."""
+        ended = [
+            (one, seed, self.study.fixed_record(_name(one, plan), seed))
+            for one in plan.everyone
+            for seed in plan.seeds
+        ]
+        return [(one, seed, record) for one, seed, record in ended if record and record.state == "COMPLETE"]
+
+    def _read(self, plan: Plan) -> None:
+        """Read the test split: note it, open it, score all networks, and only then complete the note."""
+        trained = self._trained(plan)
+        if not trained:
+            raise NoResultError("no network to confirm: every training of the confirmation failed")
+        networks = [self._network(record.key, one) for one, _, record in trained]
+        gone = [network.weights for network in networks if not network.weights.exists()]
+        if gone:  # told before a reading is spent on the others
+            raise DataError(f"{gone[0]} is gone; put it back, or rename the experiment")
+        reading = self._intend(plan)
+        data = self.experiment.data
+        self.announce(f"reading the test split of {data.dataset}, for {len(trained)} networks at once")
+        images = testset.read_test_split(data.dataset, folder=_folder(self.experiment), resize=data.resize)
+        found = call(score, networks, images, self.device, self.threads)
+        scores = tuple(
+            Score(record.key.stem, one.config, seed, accuracy, loss)
+            for (one, seed, record), (accuracy, loss) in zip(trained, found, strict=True)
+        )
+        for one_score in scores:
+            metrics = {"test_accuracy": one_score.test_accuracy, "test_loss": one_score.test_loss}
+            self.spool.test(RunKey.from_stem(one_score.run), metrics)
+        fresh = {one.config: _fresh(trained, one) for one in plan.everyone}
+        reading = replace(
+            reading,
+            completed=_now(),
+            digest=images.digest,
+            n_images=images.count,
+            scores=scores,
+            fresh_val_accuracy={config: float(np.mean(values)) for config, values in fresh.items() if values},
+        )
+        labels = np.asarray(images.open()[1])
+        samples = [self._sample(reading, one, labels) for one in plan.everyone]
+        verdicts = compare.verdicts(samples[1:], samples[0], plan.level)
+        reading = replace(reading, verdicts=tuple(vars(verdict) for verdict in verdicts))
+        best = plan.finalists[0]
+        # What was searched on other images is no measure of the same thing.
+        if best.val_accuracy is not None and fresh[best.config] and not self.is_alone:
+            curse = compare.winners_curse(best.val_accuracy, fresh[best.config], plan.level).sentence
+            reading = replace(reading, curse=curse)
+        self._keep(replace(reading, champion=champion.winner(reading)))
+
+    def _intend(self, plan: Plan) -> Reading:
+        """Keep that the test split is about to be read; one that was cut off is begun once more."""
+        readings = read_readings(self.study.kept(READINGS))
+        if readings and not readings[-1].completed and readings[-1].plan == plan:
+            reading = replace(readings[-1], begun=(*readings[-1].begun, _now()))
+        else:
+            dataset = self.experiment.data.dataset
+            number = len(readings) + 1
+            reading = Reading(number, plan, dataset, __version__, bool(readings), (_now(),))
+        self._keep(reading)
+        return reading
+
+    def _keep(self, reading: Reading) -> None:
+        readings = [one for one in read_readings(self.study.kept(READINGS)) if one.number != reading.number]
+        readings.append(reading)
+        self.study.keep(READINGS, [one.to_dict() for one in readings])
+        self._tell(readings)
+
+    def _tell(self, readings: Sequence[Reading]) -> None:
+        """Bring the file and what MLflow is told up to what the study keeps; again changes nothing."""
+        (self.folder / FILE).parent.mkdir(exist_ok=True)
+        text = json.dumps([one.to_dict() for one in readings], indent=1)
+        write_atomically(self.folder / FILE, f"{text}\n".encode())
+        there = self.spool.study()
+        tags = {"test_readings": "; ".join(one.as_text() for one in readings)}
+        if there and tags.items() - there.facts.tags.items():
+            self.spool.start_study(replace(there.facts, tags={**there.facts.tags, **tags}))
+        complete = [one for one in readings if one.completed]
+        if complete:
+            chosen = champion.elected(self.experiment.name, self.experiment.question, complete[-1])
+            if chosen and (there is None or there.champion != chosen):
+                self.spool.champion(chosen)
+
+    def _network(self, key: RunKey, finalist: Finalist) -> Trained:
+        weights = self.folder / "checkpoints" / key.stem / "weights.safetensors"
+        return Trained(_configuration(finalist), weights, self._predictions(key.stem))
+
+    def _predictions(self, stem: str) -> Path:
+        return self.folder / "confirm" / f"{stem}.npz"
+
+    def _sample(self, reading: Reading, finalist: Finalist, labels: np.ndarray) -> compare.Sample:
+        """Return what a finalist reached; a seed that gave no network is not a number."""
+        by_seed = {one.seed: one for one in reading.scores if one.config == finalist.config}
+        seeds = reading.plan.seeds
+        reached = tuple(by_seed[s].test_accuracy if s in by_seed else math.nan for s in seeds)
+        correct = None
+        if len(by_seed) == len(seeds):
+            correct = np.stack([right(self._predictions(by_seed[s].run), labels) for s in seeds])
+        return compare.Sample(finalist.config, reached, seeds, correct)
+
+
+def _fresh(trained: Sequence[tuple[Finalist, int, TrialRecord]], finalist: Finalist) -> list[float]:
+    """Return the validation accuracies of a finalist on the fresh seeds; none if nothing was validated."""
+    return [record.value for one, _, record in trained if one == finalist and record.value is not None]
+
+
+def _seeds(experiment: Experiment) -> tuple[int, ...]:
+    """Return the fresh seeds; more of them begin with the same ones."""
+    return tuple(derive_seed(experiment.search.seed, "confirm", n) for n in range(experiment.confirm.seeds))
+
+
+def _shown(plan: Plan) -> str:
+    labels = ", ".join(one.label for one in plan.finalists)
+    on = "" if plan.train_on == "train" else ", validation images joined"
+    return f"{labels} against the baseline, {len(plan.seeds)} fresh seeds each{on}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,97 @@
+"""MLflow brought up to date with what an experiment recorded, when no sweep is at work on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lenet_exp.base.errors import NoResultError
+from lenet_exp.base.files import lock, writable_folder, write_atomically
+from lenet_exp.base.records import METRICS, EpochResult, TrialRecord
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.results.leaderboard import to_csv
+from lenet_exp.results.read import read_leaderboard
+from lenet_exp.study import trials
+from lenet_exp.sweep import run
+from lenet_exp.tracking import uploader
+from lenet_exp.tracking.spool import Spool
+from lenet_exp.tracking.store import check_reachable
+from lenet_exp.tracking.uploader import SyncReport
+
+
+def sync_experiment(
+    experiment: Experiment,
+    root: Path,
+    *,
+    rebuild: bool = False,
+    tracking_uri: str | None = None,
+    storage: str | None = None,
+) -> SyncReport:
+    """Carry to MLflow all that the experiment recorded below ``root``.
+
+    Args:
+        experiment: Which one.
+        root: Of everything that runs write.
+        rebuild: Look at every run instead of trusting what is known to be there, and take from the study
+            what the spool has lost.
+        tracking_uri: Of an MLflow store; None for the one below ``root``.
+        storage: URL of the study's storage in PostgreSQL; None for the file below ``root``.
+
+    Raises:
+        NoResultError: If nothing was recorded.
+        LockedError: If a sweep is at work on the experiment.
+        UnreachableError: If the store does not answer.
+        StoreError: If the store is damaged or of another version.
+    """
+    root = root.absolute()
+    folder = run.experiment_folder(experiment, root)
+    if not folder.is_dir():
+        raise NoResultError(f"{experiment.name!r} was never run under {root}; run: lenet-exp sweep")
+    with lock(writable_folder(folder) / ".lock"):
+        spool = Spool(folder / "spool")
+        records = trials.read_records(experiment.name, root, storage) or []
+        if rebuild and records:
+            respool(records, spool)
+            if spool.study() is None:
+                images = run.prepare_images(experiment)
+                spool.start_study(run.study_facts(experiment, root, images))
+        uri, artifact_root = run.store(tracking_uri, root)
+        check_reachable(uri, artifact_root)
+
+        def refresh_leaderboard() -> None:
+            if records:
+                csv = to_csv(read_leaderboard(experiment, root, storage))
+                write_atomically(folder / "leaderboard.csv", csv.encode())
+
+        return uploader.sync(spool, uri, artifact_root, rebuild=rebuild, on_carried=refresh_leaderboard)
+
+
+def respool(records: Iterable[TrialRecord], spool: Spool) -> None:
+    """Write into the spool the attempts that only the study still knows.
+
+    Of the epochs before the last the study has the ``val_accuracy`` alone; the times are now.
+    """
+    for record in records:
+        if spool.read(record.key):
+            continue
+        spool.start(
+            record.key,
+            {
+                "label": record.label,
+                "params": record.values | {"epochs": record.max_epochs},
+                "seed": record.seed,
+                "identity": record.identity,
+                "tags": {"rebuilt_from": "the study"},
+            },
+        )
+        for number, accuracy in sorted(record.history.items()):
+            metrics: dict[str, Any] = dict.fromkeys(METRICS, math.nan)
+            if number == record.epochs:
+                metrics |= {name: record.result[name] for name in METRICS if name in record.result}
+            metrics["val_accuracy"] = accuracy
+            spool.epoch(record.key, EpochResult(epoch=number, **metrics))
+        weights = Path("checkpoints") / record.key.stem / "weights.safetensors"
+        kept = record.state == "COMPLETE" and (spool.home / weights).is_file()
+        spool.end(record.key, record.state, record.reason, weights=str(weights) if kept else None)

@@ -1,0 +1,148 @@
+"""What is written down of an attempt, and in which order, so that a crash between two writes is harmless.
+
+The worker's weights and the spool come first, then `Study.tell`, which is the commit, then the CSV, which
+can be made anew. MLflow follows in a thread of its own. What is in the spool and was not told, because the
+driver died in between, `repair` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from lenet_exp.base import failpoints
+from lenet_exp.base.environment import version_of_code
+from lenet_exp.base.errors import DiskError
+from lenet_exp.base.records import EpochResult, RunKey, TrialRecord
+from lenet_exp.execution import checkpoint
+from lenet_exp.results.evaluation import NOTHING
+from lenet_exp.results.leaderboard import CsvFile
+from lenet_exp.study.study import Attempt, Study
+from lenet_exp.tracking.spool import Spool
+
+
+class Recorder:
+    """Writes down what the attempts of one sweep do."""
+
+    def __init__(
+        self, study: Study, spool: Spool, folder: Path, news: Callable[[], None] = lambda: None
+    ) -> None:
+        """Write into these.
+
+        Args:
+            study: The truth.
+            spool: Where every epoch is written before anything else.
+            folder: Of the experiment; the leaderboard and the weights are there.
+            news: Called when there is something new in the spool.
+        """
+        self._study = study
+        self._spool = spool
+        self._folder = folder
+        self._news = news
+        self._csv = CsvFile(folder / "leaderboard.csv")
+        self._origins: dict[RunKey, RunKey] = {}
+        #: What the leaderboard says beyond the trials.
+        self.findings = NOTHING
+
+    def weights_folder(self, key: RunKey) -> Path:
+        """Return where an attempt leaves its weights."""
+        return self._folder / "checkpoints" / key.stem
+
+    def checkpoints_folder(self, attempt: Attempt) -> Path:
+        """Return where an attempt keeps its checkpoints, which all attempts at a training share."""
+        return self._folder / "checkpoints" / attempt.origin.stem
+
+    def begin(self, attempt: Attempt, tags: Mapping[str, str]) -> None:
+        """Note that an attempt began."""
+        configuration = attempt.configuration
+        self._origins[attempt.key] = attempt.origin
+        if attempt.retry_of:
+            tags = {**tags, "lenet_exp.retry_of": attempt.retry_of.stem}
+        self._spool.start(
+            attempt.key,
+            {
+                "label": attempt.label,
+                "params": configuration.hyperparameters() | {"epochs": configuration.epochs},
+                "seed": attempt.seed,
+                "identity": configuration.identity,
+                "tags": dict(tags),
+                "study": self._study.drawn(attempt.key),
+            },
+        )
+        self._news()
+
+    def epoch(self, key: RunKey, result: EpochResult) -> bool:
+        """Note what an epoch gave; return whether the pruner would end the attempt here."""
+        self._spool.epoch(key, result)
+        self._news()
+        return self._study.report(key, result)
+
+    def copy_epochs(self, key: RunKey, original: RunKey) -> None:
+        """Note the epochs of ``original`` as those of ``key``, which is the same training."""
+        trained = self._spool.read(original)
+        for result in trained.epochs if trained else ():
+            self.epoch(key, result)
+
+    def end(
+        self,
+        key: RunKey,
+        state: Literal["COMPLETE", "PRUNED"],
+        value: float | None,
+        facts: Mapping[str, Any],
+        weights_of: RunKey | None = None,
+    ) -> TrialRecord:
+        """Note how an attempt ended; from here on it is never lost or changed.
+
+        Args:
+            key: The attempt.
+            state: How it ended.
+            value: ``val_accuracy`` after the last epoch, for COMPLETE.
+            facts: What was measured, and the ``reason`` why it ended early.
+            weights_of: The attempt that left the weights, if it is another one.
+        """
+        facts = {**version_of_code(), **facts}
+        weights = None
+        if state == "COMPLETE":
+            file = self.weights_folder(weights_of or key) / "weights.safetensors"
+            # A trainer that only plays leaves none.
+            weights = str(file.relative_to(self._folder)) if file.is_file() else None
+        full: DiskError | None = None
+        try:
+            self._spool.end(key, state, facts.get("reason", ""), weights=weights, facts=facts)
+        except DiskError as error:
+            full = error  # the study may have room in its file yet
+        failpoints.point("before_tell")
+        self._study.tell(key, state, value, facts)
+        if full:
+            raise full
+        failpoints.point("after_tell")
+        self._forget_checkpoints(key)
+        self._news()
+        self.write_leaderboard()
+        return self._study.record(key)
+
+    def fail(self, key: RunKey, reason: str, *, retry: bool, crashed: bool, alone: bool = False) -> bool:
+        """Note that an attempt failed; return whether it will be tried again (see `Study.fail`)."""
+        full: DiskError | None = None
+        try:
+            self._spool.end(key, "FAIL", reason, facts={"retry": retry, "crashed": crashed, "alone": alone})
+        except DiskError as error:
+            full = error
+        again = self._study.fail(key, reason, retry=retry, crashed=crashed, alone=alone)
+        if full:
+            raise full
+        if not again:
+            self._forget_checkpoints(key)
+        self._news()
+        self.write_leaderboard()
+        return again
+
+    def _forget_checkpoints(self, key: RunKey) -> None:
+        """Delete the checkpoints of a training that is over; its weights stay."""
+        origin = self._origins.pop(key, key)
+        checkpoint.discard(self._folder / "checkpoints" / origin.stem)
+
+    def write_leaderboard(self) -> None:
+        """Replace the CSV by one of all that has ended."""
+        self._csv.write(self._study.records(), self._spool.run_ids(), self.findings)

@@ -1,0 +1,121 @@
+"""A trained network as an MLflow model that anyone can load, with nothing of this package installed.
+
+The network is exported as a graph (``pt2``), so no code and no pickle travels with it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lenet_exp.base.errors import DataError
+from lenet_exp.config.hyperparameters import CLASSES, from_hyperparameters
+from lenet_exp.tracking.store import reason
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from torch import nn
+
+#: The model's name: ``runs:/<run id>/model`` loads it.
+NAME = "model"
+
+
+def load_network(params: Mapping[str, Any], weights: Path, image_size: int) -> nn.Module:
+    """Return the trained network, ready to predict.
+
+    Args:
+        params: What `Configuration.hyperparameters` gave, and ``epochs``.
+        weights: A ``weights.safetensors``.
+        image_size: Side of the images, in pixels.
+
+    Raises:
+        DataError: If the weights are not there, damaged, or of another network.
+    """
+    from safetensors.torch import load_file
+
+    from lenet_exp.training.network import LeNet
+
+    try:
+        values = {name: value for name, value in params.items() if name != "epochs"}
+        network = LeNet(from_hyperparameters(values, params["epochs"]), image_size)
+        network.load_state_dict(load_file(weights))
+    except Exception as error:  # safetensors, torch and pydantic each have their own
+        raise DataError(f"no model from {weights}: {reason(error)}") from error
+    return network.eval()
+
+
+def log_model(
+    client: MlflowClient, run_id: str, key: str, network: nn.Module, image_size: int, epoch: int
+) -> None:
+    """Log the network as the run's model, once, however often this is called.
+
+    MLflow's own ``log_model`` goes through process-wide state (the tracking URI, the active run and
+    model); this does the same with nothing but the client.
+
+    Args:
+        client: Of the store that has the run.
+        run_id: The run that trained it.
+        key: Tag by which a model whose logging was cut off is found again.
+        network: Takes ``(n, 1, image_size, image_size)`` float32, gives ``(n, 10)`` float32.
+        image_size: In pixels.
+        epoch: The epochs behind it.
+    """
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+    from mlflow.models import Model
+
+    run = client.get_run(run_id)
+    found = client.search_logged_models([run.info.experiment_id], f"tags.`lenet_exp.key` = '{key}'")
+    own = [model for model in found if model.source_run_id == run_id]
+    model = (
+        own[0]
+        if own
+        else client.create_logged_model(
+            run.info.experiment_id, NAME, run_id, tags={"lenet_exp.key": key}, params=run.data.params
+        )
+    )
+    if model.status != LoggedModelStatus.READY:
+        with tempfile.TemporaryDirectory() as folder:
+            description = Model(
+                artifact_path=model.artifact_location,
+                run_id=run_id,
+                model_id=model.model_id,
+                model_uuid=model.model_id,
+            )
+            _save(network, Path(folder) / NAME, description, image_size)
+            client.log_model_artifacts(model.model_id, str(Path(folder) / NAME))
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if model.model_id not in [output.model_id for output in outputs]:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=epoch)])
+
+
+def _save(network: nn.Module, path: Path, description: Any, image_size: int) -> None:
+    """Write MLflow's folder of a model."""
+    import mlflow.pytorch
+    import numpy as np
+    import torch
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    float32 = np.dtype(np.float32)
+    save: Callable[..., None] = mlflow.pytorch.save_model
+    save(
+        network,
+        path,
+        mlflow_model=description,
+        serialization_format="pt2",
+        # Two images: torch.export takes the size of a batch of one for a constant.
+        input_example=np.zeros((2, 1, image_size, image_size), dtype=np.float32),
+        # Given, because MLflow takes seconds to find them out by itself.
+        signature=ModelSignature(
+            inputs=Schema([TensorSpec(float32, (-1, 1, image_size, image_size))]),
+            outputs=Schema([TensorSpec(float32, (-1, CLASSES))]),
+        ),
+        pip_requirements=[
+            f"mlflow=={mlflow.__version__}",
+            f"numpy=={np.__version__}",
+            f"torch=={torch.__version__.split('+')[0]}",
+        ],
+    )

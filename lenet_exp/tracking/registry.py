@@ -1,0 +1,53 @@
+"""The place of the champion and the baseline in MLflow's registry of models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lenet_exp.base.errors import DataError
+from lenet_exp.tracking.events import Champion
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+
+
+def register(client: MlflowClient, champion: Champion, runs: Mapping[str, str | None]) -> None:
+    """Register the networks, each once, and give them their aliases; doing it again changes nothing.
+
+    Args:
+        client: Of the store that has the runs.
+        champion: What to register.
+        runs: The run of each alias; None where it has none yet.
+
+    Raises:
+        DataError: If a run is missing, or has no model.
+    """
+    models = {alias: _model(client, run_id, champion, alias) for alias, run_id in runs.items()}
+    if not client.search_registered_models(f"name = '{champion.name}'"):
+        client.create_registered_model(champion.name)
+    client.update_registered_model(champion.name, champion.description)
+    for alias, model in models.items():
+        version = _version(client, champion.name, model)
+        client.set_registered_model_alias(champion.name, alias, version)
+
+
+def _model(client: MlflowClient, run_id: str | None, champion: Champion, alias: str) -> LoggedModel:
+    """Return the run's model."""
+    run: Any = client.get_run(run_id) if run_id else None
+    outputs = run.outputs.model_outputs if run and run.outputs else []
+    if not outputs:
+        raise DataError(f"{champion.aliases[alias]}: no model to register as {champion.name}@{alias}")
+    return client.get_logged_model(outputs[0].model_id)
+
+
+def _version(client: MlflowClient, name: str, model: LoggedModel) -> str:
+    """Return the version of the registered model that this one is."""
+    run_id = model.source_run_id
+    for known in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
+        return str(known.version)
+    # Not "models:/<id>", which MLflow looks up in the process-wide store instead of the client's.
+    source = model.artifact_location
+    made = client.create_model_version(name, source, run_id, model_id=model.model_id)
+    return str(made.version)

@@ -1,0 +1,209 @@
+"""MLflow's own pages over the runs of a root folder, served to this machine until stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from lenet_exp.base.errors import PortError, UnreachableError, mask_url
+from lenet_exp.tracking import store
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+#: Seconds that the server may take to answer, and to stop.
+START_S = 60.0
+STOP_S = 10.0
+
+
+def open_ui(
+    root: Path,
+    port: int = 5000,
+    host: str = "127.0.0.1",
+    on_ready: Callable[[str], None] = print,
+    on_warning: Callable[[str], None] = print,
+) -> None:
+    """Serve the runs below ``root`` until SIGINT or SIGTERM, or until the server ends by itself.
+
+    Must be called in the main thread. A store that does not exist is made.
+
+    Args:
+        root: Where sweeps write.
+        port: 1 to 65535.
+        host: The address to listen on.
+        on_ready: Given the page's address, once it answers.
+        on_warning: Given a line if others than this machine can reach it.
+
+    Raises:
+        PortError: If the port cannot be had.
+        StoreError: If the store is damaged, not MLflow's, or of another version.
+        UnreachableError: If the server ends before it answers, or does not answer in time.
+    """
+    _probe(host, port)
+    if host not in LOOPBACK:
+        on_warning(
+            f"anyone who can reach {host}:{port} can read, change and delete the runs: there is no password"
+        )
+    store.prepare(store.local_uri(root), root / "artifacts")
+    with (
+        _signals() as stopped,
+        tempfile.TemporaryFile() as output,
+        _server(root, host, port, output) as server,
+    ):
+        if _wait_until_ready(server, host, port, output, stopped):
+            on_ready(f"http://{_in_url('127.0.0.1' if host == '0.0.0.0' else host)}:{port}")
+            while server.poll() is None and not stopped.wait(0.2):
+                pass
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """Yield what SIGINT and SIGTERM set, instead of ending this process."""
+    stopped = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _probe(host: str, port: int) -> None:
+    """Raise PortError unless the port is free: MLflow's server ends without an error if it is not."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # Otherwise a server that has just ended would seem to be there still.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except (OSError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            what = f"is in use by {_listener(port) or 'another program'}"
+        else:
+            what = f"cannot be had on {host}: {getattr(error, 'strerror', None) or error}"
+        raise PortError(f"port {port} {what}; choose another with --port") from error
+
+
+def _listener(port: int) -> str | None:
+    """Return the name and id of the process that listens on ``port``, if the system tells us."""
+    sockets = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:  # 0A: LISTEN
+                    sockets.add(f"socket:[{fields[9]}]")
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended, or belongs to somebody else
+            if any(str(file.readlink()) in sockets for file in (process / "fd").iterdir()):
+                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+    return None
+
+
+@contextlib.contextmanager
+def _server(root: Path, host: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run MLflow's server; at the end all of its processes are gone."""
+    names = {*LOOPBACK, "[::1]", host} - {"::1", "0.0.0.0", "::"}
+    if host not in LOOPBACK:
+        names |= {socket.gethostname(), socket.getfqdn()}
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        host,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    command += ["--backend-store-uri", store.local_uri(root)]
+    command += ["--artifacts-destination", (root / "artifacts").resolve().as_uri()]
+    command += ["--allowed-hosts", ",".join(sorted(f"{name}:{port}" for name in names))]
+    command += ["--uvicorn-opts", "--log-level warning"]
+    environment = {**store.ENVIRONMENT, **os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment["PYTHONSAFEPATH"] = "1"  # what lies in the root folder is no module
+    # A session of its own, so that its processes can be ended together and Ctrl-C reaches only us.
+    server = subprocess.Popen(
+        command,
+        cwd=root,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+    try:
+        yield server
+    finally:
+        _end(server)
+
+
+def _wait_until_ready(
+    server: subprocess.Popen[bytes], host: str, port: int, output: IO[bytes], stopped: threading.Event
+) -> bool:
+    """Wait until the server answers; return whether it does, or False if ``stopped`` comes first.
+
+    Raises:
+        UnreachableError: If it ends before, or takes too long.
+    """
+    deadline = time.monotonic() + START_S
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    while not stopped.wait(0.1):
+        if time.monotonic() > deadline:
+            raise UnreachableError(
+                f"MLflow's server did not answer within {START_S:g} s: {_last_line(output)}"
+            )
+        if server.poll() is not None:
+            raise UnreachableError(f"MLflow's server ended at once: {_last_line(output)}")
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection(address, port, timeout=2)
+            with contextlib.closing(connection):
+                connection.request("GET", "/health")
+                if connection.getresponse().status == http.client.OK:
+                    return True
+    return False
+
+
+def _last_line(output: IO[bytes]) -> str:
+    output.seek(0)
+    lines = output.read().decode(errors="replace").split("\n")
+    return mask_url(next((line.strip() for line in reversed(lines) if line.strip()), "no output"))
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End all of the server's processes."""
+    _signal(server, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    while _signal(server, 0) and time.monotonic() < deadline:
+        server.poll()
+        time.sleep(0.02)
+    _signal(server, signal.SIGKILL)
+    server.wait()
+
+
+def _signal(server: subprocess.Popen[bytes], number: int) -> bool:
+    """Send a signal to all of the server's processes; return whether there are any."""
+    try:
+        os.killpg(server.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,128 @@
+"""The gradients of `LeNet` on a CPU, by the layers of `kernels` and `convolution`.
+
+The backward pass is written out instead of recorded by autograd: the operations are so short that recording
+them costs a tenth of a step, and each gradient has the layout that the one before it wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from lenet_exp.training.cpu.convolution import convolution
+from lenet_exp.training.cpu.ops import (
+    ACTIVATIONS,
+    Activation,
+    avg_pool,
+    avg_pool_gradient,
+    batch_innermost,
+    channels_innermost,
+    matmul,
+    max_pool,
+    max_pool_gradient,
+)
+from lenet_exp.training.network import LeNet
+
+_POOLS = {"avg": (avg_pool, avg_pool_gradient), "max": (max_pool, max_pool_gradient)}
+
+
+@torch.no_grad()
+def gradients(
+    model: LeNet, pixels: Tensor, criterion: Callable[[Tensor], Tensor], dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of a batch and its logits, and leave the gradients in the model's parameters.
+
+    All are equal to those of the model's own layers but for rounding.
+
+    Args:
+        model: On the CPU.
+        pixels: ``(n, 1, size, size)`` uint8.
+        criterion: From logits, ``(n, 10)`` float32, to the loss.
+        dtype: Of the arithmetic; the weights are cast to it, their gradients have the weights' own.
+    """
+    n, _, side, _ = pixels.shape
+    x = pixels.view(n, -1).t().contiguous().view(1, side, side, n)
+    activation = ACTIVATIONS[model.configuration.activation]
+    # Bytes are exact in bfloat16 and go in as they are; the first layer's weights take the division.
+    scale = 1 / 255
+    features: list[_Features] = []
+    for module in model.features:
+        if isinstance(module, nn.Conv2d):
+            features.append(_Features(module, activation, model.configuration.pooling, x, dtype, scale))
+            x, scale = features[-1].output, 1.0
+    x = batch_innermost(x).reshape(-1, n)
+    linear: list[_Linear] = []
+    modules = [module for module in model.classifier if isinstance(module, nn.Linear)]
+    for module in modules:
+        linear.append(_Linear(module, activation if module is not modules[-1] else None, x, dtype))
+        x = linear[-1].output
+    logits = x.t().float()
+    with torch.enable_grad():
+        loss = criterion(logits.requires_grad_())
+        (grad,) = torch.autograd.grad(loss, logits)
+    grad = grad.t().to(dtype)
+    # Popped, so that the memory of what is done is used again while it is in the cache.
+    while linear:
+        grad = linear.pop().backward(grad)
+    below: Tensor | None = grad
+    while below is not None:
+        below = features.pop().backward(below, first=not features)
+    return loss.detach(), logits.detach()
+
+
+class _Features:
+    """A convolution, its activation and pooling, applied to ``(ci, h, w, n)``."""
+
+    def __init__(
+        self,
+        module: nn.Conv2d,
+        activation: Activation,
+        pooling: str,
+        x: Tensor,
+        dtype: torch.dtype,
+        scale: float,
+    ) -> None:
+        self._module, self._activation = module, activation
+        pool, self._pool_gradient = _POOLS[pooling]
+        weight, bias = module.weight.detach(), _bias(module).detach()
+        self._convolution = convolution(weight, bias, int(module.padding[0]), dtype, scale)
+        self._pooled = pool(self._convolution.forward(x), activation)
+        self.output = self._pooled.output
+
+    def backward(self, grad: Tensor, *, first: bool) -> Tensor | None:
+        """Set the weights' gradients, and return that of the input; None if this is the first layer."""
+        # Elementwise between two orders of memory would be slow.
+        arranged = batch_innermost if self.output.stride(3) == 1 else channels_innermost
+        grad = arranged(grad.reshape(self.output.shape))
+        grad = self._pool_gradient(grad, self._pooled, self._activation)
+        weight, bias, below = self._convolution.backward(grad, wanted=not first)
+        self._module.weight.grad, _bias(self._module).grad = weight, bias
+        return below
+
+
+class _Linear:
+    """A linear layer and its activation, if it has one, applied to ``(inputs, n)``."""
+
+    def __init__(
+        self, module: nn.Linear, activation: Activation | None, x: Tensor, dtype: torch.dtype
+    ) -> None:
+        self._module, self._activation, self._x = module, activation, x
+        self._weight = module.weight.detach().to(dtype)
+        self._before = matmul(self._weight, x).add_(_bias(module).detach().to(dtype)[:, None])
+        self.output = activation.forward(self._before) if activation else self._before
+
+    def backward(self, grad: Tensor) -> Tensor:
+        """Set the weights' gradients, and return that of the input."""
+        if self._activation:
+            grad = self._activation.backward(grad, self._before, self.output)
+        dtype = self._module.weight.dtype
+        self._module.weight.grad = matmul(grad, self._x.t()).to(dtype)
+        _bias(self._module).grad = grad.sum(1, dtype=dtype)
+        return matmul(self._weight.t(), grad)
+
+
+def _bias(module: nn.Conv2d | nn.Linear) -> Tensor:
+    assert module.bias is not None
+    return module.bias

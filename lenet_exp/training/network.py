@@ -1,0 +1,105 @@
+"""`LeNet`, built from its configuration, with weights drawn from a stream of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from lenet_exp.config.architecture import POOL, flat_features
+from lenet_exp.config.hyperparameters import CLASSES, Activation, Configuration, Init
+
+ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU,
+    "softplus": nn.Softplus,
+}
+
+
+class LeNet(nn.Module):
+    """Convolution, activation and pooling one to three times, then one to three linear layers.
+
+    Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998; the
+    baseline is the variant with ReLU and max pooling.
+    """
+
+    def __init__(self, configuration: Configuration, image_size: int = 28) -> None:
+        """Build the network, its weights not yet drawn (see `initialise`).
+
+        Raises:
+            InfeasibleError: If a feature map would be smaller than what is laid on it.
+        """
+        super().__init__()
+        self.configuration = configuration
+        # torch draws weights at once, from the global stream, which is the caller's. (Layers on the device
+        # "meta" draw none, but to give them memory loads SymPy, half a second in every attempt.)
+        with torch.random.fork_rng(devices=()):
+            self._build(configuration, image_size)
+
+    def _build(self, configuration: Configuration, image_size: int) -> None:
+        pool = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d}[configuration.pooling]
+        activation = ACTIVATIONS[configuration.activation]
+        channels = (1, *configuration.channels)
+        features: list[nn.Module] = []
+        for i, (kernel, padding) in enumerate(
+            zip(configuration.kernel_size, configuration.padding, strict=True)
+        ):
+            convolution = nn.Conv2d(channels[i], channels[i + 1], kernel, padding=padding)
+            features += [convolution, activation(), pool(POOL)]
+        widths = (flat_features(configuration, image_size), *configuration.fc_width, CLASSES)
+        classifier: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in pairwise(widths):
+            classifier += [nn.Linear(inputs, outputs), activation()]
+        self.features = nn.Sequential(*features)
+        self.classifier = nn.Sequential(*classifier[:-1])  # no activation after the classes
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits.
+
+        Args:
+            images: ``(batch, 1, size, size)`` floating point, in [0, 1].
+
+        Returns:
+            ``(batch, 10)``, unnormalised.
+        """
+        logits: Tensor = self.classifier(self.features(images))
+        return logits
+
+
+def initialise(model: nn.Module, init: Init, seed: int) -> None:
+    """Draw the weights of every convolution and linear layer.
+
+    Args:
+        model: Changed in place.
+        init: The rule for the weights; biases are always torch's default, uniform in
+            ±1/sqrt(fan_in). ``default`` is torch's own for weights too.
+        seed: Of a stream that nothing else draws from.
+
+    Source: Glorot and Bengio, AISTATS 2010 (Xavier); He et al., arXiv:1502.01852 (Kaiming).
+    """
+    stream = torch.Generator().manual_seed(seed)
+    draw: Callable[[Tensor], Tensor] = {
+        "xavier_uniform": lambda weight: nn.init.xavier_uniform_(weight, generator=stream),
+        "xavier_normal": lambda weight: nn.init.xavier_normal_(weight, generator=stream),
+        "kaiming_uniform": lambda weight: nn.init.kaiming_uniform_(
+            weight, nonlinearity="relu", generator=stream
+        ),
+        "kaiming_normal": lambda weight: nn.init.kaiming_normal_(
+            weight, nonlinearity="relu", generator=stream
+        ),
+        "default": lambda weight: nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=stream),
+    }[init]
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            draw(layer.weight)
+            assert layer.bias is not None
+            bound = 1 / math.sqrt(layer.weight[0].numel())
+            nn.init.uniform_(layer.bias, -bound, bound, generator=stream)

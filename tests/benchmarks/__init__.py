@@ -1,1 +1,0 @@
-"""Ours against what a user would pick instead; ``nox -s bench`` runs it."""

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from lenet_exp.base.errors import ConfigError
+from lenet_exp.cli.options import experiment_path, seconds, workers_count
+
+
+@pytest.mark.parametrize(("text", "expected"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
+def test_a_duration_has_a_unit_or_is_in_seconds(text: str, expected: float) -> None:
+    """As people write it."""
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1d", "nan", "inf", "1e9", "1 m", "9999999999"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    """With the flag that it was given to."""
+    with pytest.raises(ConfigError, match="--trial-timeout must be a time above zero such as 90s"):
+        seconds(text, "--trial-timeout")
+
+
+@pytest.mark.parametrize(("text", "expected"), [("auto", None), ("1", 1), ("64", 64)])
+def test_workers_are_a_number_or_chosen(text: str, expected: int | None) -> None:
+    """``auto`` leaves it to the machine."""
+    assert workers_count(text) == expected
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])
+def test_no_other_number_of_workers_is_taken(text: str) -> None:
+    """The message shows what was found."""
+    with pytest.raises(ConfigError, match="--workers must be a whole number above zero or auto, found"):
+        workers_count(text)
+
+
+def test_a_bare_name_is_looked_up_among_the_project_s_experiments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From any folder; a file of one's own comes first."""
+    monkeypatch.chdir(tmp_path)
+
+    assert experiment_path(None).name == "fashion_mnist.toml"
+    assert experiment_path(Path("quick")).parent.name == "experiments"
+
+    (tmp_path / "quick").write_text("")
+    assert experiment_path(Path("quick")) == Path("quick")

@@ -1,0 +1,45 @@
+import os
+import signal
+
+import pytest
+
+from lenet_exp.base.errors import DataError, NoResultError
+from lenet_exp.execution.calls import call
+
+
+def add(first: int, second: int) -> tuple[int, int]:
+    return first + second, os.getpid()
+
+
+def refuse() -> None:
+    raise DataError("no such file")
+
+
+def break_down() -> None:
+    raise ValueError("a bug\nand more")
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_answer_comes_from_another_process() -> None:
+    """What travels there and back is plain."""
+    answer, process = call(add, 2, 3)
+
+    assert answer == 5
+    assert process != os.getpid()
+
+
+def test_a_user_s_mistake_is_the_same_one_here() -> None:
+    """With its message and its exit code."""
+    with pytest.raises(DataError, match=r"^no such file$"):
+        call(refuse)
+
+
+def test_a_bug_or_a_death_is_one_line() -> None:
+    """It names the function; the caller lives on."""
+    with pytest.raises(NoResultError, match=r"^break_down: ValueError: a bug$"):
+        call(break_down)
+    with pytest.raises(NoResultError, match=r"^die: its process died with exit code -9$"):
+        call(die)

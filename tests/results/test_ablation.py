@@ -1,0 +1,109 @@
+import random
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lenet_exp.base.records import RunKey, TrialRecord
+from lenet_exp.config.experiment import Experiment, parse
+from lenet_exp.config.trainings import fixed_jobs
+from lenet_exp.results.ablation import COLUMNS, ablation_table
+
+#: Paired noise: what a seed gives to every configuration.
+LUCK = (0.003, -0.002, 0.001, 0.004, -0.003)
+
+
+def experiment(**ablate: Any) -> Experiment:
+    factors = {"pooling": ["avg"], "lr": [0.5, 0.001]}
+    return parse({"name": "a", "ablate": factors | ablate})
+
+
+def trained(ablation: Experiment, gains: dict[str, float | None]) -> list[TrialRecord]:
+    """Return what the jobs gave: the baseline 0.89 and each alternative as much more, or nothing."""
+    records = []
+    seeds = sorted({job.seed for job in fixed_jobs(ablation)})
+    for number, job in enumerate(fixed_jobs(ablation.resolved("bfloat16"))):
+        gain = gains.get(job.label.partition(",")[0], 0.0)
+        luck = LUCK[seeds.index(job.seed)] + random.Random(job.label).gauss(0, 3e-4)
+        value = None if gain is None else 0.89 + luck + gain
+        fast = 2.0 if job.role == "ablation" else 1.0
+        records.append(
+            TrialRecord(
+                RunKey(job.role, number, 1),
+                "COMPLETE" if value is not None else "PRUNED",
+                job.label,
+                job.configuration.hyperparameters(),
+                10,
+                job.configuration.identity,
+                job.seed,
+                {},
+                {"examples_per_s": 1000.0 * fast, "n_parameters": 5, "macs": 7}
+                | ({} if value is not None else {"reason": "diverged: loss is nan in epoch 1"}),
+                value,
+            )
+        )
+    return records
+
+
+def row(frame: pd.DataFrame, factor: str, value: str) -> dict[str, Any]:
+    (found,) = frame[(frame["factor"] == factor) & (frame["value"] == value)].to_dict("records")
+    return {str(name): value for name, value in found.items()}
+
+
+def test_each_alternative_is_judged_against_the_baseline_on_the_same_seeds() -> None:
+    """In the file's order, with verdict, interval, p over the table, and the ratio of speeds."""
+    ablation = experiment()
+
+    table = ablation_table(ablation, trained(ablation, {"pooling avg": 0.01, "lr 0.5": -0.4}))
+
+    assert tuple(table.columns) == COLUMNS
+    assert table[["factor", "value"]].agg(" ".join, axis=1).tolist() == [
+        "baseline ",
+        "pooling avg",
+        "lr 0.5",
+        "lr 0.001",
+    ]
+    assert table["verdict"].tolist()[1:] == ["better", "worse", "tie"]
+    assert table["n_seeds"].tolist() == [5] * 4
+    better = row(table, "pooling", "avg")
+    assert better["delta"] == pytest.approx(0.01, abs=1e-3)
+    assert better["delta_low"] <= better["delta"] <= better["delta_high"]
+    assert better["p_value"] < 0.05
+    assert better["examples_per_s_ratio"] == 2.0
+    assert pd.isna(row(table, "baseline", "")["verdict"])
+
+
+def test_the_correction_is_over_the_whole_table() -> None:
+    """The same differences are less sure where more was tried."""
+    short, long = experiment(lr=[0.5]), experiment(lr=[0.5, 0.4, 0.3, 0.2, 0.1])
+    p_values = [
+        row(ablation_table(each, trained(each, {"pooling avg": 0.001})), "pooling", "avg")["p_value"]
+        for each in (short, long)
+    ]
+
+    assert p_values[0] < p_values[1]
+
+
+def test_a_row_that_lost_a_seed_has_a_reason_and_no_verdict() -> None:
+    """What diverges is not judged by the seeds that did not."""
+    ablation = experiment()
+    records = trained(ablation, {"lr 0.5": None})
+
+    diverged = row(ablation_table(ablation, records), "lr", "0.5")
+
+    assert diverged["note"] == "5 of 5 seeds: diverged: loss is nan in epoch 1"
+    assert pd.isna(diverged["verdict"])
+    assert diverged["n_seeds"] == 0
+
+
+def test_a_table_under_way_compares_what_there_is() -> None:
+    """Seeds that a row has not got yet are left out of its difference."""
+    ablation = experiment()
+    records = trained(ablation, {"pooling avg": 0.01})
+    begun = records[: len(records) - 3]
+
+    table = ablation_table(ablation, begun)
+
+    assert table["n_seeds"].tolist() == [5, 4, 4, 4]
+    assert row(table, "pooling", "avg")["verdict"] == "better"
+    assert ablation_table(ablation, [])["n_seeds"].tolist() == [0] * 4

@@ -1,0 +1,53 @@
+from typing import Any
+
+import pytest
+
+from lenet_exp.results.evaluation import NOTHING, Finalist, Plan, Reading, Score, findings
+
+BASELINE = Finalist("base", "baseline", {}, 1, None)
+BETTER = Finalist("good", "trial 3", {}, 1, 0.9)
+
+
+def reading(number: int = 1, completed: str | None = "then", **fields: Any) -> Reading:
+    plan = Plan("now", (BETTER,), BASELINE, (7, 8), "train", 0.05, 4)
+    scores = tuple(
+        Score(f"confirm-0000{i}-1", config, seed, accuracy, 0.5)
+        for i, (config, seed, accuracy) in enumerate(
+            [("base", 7, 0.5), ("good", 7, 0.75), ("base", 8, 0.75), ("good", 8, 0.875)]
+        )
+    )
+    verdict = {
+        **{"config": "good", "verdict": "better", "sentence": "better: by much", "delta": 0.1875},
+        **{"delta_low": float("nan"), "delta_high": 0.3, "p_value": 0.01, "permutation_p": 0.5},
+        **{"mcnemar_p": 0.02, "seeds_to_settle": None},
+    }
+    given = {"scores": scores, "verdicts": (verdict,), "champion": "good"} | fields
+    return Reading(number, plan, "mini", "0.1", number > 1, ("now",), completed, **given)
+
+
+def test_the_findings_are_those_of_the_last_complete_reading() -> None:
+    """Each configuration has its means; what is not a number is not known; one under way changes nothing."""
+    kept = [
+        reading(fresh_val_accuracy={"good": 0.8}).to_dict(),
+        reading(2, None, scores=(), verdicts=()).to_dict(),
+    ]
+
+    found = findings(kept, {"good": 1234.0})
+
+    base, good = found.cells["base"], found.cells["good"]
+    assert (base["n_seeds"], base["test_accuracy"], base["delta"]) == (2, 0.625, 0.0)
+    assert base["test_accuracy_sem"] == pytest.approx(0.125)
+    assert "verdict" not in base
+    assert "examples_per_s" not in base
+    assert (good["test_accuracy"], good["verdict"], good["delta_low"]) == (0.8125, "better", None)
+    assert (good["examples_per_s"], good["fresh_val_accuracy"]) == (1234.0, 0.8)
+    assert found.sentences == ("trial 3: better: by much", "champion: trial 3")
+    assert findings(None, None) == findings(kept[1:], None) == NOTHING
+
+
+def test_a_reading_is_one_line_for_people() -> None:
+    """When, which and how many, and whether it was the first."""
+    again = reading(2, None)
+
+    assert reading().as_text() == "1: begun now, completed then, baseline, trial 3, 2 seeds"
+    assert again.as_text() == "2 (again): begun now, not completed, baseline, trial 3, 2 seeds"

@@ -1,0 +1,227 @@
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenet_exp.base.errors import NoResultError
+from lenet_exp.base.records import RunKey, State, TrialRecord
+from lenet_exp.config.hyperparameters import PRESETS, configuration
+from lenet_exp.results.evaluation import Findings
+from lenet_exp.results.leaderboard import COLUMNS, CsvFile, as_table, best, ranked, render, to_csv
+
+BASELINE = configuration(PRESETS["lenet"])
+
+
+def record(number: int, value: float | None, state: State = "COMPLETE", role: str = "trial") -> TrialRecord:
+    return TrialRecord(
+        key=RunKey(role, number, 1),
+        state=state,
+        label=f"{role} {number}",
+        values=BASELINE.hyperparameters(),
+        max_epochs=2,
+        identity=BASELINE.identity,
+        seed=1,
+        history={1: 0.1, 2: value} if value is not None else {},
+        result={"examples_per_s": 1000.0, "train_s": 2.0, "n_parameters": 61_706, "macs": 416_520},
+        value=value if state == "COMPLETE" else None,
+    )
+
+
+def leaderboard(*given: Any) -> pd.DataFrame:
+    return ranked(*given).frame()
+
+
+def test_configurations_that_tie_share_a_rank_and_the_ranks_they_use_up_are_skipped() -> None:
+    """0.9, 0.9, 0.8 are ranked 1, 1, 3."""
+    table = leaderboard([record(0, 0.8), record(1, 0.9), record(2, 0.9)], {})
+
+    assert table["rank"].tolist() == [1, 1, 3]
+    assert table["trial"].tolist() == [1, 2, 0]
+
+
+def test_delta_is_against_the_baseline_which_is_ranked_among_the_others() -> None:
+    """The baseline is a row like any other, and its own delta is 0."""
+    table = leaderboard([record(0, 0.875, role="baseline"), record(0, 0.75), record(1, 0.9375)], {})
+
+    assert table["role"].tolist() == ["trial", "baseline", "trial"]
+    assert table["delta"].tolist() == [0.0625, 0.0, -0.125]
+
+
+def test_seeds_of_one_configuration_are_one_row() -> None:
+    """With their number, mean and standard error, and so in the file; trials stay as they are drawn."""
+    runs = [
+        replace(record(n, value, role="run"), seed=n, identity="c1")
+        for n, value in enumerate([0.75, 0.5, 0.25])
+    ]
+    records = [*runs, record(0, 0.9), record(1, 0.9)]
+
+    table = leaderboard(records, {})
+
+    assert table["n_seeds"].tolist() == [1, 1, 3]
+    row = table.iloc[2]
+    assert (row["role"], row["val_accuracy"]) == ("run", 0.5)
+    assert row["val_accuracy_sem"] == pytest.approx(0.25 / 3**0.5)
+
+
+def test_rows_without_a_result_come_last_and_have_no_rank() -> None:
+    """A pruned trial shows the accuracy it had, at the epochs it had, and is not compared."""
+    table = leaderboard([record(0, 0.99, "PRUNED"), record(1, 0.5), record(2, None, "FAIL")], {})
+
+    assert table["state"].tolist() == ["COMPLETE", "PRUNED", "FAIL"]
+    assert table["rank"].isna().tolist() == [False, True, True]
+    assert table["val_accuracy"].isna().tolist() == [False, False, True]
+    assert table["delta"].isna().all()
+
+
+def test_an_attempt_that_was_tried_again_is_shown_once() -> None:
+    """The row is the retry's."""
+    failed = replace(record(0, None, "FAIL"), result={"retried": True})
+
+    assert leaderboard([failed, record(1, 0.5)], {})["trial"].tolist() == [1]
+
+
+def test_the_csv_has_the_columns_of_the_design_and_pandas_reads_it_back() -> None:
+    """Numbers are numbers again, and what is not known is empty."""
+    table = leaderboard([record(0, 0.875, role="baseline"), record(7, 0.9)], {RunKey("trial", 7, 1): "abc"})
+
+    read = pd.read_csv(io.StringIO(to_csv(table)))
+
+    assert tuple(read.columns) == COLUMNS
+    assert read.loc[0, "trial"] == 7
+    assert read.loc[0, "val_accuracy"] == 0.9
+    assert read.loc[0, "mlflow_run_id"] == "abc"
+    assert read["test_accuracy"].isna().all()
+
+
+def test_a_row_that_other_code_trained_says_so() -> None:
+    """The version is shown where it is not the baseline's, and where the baseline's is known."""
+
+    def trained_by(code: str | None, number: int, role: str = "trial") -> TrialRecord:
+        made = record(number, 0.5, role=role)
+        return replace(made, result=made.result | {"lenet_exp": "1", "code": code})
+
+    records = [trained_by("a", 0, "baseline"), trained_by("a", 0), trained_by("b", 1)]
+
+    table = leaderboard(records, {}).set_index(["role", "trial"])
+    assert table["variant"].dropna().to_dict() == {("trial", 1): "1+b"}
+    assert leaderboard(records[1:], {})["variant"].isna().all()
+
+
+def test_without_trials_there_is_a_header_and_no_winner() -> None:
+    """A sweep of no trials is valid; asking for its best is not."""
+    table = leaderboard([], {})
+
+    assert to_csv(table) == ",".join(COLUMNS) + "\n"
+    with pytest.raises(NoResultError, match="no finished trial"):
+        best(table)
+
+
+@given(st.text(max_size=20))
+def test_no_text_becomes_a_formula(text: str) -> None:
+    """A cell never begins with what a spreadsheet would compute, and the text can be had back."""
+    cell = next(
+        csv.reader(io.StringIO(to_csv(pd.DataFrame({"a": [f"{text}."], "b": [1]})).partition("\n")[2]))
+    )[0]
+
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert cell.removeprefix("'").replace("\r\n", "\n") == f"{text}.".removeprefix("'").replace("\r\n", "\n")
+
+
+@given(st.floats(-1, 1))
+def test_numbers_stay_numbers(number: float) -> None:
+    """A negative number is no formula, and no digit is lost."""
+    read = pd.read_csv(io.StringIO(to_csv(pd.DataFrame({"a": [number]}))))
+
+    assert read.loc[0, "a"] == number
+
+
+def found(accuracy: float, verdict: str | None = None, **cells: Any) -> dict[str, Any]:
+    """Return what a confirmation found out of a configuration."""
+    return {"n_seeds": 3, "test_accuracy": accuracy, "verdict": verdict, **cells}
+
+
+def confirmed() -> tuple[list[TrialRecord], Findings]:
+    """Return a baseline and four trials, of which the two best were confirmed and one of them held."""
+    tried = [record(0, 0.75, role="baseline")]
+    for number, value in enumerate([0.9, 0.95, 0.85, 0.85]):
+        values = BASELINE.hyperparameters() | {"lr": 0.1 + number}
+        tried.append(replace(record(number, value), identity=f"c{number}", values=values))
+    cells = {
+        BASELINE.identity: found(0.8, delta=0.0, examples_per_s=3000.0),
+        "c0": found(0.875, "better", delta=0.075, delta_low=0.05, delta_high=0.1, examples_per_s=2000.0),
+        "c1": found(0.7, "tie", delta=-0.1, seeds_to_settle=20, examples_per_s=2500.0),
+    }
+    return tried, Findings(cells)
+
+
+def test_confirmed_rows_come_first_by_what_was_confirmed() -> None:
+    """The winner of the search comes last of them, below the baseline; the others follow as before."""
+    table = leaderboard(confirmed()[0], {}, confirmed()[1])
+
+    assert table["trial"].astype(object).where(table["trial"].notna(), None).tolist() == [0, None, 1, 2, 3]
+    assert table["rank"].tolist() == [1, 2, 3, 4, 4]
+    assert table["verdict"].tolist()[2:] == ["tie", "not confirmed", "not confirmed"]
+    assert table["val_accuracy"].tolist() == [0.9, 0.75, 0.95, 0.85, 0.85]
+    assert table["n_seeds"].tolist() == [3, 3, 3, 1, 1]
+    assert table["delta"].tolist()[:3] == [0.075, 0.0, -0.1]
+    assert table["delta"].tolist()[3] == pytest.approx(0.1)
+
+
+def test_the_pareto_fronts_are_among_rows_that_were_measured_alike() -> None:
+    """Confirmed rows once there are any, with the speeds they had alone; before that all completed ones."""
+    tried, findings = confirmed()
+    before = leaderboard(tried, {})
+    after = leaderboard(tried, {}, findings)
+
+    assert before["pareto_speed"].tolist() == [True, False, False, False, False]
+    assert after["pareto_speed"].tolist()[:3] == [True, True, False]
+    assert after["pareto_speed"].isna().tolist() == [False, False, False, True, True]
+    assert after["pareto_parameters"].tolist()[:3] == [True, False, False]
+
+
+def test_the_table_is_rendered_for_people_and_for_programs() -> None:
+    """Markdown has a line per row, JSON an object per row."""
+    table = leaderboard([record(0, 0.5), record(1, 0.75)], {})
+
+    assert len(render(table, "markdown").splitlines()) == 4
+    assert [row["trial"] for row in json.loads(render(table, "json"))] == [1, 0]
+    assert render(table, "csv") == to_csv(table)
+
+
+def test_the_file_that_grows_is_the_table_made_anew(tmp_path: Path) -> None:
+    """Whatever comes in, in whatever order, a line that was kept is the line that would be written."""
+    file = CsvFile(tmp_path / "leaderboard.csv")
+    ended: list[TrialRecord] = []
+    run_ids: dict[RunKey, str] = {}
+    for number, value in enumerate([0.5, None, 0.75, 0.5]):
+        ended.append(record(number, value, "COMPLETE" if value else "FAIL"))
+        file.write(ended, run_ids)
+        run_ids[RunKey("trial", number, 1)] = f"run{number}"
+    ended.append(record(0, 0.625, role="baseline"))
+    ended[2] = replace(ended[2], result={"retried": True}, state="FAIL")
+
+    file.write(ended, run_ids)
+    assert (tmp_path / "leaderboard.csv").read_text() == to_csv(leaderboard(ended, run_ids))
+
+    more, findings = confirmed()
+    ended += [replace(one, key=one.key._replace(trial=one.key.trial + 10)) for one in more]
+    file.write(ended, run_ids, findings)
+    assert (tmp_path / "leaderboard.csv").read_text() == to_csv(leaderboard(ended, run_ids, findings))
+
+
+def test_a_table_and_its_frame_are_rendered_alike() -> None:
+    """Whoever loads pandas sees what those see who do not."""
+    tried, findings = confirmed()
+    table, frame = ranked(tried, {}, findings), leaderboard(tried, {}, findings)
+
+    assert as_table(frame).rows == table.rows
+    assert to_csv(frame) == to_csv(table)
+    assert render(frame, "json") == render(table, "json")
+    assert render(frame, "markdown") == render(table, "markdown")

@@ -1,0 +1,239 @@
+"""Verdicts against scipy, against their own promises, and against sweeps whose truth is known."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from lenet_exp.results.statistics import Floats, power
+from lenet_exp.results.verdicts import Sample, Verdict, simulate_sweeps, verdicts, winners_curse
+
+SEEDS = (11, 12, 13, 14, 15)
+BASELINE = Sample("baseline", (0.891, 0.896, 0.893, 0.894, 0.890), SEEDS)
+
+
+def shifted(config: str, *differences: float) -> Sample:
+    pairs = zip(BASELINE.test_accuracy, differences, strict=False)
+    return Sample(config, tuple(base + delta for base, delta in pairs), SEEDS[: len(differences)])
+
+
+def samples(accuracy: Floats) -> tuple[list[Sample], Sample]:
+    """Return the finalists and the baseline, which is row 0 of ``(configurations, seeds)``."""
+    rows = [Sample(f"c{i}", tuple(row), tuple(range(len(row)))) for i, row in enumerate(accuracy.tolist())]
+    return rows[1:], rows[0]
+
+
+BETTER = shifted("better", 0.011, 0.014, 0.010, 0.013, 0.012)
+WORSE = shifted("worse", -0.021, -0.024, -0.020, -0.023, -0.022)
+TIE = shifted("tie", 0.004, -0.003, 0.005, 0.002, -0.001)
+
+
+def test_the_verdict_is_that_of_scipy_s_tests_after_holm() -> None:
+    """Three finalists get the paired t-test's p values, times three, two and one."""
+    finalists = [TIE, BETTER, WORSE]
+    raw = [stats.ttest_rel(one.test_accuracy, BASELINE.test_accuracy).pvalue for one in finalists]
+
+    found = verdicts(finalists, BASELINE)
+
+    assert [one.verdict for one in found] == ["tie", "better", "worse"]
+    assert [one.p_value for one in found] == pytest.approx([raw[0], 2 * raw[1], 3 * raw[2]], rel=1e-6)
+    assert [one.permutation_p for one in found] == [14 / 32, 2 / 32, 2 / 32]
+
+
+def test_a_verdict_s_numbers_are_those_of_its_seeds() -> None:
+    """Means, their difference and its interval, which is wider for two finalists than for one."""
+    differences = np.subtract(BETTER.test_accuracy, BASELINE.test_accuracy)
+    half = stats.t.isf(0.0125, 4) * stats.sem(differences)
+
+    found = verdicts([BETTER, TIE], BASELINE)[0]
+
+    assert (found.config, found.n_seeds) == ("better", 5)
+    assert found.mean == pytest.approx(np.mean(BETTER.test_accuracy))
+    assert found.sem == pytest.approx(stats.sem(BETTER.test_accuracy))
+    assert found.baseline_mean == pytest.approx(np.mean(BASELINE.test_accuracy))
+    assert found.delta == pytest.approx(found.mean - found.baseline_mean)
+    assert (found.delta_low, found.delta_high) == pytest.approx((0.012 - half, 0.012 + half))
+
+
+@pytest.mark.parametrize(
+    ("finalist", "sentence"),
+    [
+        (BETTER, "better: +0.0120 [+0.0100, +0.0140] on 5 paired seeds, p < 0.0001"),
+        (WORSE, "worse: -0.0220 [-0.0240, -0.0200] on 5 paired seeds, p < 0.0001"),
+        (TIE, "tie: +0.0014 [-0.0028, +0.0056] on 5 paired seeds, p 0.40; about 48 seeds would settle it"),
+        (
+            shifted("hardly", 0.001, -0.001, 0.002, -0.002, 0.0001),
+            "tie: +0.0000 [-0.0019, +0.0020] on 5 paired seeds, p 0.98; more than 200 seeds would be needed"
+            " to settle it",
+        ),
+        (
+            shifted("same", 0, 0, 0, 0, 0),
+            "tie: +0.0000 [+0.0000, +0.0000] on 5 paired seeds, p 1.00; no difference that more seeds would"
+            " settle",
+        ),
+        (
+            shifted("flat", 0.005, 0.005),
+            "tie: +0.0050 on 2 paired seeds, p 0.50; about 6 seeds would settle it",
+        ),
+        (
+            shifted("one", 0.02),
+            "tie: +0.0200 on 1 paired seed, which says nothing about noise; train at least two",
+        ),
+        (
+            shifted("lost", 0.02, math.nan, 0.02, 0.02, math.inf),
+            "tie: 2 of 5 paired seeds have no test accuracy; train them, or leave them out",
+        ),
+        (
+            Sample("other", (0.95,), (99,)),
+            "tie: no seed is shared with the baseline; train both on the same seeds",
+        ),
+    ],
+    ids=lambda value: value.config if isinstance(value, Sample) else "",
+)
+def test_a_verdict_says_in_plain_words_what_is_known(finalist: Sample, sentence: str) -> None:
+    """Whatever the data, there is one sentence, and what is not known decides nothing."""
+    found = verdicts([finalist], BASELINE)[0]
+
+    assert found.sentence == sentence
+    assert found.verdict == sentence.partition(":")[0]
+
+
+def test_seeds_are_paired_by_name_and_unpaired_ones_left_out() -> None:
+    """The order of seeds, and seeds of one side alone, change nothing."""
+    mixed = Sample("better", (0.1, *BETTER.test_accuracy[::-1]), (99, *SEEDS[::-1]))
+
+    assert verdicts([mixed], BASELINE) == verdicts([BETTER], BASELINE)
+
+
+def test_predictions_of_unpaired_seeds_are_left_out_too() -> None:
+    """McNemar's test sees the rows of the seeds that both have; without predictions there is no such p."""
+    right = np.random.default_rng(0).random((2, 5, 300)) < [[[0.7]], [[0.85]]]
+    base = Sample("baseline", BASELINE.test_accuracy, SEEDS, right[0])
+    finalist = Sample("better", BETTER.test_accuracy, SEEDS, right[1])
+    one_more = Sample(
+        "better", (0.0, *BETTER.test_accuracy), (99, *SEEDS), np.insert(right[1], 0, False, axis=0)
+    )
+
+    found, again = (verdicts([one], base)[0].mcnemar_p for one in (finalist, one_more))
+
+    assert found == again < 1e-6
+    assert math.isnan(verdicts([BETTER], base)[0].mcnemar_p)
+
+
+def test_no_finalists_have_no_verdicts() -> None:
+    """A baseline alone is nothing to compare."""
+    assert verdicts([], BASELINE) == []
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "seeds", "images", "match"),
+    [
+        ((0.9,), (1, 2), None, "1 accuracies for 2 seeds"),
+        ((0.9, 0.8), (1, 1), None, "each seed once"),
+        ((0.9, 0.8), (1, 2), (3, 10), r"found shape \(3, 10\)"),
+    ],
+)
+def test_a_sample_s_parts_belong_together(
+    accuracy: tuple[float, ...], seeds: tuple[int, ...], images: tuple[int, int] | None, match: str
+) -> None:
+    """A lost or repeated seed would pair the wrong trainings."""
+    with pytest.raises(ValueError, match=match):
+        Sample("a", accuracy, seeds, None if images is None else np.ones(images, bool))
+
+
+def agrees(found: Verdict) -> bool:
+    """Whether interval and verdict point the same way."""
+    if math.isnan(found.delta_low):
+        return math.isnan(found.delta_high)
+    sides = {"better": found.delta_low >= 0, "worse": found.delta_high <= 0}
+    return sides.get(found.verdict, found.delta_low <= 0 <= found.delta_high)
+
+
+@settings(max_examples=200)
+@given(
+    st.tuples(st.integers(2, 6), st.integers(2, 6)).flatmap(
+        lambda shape: st.lists(
+            st.lists(st.integers(170, 180), min_size=shape[1], max_size=shape[1]),
+            min_size=shape[0],
+            max_size=shape[0],
+        )
+    )
+)
+def test_interval_and_verdict_agree(right: list[list[int]]) -> None:
+    """On few test images, where ties and equal differences are common, no answer contradicts itself."""
+    for found in verdicts(*samples(np.array(right) / 200)):
+        assert agrees(found)
+        assert (found.verdict == "tie") == (found.p_value > 0.05)
+        assert found.verdict == "tie" or (found.delta > 0) == (found.verdict == "better")
+        assert found.seeds_to_settle is None or found.seeds_to_settle > found.n_seeds
+
+
+def test_holm_decides_where_the_joint_interval_alone_would_not() -> None:
+    """The second of two finalists is tested at the whole level, and its interval ends at zero."""
+    second = shifted("second", 0.008, 0.002, 0.012, 0.003, 0.005)
+    alone = stats.ttest_rel(second.test_accuracy, BASELINE.test_accuracy).pvalue
+
+    found = verdicts([BETTER, second], BASELINE)[1]
+
+    assert 0.025 < alone < 0.05
+    assert (found.verdict, found.delta_low) == ("better", 0.0)
+
+
+@pytest.mark.parametrize("n_finalists", range(1, 6))
+def test_without_a_difference_false_betters_stay_below_the_level(n_finalists: int) -> None:
+    """Of 1,000 sweeps of equal configurations, on 2 to 20 seeds, at most one in twenty calls any better."""
+    rates = [simulate_sweeps(1000, n_finalists, n, 0.0, seed=n).any_better for n in range(2, 21)]
+
+    assert max(rates) <= 0.05
+    # The test is two-sided, so half of the level is what *better* has, and it is used.
+    assert np.mean(rates) == pytest.approx(0.024, abs=0.004)
+
+
+@pytest.mark.parametrize(
+    ("n_seeds", "effect_sd", "expected"),
+    [(3, 2.0, 0.25), (5, 1.0, 0.24), (5, 2.0, 0.82), (5, 3.0, 0.99), (10, 1.0, 0.71), (20, 1.0, 0.98)],
+)
+def test_a_true_difference_is_found_as_often_as_published(
+    n_seeds: int, effect_sd: float, expected: float
+) -> None:
+    """The table of the README, for three finalists; for one it is the power of the t-test."""
+    three = simulate_sweeps(4000, 3, n_seeds, effect_sd, seed=1)
+    one = simulate_sweeps(4000, 1, n_seeds, effect_sd, seed=1)
+
+    assert three.better == pytest.approx(expected, abs=0.02)
+    assert one.better == pytest.approx(power(effect_sd, n_seeds), abs=0.025)
+    assert three.worse < 0.001
+    assert three.better + three.worse + three.tie == pytest.approx(1)
+
+
+def test_the_best_of_sixty_equal_trials_is_not_called_better() -> None:
+    """On 200 test images: the search picks by noise and is flattered, and fresh seeds do not confirm it."""
+    stream = np.random.default_rng(3)
+    sweeps, false, optimism = 200, 0, 0.0
+    for _ in range(sweeps):
+        search = np.sort(stream.normal(0.9, 0.005, 60))[::-1]
+        fresh = stream.normal(0.9, 0.005, (4, 5))
+        false += any(one.verdict == "better" for one in verdicts(*samples(np.round(fresh * 200) / 200)))
+        optimism += winners_curse(float(search[0]), stream.normal(0.9, 0.005, 5).tolist()).optimism / sweeps
+
+    assert false / sweeps <= 0.05
+    # The best of sixty normal values is 2.32 deviations above their mean.
+    assert optimism == pytest.approx(2.32 * 0.005, rel=0.1)
+
+
+def test_the_winner_s_curse_has_its_interval_and_its_words() -> None:
+    """The interval is that of the fresh mean, turned round; one fresh seed has none, and none is said so."""
+    fresh = [0.915, 0.9172, 0.9164]
+    half = stats.t.isf(0.025, 2) * stats.sem(fresh)
+
+    found = winners_curse(0.921, fresh)
+
+    assert found.optimism == pytest.approx(0.921 - np.mean(fresh))
+    assert (found.optimism_low, found.optimism_high) == pytest.approx(
+        (found.optimism - half, found.optimism + half)
+    )
+    assert winners_curse(0.92, [0.91]).sentence.endswith("0.9100 on 1 fresh seed: flattered by +0.0100")
+    assert winners_curse(0.92, []).sentence == "val_accuracy 0.9200 in the search, not known on fresh seeds"

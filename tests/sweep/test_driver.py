@@ -1,0 +1,282 @@
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lenet_exp.base.errors import NoResultError, SweepInterruptedError
+from lenet_exp.base.records import TrialRecord
+from lenet_exp.config.experiment import Experiment, parse
+from lenet_exp.config.trainings import Job
+from lenet_exp.data.datasets import ImageSet
+from lenet_exp.execution.executor import LocalExecutor, Machine
+from lenet_exp.study.study import open_study
+from lenet_exp.study.trials import read_records
+from lenet_exp.sweep.driver import MAX_INFEASIBLE, Driver, Options
+from lenet_exp.sweep.repair import reconcile
+from lenet_exp.sweep.writer import Recorder
+from lenet_exp.tracking.spool import Spool
+
+MACHINE = Machine(("cpu",), "test", "float32", "2")
+SMALL = {"channels": 4, "fc_layers": 1, "precision": "float32"}
+
+
+@pytest.fixture
+def executor() -> Iterator[LocalExecutor]:
+    executor = LocalExecutor()
+    yield executor
+    executor.close()
+
+
+MakeDriver = Callable[..., Driver]
+
+
+@pytest.fixture
+def driver(executor: LocalExecutor, mini: ImageSet, tmp_path: Path) -> MakeDriver:
+    def make(
+        experiment: Experiment,
+        jobs: list[Job] | None = None,
+        when_spare: Callable[[], object] = lambda: None,
+        **options: Any,
+    ) -> Driver:
+        study = open_study(experiment, tmp_path)
+        spool = Spool(tmp_path / "e" / "spool")
+        reconcile(study, spool)
+        return Driver(
+            experiment,
+            study=study,
+            executor=executor,
+            recorder=Recorder(study, spool, tmp_path / "e"),
+            images=mini,
+            machine=MACHINE,
+            folder=tmp_path / "e",
+            options=replace(Options(workers=2, threads=1), **options),
+            announce=said.append,
+            when_spare=when_spare,
+            jobs=jobs,
+        )
+
+    said: list[str] = []
+    (tmp_path / "e").mkdir()
+    return make
+
+
+def experiment(space: dict[str, Any], trials: int = 3, **parts: Any) -> Experiment:
+    data = {
+        "name": "e",
+        "data": {"validation": 100, "limit": 100},
+        "baseline": SMALL,
+        "training": {"epochs": 2},
+    }
+    search = {"search": {"trials": trials, "pruner": "none", "startup_trials": 2}} if space else {}
+    return parse(data | {"space": space} | search | parts)
+
+
+def records(folder: Path, role: str = "trial") -> list[TrialRecord]:
+    return [record for record in read_records("e", folder) or [] if record.key.role == role]
+
+
+LR = {"lr": {"low": 0.001, "high": 0.1, "log": True}}
+
+
+def test_a_sweep_finishes_the_baseline_and_exactly_as_many_trials_as_asked(
+    driver: MakeDriver, tmp_path: Path
+) -> None:
+    """Study, spool and CSV have the same values, row by row."""
+    driver(experiment(LR, 3)).run()
+
+    trials = records(tmp_path)
+    table = pd.read_csv(tmp_path / "e" / "leaderboard.csv")
+    assert [record.state for record in trials] == ["COMPLETE"] * 3
+    assert len(records(tmp_path, "baseline")) == 1
+    assert len(table) == 4
+    spool = Spool(tmp_path / "e" / "spool")
+    for record in trials:
+        row = table[(table["role"] == "trial") & (table["trial"] == record.key.trial)].iloc[0]
+        spooled = spool.read(record.key)
+        assert spooled is not None
+        assert row["val_accuracy"] == record.value == spooled.epochs[-1].val_accuracy
+        assert (row["lr"], row["epochs"], row["config"]) == (record.values["lr"], 2, record.identity)
+
+
+def test_a_spare_worker_is_told_while_the_last_attempt_runs(
+    driver: MakeDriver, executor: LocalExecutor
+) -> None:
+    """So that what comes after the sweep can be prepared; not while there is something to begin."""
+    running: list[int] = []
+
+    driver(experiment(LR, 3), when_spare=lambda: running.append(executor.running)).run()
+
+    assert running
+    assert set(running) == {1}
+
+
+def test_a_finished_sweep_run_again_does_nothing(driver: MakeDriver, tmp_path: Path) -> None:
+    """Neither another trial nor another baseline; a larger budget goes on from there."""
+    driver(experiment(LR, 2)).run()
+    before = read_records("e", tmp_path)
+
+    driver(experiment(LR, 2)).run()
+    assert read_records("e", tmp_path) == before
+
+    driver(experiment(LR, 1)).run()
+    assert read_records("e", tmp_path) == before
+
+    driver(experiment(LR, 3)).run()
+    assert len(records(tmp_path)) == 3
+
+
+def test_a_configuration_is_trained_once_and_its_duplicates_are_told_its_value(
+    driver: MakeDriver, tmp_path: Path
+) -> None:
+    """Six trials of a space with two points train twice; the others point to the original."""
+    driver(experiment({"pooling": ["avg", "max"]}, 6)).run()
+
+    trials = records(tmp_path)
+    originals = {record.key.trial: record for record in trials if "duplicate_of" not in record.result}
+    assert len(trials) == 6
+    assert len(originals) == len({record.identity for record in trials})
+    for record in trials:
+        if "duplicate_of" in record.result:
+            original = originals[record.result["duplicate_of"]]
+            assert (record.value, record.history, record.identity) == (
+                original.value,
+                original.history,
+                original.identity,
+            )
+
+
+def test_infeasible_configurations_are_told_apart_and_cost_no_trial(
+    driver: MakeDriver, tmp_path: Path
+) -> None:
+    """They are PRUNED with the reason, and three others are trained."""
+    driver(experiment({"padding": 0, "kernel_size_2": [3, 13]} | LR, 3)).run()
+
+    trials = records(tmp_path)
+    infeasible = [record for record in trials if record.infeasible]
+    assert len(trials) - len(infeasible) == 3
+    assert all(record.state == "PRUNED" and record.values["kernel_size_2"] == 13 for record in infeasible)
+
+
+def test_a_space_without_any_network_is_given_up(driver: MakeDriver, tmp_path: Path) -> None:
+    """The sweep ends without a result, with the reason."""
+    with pytest.raises(
+        NoResultError, match=f"{MAX_INFEASIBLE} configurations in a row have no network.*13x13 map"
+    ):
+        driver(experiment({"kernel_size_1": 3, "padding_1": 0, "kernel_size_2": [15, 16]} | LR, 2)).run()
+
+
+def test_a_diverged_trial_is_pruned_with_the_reason_and_never_the_best(
+    driver: MakeDriver, tmp_path: Path
+) -> None:
+    """NaN reaches neither study nor CSV."""
+    space = {"lr": [100.0], "optimizer": ["sgd"], "loss": ["mse"], "batch_size": [4]}
+    driver(experiment(space, 1)).run()
+
+    (record,) = records(tmp_path)
+    assert (record.state, record.value) == ("PRUNED", None)
+    assert record.reason.startswith("diverged: loss is")
+    assert pd.read_csv(tmp_path / "e" / "leaderboard.csv")["rank"].notna().sum() == 1
+
+
+def test_a_worker_that_dies_costs_its_attempt_which_is_tried_again(
+    driver: MakeDriver, executor: LocalExecutor, tmp_path: Path
+) -> None:
+    """The sweep goes on, and the trial has the value it would have had."""
+    sweep = driver(experiment(LR, 2), workers=1)
+    submit = executor.submit
+    killed: list[int] = []
+
+    def submit_and_kill_once(task: Any) -> None:
+        submit(task)
+        if task.key.role == "trial" and not killed:
+            killed.append(executor.processes[task.key])
+            os.kill(killed[0], signal.SIGKILL)
+
+    executor.submit = submit_and_kill_once  # type: ignore[method-assign]
+    sweep.run()
+
+    trials = records(tmp_path)
+    assert [record.state for record in trials].count("FAIL") == 1
+    failed = next(record for record in trials if record.state == "FAIL")
+    retried = next(record for record in trials if record.identity == failed.identity and record is not failed)
+    assert failed.reason == "its process died with SIGKILL"
+    assert (retried.state, retried.seed, retried.key.attempt) == ("COMPLETE", failed.seed, 2)
+    assert [record.state for record in trials].count("COMPLETE") == 2
+
+
+def test_an_interrupted_sweep_goes_on_to_the_same_end(driver: MakeDriver, tmp_path: Path) -> None:
+    """Ctrl-C ends it with 130; run again it meets the budget, and nothing is left RUNNING or lost."""
+    sweep = driver(experiment(LR, 3))
+    sweep.interrupt()
+    with pytest.raises(SweepInterruptedError, match="run the same command again"):
+        sweep.run()
+
+    driver(experiment(LR, 3)).run()
+
+    finished = [record for record in records(tmp_path) if not record.superseded]
+    assert [record.state for record in finished] == ["COMPLETE"] * 3
+
+
+def test_a_sweep_whose_time_is_over_begins_no_trial_and_finishes_those_it_has(
+    driver: MakeDriver, tmp_path: Path
+) -> None:
+    """What was begun counts; the rest is for the next call."""
+    driver(experiment(LR, 50), timeout_s=0.01, workers=1).run()
+
+    assert len(records(tmp_path)) + len(records(tmp_path, "baseline")) <= 1
+
+
+def test_a_list_of_runs_is_trained_beside_the_baseline(driver: MakeDriver, tmp_path: Path) -> None:
+    """Each once, with its label."""
+    driver(experiment({}, run=[{"pooling": "avg", "name": "mean"}, {"activation": "tanh"}])).run()
+
+    assert [record.label for record in records(tmp_path, "run")] == ["mean", "run 2"]
+    assert {record.state for record in records(tmp_path, "run")} == {"COMPLETE"}
+
+
+def test_given_jobs_are_trained_instead_of_a_search(driver: MakeDriver, tmp_path: Path) -> None:
+    """On the images they name: with those of the validation joined there is nothing to validate on."""
+    made = experiment(LR, 3)
+    joined = Job("a", "confirm", "joined", made.baseline_configuration, 1, "train+validation")
+    sweep = driver(made, jobs=[joined, replace(joined, name="b", label="alone", train_on="train")])
+
+    sweep.run()
+
+    assert sweep.is_complete
+    assert {record.key.role for record in read_records("e", tmp_path) or []} == {"confirm"}
+    spool = Spool(tmp_path / "e" / "spool")
+    by_label = {record.label: record for record in records(tmp_path, "confirm")}
+    assert by_label["joined"].value is None
+    assert (by_label["joined"].epochs, by_label["joined"].state) == (2, "COMPLETE")
+    assert "val_accuracy" not in by_label["joined"].result
+    assert by_label["alone"].value == by_label["alone"].result["val_accuracy"]
+    spooled = {label: spool.read(record.key) for label, record in by_label.items()}
+    seen = {label: one and (one.epochs[-1].train_loss, one.facts["tags"]) for label, one in spooled.items()}
+    assert seen["joined"][0] != seen["alone"][0]  # type: ignore[index] # both were trained
+    assert seen["joined"][1]["lenet_exp.train_on"] == "train+validation"  # type: ignore[index] # likewise
+
+
+def test_a_sweep_that_was_cut_short_is_not_complete(driver: MakeDriver, tmp_path: Path) -> None:
+    """What follows a search can tell whether it has ended."""
+    short = driver(experiment(LR, 2), timeout_s=0.0)
+    short.run()
+    whole = driver(experiment(LR, 2))
+    whole.run()
+
+    assert (short.is_complete, whole.is_complete) == (False, True)
+
+
+def test_a_bug_in_every_attempt_ends_the_sweep(driver: MakeDriver, tmp_path: Path) -> None:
+    """Five equal tracebacks are enough; the traceback is kept for whoever mends it."""
+    (tmp_path / "e" / "checkpoints").write_text("a file where a folder should be")
+
+    with pytest.raises(NoResultError, match=r"5 attempts in a row failed alike: .*traceback.txt"):
+        driver(experiment(LR, 20)).run()
+
+    assert "Traceback" in (tmp_path / "e" / "traceback.txt").read_text()
+    assert all(record.state == "FAIL" for record in records(tmp_path))

@@ -1,0 +1,60 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lenet_exp.base.errors import ConfigError, NoResultError
+from lenet_exp.base.records import RunKey, TrialRecord
+from lenet_exp.config.experiment import parse
+from lenet_exp.config.hyperparameters import PRESETS, configuration
+from lenet_exp.sweep.finalists import best_finalists, ensure_there_are_some, on_dataset
+
+BASELINE = configuration(PRESETS["lenet"])
+EXPERIMENT = parse({"name": "e", "data": {"dataset": "own", "folder": "f"}, "space": {"lr": [0.1, 0.2]}})
+
+
+def trial(number: int, value: float | None, role: str = "trial", **values: Any) -> TrialRecord:
+    tried = BASELINE.model_copy(update=values)
+    state: Any = "PRUNED" if value is None else "COMPLETE"
+    key = RunKey(role, number, 1)
+    label = f"{role} {number}"
+    return TrialRecord(key, state, label, tried.hyperparameters(), 10, tried.identity, 1, value=value)
+
+
+def test_the_best_completed_configurations_are_taken_each_once() -> None:
+    """Neither a duplicate, nor one cut short, nor the baseline's own, nor a confirmation takes a place."""
+    records = [
+        trial(0, 0.7, lr=0.1),
+        trial(1, 0.9, lr=0.2),
+        trial(2, 0.9, lr=0.2),
+        trial(3, None, lr=0.3),
+        trial(4, 0.95),
+        trial(5, 0.99, "confirm", lr=0.4),
+        trial(6, 0.8, lr=0.5),
+    ]
+
+    found = best_finalists(records, BASELINE.identity, top=2)
+
+    assert [(one.label, one.val_accuracy) for one in found] == [("trial 1", 0.9), ("trial 6", 0.8)]
+
+
+def test_another_data_set_is_another_experiment() -> None:
+    """No file can have its name; a data set known by its name is not looked for in the user's folder."""
+    moved = on_dataset(EXPERIMENT, "mnist")
+
+    assert (moved.name, moved.folder_name, moved.data.dataset) == ("e@mnist", "e@mnist", "mnist")
+    assert moved.data.folder is None
+    assert on_dataset(EXPERIMENT, "mnist", "/mine").data.folder == "/mine"
+    assert on_dataset(EXPERIMENT, "other").data.folder == "f"
+    assert moved.search_space.describe() == EXPERIMENT.search_space.describe()
+    assert on_dataset(EXPERIMENT, "own") is EXPERIMENT is on_dataset(EXPERIMENT, None)
+    with pytest.raises(ConfigError, match=r"^e@mnist|name"):
+        parse({"name": "e@mnist"})
+    with pytest.raises(ConfigError, match="--dataset must be 1 to 100 letters"):
+        on_dataset(EXPERIMENT, "../mnist")
+
+
+def test_without_a_sweep_there_is_nothing_to_confirm(tmp_path: Path) -> None:
+    """The message says what to run."""
+    with pytest.raises(NoResultError, match=r"'e' was never run under .*; run: lenet-exp sweep"):
+        ensure_there_are_some(EXPERIMENT, tmp_path)

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lenet_exp.base.errors import DataError
+from lenet_exp.base.records import EpochResult, RunKey
+from lenet_exp.tracking.events import DatasetFacts, End, StudyFacts
+from lenet_exp.tracking.spool import STUDY, Spool
+
+KEY = RunKey("trial", 12, 1)
+FACTS = {"params": {"lr": 0.1, "channels_3": None}, "seed": 0, "identity": "abc", "tags": {"device": "cpu"}}
+
+
+def clock() -> itertools.count[int]:
+    """Count the seconds from 1."""
+    return itertools.count(1)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    """An empty spool whose clock ticks once a line."""
+    return Spool(tmp_path / "exp" / "spool", clock=clock().__next__)
+
+
+def epoch(number: int, val_loss: float = 0.5) -> EpochResult:
+    """Return what an epoch could give."""
+    return EpochResult(number, 0.6, 0.7, val_loss, 0.8, 9000.0, 1.5 * number)
+
+
+def test_an_attempt_is_read_back(spool: Spool) -> None:
+    """What the driver noted about an attempt is there for another process, with the times of it."""
+    spool.start(KEY, FACTS)
+    spool.epoch(KEY, epoch(1))
+    spool.epoch(KEY, epoch(2))
+    spool.end(KEY, "COMPLETE", weights="checkpoints/weights.safetensors")
+
+    record = Spool(spool.folder).read(KEY)
+
+    assert record is not None
+    assert record.facts == FACTS
+    assert record.epochs == (epoch(1), epoch(2))
+    assert (record.start_ms, record.epoch_ms) == (1000, (2000, 3000))
+    assert record.end == End(4000, "COMPLETE", None, "checkpoints/weights.safetensors")
+
+
+def test_losses_that_are_not_finite_survive(spool: Spool) -> None:
+    """A diverged epoch is read back as it was."""
+    spool.start(KEY, FACTS)
+    spool.epoch(KEY, epoch(1, val_loss=math.nan))
+    spool.epoch(KEY, epoch(2, val_loss=-math.inf))
+
+    record = spool.read(KEY)
+
+    assert record is not None
+    assert math.isnan(record.epochs[0].val_loss)
+    assert record.epochs[1].val_loss == -math.inf
+
+
+def test_of_an_epoch_noted_twice_the_first_stays(spool: Spool) -> None:
+    """An attempt that goes on from a checkpoint may repeat an epoch; there is one point for it."""
+    spool.start(KEY, FACTS)
+    for number in (1, 2, 2, 3):
+        spool.epoch(KEY, epoch(number))
+
+    record = spool.read(KEY)
+
+    assert record is not None
+    assert [result.epoch for result in record.epochs] == [1, 2, 3]
+    assert record.epoch_ms == (2000, 3000, 5000)
+
+
+def test_an_attempt_begun_again_is_not_ended(spool: Spool) -> None:
+    """A new start undoes the end before it and keeps the epochs."""
+    spool.start(KEY, FACTS)
+    spool.epoch(KEY, epoch(1))
+    spool.end(KEY, "FAIL", "interrupted")
+    spool.start(KEY, FACTS)
+
+    record = spool.read(KEY)
+
+    assert record is not None
+    assert record.end is None
+    assert len(record.epochs) == 1
+
+
+def test_a_crash_in_a_line_costs_that_line_only(spool: Spool) -> None:
+    """Half a line is not read, and the next driver writes on after the last whole one."""
+    spool.start(KEY, FACTS)
+    spool.epoch(KEY, epoch(1))
+    with spool.path(KEY.stem).open("ab") as file:
+        file.write(b'{"time_ms":3000,"event":"ep')
+
+    again = Spool(spool.folder)
+    again.epoch(KEY, epoch(2))
+
+    record = again.read(KEY)
+    assert record is not None
+    assert record.epochs == (epoch(1), epoch(2))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@given(label=st.text(), value=st.none() | st.booleans() | st.integers() | st.text())
+def test_any_text_survives(tmp_path: Path, label: str, value: object) -> None:
+    """Labels and values of any script, and with any control character, are read back as they were."""
+    spool = Spool(tmp_path / "any")
+    facts = {"label": label, "params": {"x": value}}
+
+    spool.start(KEY, facts)
+
+    record = spool.read(KEY)
+    assert record is not None
+    assert record.facts == facts
+
+
+def test_records_come_in_order_whatever_else_lies_there(spool: Spool) -> None:
+    """All attempts are read, by role and number, and other files in the folder are no attempts."""
+    keys = [
+        RunKey("baseline", 0, 1),
+        RunKey("trial", 2, 1),
+        RunKey("trial", 2, 2),
+        RunKey("trial", 100_000, 1),
+    ]
+    spool.start_study(StudyFacts("exp-1", "exp"))
+    for key in reversed(keys):
+        spool.start(key, FACTS)
+    spool.keep_run_id(keys[0].stem, "run")
+    (spool.folder / "notes.txt").touch()
+    (spool.folder / "trial-1.jsonl").touch()
+
+    assert [record.key for record in spool.records()] == keys
+
+
+def test_a_study_is_read_back(spool: Spool) -> None:
+    """The study's facts are those of its last start, its beginning that of the first."""
+    data = DatasetFacts("mnist", "0123", "/data")
+    spool.start_study(StudyFacts("exp-1", "exp", params={"trials": 3}))
+    spool.end_study("PRUNED", "interrupted")
+    last = StudyFacts("exp-1", "exp", {"trials": 4}, {"a": "b"}, data, ("leaderboard.csv",), 32)
+    spool.start_study(last)
+
+    study = Spool(spool.folder).study()
+
+    assert study is not None
+    assert (study.facts, study.start_ms, study.end) == (last, 1000, None)
+
+
+def test_a_study_ends(spool: Spool) -> None:
+    """How the driver ended is kept, with the reason."""
+    spool.start_study(StudyFacts("exp-1", "exp"))
+    spool.end_study("FAIL", "no space")
+
+    study = spool.study()
+
+    assert study is not None
+    assert study.end == End(2000, "FAIL", "no space")
+
+
+def test_news_are_what_was_not_shipped(spool: Spool) -> None:
+    """News is whatever has lines that are not in MLflow, in this process or the next; the study is last."""
+    other = RunKey("baseline", 0, 1)
+    spool.start_study(StudyFacts("exp-1", "exp"))
+    spool.start(KEY, FACTS)
+    spool.start(other, FACTS)
+    assert spool.news() == [other.stem, KEY.stem, STUDY]
+
+    spool.keep_shipped(KEY.stem, spool.path(KEY.stem).stat().st_size)
+    spool.keep_shipped(other.stem, spool.path(other.stem).stat().st_size)
+    spool.end(other, "FAIL")
+
+    assert spool.news() == [other.stem, STUDY]
+    assert Spool(spool.folder).news() == [other.stem, STUDY]
+
+
+def test_lines_written_while_shipping_stay_news(spool: Spool) -> None:
+    """What the driver writes after tracking has read the file is not taken for shipped."""
+    spool.start(KEY, FACTS)
+    offset = spool.path(KEY.stem).stat().st_size
+    spool.epoch(KEY, epoch(1))
+
+    spool.keep_shipped(KEY.stem, offset)
+
+    assert spool.news() == [KEY.stem]
+
+
+def test_run_ids_outlive_the_process(spool: Spool) -> None:
+    """The runs of all attempts are known without MLflow, and the study's is not among them."""
+    spool.start(KEY, FACTS)
+    spool.keep_run_id(KEY.stem, "a1")
+    spool.keep_run_id(STUDY, "b2")
+
+    again = Spool(spool.folder)
+
+    assert again.run_ids() == {KEY: "a1"}
+    assert again.run_id(STUDY) == "b2"
+
+
+def test_what_was_shipped_can_be_forgotten(spool: Spool) -> None:
+    """After forgetting, all is news again and no run is known, in the next process too."""
+    spool.start(KEY, FACTS)
+    spool.keep_run_id(KEY.stem, "a1")
+    spool.keep_shipped(KEY.stem, spool.path(KEY.stem).stat().st_size)
+
+    spool.forget_shipped()
+
+    for each in (spool, Spool(spool.folder)):
+        assert each.news() == [KEY.stem]
+        assert each.run_ids() == {}
+
+
+def test_a_damaged_index_is_forgotten(spool: Spool) -> None:
+    """The index can be had again, so damage to it stops nobody."""
+    spool.start(KEY, FACTS)
+    spool.keep_run_id(KEY.stem, "a1")
+    index = spool.folder / "index.jsonl"
+    index.write_bytes(b"#\n" + index.read_bytes())
+
+    again = Spool(spool.folder)
+
+    assert again.run_ids() == {}
+    assert again.news() == [KEY.stem]
+
+
+def test_unfinished_attempts_are_found(spool: Spool) -> None:
+    """Attempts without an end are what a dead driver left behind."""
+    done = RunKey("trial", 1, 1)
+    for key in (KEY, done):
+        spool.start(key, FACTS)
+    spool.end(done, "COMPLETE")
+
+    assert [record.key for record in Spool(spool.folder).unfinished()] == [KEY]
+
+
+@pytest.mark.parametrize("role", ["../../trial", "a/b", ""])
+def test_no_key_leads_out_of_the_folder(spool: Spool, role: str) -> None:
+    """A key that is no plain name has no file."""
+    with pytest.raises(ValueError, match="not the name of an attempt"):
+        spool.start(RunKey(role, 1, 1), FACTS)
+
+
+@pytest.mark.parametrize("path", ["../other", "/etc/passwd", "link/secret"])
+def test_no_file_outside_the_experiment_is_taken(spool: Spool, path: str, tmp_path: Path) -> None:
+    """Weights are only taken from below the experiment's folder, links followed."""
+    spool.home.mkdir()
+    (spool.home / "link").symlink_to(tmp_path)
+
+    with pytest.raises(DataError, match="is not in"):
+        spool.inside(path)

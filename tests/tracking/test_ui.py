@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from lenet_exp.base.errors import PortError, StoreError, UnreachableError
+from lenet_exp.tracking import ui
+from tests.labs.mlflow_lab import Lab
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def get(port: int, path: str, host: str) -> tuple[int, bytes]:
+    """Return the status and body of a page asked for under the name ``host``."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", path, headers={"Host": host})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def processes_of(text: str) -> list[str]:
+    """Return the command lines of the processes that have ``text`` in theirs."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if text in command and int(process.name) != os.getpid():
+            found.append(command)
+    return found
+
+
+def test_the_ui_serves_until_it_is_stopped(tmp_path: Path, port: int) -> None:
+    """The page answers to this machine's names only, and after Ctrl-C no process of it is left."""
+    lab = Lab(tmp_path)
+    seen: dict[str, object] = {}
+
+    def look(address: str) -> None:
+        seen["address"] = address
+        seen["page"] = get(port, "/", f"localhost:{port}")[0]
+        seen["stranger"] = get(port, "/", "10.1.2.3")[0]
+        seen["experiment"] = (
+            b"Default" in get(port, "/api/2.0/mlflow/experiments/get?experiment_id=0", f"127.0.0.1:{port}")[1]
+        )
+        seen["processes"] = len(processes_of(lab.uri)) > 0
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    ui.open_ui(tmp_path, port, on_ready=look)
+
+    assert seen == {
+        "address": f"http://127.0.0.1:{port}",
+        "page": 200,
+        "stranger": 403,
+        "experiment": True,
+        "processes": True,
+    }
+    assert processes_of(lab.uri) == []
+    assert processes_of(f"--port {port}") == []
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+    """A port that another program listens on is an error that names the program, and nothing is made."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(
+            PortError, match=rf"port {port} is in use by .* \(pid {os.getpid()}\); choose another"
+        ):
+            ui.open_ui(tmp_path, port)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("192.0.2.1", 5000), ("127.0.0.1", 70_000), ("no such host", 5000)]
+)
+def test_an_address_that_cannot_be_had_is_told(tmp_path: Path, host: str, port: int) -> None:
+    """A host that is not this machine, and a port that does not exist, are errors that say so."""
+    with pytest.raises(
+        PortError, match=rf"port {port} cannot be had on {host}: .*; choose another with --port"
+    ):
+        ui.open_ui(tmp_path, port, host)
+
+
+def test_a_damaged_store_is_told(tmp_path: Path, port: int) -> None:
+    """A store that cannot be shown is an error before any server starts."""
+    (tmp_path / "mlflow.db").write_text("not a database" * 100)
+
+    with pytest.raises(StoreError, match="is damaged"):
+        ui.open_ui(tmp_path, port)
+
+
+def test_a_server_that_ends_at_once_is_told(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When MLflow's server ends before it answers, its last words are in the error."""
+    Lab(tmp_path)
+    broken = tmp_path / "mlflow"
+    broken.mkdir()
+    (broken / "__init__.py").touch()
+    (broken / "__main__.py").write_text("print('first')\nraise SystemExit('no such thing\\n')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    with pytest.raises(UnreachableError, match="MLflow's server ended at once: no such thing"):
+        ui.open_ui(tmp_path, port)
+
+
+def test_a_signal_while_it_starts_stops_it(tmp_path: Path, port: int) -> None:
+    """SIGTERM before the page answers ends the server, without an error and without a page."""
+    lab = Lab(tmp_path)
+    pages: list[str] = []
+
+    def interrupt() -> None:
+        while not processes_of(lab.uri):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    ui.open_ui(tmp_path, port, on_ready=pages.append)
+
+    assert pages == []
+    assert processes_of(lab.uri) == []
+
+
+def test_an_open_door_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever lets other machines in is warned that there is no password."""
+    told: list[str] = []
+    (tmp_path / "mlflow.db").write_text("not a database" * 100)  # so that no server starts
+
+    with pytest.raises(StoreError, match="is damaged"):
+        ui.open_ui(tmp_path, 0, host="0.0.0.0", on_warning=told.append)
+
+    assert len(told) == 1
+    assert "no password" in told[0]

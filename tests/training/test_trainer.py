@@ -1,0 +1,96 @@
+import pickle
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from lenet_exp.base.records import EpochResult, RunKey
+from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
+from lenet_exp.data.datasets import ImageSet
+from lenet_exp.execution.worker import Task
+from lenet_exp.training import trainer
+
+SMALL = {"channels": 4, "fc_layers": 1, "epochs": 3, "precision": "float32"}
+
+
+def task(images: ImageSet, folder: Path, **others: Any) -> Task:
+    values: dict[str, Any] = {
+        "key": RunKey("trial", 0, 1),
+        "configuration": configuration(overlay(PRESETS["lenet"], SMALL)),
+        "seed": 1,
+        "images": images,
+        "validation": 100,
+        "split_seed": 0,
+        "limit": 300,
+        "device": "cpu",
+        "threads": 1,
+        "folder": folder,
+    }
+    return Task(**values | others)
+
+
+def numbers(results: list[EpochResult]) -> list[tuple[float, ...]]:
+    return [(r.train_loss, r.train_accuracy, r.val_loss, r.val_accuracy) for r in results]
+
+
+def test_a_task_is_trained_and_its_weights_are_left(mini: ImageSet, tmp_path: Path) -> None:
+    """Every epoch says how long its evaluation took; nothing is watched unless it was asked for."""
+    training = trainer.begin(task(mini, tmp_path))
+
+    results = list(training.epochs())
+    training.save_weights(tmp_path / "weights.safetensors")
+
+    assert [result.epoch for result in results] == [1, 2, 3]
+    assert all(result.evaluation_s > 0 and not result.watched for result in results)
+    assert set(load_file(tmp_path / "weights.safetensors")) >= {"features.0.weight", "classifier.1.weight"}
+
+
+def test_another_process_goes_on_from_a_snapshot(mini: ImageSet, tmp_path: Path) -> None:
+    """It ends with the numbers of one that never stopped, bit for bit."""
+    whole = list(trainer.begin(task(mini, tmp_path)).epochs())
+    cut = trainer.begin(task(mini, tmp_path))
+    before = list(islice(cut.epochs(), 1))
+
+    second = trainer.begin(task(mini, tmp_path))
+    second.restore(cut.snapshot(), before[-1])
+
+    assert numbers([*before, *second.epochs()]) == numbers(whole)
+
+
+def test_what_is_watched_is_measured_after_each_epoch(mini: ImageSet, tmp_path: Path) -> None:
+    """On other images, and layer by layer."""
+    watched = trainer.begin(task(mini, tmp_path, test_images=mini, diagnostics=True))
+
+    (result, *_) = watched.epochs()
+
+    assert {"test_loss", "test_accuracy", "grad_norm_conv1", "dead_share_conv1"} <= set(result.watched)
+    assert 0 <= result.watched["test_accuracy"] <= 1
+
+
+def test_joined_images_leave_none_to_validate_on(mini: ImageSet, tmp_path: Path) -> None:
+    """As a confirmation may ask for; the accuracy is then no number."""
+    (result, *_) = trainer.begin(task(mini, tmp_path, train_on="train+validation")).epochs()
+
+    assert result.val_accuracy != result.val_accuracy
+
+
+def test_a_machine_is_what_computed_something() -> None:
+    """Its device and what auto means there."""
+    machine = trainer.probe("cpu")
+
+    assert machine.devices == ("cpu",)
+    assert machine.torch == torch.__version__
+
+
+def test_what_a_machine_is_can_be_read_without_torch() -> None:
+    """The driver, which never computes, is spared the two seconds that torch takes to load."""
+    answer = pickle.dumps(trainer.probe("cpu"))
+    read = f"import pickle, sys; pickle.loads({answer!r}); print('torch' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "False"
