@@ -18,6 +18,7 @@ import torch
 
 from lenet_exp import __version__
 from lenet_exp.base.errors import NoResultError, SweepInterruptedError
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.cli.peak import matrix_peaks, training_flops
 from lenet_exp.cli.usual_loop import throughput
@@ -304,7 +305,7 @@ def sweep_throughput(
                         limit=count,
                         device=device,
                         threads=setting.threads,
-                        folder=Path(folder),
+                        weights=Path(folder, "weights"),
                     )
                 )
             _collect(executor, results, for_s)
@@ -370,7 +371,7 @@ def small_sweep(question: Question, images: ImageSet, workers: int, examples_per
         if done.returncode:
             said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
             raise NoResultError(f"the sweep to be measured ended with {done.returncode}: {said}")
-        spool = Spool(Path(root) / question.experiment.folder_name / "spool")
+        spool = Spool(Layout.of(Path(root), question.experiment.name).spool)
         return read_harness(list(spool.records()), workers, began)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from lenet_exp import __version__
 from lenet_exp.base.errors import ConfigError, DiskError, LenetExpError, StoreError, UnreachableError
 from lenet_exp.base.files import lock, lock_holder, move_aside
+from lenet_exp.base.layout import Layout, artifacts, layouts, mlflow_db, study_db
 from lenet_exp.config import experiment
 from lenet_exp.data import datasets, sources
 from lenet_exp.execution import capacity
@@ -77,9 +78,9 @@ def examine(
     yield _judged("study", partial(_study, root, url), mend_study)
     mend_mlflow = partial(_repair_mlflow, root) if repair and not tracking_uri else None
     yield _judged("mlflow", partial(_mlflow, root, tracking_uri), mend_mlflow)
-    for folder in _experiments(root):
-        mend = partial(_repair_experiment, root, folder, tracking_uri, url) if repair else None
-        yield _judged(folder.name, partial(_experiment, root, folder, url), mend)
+    for layout in layouts(root):
+        mend = partial(_repair_experiment, layout, tracking_uri, url) if repair else None
+        yield _judged(layout.folder, partial(_experiment, layout, url), mend)
 
 
 def worst(findings: list[Finding]) -> int:
@@ -157,9 +158,9 @@ def _disk(root: Path) -> str:
 
 def _study(root: Path, url: str | None) -> str:
     found = storage.read_storage(root, url)
-    path = url or storage.storage_path(root)
+    path = url or study_db(root)
     if found is None:
-        lost = [folder.name for folder in _experiments(root) if Spool(folder / "spool").study()]
+        lost = [layout.folder for layout in layouts(root) if Spool(layout.spool).study()]
         if lost:
             raise StoreError(
                 f"{path} is gone, which held {', '.join(lost)}; put it back, "
@@ -171,27 +172,23 @@ def _study(root: Path, url: str | None) -> str:
 
 def _mlflow(root: Path, tracking_uri: str | None) -> str:
     uri, artifact_root = run.store(tracking_uri, root)
-    if tracking_uri is None and not (root / "mlflow.db").exists():
-        carried = any(Spool(folder / "spool").run_ids() for folder in _experiments(root))
+    if tracking_uri is None and not mlflow_db(root).exists():
+        carried = any(Spool(layout.spool).run_ids() for layout in layouts(root))
         note = "; if the runs are on no server, run 'lenet-exp sync'" if carried else ""
-        return f"no {root / 'mlflow.db'} yet{note}"
+        return f"no {mlflow_db(root)} yet{note}"
     store.check_reachable(uri, artifact_root)
-    return f"{tracking_uri or root / 'mlflow.db'} answers"
+    return f"{tracking_uri or mlflow_db(root)} answers"
 
 
-def _experiments(root: Path) -> list[Path]:
-    return sorted(path.parent for path in root.glob("*/spool") if path.is_dir() and not path.is_symlink())
-
-
-def _experiment(root: Path, folder: Path, url: str | None) -> str:
-    holder = lock_holder(folder / ".lock")
+def _experiment(layout: Layout, url: str | None) -> str:
+    holder = lock_holder(layout.lock)
     if holder:
         return f"a sweep is at work: {holder}"
-    spool = Spool(folder / "spool")
+    spool = Spool(layout.spool)
     begun = spool.study()
     if begun is None:
         return "was never begun"
-    if begun.end is None or has_open(begun.facts.experiment, root, url):
+    if begun.end is None or has_open(begun.facts.experiment, layout.root, url):
         raise StoreError("was cut off; run the sweep again, or 'lenet-exp doctor --repair'")
     left = spool.news()
     if left:
@@ -203,19 +200,19 @@ def _experiment(root: Path, folder: Path, url: str | None) -> str:
 
 def _repair_study(root: Path) -> str:
     with ExitStack() as held:
-        folders = _experiments(root)
-        for folder in folders:
-            held.enter_context(lock(folder / ".lock"))
-        path = storage.storage_path(root)
+        found = layouts(root)
+        for layout in found:
+            held.enter_context(lock(layout.lock))
+        path = study_db(root)
         if path.exists():
             _refuse_other_version(root)
         # Made elsewhere and renamed when it is whole: a repair that is cut off is as if it had not begun.
         with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=root) as made:
             fresh = storage.open_storage(Path(made))
-            n = sum(rebuild_study(Spool(folder / "spool"), fresh) for folder in folders)
+            n = sum(rebuild_study(Spool(layout.spool), fresh) for layout in found)
             storage.close(fresh)
             aside = f"{path} moved to {move_aside(path)}, and " if path.exists() else ""
-            storage.storage_path(Path(made)).rename(path)
+            study_db(Path(made)).rename(path)
     return f"{aside}rebuilt from the spool with {n} attempts"
 
 
@@ -229,25 +226,25 @@ def _refuse_other_version(root: Path) -> None:
 
 
 def _repair_mlflow(root: Path) -> str:
-    path = root / "mlflow.db"
+    path = mlflow_db(root)
     try:
         _mlflow(root, None)
     except StoreError as error:
         if "has schema" in str(error):
             raise
     aside = move_aside(path)
-    store.prepare(store.local_uri(root), root / "artifacts")
-    for folder in _experiments(root):
-        if Spool(folder / "spool").study():
-            sync.sync_experiment(_read_experiment(folder), root)
+    store.prepare(store.local_uri(root), artifacts(root))
+    for layout in layouts(root):
+        if Spool(layout.spool).study():
+            sync.sync_experiment(_read_experiment(layout), root)
     return f"{path} moved to {aside}, and made anew from the spool"
 
 
-def _repair_experiment(root: Path, folder: Path, tracking_uri: str | None, url: str | None) -> str:
-    chosen = _read_experiment(folder)
-    with lock(folder / ".lock"), run.storage_lock(url, chosen.name):
-        spool = Spool(folder / "spool")
-        reconcile(open_study(chosen, root, url), spool)
+def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None) -> str:
+    chosen, root = _read_experiment(layout), layout.root
+    with lock(layout.lock), run.storage_lock(url, chosen.name):
+        spool = Spool(layout.spool)
+        reconcile(open_study(chosen, root, url), spool, layout)
         begun = spool.study()
         if begun and begun.end is None:
             spool.end_study("PRUNED", "interrupted")
@@ -257,5 +254,5 @@ def _repair_experiment(root: Path, folder: Path, tracking_uri: str | None, url: 
     return f"ended what was cut off, carried {report.n_shipped} runs"
 
 
-def _read_experiment(folder: Path) -> experiment.Experiment:
-    return experiment.load(folder / "experiment.toml")
+def _read_experiment(layout: Layout) -> experiment.Experiment:
+    return experiment.load(layout.experiment_file)

@@ -113,7 +113,7 @@ def replay(
         machine = executor.probe(device or str(kept.get("device_type", "auto")))
         say(f"{original.label}: training it again, {original.max_epochs} epochs, on {machine.name}")
         with tempfile.TemporaryDirectory() as folder:
-            task = _task(recorded, original, images, machine.devices[0], used, Path(folder))
+            task = _task(recorded, original, images, machine.devices[0], used, Path(folder, "weights"))
             whole = original.state == "COMPLETE" or diverged
             wanted = None if whole else len(first)
             second, end = _train(executor, task, first, wanted, say)
@@ -166,7 +166,7 @@ def show(done: Replay) -> None:
 
 
 def _task(
-    recorded: Recorded, record: TrialRecord, images: ImageSet, device: str, threads: int, folder: Path
+    recorded: Recorded, record: TrialRecord, images: ImageSet, device: str, threads: int, weights: Path
 ) -> Task:
     """Return what the attempt was, to be done again."""
     data = recorded.experiment.data
@@ -183,7 +183,7 @@ def _task(
         limit=data.limit,
         device=device,
         threads=threads,
-        folder=folder,
+        weights=weights,
         compiled=bool(record.result.get("compiled")),
         train_on=train_on,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import re
 import tomllib
 import unicodedata
@@ -35,9 +34,6 @@ MAX_FILE_BYTES = 1_000_000
 MAX_DEPTH = 10
 
 _NAME = re.compile(r"^\w[\w .-]{0,99}$")
-#: Taken by the stores beside the experiments' folders, or by Windows.
-_RESERVED = {"artifacts", "mlflow.db", "study.db", "con", "prn", "aux", "nul"}
-_RESERVED |= {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
 
 SamplerName = Literal["tpe", "random", "grid", "qmc", "cmaes"]
 PrunerName = Literal["hyperband", "halving", "median", "none"]
@@ -184,11 +180,6 @@ class Experiment(Frozen):
             known[changed.identity] = said
 
     @property
-    def folder_name(self) -> str:
-        """The name of the experiment's folder: safe on every file system, and its own."""
-        return folder_name(self.name)
-
-    @property
     def base(self) -> dict[str, Any]:
         """Full values of the baseline, which are those of whatever is not said otherwise."""
         preset = PRESETS[self.baseline.preset or "lenet"]
@@ -269,21 +260,6 @@ def _checked_name(name: str) -> str:
             f", found {name[:60]!r}"
         )
     return name
-
-
-def folder_name(name: str) -> str:
-    """Return a folder's name for an experiment's; two names never share one.
-
-    Example:
-        >>> folder_name("fashion-mnist")
-        'fashion-mnist'
-        >>> folder_name("Größe 5")
-        'gr-e-5-d0f0d442'
-    """
-    if re.fullmatch(r"[a-z0-9][a-z0-9_@-]*", name) and name not in _RESERVED:
-        return name
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "experiment"
-    return f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def load(path: Path, overrides: Iterable[str] = (), flags: Mapping[str, Any] | None = None) -> Experiment:

@@ -40,7 +40,7 @@ class Task:
         limit: How many of the rest are trained on; None for all.
         device: As the user named it.
         threads: For torch's operations.
-        folder: Where the process leaves its weights, as ``weights.safetensors``.
+        weights: Where the process leaves its weights, a safetensors file.
         checkpoints: Where it leaves them, and finds those of the attempts before it; None for none.
         memory_bytes: What it may allocate; None for no limit.
         compiled: Whether an accelerator runs a step as one compiled graph.
@@ -59,7 +59,7 @@ class Task:
     limit: int | None
     device: str
     threads: int
-    folder: Path
+    weights: Path
     checkpoints: Path | None = None
     memory_bytes: int | None = None
     compiled: bool = False
@@ -252,7 +252,7 @@ def attempt(
                 return Ended(task.key, "stopped", "interrupted")
     except DivergedError as error:
         return Ended(task.key, "diverged", f"diverged: {error}")
-    training.save_weights(task.folder / "weights.safetensors")
+    training.save_weights(task.weights)
     failpoints.point("completed")
     return Ended(task.key, "completed")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_exp.base.errors import ConfigError, LenetExpError, NoResultError, UnreachableError
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Data, Experiment
 from lenet_exp.data import datasets
@@ -31,7 +32,7 @@ class Recorded:
 
     Attributes:
         experiment: As its file says, but for the data, which are as the study was started with.
-        folder: Of the experiment, below the root.
+        layout: Of the experiment, below the root.
         records: Every attempt that has ended.
         spool: What every attempt did.
         identity: What makes the study this study.
@@ -39,7 +40,7 @@ class Recorded:
     """
 
     experiment: Experiment
-    folder: Path
+    layout: Layout
     records: Sequence[TrialRecord]
     spool: Spool
     identity: dict[str, Any]
@@ -158,6 +159,6 @@ def read(experiment: Experiment, root: Path, storage: str | None = None) -> Reco
         name: value for name, value in study.identity.get("data", {}).items() if name in Data.model_fields
     }
     used = experiment.model_copy(update={"data": experiment.data.model_copy(update=known)})
-    folder = root / experiment.folder_name
+    layout = Layout.of(root, experiment.name)
     found = findings(study.kept.get(READINGS), study.kept.get(SPEEDS))
-    return Recorded(used, folder, study.records, Spool(folder / "spool"), study.identity, found)
+    return Recorded(used, layout, study.records, Spool(layout.spool), study.identity, found)

@@ -6,26 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lenet_exp.base.files import write_atomically
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.tracking.spool import Spool
 
 
-def own_files(experiment: Experiment) -> tuple[str, ...]:
-    """Return the names of those files; a search has none."""
+def own_files(experiment: Experiment, layout: Layout) -> tuple[Path, ...]:
+    """Return those files; a search has none."""
     if experiment.ablate:
-        return ("ablation.csv",)
-    return ("curves.csv", "curves.png") if experiment.run else ()
+        return (layout.ablation,)
+    return (layout.curves, layout.curves_picture) if experiment.run else ()
 
 
 def write_own_files(
-    experiment: Experiment, folder: Path, records: Sequence[TrialRecord], spool: Spool
+    experiment: Experiment, layout: Layout, records: Sequence[TrialRecord], spool: Spool
 ) -> None:
     """Write the files of `own_files`.
 
     Args:
         experiment: Whose they are.
-        folder: Of the experiment.
+        layout: Of the experiment.
         records: What the study knows.
         spool: Has every epoch.
 
@@ -37,10 +38,10 @@ def write_own_files(
     if experiment.ablate:
         from lenet_exp.results.ablation import ablation_table
 
-        write_atomically(folder / "ablation.csv", to_csv(ablation_table(experiment, records)).encode())
+        write_atomically(layout.ablation, to_csv(ablation_table(experiment, records)).encode())
     elif experiment.run:
         from lenet_exp.results.views.curves import curves_picture, curves_table
 
         frame = curves_table(spool.records())
-        write_atomically(folder / "curves.csv", to_csv(frame).encode())
-        write_atomically(folder / "curves.png", curves_picture(frame, experiment.name))
+        write_atomically(layout.curves, to_csv(frame).encode())
+        write_atomically(layout.curves_picture, curves_picture(frame, experiment.name))

@@ -9,6 +9,7 @@ from typing import Any
 
 from lenet_exp.base.errors import ConfigError, NoResultError
 from lenet_exp.base.files import write_atomically
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey, TrialRecord
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.evaluation import READINGS, SPEEDS, Findings, findings
@@ -27,7 +28,7 @@ def read_leaderboard(experiment: Experiment, root: Path, storage: str | None = N
 
 
 def _run_ids(experiment: Experiment, root: Path) -> Mapping[RunKey, str]:
-    return Spool(root.absolute() / experiment.folder_name / "spool").run_ids()
+    return Spool(Layout.of(root, experiment.name).spool).run_ids()
 
 
 def _read(experiment: Experiment, root: Path, storage: str | None) -> tuple[list[TrialRecord], Findings]:

@@ -19,13 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lenet_exp.base.errors import DiskError, StoreError, UnreachableError, mask_url
 from lenet_exp.base.files import sync_file
+from lenet_exp.base.layout import study_db
 from lenet_exp.study import postgres
 from lenet_exp.study.rdb import TrialStorage
-
-
-def storage_path(root: Path) -> Path:
-    """Return where the storage below ``root`` is, whether it exists or not."""
-    return root / "study.db"
 
 
 def preload() -> None:
@@ -42,7 +38,7 @@ def open_storage(root: Path, url: str | None = None) -> TrialStorage:
     """
     if url:
         return _of_this_version(partial(postgres.connect, url), mask_url(url), mask_url(url))
-    _prepare(storage_path(root))
+    _prepare(study_db(root))
     return _connect(root)
 
 
@@ -55,12 +51,12 @@ def read_storage(root: Path, url: str | None = None) -> TrialStorage | None:
     """
     if url:
         return open_storage(root, url)
-    path = storage_path(root)
+    path = study_db(root)
     if not path.exists():
         return None
     if not os.access(root, os.W_OK):
         root = _copy(path)
-    _check(storage_path(root))
+    _check(study_db(root))
     return _connect(root)
 
 
@@ -109,12 +105,12 @@ def full_disk_named(root: Path) -> Iterator[None]:
         if "disk is full" not in reasons and "disk I/O error" not in reasons:
             raise
         raise DiskError(
-            f"{storage_path(root)}: no space left on its disk; make room and run the same command again"
+            f"{study_db(root)}: no space left on its disk; make room and run the same command again"
         ) from error
 
 
 def _connect(root: Path) -> TrialStorage:
-    path = storage_path(root)
+    path = study_db(root)
     url = f"sqlite:///{path.resolve()}"
     engine = {"connect_args": {"timeout": 60}}
     connect = partial(TrialStorage, url, engine_kwargs=engine)
@@ -139,7 +135,7 @@ def _without_sync(connection: sqlite3.Connection, _: object) -> None:
 
 def flush(root: Path) -> None:
     """Return when all that was committed is on the disk, so that no power cut undoes it."""
-    journal = storage_path(root).with_name("study.db-wal")
+    journal = study_db(root).with_name(f"{study_db(root).name}-wal")
     if journal.exists():
         sync_file(journal)
 

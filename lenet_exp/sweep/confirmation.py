@@ -20,6 +20,7 @@ import numpy as np
 from lenet_exp import __version__
 from lenet_exp.base.errors import DataError, NoResultError
 from lenet_exp.base.files import write_atomically
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey, TrialRecord
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Experiment
@@ -45,9 +46,6 @@ from lenet_exp.training.evaluate import Trained, alone_examples_per_s, right, sc
 if TYPE_CHECKING:
     from lenet_exp.study.study import Study
     from lenet_exp.tracking.spool import Spool
-
-#: What is kept for people, and for MLflow, beside the study's own record.
-FILE = "confirm/readings.json"
 
 
 def ensure_available(experiment: Experiment) -> None:
@@ -125,7 +123,7 @@ class Confirmation:
         spool: What MLflow is told.
         device: To compute on, as torch names it.
         images: The training images.
-        folder: Of the experiment.
+        layout: Of the experiment.
         threads: For torch's operations, as in the sweep.
         train: Trains jobs by the sweep's driver; returns whether all of them ended.
         settle: Returns when nothing else is at work that a timing would notice.
@@ -138,7 +136,7 @@ class Confirmation:
     spool: Spool
     device: str
     images: ImageSet
-    folder: Path
+    layout: Layout
     threads: int
     train: Callable[[Sequence[Job]], bool]
     settle: Callable[[], object]
@@ -294,9 +292,9 @@ class Confirmation:
 
     def _tell(self, readings: Sequence[Reading]) -> None:
         """Bring the file and what MLflow is told up to what the study keeps; again changes nothing."""
-        (self.folder / FILE).parent.mkdir(exist_ok=True)
+        self.layout.readings.parent.mkdir(exist_ok=True)
         text = json.dumps([one.to_dict() for one in readings], indent=1)
-        write_atomically(self.folder / FILE, f"{text}\n".encode())
+        write_atomically(self.layout.readings, f"{text}\n".encode())
         there = self.spool.study()
         tags = {"test_readings": "; ".join(one.as_text() for one in readings)}
         if there and tags.items() - there.facts.tags.items():
@@ -308,11 +306,7 @@ class Confirmation:
                 self.spool.champion(chosen)
 
     def _network(self, key: RunKey, finalist: Finalist) -> Trained:
-        weights = self.folder / "checkpoints" / key.stem / "weights.safetensors"
-        return Trained(_configuration(finalist), weights, self._predictions(key.stem))
-
-    def _predictions(self, stem: str) -> Path:
-        return self.folder / "confirm" / f"{stem}.npz"
+        return Trained(_configuration(finalist), self.layout.weights(key), self.layout.predictions(key))
 
     def _sample(self, reading: Reading, finalist: Finalist, labels: np.ndarray) -> compare.Sample:
         """Return what a finalist reached; a seed that gave no network is not a number."""
@@ -321,7 +315,8 @@ class Confirmation:
         reached = tuple(by_seed[s].test_accuracy if s in by_seed else math.nan for s in seeds)
         correct = None
         if len(by_seed) == len(seeds):
-            correct = np.stack([right(self._predictions(by_seed[s].run), labels) for s in seeds])
+            files = [self.layout.predictions(RunKey.from_stem(by_seed[s].run)) for s in seeds]
+            correct = np.stack([right(file, labels) for file in files])
         return compare.Sample(finalist.config, reached, seeds, correct)
 
 

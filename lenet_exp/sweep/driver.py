@@ -8,10 +8,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from lenet_exp.base.errors import DiskError, NoResultError, SweepInterruptedError
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult, RunKey, TrialRecord
 from lenet_exp.config.architecture import InfeasibleError, cost
 from lenet_exp.config.experiment import Experiment
@@ -67,7 +67,7 @@ class Driver:
         recorder: Recorder,
         images: ImageSet,
         machine: Machine,
-        folder: Path,
+        layout: Layout,
         options: Options,
         test_images: ImageSet | None = None,
         announce: Callable[[str], None] = lambda _: None,
@@ -83,7 +83,7 @@ class Driver:
             recorder: Writes down what happens.
             images: The training images.
             machine: What the attempts run on.
-            folder: Of the experiment; the traceback of a bug goes there.
+            layout: Of the experiment; attempts leave their files there, and a bug its traceback.
             options: How to run.
             test_images: What a fixed list shows beside its curves; None in every search.
             announce: Called with a line for people, about each attempt that ended.
@@ -96,7 +96,7 @@ class Driver:
         self._recorder = recorder
         self._images = images
         self._machine = machine
-        self._folder = folder
+        self._layout = layout
         self._options = options
         self._test_images = test_images
         self._announce = announce
@@ -110,7 +110,7 @@ class Driver:
         for record in study.records():
             self._remember(record)
         self._infeasible_in_a_row = 0
-        self._bugs = Bugs(folder / "traceback.txt")
+        self._bugs = Bugs(layout.traceback)
         #: Asked already, and waiting until nothing else runs.
         self._held: deque[Attempt] = deque()
         self._stop_level = 0
@@ -245,7 +245,7 @@ class Driver:
         """Return whether the disk can take another attempt; once it could not, none is begun."""
         if self._no_room is None:
             try:
-                check_room(self._folder, self._options.limits.min_free_bytes)
+                check_room(self._layout.home, self._options.limits.min_free_bytes)
             except DiskError as error:
                 self._no_room = error
         return self._no_room is None
@@ -343,10 +343,10 @@ class Driver:
                 device=device,
                 threads=self._options.threads,
                 compiled=self._experiment.training.compile,
-                folder=self._recorder.weights_folder(attempt.key),
+                weights=self._layout.weights(attempt.key),
                 test_images=self._test_images,
                 diagnostics=self._experiment.watch.diagnostics,
-                checkpoints=self._recorder.checkpoints_folder(attempt),
+                checkpoints=self._layout.training(attempt.origin),
                 memory_bytes=self._options.limits.trial_memory_bytes,
                 train_on=train_on,
             )

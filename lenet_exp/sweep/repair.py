@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey
 from lenet_exp.execution import checkpoint
 from lenet_exp.study.study import Study
@@ -12,7 +12,7 @@ from lenet_exp.tracking.events import AttemptRecord
 from lenet_exp.tracking.spool import Spool
 
 
-def reconcile(study: Study, spool: Spool) -> None:
+def reconcile(study: Study, spool: Spool, layout: Layout) -> None:
     """End what was RUNNING: as the spool has it if that is whole, else as interrupted, to be tried again.
 
     The caller holds the experiment's lock, so that no other driver is at work.
@@ -29,9 +29,9 @@ def reconcile(study: Study, spool: Spool) -> None:
         if record is None or record.state not in ("COMPLETE", "PRUNED"):
             spool.end(unfinished.key, "FAIL", "interrupted")
         else:  # the disk was full when it should have been written
-            weights = _weights(spool.home, record.key) if record.state == "COMPLETE" else None
+            weights = layout.kept_weights(record.key) if record.state == "COMPLETE" else None
             spool.end(record.key, record.state, record.reason, weights=weights)
-    _clean_checkpoints(study, spool.home / "checkpoints")
+    _clean_checkpoints(study, layout)
 
 
 def _adopt(study: Study, spool: Spool, spooled: AttemptRecord) -> bool:
@@ -49,21 +49,16 @@ def _adopt(study: Study, spool: Spool, spooled: AttemptRecord) -> bool:
     return True
 
 
-def _weights(home: Path, key: RunKey) -> str | None:
-    file = home / "checkpoints" / key.stem / "weights.safetensors"
-    return str(file.relative_to(home)) if file.is_file() else None
-
-
-def _clean_checkpoints(study: Study, folder: Path) -> None:
+def _clean_checkpoints(study: Study, layout: Layout) -> None:
     """Delete the checkpoints of trainings that are over, and the weights of those that have no result."""
-    if not folder.is_dir():
+    if not layout.checkpoints.is_dir():
         return
     is_open = {origin.stem for origin in study.open_origins()}
     has_result = {record.key.stem for record in study.records() if record.state == "COMPLETE"}
-    for file in folder.iterdir():
+    for file in layout.checkpoints.iterdir():
         with contextlib.suppress(ValueError):  # not ours
-            RunKey.from_stem(file.name)
+            key = RunKey.from_stem(file.name)
             if file.name not in is_open and file.is_dir() and not file.is_symlink():
                 if file.name not in has_result:
-                    (file / "weights.safetensors").unlink(missing_ok=True)
+                    layout.weights(key).unlink(missing_ok=True)
                 checkpoint.discard(file)

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_exp import __version__
 from lenet_exp.base.errors import (
-    ConfigError,
     SweepInterruptedError,
     UnreachableError,
     mask_url,
     printable,
 )
 from lenet_exp.base.files import lock, writable_folder, write_atomically
+from lenet_exp.base.layout import Layout, artifacts
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.config.trainings import Job, fixed_jobs
@@ -111,27 +111,15 @@ def run_sweep(request: Request) -> None:
     try:
         with terminable():
             store(request.tracking_uri, root)
-            folder = writable_folder(experiment_folder(experiment, root))
-            check_room(folder, request.limits.min_free_bytes)
-            with lock(folder / ".lock"), storage_lock(request.storage, experiment.name) as held:
-                _sweep(request, executor, root, folder, held)
+            layout = Layout.of(root, experiment.name)
+            layout.check_links()
+            check_room(writable_folder(layout.home), request.limits.min_free_bytes)
+            with lock(layout.lock), storage_lock(request.storage, experiment.name) as held:
+                _sweep(request, executor, layout, held)
     except KeyboardInterrupt:  # before or after the part in which the driver obeys
         raise SweepInterruptedError("interrupted; run the same command again to go on") from None
     finally:
         executor.close()
-
-
-def experiment_folder(experiment: Experiment, root: Path) -> Path:
-    """Return the experiment's folder below ``root``, which need not exist.
-
-    Raises:
-        ConfigError: If a link leads out of ``root``, where nothing may be written.
-    """
-    folder = root / experiment.folder_name
-    for path in (folder, folder / "spool", folder / "checkpoints"):
-        if not path.resolve().is_relative_to(root.resolve()):
-            raise ConfigError(f"{path} is a link that leads out of {root}; remove it, or link {root} itself")
-    return folder
 
 
 @contextmanager
@@ -152,9 +140,8 @@ def _load_plots() -> None:
     Thread(target=import_module, args=["lenet_exp.results.views.page"], name="plots", daemon=True).start()
 
 
-def _sweep(
-    request: Request, executor: LocalExecutor, root: Path, folder: Path, held: Callable[[], None]
-) -> None:
+def _sweep(request: Request, executor: LocalExecutor, layout: Layout, held: Callable[[], None]) -> None:
+    root = layout.root
     if request.require_tracking:
         mlflow_store.check_reachable(*store(request.tracking_uri, root), timeout_s=15)
     from lenet_exp.study.storage import full_disk_named, preload
@@ -177,18 +164,18 @@ def _sweep(
     chosen = plan(measure(accelerators), request.workers)
     study = open_study(experiment, root, request.storage)
     study.when_gone(lambda problem: _say(f"warning: {problem}"), held)
-    spool = Spool(folder / "spool")
+    spool = Spool(layout.spool)
     study.when_kept(spool.keep)
     study.check_identity(identity(experiment, images))
-    reconcile(study, spool)
-    write_atomically(folder / "experiment.toml", mask_url(request.path.read_bytes().decode()).encode())
+    reconcile(study, spool, layout)
+    write_atomically(layout.experiment_file, mask_url(request.path.read_bytes().decode()).encode())
     amount = _amount(experiment) if request.search else "confirmation"
     _say(f"{experiment.name}: {amount}, {chosen.workers} at once ({chosen.reason}), on {machine.name}")
     if request.search and 0 < experiment.trials <= study.n_finished:
         _say(f"already {study.n_finished} of {experiment.trials} trials done")
-    facts = study_facts(experiment, root, images)
+    facts = study_facts(experiment, layout, images)
     with _tracked(facts, request.tracking_uri, root, spool) as tracker:
-        recorder = Recorder(study, spool, folder, tracker.wake)
+        recorder = Recorder(study, spool, layout, tracker.wake)
         recorder.findings = findings(study.kept(READINGS), study.kept(SPEEDS))
 
         def train(jobs: Sequence[Job] | None) -> bool:
@@ -202,7 +189,7 @@ def _sweep(
                 recorder=recorder,
                 images=images,
                 machine=machine,
-                folder=folder,
+                layout=layout,
                 options=Options(chosen.workers, chosen.threads, limit_s, request.limits),
                 test_images=test_images,
                 announce=_say,
@@ -223,7 +210,7 @@ def _sweep(
                 spool=spool,
                 device=machine.devices[0],
                 images=images,
-                folder=folder,
+                layout=layout,
                 threads=chosen.threads,
                 train=train,
                 settle=tracker.drain,
@@ -240,12 +227,12 @@ def _sweep(
         # Once more, when MLflow has given every run its id.
         tracker.drain()
         recorder.write_leaderboard()
-        write_own_files(experiment, folder, study.records(), spool)
+        write_own_files(experiment, layout, study.records(), spool)
         # Not before, see `_load_plots`.
         from lenet_exp.results.views.page import write_report
 
         write_report(experiment, root, storage=request.storage)
-    _conclude(experiment, root, folder, request.storage)
+    _conclude(experiment, layout, request.storage)
 
 
 def _amount(experiment: Experiment) -> str:
@@ -335,22 +322,25 @@ def _tracked(facts: StudyFacts, tracking_uri: str | None, root: Path, spool: Spo
             _say("MLflow has not got everything yet; nothing is lost: 'lenet-exp sync' carries the rest")
 
 
-def study_facts(experiment: Experiment, root: Path, images: datasets.ImageSet) -> StudyFacts:
+def study_facts(experiment: Experiment, layout: Layout, images: datasets.ImageSet) -> StudyFacts:
     """Return what the study's own run says."""
     return StudyFacts(
         # Two folders may record the same experiment on one server, and are two studies there.
-        study=f"{experiment.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}",
+        study=f"{experiment.name}-{hashlib.sha256(str(layout.root).encode()).hexdigest()[:8]}",
         experiment=experiment.name,
         params=_study_params(experiment),
         tags={"mlflow.note.content": mask_url(experiment.question), "version": __version__},
         dataset=DatasetFacts(experiment.data.dataset, images.digest, str(images.images)),
-        files=(
-            "experiment.toml",
-            "leaderboard.csv",
-            confirmation.FILE,
-            "overview.png",
-            "report.html",
-            *own_files(experiment),
+        files=tuple(
+            layout.relative(file)
+            for file in (
+                layout.experiment_file,
+                layout.leaderboard,
+                layout.readings,
+                layout.overview,
+                layout.report,
+                *own_files(experiment, layout),
+            )
         ),
         image_size=images.image_size,
         identity=identity(experiment, images),
@@ -378,7 +368,7 @@ def store(tracking_uri: str | None, root: Path) -> tuple[str, Path | None]:
         tracking_uri: As the user named it; None for the store below ``root``.
         root: Of everything that runs write.
     """
-    return (tracking_uri, None) if tracking_uri else (mlflow_store.local_uri(root), root / "artifacts")
+    return (tracking_uri, None) if tracking_uri else (mlflow_store.local_uri(root), artifacts(root))
 
 
 def _study_params(experiment: Experiment) -> dict[str, Any]:
@@ -394,12 +384,12 @@ def _study_params(experiment: Experiment) -> dict[str, Any]:
     )
 
 
-def _conclude(experiment: Experiment, root: Path, folder: Path, storage: str | None) -> None:
+def _conclude(experiment: Experiment, layout: Layout, storage: str | None) -> None:
     top = None if experiment.ablate else SHOWN_ROWS
-    show_leaderboard(experiment, root, csv=None, style=None, top=top, storage=storage)
-    for name in ("leaderboard.csv", *own_files(experiment), "report.html"):
-        sys.stdout.write(f"{name.partition('.')[0]}: {folder / name}\n")
-    sys.stdout.write(f"MLflow's UI: lenet-exp ui --root {root}\n")
+    show_leaderboard(experiment, layout.root, csv=None, style=None, top=top, storage=storage)
+    for file in (layout.leaderboard, *own_files(experiment, layout), layout.report):
+        sys.stdout.write(f"{file.stem}: {file}\n")
+    sys.stdout.write(f"MLflow's UI: lenet-exp ui --root {layout.root}\n")
 
 
 def _say(line: str) -> None:

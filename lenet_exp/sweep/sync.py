@@ -9,6 +9,7 @@ from typing import Any
 
 from lenet_exp.base.errors import NoResultError
 from lenet_exp.base.files import lock, writable_folder, write_atomically
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import METRICS, EpochResult, TrialRecord
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.leaderboard import to_csv
@@ -46,29 +47,31 @@ def sync_experiment(
         StoreError: If the store is damaged or of another version.
     """
     root = root.absolute()
-    folder = run.experiment_folder(experiment, root)
-    if not folder.is_dir():
+    layout = Layout.of(root, experiment.name)
+    layout.check_links()
+    if not layout.home.is_dir():
         raise NoResultError(f"{experiment.name!r} was never run under {root}; run: lenet-exp sweep")
-    with lock(writable_folder(folder) / ".lock"):
-        spool = Spool(folder / "spool")
+    writable_folder(layout.home)
+    with lock(layout.lock):
+        spool = Spool(layout.spool)
         records = trials.read_records(experiment.name, root, storage) or []
         if rebuild and records:
-            respool(records, spool)
+            respool(records, spool, layout)
             if spool.study() is None:
                 images = run.prepare_images(experiment)
-                spool.start_study(run.study_facts(experiment, root, images))
+                spool.start_study(run.study_facts(experiment, layout, images))
         uri, artifact_root = run.store(tracking_uri, root)
         check_reachable(uri, artifact_root)
 
         def refresh_leaderboard() -> None:
             if records:
                 csv = to_csv(read_leaderboard(experiment, root, storage))
-                write_atomically(folder / "leaderboard.csv", csv.encode())
+                write_atomically(layout.leaderboard, csv.encode())
 
         return uploader.sync(spool, uri, artifact_root, rebuild=rebuild, on_carried=refresh_leaderboard)
 
 
-def respool(records: Iterable[TrialRecord], spool: Spool) -> None:
+def respool(records: Iterable[TrialRecord], spool: Spool, layout: Layout) -> None:
     """Write into the spool the attempts that only the study still knows.
 
     Of the epochs before the last the study has the ``val_accuracy`` alone; the times are now.
@@ -92,6 +95,5 @@ def respool(records: Iterable[TrialRecord], spool: Spool) -> None:
                 metrics |= {name: record.result[name] for name in METRICS if name in record.result}
             metrics["val_accuracy"] = accuracy
             spool.epoch(record.key, EpochResult(epoch=number, **metrics))
-        weights = Path("checkpoints") / record.key.stem / "weights.safetensors"
-        kept = record.state == "COMPLETE" and (spool.home / weights).is_file()
-        spool.end(record.key, record.state, record.reason, weights=str(weights) if kept else None)
+        weights = layout.kept_weights(record.key) if record.state == "COMPLETE" else None
+        spool.end(record.key, record.state, record.reason, weights=weights)

@@ -8,12 +8,12 @@ driver died in between, `repair` tells.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from lenet_exp.base import failpoints
 from lenet_exp.base.environment import version_of_code
 from lenet_exp.base.errors import DiskError
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult, RunKey, TrialRecord
 from lenet_exp.execution import checkpoint
 from lenet_exp.results.evaluation import NOTHING
@@ -26,32 +26,24 @@ class Recorder:
     """Writes down what the attempts of one sweep do."""
 
     def __init__(
-        self, study: Study, spool: Spool, folder: Path, news: Callable[[], None] = lambda: None
+        self, study: Study, spool: Spool, layout: Layout, news: Callable[[], None] = lambda: None
     ) -> None:
         """Write into these.
 
         Args:
             study: The truth.
             spool: Where every epoch is written before anything else.
-            folder: Of the experiment; the leaderboard and the weights are there.
+            layout: Of the experiment; the leaderboard and the weights are there.
             news: Called when there is something new in the spool.
         """
         self._study = study
         self._spool = spool
-        self._folder = folder
+        self._layout = layout
         self._news = news
-        self._csv = CsvFile(folder / "leaderboard.csv")
+        self._csv = CsvFile(layout.leaderboard)
         self._origins: dict[RunKey, RunKey] = {}
         #: What the leaderboard says beyond the trials.
         self.findings = NOTHING
-
-    def weights_folder(self, key: RunKey) -> Path:
-        """Return where an attempt leaves its weights."""
-        return self._folder / "checkpoints" / key.stem
-
-    def checkpoints_folder(self, attempt: Attempt) -> Path:
-        """Return where an attempt keeps its checkpoints, which all attempts at a training share."""
-        return self._folder / "checkpoints" / attempt.origin.stem
 
     def begin(self, attempt: Attempt, tags: Mapping[str, str]) -> None:
         """Note that an attempt began."""
@@ -102,11 +94,8 @@ class Recorder:
             weights_of: The attempt that left the weights, if it is another one.
         """
         facts = {**version_of_code(), **facts}
-        weights = None
-        if state == "COMPLETE":
-            file = self.weights_folder(weights_of or key) / "weights.safetensors"
-            # A trainer that only plays leaves none.
-            weights = str(file.relative_to(self._folder)) if file.is_file() else None
+        # A trainer that only plays leaves none.
+        weights = self._layout.kept_weights(weights_of or key) if state == "COMPLETE" else None
         full: DiskError | None = None
         try:
             self._spool.end(key, state, facts.get("reason", ""), weights=weights, facts=facts)
@@ -141,7 +130,7 @@ class Recorder:
     def _forget_checkpoints(self, key: RunKey) -> None:
         """Delete the checkpoints of a training that is over; its weights stay."""
         origin = self._origins.pop(key, key)
-        checkpoint.discard(self._folder / "checkpoints" / origin.stem)
+        checkpoint.discard(self._layout.training(origin))
 
     def write_leaderboard(self) -> None:
         """Replace the CSV by one of all that has ended."""

@@ -28,7 +28,6 @@ STATUS: dict[State, str] = {
     "PRUNED": "KILLED",
     "FAIL": "FAILED",
 }
-WEIGHTS = "weights.safetensors"
 
 # MLflow's limits.
 _METRICS_A_BATCH = 1000

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from lenet_exp.base.errors import ConfigError, LenetExpError, StoreError, UnreachableError, mask_url
+from lenet_exp.base.layout import artifacts, mlflow_db
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,7 +41,7 @@ def local_uri(root: Path) -> str:
     Raises:
         ConfigError: If MLflow would misread the path.
     """
-    path = (root / "mlflow.db").resolve()
+    path = mlflow_db(root).resolve()
     if found := sorted(set("%?#") & set(str(path))):
         raise ConfigError(
             f"MLflow cannot keep its store in {path}: it has a {found[0]!r}; choose another --root"
@@ -90,7 +91,7 @@ def prepare(uri: str, artifact_root: Path | None = None) -> None:
     if uri.startswith(_SQLITE):
         path = Path(uri.removeprefix(_SQLITE))
         if not path.exists():
-            _make_store(path, artifact_root or path.parent / "artifacts")
+            _make_store(path, artifact_root or artifacts(path.parent))
         _check_store(path)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from lenet_exp.base.errors import PortError, UnreachableError, mask_url
+from lenet_exp.base.layout import artifacts
 from lenet_exp.tracking import store
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -54,7 +55,7 @@ def open_ui(
         on_warning(
             f"anyone who can reach {host}:{port} can read, change and delete the runs: there is no password"
         )
-    store.prepare(store.local_uri(root), root / "artifacts")
+    store.prepare(store.local_uri(root), artifacts(root))
     with (
         _signals() as stopped,
         tempfile.TemporaryFile() as output,
@@ -131,7 +132,7 @@ def _server(root: Path, host: str, port: int, output: IO[bytes]) -> Iterator[sub
         "1",
     ]
     command += ["--backend-store-uri", store.local_uri(root)]
-    command += ["--artifacts-destination", (root / "artifacts").resolve().as_uri()]
+    command += ["--artifacts-destination", artifacts(root).resolve().as_uri()]
     command += ["--allowed-hosts", ",".join(sorted(f"{name}:{port}" for name in names))]
     command += ["--uvicorn-opts", "--log-level warning"]
     environment = {**store.ENVIRONMENT, **os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from lenet_exp.base.layout import Layout
 from lenet_exp.config.experiment import Experiment, load
 from lenet_exp.tracking.spool import Spool
 from tests.labs.places import PROJECT
@@ -61,7 +62,7 @@ def ours(experiment: Experiment, root: Path, overrides: Sequence[str]) -> Outcom
         str(WORKERS),
     ]
     command_s, _ = run(arguments, root, overrides)
-    records = list(Spool(root / experiment.folder_name / "spool").records())
+    records = list(Spool(Layout.of(root, experiment.name).spool).records())
     ends = [record.end.time_ms for record in records if record.end and record.end.state == "COMPLETE"]
     began = min(record.start_ms for record in records)
     scores = {str(record.facts["label"]): record.epochs[-1].val_accuracy for record in records}

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from statistics import fmean
 
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.experiment import Experiment, load
 from lenet_exp.data.datasets import ImageSet
@@ -55,17 +56,17 @@ def cost_ms(experiment: Experiment, root: Path, images: ImageSet) -> float:
     """Return the mean CPU time of this process for a trial, in milliseconds, until the search is over."""
     study = open_study(experiment, root)
     executor = LocalExecutor("tests.labs.fake_trainer")
-    folder = root / experiment.folder_name
-    folder.mkdir(exist_ok=True)
+    layout = Layout.of(root, experiment.name)
+    layout.home.mkdir(exist_ok=True)
     ends: list[float] = []
     driver = Driver(
         experiment,
         study=study,
         executor=executor,
-        recorder=Recorder(study, Spool(folder / "spool"), folder),
+        recorder=Recorder(study, Spool(layout.spool), layout),
         images=images,
         machine=executor.probe("cpu"),
-        folder=folder,
+        layout=layout,
         options=Options(workers=2),
         announce=lambda _: ends.append(time.process_time()),
     )

@@ -15,8 +15,8 @@ import pytest
 
 from lenet_exp.base import files
 from lenet_exp.base.records import TrialRecord
-from lenet_exp.cli.doctor import Finding, worst
 from lenet_exp.cli import doctor
+from lenet_exp.cli.doctor import Finding, worst
 from lenet_exp.config import experiment
 from lenet_exp.study.study import open_study
 from lenet_exp.study.trials import read_records

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_exp.base.errors import ConfigError
-from lenet_exp.config.experiment import Experiment, folder_name, load, parse
+from lenet_exp.base.layout import folder_name
+from lenet_exp.config.experiment import Experiment, load, parse
 from tests.labs.places import PROJECT
 
 SHIPPED = sorted((PROJECT / "experiments").glob("*.toml"))

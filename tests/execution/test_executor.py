@@ -39,7 +39,7 @@ def make_task(images: ImageSet, folder: Path, number: int = 0, device: str = "cp
         limit=200,
         device=device,
         threads=1,
-        folder=folder / str(number),
+        weights=folder / str(number) / "weights.safetensors",
     )
 
 
@@ -59,7 +59,7 @@ def test_an_attempt_streams_its_epochs_and_leaves_its_weights(executor: LocalExe
     assert [event.result.epoch for event in epochs if isinstance(event, Epoch)] == [1, 2]
     assert isinstance(end, Ended)
     assert (end.key, end.how) == (task.key, "completed")
-    assert (task.folder / "weights.safetensors").exists()
+    assert task.weights.exists()
     assert executor.running == 0
 
 

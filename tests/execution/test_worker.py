@@ -31,7 +31,7 @@ def task(mini: ImageSet, tmp_path: Path) -> Task:
         limit=100,
         device="cpu",
         threads=1,
-        folder=tmp_path / "weights",
+        weights=tmp_path / "weights" / "weights.safetensors",
         checkpoints=tmp_path / "checkpoints",
     )
 

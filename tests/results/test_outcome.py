@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from lenet_exp.base.errors import DataError
+from lenet_exp.base.layout import folder_name
 from lenet_exp.config import experiment
 from lenet_exp.results.read import show_leaderboard
 from lenet_exp.study.trials import read_records
@@ -69,7 +70,7 @@ class Ran:
     @property
     def folder(self) -> Path:
         """The experiment's folder."""
-        return self.root / experiment.load(self.path).folder_name
+        return self.root / folder_name(experiment.load(self.path).name)
 
     def uploaded(self) -> set[str]:
         """Return the files on the study's own run."""

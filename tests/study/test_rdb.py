@@ -12,8 +12,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
+from lenet_exp.base.layout import study_db
 from lenet_exp.study.rdb import KeptTrial, TrialStorage
-from lenet_exp.study.storage import open_storage, storage_path
+from lenet_exp.study.storage import open_storage
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -92,7 +93,7 @@ def test_the_tables_hold_what_optuna_would_have_written(
         storage.write_trial(ours, trial)
         storage.create_new_trial(theirs, trial)
 
-    path = storage_path(tmp_path)
+    path = study_db(tmp_path)
     assert tables(path, f"ours{count}") == tables(path, f"theirs{count}")
 
 
@@ -116,7 +117,7 @@ def test_a_trial_that_goes_on_is_as_if_it_were_written_at_once(
         storage.write_trial(twice, then, written)
     storage.write_trial(once, then)
 
-    path = storage_path(tmp_path)
+    path = study_db(tmp_path)
     assert tables(path, f"twice{count}") == tables(path, f"once{count}")
 
 

@@ -17,13 +17,13 @@ import pytest
 import torch
 
 from lenet_exp.base.errors import DataError, NoResultError, SweepInterruptedError
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey, TrialRecord
 from lenet_exp.config import experiment as experiments
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data import testset
 from lenet_exp.results.evaluation import PLAN, READINGS, Plan, Reading, read_readings
 from lenet_exp.study.trials import read_kept, read_records
-from lenet_exp.sweep import confirmation
 from lenet_exp.sweep.confirmation import confirm_jobs, freeze
 from lenet_exp.sweep.finalists import best_finalists
 from lenet_exp.sweep.run import Request, run_sweep
@@ -277,9 +277,7 @@ def test_another_reading_is_asked_for_and_on_record_as_such(
     assert (first.again, second.again, second.number) == (False, True, 2)
     assert second.plan.seeds[:2] == first.plan.seeds
     assert len(read_records("confirmed", place.root) or []) == n_before + 3
-    assert [
-        one["number"] for one in json.loads((place.root / "confirmed" / confirmation.FILE).read_text())
-    ] == [
+    assert [one["number"] for one in json.loads(Layout.of(place.root, "confirmed").readings.read_text())] == [
         1,
         2,
     ]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from lenet_exp.base.errors import NoResultError, SweepInterruptedError
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Experiment, parse
 from lenet_exp.config.trainings import Job
@@ -43,17 +44,17 @@ def driver(executor: LocalExecutor, mini: ImageSet, tmp_path: Path) -> MakeDrive
         when_spare: Callable[[], object] = lambda: None,
         **options: Any,
     ) -> Driver:
-        study = open_study(experiment, tmp_path)
-        spool = Spool(tmp_path / "e" / "spool")
-        reconcile(study, spool)
+        study, layout = open_study(experiment, tmp_path), Layout.of(tmp_path, "e")
+        spool = Spool(layout.spool)
+        reconcile(study, spool, layout)
         return Driver(
             experiment,
             study=study,
             executor=executor,
-            recorder=Recorder(study, spool, tmp_path / "e"),
+            recorder=Recorder(study, spool, layout),
             images=mini,
             machine=MACHINE,
-            folder=tmp_path / "e",
+            layout=layout,
             options=replace(Options(workers=2, threads=1), **options),
             announce=said.append,
             when_spare=when_spare,

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from lenet_exp.base.errors import ConfigError, NoResultError
+from lenet_exp.base.layout import folder_name
 from lenet_exp.base.records import RunKey, TrialRecord
 from lenet_exp.config.experiment import parse
 from lenet_exp.config.hyperparameters import PRESETS, configuration
@@ -42,7 +43,7 @@ def test_another_data_set_is_another_experiment() -> None:
     """No file can have its name; a data set known by its name is not looked for in the user's folder."""
     moved = on_dataset(EXPERIMENT, "mnist")
 
-    assert (moved.name, moved.folder_name, moved.data.dataset) == ("e@mnist", "e@mnist", "mnist")
+    assert (moved.name, folder_name(moved.name), moved.data.dataset) == ("e@mnist", "e@mnist", "mnist")
     assert moved.data.folder is None
     assert on_dataset(EXPERIMENT, "mnist", "/mine").data.folder == "/mine"
     assert on_dataset(EXPERIMENT, "other").data.folder == "f"

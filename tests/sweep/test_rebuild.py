@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.base.errors import StoreError
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.experiment import parse
 from lenet_exp.results.leaderboard import ranked, to_csv
@@ -39,7 +40,7 @@ def begun(root: Path) -> tuple[Study, Spool, Recorder]:
     study.check_identity(IDENTITY)
     study.when_kept(spool.keep)
     spool.start_study(StudyFacts("e-1", "e", identity=IDENTITY))
-    return study, spool, Recorder(study, spool, root / "e")
+    return study, spool, Recorder(study, spool, Layout.of(root, "e"))
 
 
 def trained(recorder: Recorder, attempt: Attempt | None, *accuracies: float) -> Attempt:

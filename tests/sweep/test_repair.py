@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.experiment import parse
 from lenet_exp.execution import checkpoint
@@ -25,7 +26,8 @@ class Dead:
         self.folder = folder
         self.spool = Spool(folder / "e" / "spool")
         self.study = open_study(EXPERIMENT, folder)
-        self.recorder = Recorder(self.study, self.spool, folder / "e")
+        self.layout = Layout.of(folder, "e")
+        self.recorder = Recorder(self.study, self.spool, self.layout)
 
     def begin(self, epochs: int) -> Attempt:
         """Leave an attempt RUNNING after so many epochs, with a checkpoint."""
@@ -34,14 +36,14 @@ class Dead:
         self.recorder.begin(attempt, {})
         for number in range(1, epochs + 1):
             history = [result(n) for n in range(1, number + 1)]
-            checkpoint.save(self.recorder.checkpoints_folder(attempt), history, b"state")
+            checkpoint.save(self.layout.training(attempt.origin), history, b"state")
             self.recorder.epoch(attempt.key, result(number))
         return attempt
 
     def next_start(self) -> Study:
         """Repair, as another process would."""
         study = open_study(EXPERIMENT, self.folder)
-        reconcile(study, Spool(self.spool.folder))
+        reconcile(study, Spool(self.spool.folder), self.layout)
         return study
 
 

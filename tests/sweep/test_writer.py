@@ -3,6 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.experiment import parse
 from lenet_exp.study.study import Study, open_study
@@ -25,14 +26,15 @@ def study(tmp_path: Path) -> Study:
 def test_an_attempt_is_in_the_spool_the_study_and_the_table(tmp_path: Path, study: Study) -> None:
     """All three say the same of it."""
     spool, news = Spool(tmp_path / "e" / "spool"), list[int]()
-    recorder = Recorder(study, spool, tmp_path / "e", news=lambda: news.append(1))
+    recorder = Recorder(study, spool, Layout.of(tmp_path, "e"), news=lambda: news.append(1))
     attempt = study.ask()
     assert attempt is not None
 
     recorder.begin(attempt, {"lenet_exp.co_runners": "0"})
     recorder.epoch(attempt.key, epoch(1, 0.75))
-    recorder.weights_folder(attempt.key).mkdir(parents=True)
-    (recorder.weights_folder(attempt.key) / "weights.safetensors").touch()
+    weights = Layout.of(tmp_path, "e").weights(attempt.key)
+    weights.parent.mkdir(parents=True)
+    weights.touch()
     recorder.end(attempt.key, "COMPLETE", 0.75, {"train_s": 1.0})
 
     spooled = spool.read(attempt.key)
@@ -53,7 +55,7 @@ def test_a_result_is_in_the_spool_before_it_is_told(
 ) -> None:
     """Whoever dies in between can find it there."""
     spool = Spool(tmp_path / "e" / "spool")
-    recorder = Recorder(study, spool, tmp_path / "e")
+    recorder = Recorder(study, spool, Layout.of(tmp_path, "e"))
     attempt = study.ask()
     assert attempt is not None
     recorder.begin(attempt, {})

@@ -113,7 +113,7 @@ def draw_activations(
     score = f", val_accuracy {record.value:.4f}" if record.value is not None else ""
     figure = draw(seen, names, configuration, f"{recorded.experiment.name}, {record.label}{score}")
     slug = "-".join(re.sub(r"[^a-z0-9]+", "-", names[number].lower()).strip("-") for number in wanted)
-    path = recorded.folder / f"activations-{record.key.stem}-{slug}.png"
+    path = recorded.layout.home / f"activations-{record.key.stem}-{slug}.png"
     _save(figure, path)
     recorded.add_to_run(record.key.stem, path, tracking_uri or local_uri(root.absolute()), say)
     return path
@@ -163,7 +163,7 @@ def trained_network(recorded: Recorded, record: TrialRecord) -> nn.Module:
             f"{record.label} has no weights, as it was not trained to its end ({record.state});"
             " name another run"
         )
-    weights = recorded.folder / "checkpoints" / recorded.original(record).key.stem / "weights.safetensors"
+    weights = recorded.layout.weights(recorded.original(record).key)
     params = {**record.values, "epochs": record.max_epochs}
     return load_network(params, weights, recorded.experiment.data.resize)
 

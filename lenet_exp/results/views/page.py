@@ -35,8 +35,6 @@ from lenet_exp.results.views.figures import (
 from lenet_exp.tracking.spool import STUDY
 from lenet_exp.tracking.store import local_uri
 
-#: The files' names; tracking adds them to the study's run.
-REPORT, OVERVIEW = "report.html", "overview.png"
 #: Rows of the leaderboard that the page has; the CSV file has all.
 MAX_ROWS = 200
 #: Runs of a list whose learning curves are shown; of a search it is the best trial's.
@@ -117,13 +115,13 @@ def write_report(
     """
     recorded = read(experiment, root, storage)
     shown = curves(recorded)
-    write_atomically(recorded.folder / OVERVIEW, overview(recorded.records, shown))
-    path = recorded.folder / REPORT
+    write_atomically(recorded.layout.overview, overview(recorded.records, shown))
+    path = recorded.layout.report
     write_atomically(path, page(recorded, shown).encode())
     if say is not None:
-        for name in (OVERVIEW, REPORT):
+        for file in (recorded.layout.overview, path):
             uri = tracking_uri or local_uri(root.absolute())
-            if not recorded.add_to_run(STUDY, recorded.folder / name, uri, say):
+            if not recorded.add_to_run(STUDY, file, uri, say):
                 break
     return path
 

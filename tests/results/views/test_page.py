@@ -15,7 +15,7 @@ from lenet_exp.config import experiment
 from lenet_exp.results.leaderboard import ranked, render
 from lenet_exp.results.lookup import Recorded, read
 from lenet_exp.results.views import page as report
-from lenet_exp.results.views.page import OVERVIEW, REPORT, answer, curves, page, write_report
+from lenet_exp.results.views.page import answer, curves, page, write_report
 from lenet_exp.tracking.spool import STUDY as STUDY_STEM
 from lenet_exp.tracking.store import connect, local_uri
 from tests.labs.swept import Swept
@@ -63,15 +63,15 @@ def test_the_sweep_writes_the_page_and_mlflow_has_it(swept_once: Swept, recorded
 
     there = {file.path for file in connect(local_uri(swept_once.root)).list_artifacts(run_id)}
 
-    assert {"leaderboard.csv", REPORT, OVERVIEW} <= there
-    html = (swept_once.home / REPORT).read_text()
+    assert {"leaderboard.csv", "report.html", "overview.png"} <= there
+    html = (swept_once.home / "report.html").read_text()
     assert "trial 2" in Page(html).text
-    assert (swept_once.home / OVERVIEW).stat().st_size > 10_000
+    assert (swept_once.home / "overview.png").stat().st_size > 10_000
 
 
 def test_the_page_loads_nothing(swept_once: Swept) -> None:
     """It opens without a network: the script is in it once, and a policy forbids anything else."""
-    html = (swept_once.home / REPORT).read_text()
+    html = (swept_once.home / "report.html").read_text()
 
     found = Page(html)
 
@@ -109,13 +109,13 @@ def test_all_plots_and_rows_are_there(recorded: Recorded) -> None:
 
 def test_the_command_writes_and_adds_to_mlflow(swept: Swept, capsys: pytest.CaptureFixture[str]) -> None:
     """It prints where the page is; without MLflow it warns once."""
-    (swept.home / REPORT).unlink()
+    (swept.home / "report.html").unlink()
 
     with pytest.raises(SystemExit, match=r"^0$"):
         program.main(["report", str(swept.file), "--root", str(swept.root)])
 
     shown = capsys.readouterr()
-    assert shown.out == f"{swept.home / REPORT}\n"
+    assert shown.out == f"{swept.home / 'report.html'}\n"
     assert shown.err == ""
     with pytest.raises(SystemExit, match=r"^0$"):
         program.main(
@@ -173,7 +173,7 @@ def test_what_cannot_be_written_is_told(swept: Swept, tmp_path: Path) -> None:
     """An experiment that was never run, a folder that is in the way."""
     with pytest.raises(NoResultError, match="was never run under"):
         write_report(experiment.load(swept.file), tmp_path / "nowhere")
-    (swept.home / REPORT).unlink()
-    (swept.home / REPORT).mkdir()
+    (swept.home / "report.html").unlink()
+    (swept.home / "report.html").mkdir()
     with pytest.raises(DiskError, match=r"report\.html: cannot be written"):
         write_report(experiment.load(swept.file), swept.root)
