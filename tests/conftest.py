@@ -15,7 +15,8 @@ import pytest
 
 from lenet_exp.base.records import EpochResult
 from lenet_exp.cli import program
-from lenet_exp.config import experiment
+from lenet_exp.config import loader
+from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.data import idx, sources
 from lenet_exp.data.datasets import ImageSet, find_dataset, prepare
 from lenet_exp.data.sources import Dataset, Part
@@ -43,7 +44,7 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 @pytest.fixture(scope="session")
 def swept_once(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """A sweep of a baseline and three trials, run once a session; tests only read it."""
-    from lenet_exp.config import experiment
+    from lenet_exp.config import loader
     from lenet_exp.sweep import run as pipeline
 
     folder = tmp_path_factory.mktemp("swept")
@@ -51,7 +52,7 @@ def swept_once(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     done.file.write_text(SWEPT)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LENET_EXP_DATA", str(folder / "data"))
-        request = pipeline.Request(done.file, experiment.load(done.file), done.root, workers=2, device="cpu")
+        request = pipeline.Request(done.file, loader.load(done.file), done.root, workers=2, device="cpu")
         pipeline.run_sweep(request)
     return done
 
@@ -140,9 +141,11 @@ def recorded(command: Command) -> Path:
     """A root folder with the study of a baseline and four trials, one of them pruned."""
     root = Path("mlruns").absolute()
     root.mkdir()
-    mini = experiment.load(Path("mini.toml"))
+    mini = loader.load(Path("mini.toml"))
     study = open_study(mini, root)
-    baseline = study.ask_fixed("baseline", "baseline", "baseline", mini.baseline_configuration, seed=0)
+    baseline = study.ask_fixed(
+        FixedTraining("baseline", "baseline", "baseline", mini.baseline_configuration, 0)
+    )
     attempts = [baseline, *(study.ask() for _ in range(4))]
     for attempt, value in zip(attempts, [0.5, 0.75, 0.25, 0.875, 0.125], strict=True):
         assert attempt is not None

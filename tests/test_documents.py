@@ -7,7 +7,7 @@ import pytest
 
 from lenet_exp.base import errors
 from lenet_exp.cli.program import commands
-from lenet_exp.config.experiment import load, parse
+from lenet_exp.config.loader import load, parse
 from lenet_exp.data.sources import SYSTEM_FOLDER
 from tests.labs.places import PROJECT
 

@@ -28,10 +28,24 @@ CODE = (
 )
 
 #: What can make the same training give other numbers, in the order in which it is told.
-CAUSES = ("code", "lenet_exp", "torch", "numpy", "python", "device", "cpu", "system", "threads", "compiled")
+CAUSES = (
+    "code",
+    "lenet_exp",
+    "torch",
+    "numpy",
+    "python",
+    "device",
+    "cpu",
+    "system",
+    "threads",
+    "compiled",
+    "kernels",
+)
 
 
-def facts(*, device: str, device_name: str, torch: str, threads: int, compiled: bool) -> dict[str, str | int]:
+def facts(
+    *, device: str, device_name: str, torch: str, threads: int, compiled: bool, kernels: str
+) -> dict[str, str | int]:
     """Return what is kept with the result of a training.
 
     Args:
@@ -40,6 +54,7 @@ def facts(*, device: str, device_name: str, torch: str, threads: int, compiled: 
         torch: torch's version.
         threads: Of the training's process.
         compiled: Whether the step was a compiled graph.
+        kernels: Whose layers computed the step: ``fast``, this project's own, or ``torch``.
     """
     return {
         "device": device_name,
@@ -47,6 +62,7 @@ def facts(*, device: str, device_name: str, torch: str, threads: int, compiled: 
         "torch": torch,
         "threads": threads,
         "compiled": compiled,
+        "kernels": kernels,
         "cpu": processor(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

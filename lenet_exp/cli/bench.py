@@ -22,11 +22,13 @@ from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.cli.peak import matrix_peaks, training_flops
 from lenet_exp.cli.usual_loop import throughput
-from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.experiment import Data, Experiment, Training
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.data.datasets import ImageSet
-from lenet_exp.execution.capacity import Capacity, measure, plan
-from lenet_exp.execution.executor import Ended, Epoch, LocalExecutor, Task
+from lenet_exp.execution.executor import LocalExecutor
+from lenet_exp.execution.protocol import Ended, Epoch, Task
+from lenet_exp.execution.resources import Capacity, measure, plan
+from lenet_exp.study.records import Attempt
 from lenet_exp.sweep.run import prepare_images
 from lenet_exp.tracking.events import AttemptRecord
 from lenet_exp.tracking.spool import Spool
@@ -180,7 +182,7 @@ def _measure(question: Question, announce: Callable[[str], None]) -> Answer:
         device = machine.devices[0]  # of several accelerators the first
         capacity = measure(0 if device == "cpu" else 1)
         announce(f"{machine.name}, {capacity.cores} cores, on {device}; the load before was {load:.1f}")
-        configuration = question.experiment.resolved(machine.precision).baseline_configuration
+        configuration = question.experiment.with_precision(machine.precision).baseline_configuration
         rates = _in_turn(question, executor, images, configuration, device, capacity, announce)
     finally:
         executor.close()
@@ -296,16 +298,14 @@ def sweep_throughput(
             for key in results:
                 executor.submit(
                     Task(
-                        key=key,
-                        configuration=endless,
-                        seed=key.trial,
-                        images=images,
-                        validation=validation,
-                        split_seed=0,
-                        limit=count,
-                        device=device,
-                        threads=setting.threads,
-                        weights=Path(folder, "weights"),
+                        Attempt(key, endless, seed=key.trial, label=key.stem, origin=key),
+                        images,
+                        Data(validation=validation, limit=count),
+                        Training(),
+                        Layout(Path(folder), "bench"),
+                        device,
+                        setting.threads,
+                        checkpoints=False,
                     )
                 )
             _collect(executor, results, for_s)

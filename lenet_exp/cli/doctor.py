@@ -20,11 +20,12 @@ from lenet_exp import __version__
 from lenet_exp.base.errors import ConfigError, DiskError, LenetExpError, StoreError, UnreachableError
 from lenet_exp.base.files import lock, lock_holder, move_aside
 from lenet_exp.base.layout import Layout, artifacts, layouts, mlflow_db, study_db
-from lenet_exp.config import experiment
+from lenet_exp.config import loader
+from lenet_exp.config.experiment import Experiment
 from lenet_exp.data import datasets, sources
-from lenet_exp.execution import capacity
+from lenet_exp.execution import resources
 from lenet_exp.execution.executor import LocalExecutor
-from lenet_exp.execution.limits import MIN_FREE_BYTES
+from lenet_exp.execution.resources import MIN_FREE_BYTES
 from lenet_exp.study import storage
 from lenet_exp.study.study import open_study
 from lenet_exp.study.trials import has_open
@@ -128,7 +129,7 @@ def _device() -> str:
 
 
 def _workers() -> str:
-    chosen = capacity.plan(capacity.measure())
+    chosen = resources.plan(resources.measure())
     threads = os.environ.get("OMP_NUM_THREADS")
     fixed = f"; OMP_NUM_THREADS is {threads}" if threads else ""
     return f"{chosen.workers} at once with {chosen.threads} threads each on the CPU ({chosen.reason}){fixed}"
@@ -171,7 +172,7 @@ def _study(root: Path, url: str | None) -> str:
 
 
 def _mlflow(root: Path, tracking_uri: str | None) -> str:
-    uri, artifact_root = run.store(tracking_uri, root)
+    uri, artifact_root = store.locate(tracking_uri, root)
     if tracking_uri is None and not mlflow_db(root).exists():
         carried = any(Spool(layout.spool).run_ids() for layout in layouts(root))
         note = "; if the runs are on no server, run 'lenet-exp sync'" if carried else ""
@@ -254,5 +255,5 @@ def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None
     return f"ended what was cut off, carried {report.n_shipped} runs"
 
 
-def _read_experiment(layout: Layout) -> experiment.Experiment:
-    return experiment.load(layout.experiment_file)
+def _read_experiment(layout: Layout) -> Experiment:
+    return loader.load(layout.experiment_file)

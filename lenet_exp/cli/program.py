@@ -134,12 +134,12 @@ def sweep(
 
     Example: lenet-exp sweep experiments/quick.toml --trials 8 --set search.sampler=random
     """
-    from lenet_exp.config import experiment as experiments
-    from lenet_exp.execution.limits import Limits, size_bytes
+    from lenet_exp.config import loader
     from lenet_exp.execution.processes import TRAINER, start_fork_server
+    from lenet_exp.execution.resources import Limits, size_bytes
 
     path = experiment_path(experiment)
-    asked = experiments.load(path, overrides or (), {"search.trials": trials})
+    asked = loader.load(path, overrides or (), {"search.trials": trials})
     n_workers, timeout_s = workers_count(workers), seconds(timeout) if timeout is not None else None
     limits = Limits(
         trial_timeout_s=(seconds(trial_timeout, "--trial-timeout") if trial_timeout is not None else None),
@@ -189,11 +189,11 @@ def confirm_command(
 
     Example: lenet-exp confirm fashion_mnist --dataset mnist
     """
-    from lenet_exp.config import experiment as experiments
+    from lenet_exp.config import loader
     from lenet_exp.execution.processes import start_fork_server
 
     path = experiment_path(experiment)
-    asked = experiments.load(path, overrides or ())
+    asked = loader.load(path, overrides or ())
     n_workers, timeout_s = workers_count(workers), seconds(timeout) if timeout is not None else None
     start_fork_server()
     from lenet_exp.sweep.run import Request, run_sweep
@@ -243,11 +243,11 @@ def leaderboard(
     from lenet_exp.execution.memory import uncollected
 
     with uncollected():
-        from lenet_exp.config import experiment as experiments
+        from lenet_exp.config import loader
         from lenet_exp.results.read import show_leaderboard
         from lenet_exp.sweep.finalists import on_dataset
 
-        shown = on_dataset(experiments.load(experiment_path(experiment)), dataset)
+        shown = on_dataset(loader.load(experiment_path(experiment)), dataset)
         show_leaderboard(shown, root, csv=csv, style=style and style.value, top=top, storage=storage or None)
 
 
@@ -266,11 +266,11 @@ def sync(
 
     Example: lenet-exp sync quick --rebuild
     """
-    from lenet_exp.config import experiment as experiments
+    from lenet_exp.config import loader
     from lenet_exp.sweep.sync import sync_experiment
 
     report = sync_experiment(
-        experiments.load(experiment_path(experiment)),
+        loader.load(experiment_path(experiment)),
         root,
         rebuild=rebuild,
         tracking_uri=tracking_uri or None,
@@ -310,10 +310,10 @@ def shapes(experiment: ExperimentArgument = None) -> None:
 
     Example: lenet-exp shapes experiments/baseline.toml
     """
-    from lenet_exp.config import experiment as experiments
+    from lenet_exp.config import loader
     from lenet_exp.results.views.console import print_shapes
 
-    print_shapes(experiments.load(experiment_path(experiment)))
+    print_shapes(loader.load(experiment_path(experiment)))
 
 
 @app.command()
@@ -335,10 +335,10 @@ def activations(
 
     Example: lenet-exp activations champion --experiment quick --classes pullover,coat
     """
-    from lenet_exp.config import experiment as experiments
+    from lenet_exp.config import loader
     from lenet_exp.results.views.activations import draw_activations
 
-    chosen = experiments.load(experiment_path(experiment), overrides or ())
+    chosen = loader.load(experiment_path(experiment), overrides or ())
     picture = draw_activations(
         chosen, root, run, classes, inputs=inputs, tracking_uri=tracking_uri or None, storage=storage
     )
@@ -365,9 +365,9 @@ def replay(
     Example: lenet-exp replay 3 --experiment quick
     """
     from lenet_exp.cli import replay as replays
-    from lenet_exp.config import experiment as experiments
+    from lenet_exp.config import loader
 
-    chosen = experiments.load(experiment_path(experiment), overrides or ())
+    chosen = loader.load(experiment_path(experiment), overrides or ())
     replays.show(replays.replay(chosen, root, trial, threads=threads, device=device, storage=storage))
 
 
@@ -382,10 +382,10 @@ def report(
 
     Example: lenet-exp report quick
     """
-    from lenet_exp.config import experiment as experiments
+    from lenet_exp.config import loader
     from lenet_exp.results.views.page import show_report
 
-    show_report(experiments.load(experiment_path(experiment)), root, tracking_uri or None, storage)
+    show_report(loader.load(experiment_path(experiment)), root, tracking_uri or None, storage)
 
 
 @app.command()
@@ -405,12 +405,12 @@ def bench(
     Example: lenet-exp bench --json > bench.json
     """
     from lenet_exp.cli.bench import Question, run_bench
-    from lenet_exp.config import experiment as experiments
+    from lenet_exp.config import loader
     from lenet_exp.results.views.console import print_bench
 
     path = experiment_path(Path("bench"))
     given = tuple(overrides or ())
-    experiment = experiments.load(path, given)
+    experiment = loader.load(path, given)
     question = Question(path, experiment, given, for_s=for_s, rounds=rounds, device=device)
     answer = run_bench(question, lambda line: typer.echo(printable(line), err=True)).to_dict()
     if as_json:

@@ -14,13 +14,15 @@ from typing import Any
 
 from lenet_exp.base.environment import CAUSES
 from lenet_exp.base.errors import NoResultError, SweepInterruptedError, printable
-from lenet_exp.base.records import EpochResult, TrainOn, TrialRecord
+from lenet_exp.base.layout import Layout
+from lenet_exp.base.records import EpochResult, TrainOn
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.datasets import ImageSet
-from lenet_exp.execution.executor import Ended, Epoch, LocalExecutor, Task
+from lenet_exp.execution.executor import LocalExecutor
+from lenet_exp.execution.protocol import Ended, Epoch, Task
 from lenet_exp.results.lookup import Recorded, read
 from lenet_exp.results.views.console import print_rows
-from lenet_exp.study.trials import configuration_of
+from lenet_exp.study.records import Attempt, TrialRecord
 
 #: Differences that are shown; more say nothing more.
 MAX_SHOWN = 20
@@ -111,9 +113,9 @@ def replay(
     executor = LocalExecutor()
     try:
         machine = executor.probe(device or str(kept.get("device_type", "auto")))
-        say(f"{original.label}: training it again, {original.max_epochs} epochs, on {machine.name}")
+        say(f"{original.label}: training it again, {original.configuration.epochs} epochs, on {machine.name}")
         with tempfile.TemporaryDirectory() as folder:
-            task = _task(recorded, original, images, machine.devices[0], used, Path(folder, "weights"))
+            task = _task(recorded, original, images, machine.devices[0], used, Layout(Path(folder), "replay"))
             whole = original.state == "COMPLETE" or diverged
             wanted = None if whole else len(first)
             second, end = _train(executor, task, first, wanted, say)
@@ -121,7 +123,7 @@ def replay(
         raise SweepInterruptedError("interrupted; nothing that was recorded has changed") from None
     finally:
         executor.close()
-    now = machine.facts(threads=used, compiled=task.compiled) | {"data": images.digest}
+    now = machine.facts(threads=used, training=task.training) | {"data": images.digest}
     then = {name: kept[name] for name in CAUSES if name in kept}
     then |= {"data": recorded.identity["data"]["digest"]} if "data" in recorded.identity else {}
     return Replay(
@@ -166,27 +168,21 @@ def show(done: Replay) -> None:
 
 
 def _task(
-    recorded: Recorded, record: TrialRecord, images: ImageSet, device: str, threads: int, weights: Path
+    recorded: Recorded, record: TrialRecord, images: ImageSet, device: str, threads: int, layout: Layout
 ) -> Task:
     """Return what the attempt was, to be done again."""
-    data = recorded.experiment.data
     attempt = recorded.spool.read(record.key)
     tags = attempt.facts["tags"] if attempt else {}
     train_on: TrainOn = tags.get("lenet_exp.train_on", "train")
-    return Task(
-        key=record.key,
-        configuration=configuration_of(record),
-        seed=record.seed,
-        images=images,
-        validation=data.validation,
-        split_seed=data.seed,
-        limit=data.limit,
-        device=device,
-        threads=threads,
-        weights=weights,
-        compiled=bool(record.result.get("compiled")),
-        train_on=train_on,
+    training = recorded.experiment.training.model_copy(
+        update={
+            "compile": bool(record.result.get("compiled")),
+            "kernels": record.result.get("kernels", "fast"),
+        }
     )
+    key = record.key
+    again = Attempt(key, record.configuration, record.seed, record.label, key, train_on=train_on)
+    return Task(again, images, recorded.experiment.data, training, layout, device, threads, checkpoints=False)
 
 
 def _train(

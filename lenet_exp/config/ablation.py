@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from lenet_exp.base.errors import ConfigError, shorten
 from lenet_exp.config.hyperparameters import ConfigurationTable
+from lenet_exp.config.refusals import nearest, refusal
 
 #: Seeds of each alternative and of the baseline, unless the file says otherwise.
 DEFAULT_SEEDS = 5
@@ -90,25 +90,21 @@ def _alternatives(factor: str, listed: Any) -> list[Alternative]:
             f"ablate.{factor}: must be a list of alternatives, as in [3, 7]; found {shorten(listed)}"
         )
     if factor not in FACTORS and not all(isinstance(value, dict) for value in listed):
-        near = difflib.get_close_matches(factor, FACTORS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(FACTORS)}"
         raise ConfigError(
-            f"ablate.{factor}: unknown hyper-parameter {factor!r}; {hint} (only tables can have another name)"
+            f"ablate.{factor}: unknown hyper-parameter {factor!r}; {nearest(factor, FACTORS)}"
+            " (only tables can have another name)"
         )
     return [_alternative(factor, value) for value in listed]
 
 
 def _alternative(factor: str, value: Any) -> Alternative:
+    written = value if isinstance(value, dict) else {factor: value}
     try:
-        table = NamedTable.model_validate(value if isinstance(value, dict) else {factor: value})
+        table = NamedTable.model_validate(written)
     except ValidationError as error:
-        # A key that takes a number or a list reports both refusals; that of the list says little.
-        details = [e for e in error.errors() if not e["type"].startswith("list")] or error.errors()
-        rule = details[0]["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        where = (
-            f"{factor}: {details[0]['loc'][0]}" if isinstance(value, dict) and details[0]["loc"] else factor
-        )
-        raise ConfigError(f"ablate.{where}: {rule}, found {shorten(value)}") from None
+        refused = refusal(error, written)
+        where = f"{factor}: {refused.key}" if isinstance(value, dict) and refused.key else factor
+        raise ConfigError(f"ablate.{where}: {refused.rule}, found {shorten(value)}") from None
     if not table.values() and table.preset is None:
         raise ConfigError(f"ablate.{factor}: a table must set something, found {shorten(value)}")
     return Alternative(factor, table.name or _shown(value), table)

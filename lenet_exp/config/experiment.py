@@ -1,18 +1,15 @@
-"""`Experiment`: a question, and all that is needed to answer it, read from a TOML file."""
+"""`Experiment`: a question, and all that is needed to answer it; `loader` reads it from a TOML file."""
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from lenet_exp.base.errors import ConfigError, shorten
+from lenet_exp.base.errors import ConfigError
 from lenet_exp.base.records import TrainOn
 from lenet_exp.config.ablation import MAX_SEEDS, Alternative, Factors, NamedTable, parse_factors
 from lenet_exp.config.hyperparameters import (
@@ -27,15 +24,10 @@ from lenet_exp.config.hyperparameters import (
 )
 from lenet_exp.config.space import Dimension, Space, parse_dimension
 
-#: An experiment file larger than this is not one.
-MAX_FILE_BYTES = 1_000_000
-
-#: Nor is one in which tables and lists are deeper in each other.
-MAX_DEPTH = 10
-
 _NAME = re.compile(r"^\w[\w .-]{0,99}$")
 
 SamplerName = Literal["tpe", "random", "grid", "qmc", "cmaes"]
+Kernels = Literal["fast", "torch"]
 PrunerName = Literal["hyperband", "halving", "median", "none"]
 
 
@@ -66,10 +58,13 @@ class Training(Frozen):
     precision: Precision = Field("auto", description="auto, float32 or bfloat16")
     loss: Loss = Field("cross_entropy", description="cross_entropy or mse")
     compile: bool = Field(False, description="whether an accelerator runs a step as one compiled graph")
+    kernels: Kernels = Field(
+        "fast", description="on a CPU: fast, this project's own, or torch, PyTorch's layers and autograd"
+    )
 
     def values(self) -> dict[str, Any]:
         """Return the hyper-parameters among them."""
-        return self.model_dump(exclude={"compile"})
+        return self.model_dump(exclude={"compile", "kernels"})
 
 
 class Search(Frozen):
@@ -129,9 +124,6 @@ class Experiment(Frozen):
     watch: Watch = Watch()
     confirm: Confirm = Confirm()
 
-    _dimensions: dict[str, Dimension] = PrivateAttr(default_factory=dict)
-    _factors: Factors | None = PrivateAttr(None)
-
     @field_validator("name")
     @classmethod
     def _plain(cls, name: str) -> str:
@@ -154,30 +146,27 @@ class Experiment(Frozen):
                 f"watch.test_split: {given[0]} chooses by what it sees, so it may not see the test split;"
                 " only a list of [[run]], which chooses nothing, may"
             )
-        self._dimensions = {key: parse_dimension(key, written) for key, written in self.space.items()}
-        search, epochs = self.search, self.base["epochs"]
+        search, epochs, space = self.search, self.base["epochs"], self.search_space
         if self.space and search.pruner == "hyperband" and search.min_epochs > epochs:
             raise ConfigError(
                 f"search.min_epochs: must be at most training.epochs ({epochs}), found {search.min_epochs}"
             )
         if self.space and search.sampler == "grid":
-            self.search_space.check_grid()
-        if self.ablate:
-            self._factors = parse_factors(self.ablate)
-            self._alternatives_differ()
+            space.check_grid()
+        self._alternatives_differ()
         return self
 
     def _alternatives_differ(self) -> None:
         """Raise if an alternative is the baseline, or another one: it would be compared with itself."""
-        known = {self.baseline_configuration.identity: "the baseline"}
+        known = {self.baseline_configuration.id: "the baseline"}
         for alternative, changed in self.alternatives():
             said = f"{alternative.factor} {alternative.value}"
-            if changed.identity in known:
+            if changed.id in known:
                 raise ConfigError(
                     f"ablate.{alternative.factor}: {alternative.value!r} is the same configuration as"
-                    f" {known[changed.identity]}; leave it out"
+                    f" {known[changed.id]}; leave it out"
                 )
-            known[changed.identity] = said
+            known[changed.id] = said
 
     @property
     def base(self) -> dict[str, Any]:
@@ -194,6 +183,16 @@ class Experiment(Frozen):
     def search_space(self) -> Space:
         """The space, with the baseline's values for what it leaves out."""
         return Space(self._dimensions, self.base)
+
+    # Read once: neither depends on what `with_precision` and `with_dataset` change.
+
+    @cached_property
+    def _dimensions(self) -> dict[str, Dimension]:
+        return {key: parse_dimension(key, written) for key, written in self.space.items()}
+
+    @cached_property
+    def _factors(self) -> Factors | None:
+        return parse_factors(self.ablate) if self.ablate else None
 
     def runs(self) -> list[tuple[str, Configuration]]:
         """Return the fixed list: a label and a configuration each."""
@@ -217,29 +216,24 @@ class Experiment(Frozen):
         """How many seeds the baseline is trained on: as many as what is compared with it."""
         return self._factors.seeds if self._factors else max((run.seeds for run in self.run), default=1)
 
-    def resolved(self, native: Precision) -> Experiment:
+    def with_precision(self, native: Precision) -> Experiment:
         """Return the experiment with ``precision = "auto"`` replaced by what the device does natively.
 
-        What a training computes in is part of what it is, so it is fixed before anything is named by it.
+        Precision is part of a configuration's hash, so it is known before any hash is taken.
         """
         if self.base["precision"] != "auto":
             return self
-        baseline = self.baseline.model_copy(update={"precision": native})
-        resolved = self.model_copy(update={"baseline": baseline})
-        resolved._dimensions, resolved._factors = self._dimensions, self._factors
-        return resolved
+        return self.model_copy(update={"baseline": self.baseline.model_copy(update={"precision": native})})
 
-    def on(self, dataset: str, folder: str | None) -> Experiment:
+    def with_dataset(self, dataset: str, folder: str | None) -> Experiment:
         """Return the experiment on another data set, under a name that no experiment file can have.
 
         Args:
-            dataset: As in ``[data]``.
-            folder: Where its files lie, if it is the user's own.
+            dataset: The data set's name, as in ``[data]``.
+            folder: Where its files lie; None if they are not the user's own.
         """
         data = self.data.model_copy(update={"dataset": _checked_name(dataset), "folder": folder})
-        moved = self.model_copy(update={"name": f"{self.name}@{dataset}", "data": data})
-        moved._dimensions = self._dimensions
-        return moved
+        return self.model_copy(update={"name": f"{self.name}@{dataset}", "data": data})
 
     @property
     def is_confirmed(self) -> bool:
@@ -260,165 +254,3 @@ def _checked_name(name: str) -> str:
             f", found {name[:60]!r}"
         )
     return name
-
-
-def load(path: Path, overrides: Iterable[str] = (), flags: Mapping[str, Any] | None = None) -> Experiment:
-    """Read, check and return the experiment in ``path``.
-
-    Args:
-        path: A TOML file.
-        overrides: ``section.key=value`` each, stronger than the file; the value is TOML, else text.
-        flags: By dotted key, stronger than everything; None is not set.
-
-    Raises:
-        ConfigError: With the key, what was found, the rule and, where known, the line.
-    """
-    text = _read(path)
-    data = _parse(path, text)
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise ConfigError(f"--set takes section.key=value, found {override!r}")
-        _put(data, key.strip(), _toml_value(value.strip()), source="--set")
-    for key, value in (flags or {}).items():
-        if value is not None:
-            _put(data, key, value, source=f"--{key.rpartition('.')[2]}")
-    return parse(data, source=str(path), text=text)
-
-
-def parse(data: Mapping[str, Any], source: str = "experiment", text: str = "") -> Experiment:
-    """Return the experiment that the tables of ``data`` describe.
-
-    Raises:
-        ConfigError: As `load`.
-    """
-    if _depth(data) > MAX_DEPTH:
-        raise ConfigError(f"{source}: not an experiment: nested too deeply")
-    try:
-        return Experiment.model_validate(data)
-    except ConfigError as error:
-        raise ConfigError(f"{_place(source, text, str(error).partition(':')[0])}{error}") from None
-    except ValidationError as error:
-        key, rule = _explain(error, data)
-        raise ConfigError(f"{_place(source, text, key)}{rule}") from None
-
-
-def _read(path: Path) -> str:
-    try:
-        if path.is_dir():
-            raise ConfigError(f"{path}: is a folder; name an experiment file (.toml)")
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"{path}: is no regular file; name an experiment file (.toml)")
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise ConfigError(f"{path}: an experiment file has at most {MAX_FILE_BYTES:,} bytes, found more")
-        return content.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such experiment file") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: must be UTF-8, found byte {error.object[error.start]:#x}") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-
-
-def _parse(path: Path, text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: not an experiment: nested too deeply") from None
-    except ValueError as error:  # an integer with thousands of digits
-        raise ConfigError(f"{path}: not an experiment: {error}") from None
-
-
-def _depth(value: Any) -> int:
-    """Return how deep tables and lists are in each other, of any depth."""
-    depth, level = 0, [value]
-    while level:
-        depth += 1
-        inner = [item.values() if isinstance(item, Mapping) else item for item in level]
-        level = [part for parts in inner for part in parts if isinstance(part, Mapping | list)]
-    return depth
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        read = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
-        return text
-    return read["value"] if len(read) == 1 else text
-
-
-def _put(data: dict[str, Any], dotted: str, value: Any, source: str) -> None:
-    *sections, key = dotted.split(".")
-    for section in sections:
-        inner = data.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{source}: {dotted!r} leads through {section!r}, which is no section")
-        data = inner
-    data[key] = value
-
-
-def _explain(error: ValidationError, data: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the dotted key of the first thing wrong, and a sentence on it."""
-    # A field that takes a number or a list reports both refusals; the deeper one, and the one that does
-    # not complain of the type, tells more.
-    refusals = [(_key(detail["loc"], data), detail) for detail in error.errors()]
-    key, detail = min(
-        refusals,
-        key=lambda refusal: (-len(re.split(r"[.\[]", refusal[0])), refusal[1]["type"].endswith("_type")),
-    )
-    found = shorten(detail["input"])
-    if detail["type"] == "extra_forbidden":
-        *section, name = key.split(".")
-        known = _known_keys(detail["loc"][:-1])
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-        where = f" in [{'.'.join(section)}]" if section else ""
-        return key, f"unknown key {name!r}{where}; {hint}"
-    if detail["type"] == "missing":
-        return key, f"{key} is missing; an experiment needs it"
-    if detail["type"] == "value_error":
-        rule = detail["msg"].removeprefix("Value error, ")
-        return key, f"{key}: {rule}" if key else rule
-    rule = detail["msg"].replace("Input should be", "must be")
-    return key, f"{key}: {rule}, found {found}"
-
-
-def _key(location: Sequence[str | int], data: Any) -> str:
-    """Return the dotted key of a pydantic location, its notes on types left out."""
-    parts: list[str] = []
-    for depth, part in enumerate(location):
-        last = depth == len(location) - 1
-        if isinstance(data, Mapping) and (part in data or (last and isinstance(part, str))):
-            parts.append(str(part))
-            data = data.get(part)
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            parts[-1:] = [f"{parts[-1]}[{part}]"] if parts else [f"[{part}]"]
-            data = data[part]
-    return ".".join(parts)
-
-
-def _known_keys(section: Sequence[str | int]) -> list[str]:
-    model: Any = Experiment
-    for part in section:
-        if isinstance(part, str) and part in model.model_fields:
-            model = Run if part == "run" else model.model_fields[part].annotation
-    return list(model.model_fields)
-
-
-def _place(source: str, text: str, key: str) -> str:
-    """Return ``file:line: ``, or ``file: `` where the line is not known."""
-    section, _, name = re.sub(r"\[\d+\]", "", key).rpartition(".")
-    current = ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line)
-        if header and "=" not in line.partition("]")[0]:
-            current = header[1]
-            if current == key:
-                return f"{source}:{number}: "
-        elif current == section and re.match(rf"\s*[\"']?{re.escape(name)}[\"']?\s*[.=]", line):
-            return f"{source}:{number}: "
-    return f"{source}: "

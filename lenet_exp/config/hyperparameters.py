@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -96,23 +97,38 @@ class Configuration(Frozen):
 
         What is not used (the third kernel of a two-layer network) is None.
         """
-        found: dict[str, Any] = {}
-        for name in HYPERPARAMETERS:
-            base, layer = split_key(name)
-            if layer is None:
-                found[name] = getattr(self, name)
-            else:
-                values = getattr(self, base)
-                found[name] = values[layer - 1] if layer <= len(values) else None
+        flat: dict[str, Any] = {}
+        for key, name, layer in _KEYS:
+            value = getattr(self, name)
+            flat[key] = value if layer is None else value[layer - 1] if layer <= len(value) else None
         if self.optimizer == "adam":
-            found["momentum"] = None
-        return found
+            flat["momentum"] = None
+        return flat
 
-    @property
-    def identity(self) -> str:
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form in which a configuration is written down: its hyper-parameters, and ``epochs``."""
+        return self.hyperparameters() | {"epochs": self.epochs}
+
+    @classmethod
+    def from_dict(cls, written: Mapping[str, Any]) -> Configuration:
+        """Return the configuration that `to_dict` wrote down.
+
+        Raises:
+            pydantic.ValidationError: If it is none.
+        """
+        fields: dict[str, Any] = {"momentum": 0.0} | {
+            key: value
+            for key, value in written.items()
+            if value is not None and key in cls.model_fields and key not in PER_LAYER
+        }
+        for name, keys in _LAYER_KEYS.items():
+            fields[name] = tuple(value for key in keys if (value := written.get(key)) is not None)
+        return cls.model_validate(fields)
+
+    @cached_property
+    def id(self) -> str:
         """The configuration's name: a hash of what it does, ``c`` and 11 hexadecimal digits."""
-        used = self.hyperparameters() | {"epochs": self.epochs}
-        digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
         # The letter keeps spreadsheets and pandas from reading a number.
         return f"c{digest[:11]}"
 
@@ -141,6 +157,11 @@ def split_key(key: str) -> tuple[str, int | None]:
     if base in PER_LAYER and layer.isdigit() and 1 <= int(layer) <= PER_LAYER[base]:
         return base, int(layer)
     return key, None
+
+
+#: Each key with its hyper-parameter and layer, and the keys of each hyper-parameter that has layers.
+_KEYS = tuple((key, *split_key(key)) for key in HYPERPARAMETERS)
+_LAYER_KEYS = {name: [key for key, own, layer in _KEYS if own == name and layer] for name in PER_LAYER}
 
 
 class ConfigurationTable(Frozen):
@@ -268,12 +289,6 @@ def configuration(values: Mapping[str, Any]) -> Configuration:
         fc_width=tuple(values["fc_width"][:hidden]),
         **shared,
     )
-
-
-def from_hyperparameters(values: Mapping[str, Any], epochs: int) -> Configuration:
-    """Return the configuration written by `Configuration.hyperparameters`."""
-    given = {key: value for key, value in values.items() if value is not None}
-    return configuration(overlay(PRESETS["lenet"], given) | {"epochs": epochs})
 
 
 def choices(name: str) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ hyper-parameter is drawn anew for each layer that the trial has.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from lenet_exp.config.hyperparameters import (
     overlay,
     split_key,
 )
+from lenet_exp.config.refusals import nearest, refusal
 
 Scalar = str | int | float
 
@@ -121,7 +121,8 @@ def parse_dimension(key: str, written: Any) -> Dimension:
         Choice(options=(3, 5))
     """
     if key not in SPACE_KEYS:
-        rule = "epochs are shared by all trials: [training] epochs" if key == "epochs" else _nearest(key)
+        shared = "epochs are shared by all trials: [training] epochs"
+        rule = shared if key == "epochs" else nearest(key, SPACE_KEYS)
         raise ConfigError(f"space.{key}: unknown hyper-parameter {key!r}; {rule}")
     if isinstance(written, dict):
         return _parse_range(key, written)
@@ -137,11 +138,6 @@ def parse_dimension(key: str, written: Any) -> Dimension:
     return Fixed(written)
 
 
-def _nearest(key: str) -> str:
-    near = difflib.get_close_matches(key, SPACE_KEYS, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(SPACE_KEYS)}"
-
-
 def _check_value(key: str, value: Any) -> None:
     """Raise unless the hyper-parameter can have ``value``."""
     if isinstance(value, list | dict | None):
@@ -149,8 +145,7 @@ def _check_value(key: str, value: Any) -> None:
     try:
         ConfigurationTable.model_validate({key: value})
     except ValidationError as error:
-        details = [e for e in error.errors() if "list" not in e["type"]]
-        rule = details[0]["msg"].replace("Input should be", "must be")
+        rule = refusal(error, {key: value}).rule
         raise ConfigError(f"space.{key}: {rule}, found {shorten(value)}") from None
 
 
@@ -158,18 +153,16 @@ def _parse_range(key: str, table: Mapping[str, Any]) -> Range:
     try:
         dimension = Range.model_validate(dict(table))
     except ValidationError as error:
-        detail = error.errors()[0]
-        where = ".".join(str(part) for part in detail["loc"] if part in Range.model_fields)
-        if detail["type"] in ("extra_forbidden", "missing"):
-            wrong = f"{detail['msg'].lower()}: {detail['loc'][0]!r}"
-            rule = f"{wrong}; a range has low, high and, if wanted, log or step"
+        refused = refusal(error, table)
+        if refused.kind in ("extra_forbidden", "missing"):
+            wrong = "unknown key" if refused.kind == "extra_forbidden" else "missing key"
+            rule = f"{wrong} {refused.key!r}; a range has low, high and, if wanted, log or step"
         else:
-            rule = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        raise ConfigError(
-            f"space.{key}{'.' + where if where else ''}: {rule}, found {shorten(dict(table))}"
-        ) from None
-    for bound in (dimension.low, dimension.high):
-        _check_value(key, bound)
+            rule = refused.rule
+        bound = f".{refused.key}" if refused.key in Range.model_fields else ""
+        raise ConfigError(f"space.{key}{bound}: {rule}, found {shorten(dict(table))}") from None
+    for end in (dimension.low, dimension.high):
+        _check_value(key, end)
     if isinstance(dimension.step, float) and dimension.whole:
         raise ConfigError(f"space.{key}.step: must be a whole number, found {dimension.step}")
     return dimension
@@ -227,7 +220,7 @@ class Space:
         points: list[dict[str, Scalar]] = []
         for keys, options in self._grids():
             points += [dict(zip(keys, values, strict=True)) for values in itertools.product(*options)]
-        distinct = {self.configuration(point).identity: point for point in points}
+        distinct = {self.configuration(point).id: point for point in points}
         drawn = {key for key in HYPERPARAMETERS if not isinstance(self.dimension(key), Fixed)}
         return [{k: v for k, v in point.items() if k in drawn} for point in distinct.values()]
 

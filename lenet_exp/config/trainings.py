@@ -11,8 +11,8 @@ from lenet_exp.config.hyperparameters import Configuration
 
 
 @dataclass(frozen=True)
-class Job:
-    """One training of them.
+class FixedTraining:
+    """A training outside the search: the baseline, a listed run, an alternative of an ablation, a finalist.
 
     Attributes:
         name: What the study knows it by, within the experiment; with the seed it is unique.
@@ -31,36 +31,40 @@ class Job:
     train_on: TrainOn = "train"
 
 
-def fixed_jobs(experiment: Experiment) -> list[Job]:
+def fixed_trainings(experiment: Experiment) -> list[FixedTraining]:
     """Return the baseline with the experiment's list of runs, or with the alternatives of its ablation.
 
     All that is compared has the same seeds, so that each pair begins with the same random streams. Seed goes
     before seed: a table that was cut off has as many of one row as of another.
     """
     listed = [
-        (_job("run", label, configuration), run.seeds)
+        (_training("run", label, configuration), run.seeds)
         for (label, configuration), run in zip(experiment.runs(), experiment.run, strict=True)
     ]
     listed += [
-        (_job("ablation", f"{alternative.factor} {alternative.value}", configuration), experiment.seeds)
+        (_training("ablation", f"{alternative.factor} {alternative.value}", configuration), experiment.seeds)
         for alternative, configuration in experiment.alternatives()
     ]
-    baseline = Job("baseline", "baseline", "baseline", experiment.baseline_configuration, 0)
+    baseline = FixedTraining("baseline", "baseline", "baseline", experiment.baseline_configuration, 0)
     return [
-        replace(job, seed=seed, label=job.label if seeds == 1 else f"{job.label}, seed {number + 1}")
+        replace(one, seed=seed, label=one.label if seeds == 1 else f"{one.label}, seed {number + 1}")
         for number, seed in enumerate(paired_seeds(experiment.search.seed, experiment.seeds))
-        for job, seeds in [(baseline, experiment.seeds), *listed]
+        for one, seeds in [(baseline, experiment.seeds), *listed]
         if number < seeds
     ]
 
 
-def _job(role: Role, label: str, configuration: Configuration) -> Job:
-    # Named by what it is, not by where it stands: a line of the file that changes is another job.
-    return Job(f"{role} {configuration.identity}", role, label, configuration, 0)
+def _training(role: Role, label: str, configuration: Configuration) -> FixedTraining:
+    # Named by what it is, not by where it stands: a line of the file that changes is another training.
+    return FixedTraining(f"{role} {configuration.id}", role, label, configuration, 0)
 
 
 def paired_seeds(root: int, count: int) -> list[int]:
     """Return the seeds that fixed trainings are paired by; more of them begin with the same ones.
+
+    Args:
+        root: The experiment's seed.
+        count: How many are wanted.
 
     Example:
         >>> paired_seeds(0, 3)[:2] == paired_seeds(0, 2)

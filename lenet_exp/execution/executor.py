@@ -20,11 +20,10 @@ from multiprocessing.context import ForkServerProcess
 
 from lenet_exp.base.errors import DeviceError
 from lenet_exp.base.records import RunKey
-from lenet_exp.execution import limits
+from lenet_exp.execution import resources
 from lenet_exp.execution.processes import TRAINER, start_fork_server
-from lenet_exp.execution.worker import Ended, Epoch, Event, Machine, Task, Warned, probe, work
-
-__all__ = ["Ended", "Epoch", "Event", "LocalExecutor", "Machine", "Task", "Warned"]
+from lenet_exp.execution.protocol import Ended, Event, Machine, Task
+from lenet_exp.execution.worker import probe, work
 
 #: Seconds that a process has to end after SIGTERM.
 GRACE_S = 10.0
@@ -40,15 +39,15 @@ class _Worker:
 class LocalExecutor:
     """Runs attempts on this machine, as many at once as `submit` is called for."""
 
-    def __init__(self, trainer: str = TRAINER, oom_kills: limits.OomKills | None = None) -> None:
+    def __init__(self, trainer: str = TRAINER, oom_kills: resources.OomKills | None = None) -> None:
         """Begin with no attempt; the fork server is started, if it was not yet.
 
         Args:
-            trainer: The module that trains; see `lenet_exp.execution.worker.Trainer`.
+            trainer: The module that trains; see `lenet_exp.execution.protocol.Trainer`.
             oom_kills: Tells a process that the kernel killed for its memory from one that was killed.
         """
         self._trainer = trainer
-        self._oom_kills = oom_kills or limits.OomKills()
+        self._oom_kills = oom_kills or resources.OomKills()
         self._context = multiprocessing.get_context("forkserver")
         start_fork_server(trainer)
         self._workers: dict[RunKey, _Worker] = {}

@@ -1,22 +1,26 @@
-"""The fork server: the process that has torch loaded, and that every attempt's process is a copy of."""
+"""The fork server, which has torch loaded, and what the processes made of it do first."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
 import os
+import platform
 import signal
 from multiprocessing.forkserver import ensure_running
 
 #: The module that trains; a test of everything around it names another one.
 TRAINER = "lenet_exp.training.trainer"
 
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # <malloc.h>
+
 
 def start_fork_server(trainer: str = TRAINER) -> None:
     """Start the fork server, unless it runs; it loads the trainer, for seconds, while the caller goes on.
 
     Args:
-        trainer: The module that trains; see `lenet_exp.execution.worker.Trainer`.
+        trainer: The module that trains; see `lenet_exp.execution.protocol.Trainer`.
     """
     # A child imports the caller's main module, which may be the CLI.
     preloaded = ["lenet_exp.execution.preload", trainer, "lenet_exp.cli.program"]
@@ -37,3 +41,16 @@ def settle_in() -> None:
     # What the fork server has loaded is shared with it for as long as nobody looks through it for garbage.
     gc.freeze()
     gc.enable()
+
+
+def keep_freed_memory() -> bool:
+    """Keep memory that is freed in this process, and return whether the C library could be told so.
+
+    glibc hands large buffers back to the system and gets them again, zeroed, a page fault every 4 KiB; a
+    training step frees and allocates the same tens of megabytes. Call it once, before training.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 1 << 30), (_M_TOP_PAD, 64 << 20))
+    return all(mallopt(name, value) == 1 for name, value in settings)

@@ -12,11 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.aggregate import by_seed
 from lenet_exp.results.statistics import estimate
 from lenet_exp.results.verdicts import Sample, Verdict, verdicts
+from lenet_exp.study.records import TrialRecord
 
 #: The columns, in order.
 COLUMNS = (
@@ -60,14 +60,14 @@ def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> pd
     experiment = _as_trained(experiment, ended)
     base_rows = [record for record in ended if record.key.role == "baseline"]
     own = experiment.baseline_configuration
-    rows = [_measured("baseline", "", own.identity, own.epochs, base_rows)]
+    rows = [_measured("baseline", "", own.id, own.epochs, base_rows)]
     samples = []
     for alternative, configuration in experiment.alternatives():
-        identity = configuration.identity
-        mine = [r for r in ended if r.key.role == "ablation" and r.identity == identity]
+        identity = configuration.id
+        mine = [r for r in ended if r.key.role == "ablation" and r.config == identity]
         rows.append(_measured(alternative.factor, alternative.value, identity, configuration.epochs, mine))
         samples.append(_sample(identity, mine))
-    judged = verdicts(samples, _sample(own.identity, base_rows))
+    judged = verdicts(samples, _sample(own.id, base_rows))
     for row, verdict in zip(rows[1:], judged, strict=True):
         row.update(_judged(row, verdict))
         row["examples_per_s_ratio"] = _ratio(row["examples_per_s"], rows[0]["examples_per_s"])
@@ -76,9 +76,9 @@ def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> pd
 
 
 def _as_trained(experiment: Experiment, records: Sequence[TrialRecord]) -> Experiment:
-    """Return the experiment in the precision that its baseline was trained in, as `Experiment.resolved`."""
+    """Return the experiment in the precision that its baseline was trained in."""
     trained = (record.values["precision"] for record in records if record.key.role == "baseline")
-    return experiment.resolved(next(trained, experiment.base["precision"]))
+    return experiment.with_precision(next(trained, experiment.base["precision"]))
 
 
 def _measured(

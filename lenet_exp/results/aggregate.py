@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from lenet_exp.base.records import TrialRecord
+from lenet_exp.study.records import TrialRecord
 
 #: What is averaged besides the value, where every seed has it.
 _MEANS = ("examples_per_s", "train_s", "test_loss", "test_accuracy")
@@ -26,7 +26,7 @@ def over_seeds(records: Iterable[TrialRecord]) -> list[TrialRecord]:
         if record.key.role == "trial":
             kept.append(record)
         else:
-            groups.setdefault((record.key.role, record.identity), []).append(record)
+            groups.setdefault((record.key.role, record.config), []).append(record)
     baseline = by_seed(
         record for (role, _), group in groups.items() if role == "baseline" for record in group
     )

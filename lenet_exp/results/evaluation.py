@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from lenet_exp.base.records import TrainOn
+from lenet_exp.config.hyperparameters import Configuration
 
 #: What the study keeps them under: the finalists that wait for their reading, all readings, and speeds.
 PLAN, READINGS, SPEEDS = "confirm_plan", "test_readings", "alone_examples_per_s"
@@ -21,18 +22,35 @@ class Finalist:
     """A configuration that is confirmed, or the baseline, as it was frozen.
 
     Attributes:
-        config: Hash of what it does.
+        configuration: What is trained on the fresh seeds.
         label: What people call it.
-        values: The hyper-parameters by key.
-        epochs: To train.
-        val_accuracy: In the search; None if it was not in one.
+        val_accuracy: What it reached in the search; None if it was not in one.
     """
 
-    config: str
+    configuration: Configuration
     label: str
-    values: dict[str, Any]
-    epochs: int
     val_accuracy: float | None
+
+    @property
+    def config(self) -> str:
+        """The configuration's hash."""
+        return self.configuration.id
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` takes, ready for JSON."""
+        return {
+            "config": self.config,
+            "label": self.label,
+            "values": self.configuration.hyperparameters(),
+            "epochs": self.configuration.epochs,
+            "val_accuracy": self.val_accuracy,
+        }
+
+    @classmethod
+    def from_dict(cls, written: Mapping[str, Any]) -> Finalist:
+        """Return what `to_dict` gave."""
+        configuration = Configuration.from_dict({**written["values"], "epochs": written["epochs"]})
+        return cls(configuration, written["label"], written["val_accuracy"])
 
 
 @dataclass(frozen=True)
@@ -64,17 +82,18 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
-        return asdict(self)
+        finalists = [one.to_dict() for one in self.finalists]
+        return {**vars(self), "finalists": finalists, "baseline": self.baseline.to_dict()}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+    def from_dict(cls, written: Mapping[str, Any]) -> Plan:
         """Return what `to_dict` gave."""
         return cls(
             **{
-                **values,
-                "finalists": tuple(Finalist(**one) for one in values["finalists"]),
-                "baseline": Finalist(**values["baseline"]),
-                "seeds": tuple(values["seeds"]),
+                **written,
+                "finalists": tuple(map(Finalist.from_dict, written["finalists"])),
+                "baseline": Finalist.from_dict(written["baseline"]),
+                "seeds": tuple(written["seeds"]),
             }
         )
 
@@ -136,7 +155,12 @@ class Reading:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON: a number that is not finite is None."""
-        return asdict(replace(self, verdicts=tuple(_finite(one) for one in self.verdicts)))
+        return {
+            **vars(self),
+            "plan": self.plan.to_dict(),
+            "scores": [asdict(one) for one in self.scores],
+            "verdicts": [_finite(one) for one in self.verdicts],
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Reading:

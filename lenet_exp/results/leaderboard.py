@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from lenet_exp.base.errors import NoResultError
 from lenet_exp.base.files import write_atomically
-from lenet_exp.base.records import RunKey, TrialRecord
+from lenet_exp.base.records import RunKey
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.aggregate import over_seeds, pareto_front
 from lenet_exp.results.evaluation import NOTHING, Findings
+from lenet_exp.study.records import TrialRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +134,7 @@ def ranked(records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found:
     shown = _shown_records(records)
     baseline = _baseline(shown)
     rows = [
-        _row(record, baseline, run_ids.get(record.key), found.cells.get(record.identity)) for record in shown
+        _row(record, baseline, run_ids.get(record.key), found.cells.get(record.config)) for record in shown
     ]
     rows.sort(key=_ORDER)
     return Table(
@@ -170,7 +171,7 @@ class CsvFile:
         kept: list[_KeptRow] = []
         for record in shown:
             key = record.key
-            basis = (record, baseline, run_ids.get(key), found.cells.get(record.identity))
+            basis = (record, baseline, run_ids.get(key), found.cells.get(record.config))
             row = self._kept.get(key)
             if row is None or row.basis != basis:
                 row = self._kept[key] = _kept_row(basis)
@@ -273,7 +274,7 @@ def _cells(
     return found | {
         "role": record.key.role,
         "trial": None if is_baseline else record.key.trial,
-        "config": record.identity,
+        "config": record.config,
         "state": record.state,
         "n_seeds": result.get("n_seeds", 1) if complete else None,
         "val_accuracy": value,

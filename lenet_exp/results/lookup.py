@@ -13,10 +13,10 @@ from typing import Any
 
 from lenet_exp.base.errors import ConfigError, LenetExpError, NoResultError, UnreachableError
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Data, Experiment
 from lenet_exp.data import datasets
 from lenet_exp.results.evaluation import NOTHING, READINGS, SPEEDS, Findings, findings
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.trials import read_study
 from lenet_exp.tracking.events import AttemptRecord
 from lenet_exp.tracking.spool import Spool

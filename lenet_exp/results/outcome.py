@@ -7,8 +7,8 @@ from pathlib import Path
 
 from lenet_exp.base.files import write_atomically
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Experiment
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.spool import Spool
 
 

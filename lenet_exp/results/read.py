@@ -10,10 +10,11 @@ from typing import Any
 from lenet_exp.base.errors import ConfigError, NoResultError
 from lenet_exp.base.files import write_atomically
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.records import RunKey, TrialRecord
+from lenet_exp.base.records import RunKey
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.evaluation import READINGS, SPEEDS, Findings, findings
 from lenet_exp.results.leaderboard import Table, as_table, ranked, render, to_csv
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.spool import Spool
 
 

@@ -14,7 +14,6 @@ import json
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -24,52 +23,32 @@ from optuna.trial import TrialState
 
 from lenet_exp.base import failpoints
 from lenet_exp.base.errors import ConfigError
-from lenet_exp.base.records import EpochResult, Role, RunKey, TrialRecord
+from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Experiment
-from lenet_exp.config.hyperparameters import Configuration
+from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.study.postgres import PatientStorage
 from lenet_exp.study.rdb import TrialStorage
+from lenet_exp.study.records import Attempt, TrialRecord
 from lenet_exp.study.sampling import hidden_from_sampler, make_pruner, make_sampler
 from lenet_exp.study.storage import flush, open_storage
 from lenet_exp.study.trials import (
     IDENTITY,
     OPEN,
     RECORD,
+    RECORD_BASICS,
     RESULT,
     RETRY,
     UNKNOWN,
     as_record,
     counts,
+    kept_record,
     trial_records,
 )
 from lenet_exp.study.write_through import SingleWriterStorage
 
 #: An attempt that died is tried again until it has had this many.
 MAX_ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A configuration that is to be trained now, or has been found out without training.
-
-    Attributes:
-        key: Role, number and attempt.
-        configuration: What is to be trained.
-        seed: Root of its random streams; a retry has the seed of what it retries.
-        label: What people call it.
-        origin: The first attempt at this training, itself if it is the first.
-        retry_of: The attempt before this one; None if it is the first.
-        alone: Whether nothing may run beside it, because there was no memory when something did.
-    """
-
-    key: RunKey
-    configuration: Configuration
-    seed: int
-    label: str
-    origin: RunKey
-    retry_of: RunKey | None = None
-    alone: bool = False
 
 
 class Study:
@@ -121,20 +100,20 @@ class Study:
             study.pruner = make_pruner(experiment)
         return study
 
-    def check_identity(self, identity: Mapping[str, Any]) -> None:
+    def check_fingerprint(self, fingerprint: Mapping[str, Any]) -> None:
         """Store what makes this study what it is, or compare it with what was stored.
 
         Args:
-            identity: Plain values: space, baseline, training, data, sampler, pruner.
+            fingerprint: Plain values: space, baseline, training, data, sampler, pruner.
 
         Raises:
-            ConfigError: If the study was started with another identity; nothing is written then.
+            ConfigError: If the study was started with another fingerprint; nothing is written then.
         """
         stored = self._search.user_attrs.get(IDENTITY)
         if stored is None and self._search.get_trials(deepcopy=False):
             name = self.experiment.name
             raise ConfigError(f"study {name!r} is none of lenet-exp's; rename the experiment (name = ...)")
-        now = json.loads(json.dumps(identity))
+        now = json.loads(json.dumps(fingerprint))
         if stored is None:
             self._search.set_user_attr(IDENTITY, now)
             self._search.set_user_attr("optuna_version", optuna.__version__)
@@ -176,38 +155,30 @@ class Study:
         )
         return self._begin(trial, attempt, queued)
 
-    def ask_fixed(
-        self, job: str, role: Role, label: str, configuration: Configuration, seed: int
-    ) -> Attempt | None:
-        """Return an attempt at a training that no sampler chose; None if it is done or given up.
-
-        Args:
-            job: What names the training within the experiment, such as ``baseline`` or ``run 3``.
-            role: Its role.
-            label: What people call it.
-            configuration: What to train.
-            seed: Root of its random streams.
-        """
-        tried = self._tried(job, seed)
+    def ask_fixed(self, fixed: FixedTraining) -> Attempt | None:
+        """Return an attempt at a training that no sampler chose; None if it is done or given up."""
+        tried = self._tried(fixed.name, fixed.seed)
         crashes = sum(bool(record.result.get("crashed")) for record in tried)
         if crashes >= MAX_ATTEMPTS or any(not record.superseded for record in tried):
             return None
         with self._storage.transaction():
             trial = self._fixed.ask()
             failpoints.point("after_ask")
-            key = RunKey(role, trial.number, len(tried) + 1)
+            key = RunKey(fixed.role, trial.number, len(tried) + 1)
             before = sorted(record.key for record in tried)
             origin, retry_of = (before[0], before[-1]) if before else (key, None)
             alone = any(record.result.get("alone") for record in tried)
-            attempt = Attempt(key, configuration, seed, label, origin, retry_of, alone)
-            return self._begin(trial, attempt, {"job": job, "crashes": crashes})
+            what = fixed.configuration, fixed.seed, fixed.label
+            attempt = Attempt(key, *what, origin, retry_of, alone, fixed.train_on, fixed)
+            return self._begin(trial, attempt, {"job": fixed.name, "crashes": crashes})
 
-    def fixed_record(self, job: str, seed: int) -> TrialRecord | None:
+    def fixed_record(self, fixed: FixedTraining) -> TrialRecord | None:
         """Return how a training that no sampler chose ended; None if it has yet to."""
-        return next((record for record in self._tried(job, seed) if not record.superseded), None)
+        tried = self._tried(fixed.name, fixed.seed)
+        return next((record for record in tried if not record.superseded), None)
 
-    def _tried(self, job: str, seed: int) -> list[TrialRecord]:
-        return [r for r in self._ended.values() if r.result.get("job") == job and r.seed == seed]
+    def _tried(self, name: str, seed: int) -> list[TrialRecord]:
+        return [r for r in self._ended.values() if r.result.get("job") == name and r.seed == seed]
 
     def keep(self, name: str, value: Any) -> None:
         """Keep a plain value with the study, durably, in the place of what was kept under this name."""
@@ -224,34 +195,31 @@ class Study:
         return self._fixed.user_attrs.get(f"lenet_exp.{name}")
 
     def _begin(self, trial: optuna.Trial, attempt: Attempt, extra: Mapping[str, Any]) -> Attempt:
-        configuration = attempt.configuration
-        record = {
-            "role": attempt.key.role,
-            "attempt": attempt.key.attempt,
-            "label": attempt.label,
-            "values": configuration.hyperparameters(),
-            "epochs": configuration.epochs,
-            "identity": configuration.identity,
-            "seed": attempt.seed,
-            "origin": attempt.origin.stem,
-            "alone": attempt.alone,
-            **extra,
-        }
+        extra = {"origin": attempt.origin.stem, "alone": attempt.alone, **extra}
+        record = kept_record(attempt.key, attempt.label, attempt.configuration, attempt.seed, extra)
         trial.set_user_attr(RECORD, record)
         self._trials[attempt.key] = trial
         self._histories[attempt.key] = {}
         return attempt
 
     def drawn(self, key: RunKey) -> dict[str, Any]:
-        """Return what the study has of an attempt that has begun, as JSON values, for `rebuild`."""
+        """Return what the study has of an attempt besides its configuration, seed and label.
+
+        With those, `lenet_exp.study.restore` makes the trial anew. The values are JSON values.
+        """
         trial = self._trials[key]
+        record = trial.user_attrs[RECORD]
         distributions = trial.distributions.items()
         return {
-            "params": trial.params,
+            "extra": {name: value for name, value in record.items() if name not in RECORD_BASICS},
+            "retry": trial.user_attrs.get(RETRY),
             "distributions": {
                 name: optuna.distributions.distribution_to_json(d) for name, d in distributions
             },
-            "attributes": trial.user_attrs,
+            # Nearly always a value is drawn as it is used; ``same`` for a padding in pixels is not.
+            "otherwise": {
+                name: value for name, value in trial.params.items() if record["values"].get(name) != value
+            },
         }
 
     def report(self, key: RunKey, result: EpochResult) -> bool:
@@ -408,10 +376,10 @@ class Study:
             return True
         assert self._grid is not None
         space = self.experiment.search_space
-        drawn = {record.identity for record in trial_records(self._search.get_trials(deepcopy=False))}
+        drawn = {record.config for record in trial_records(self._search.get_trials(deepcopy=False))}
         while self._grid:
             point = self._grid.pop(0)
-            if space.configuration(point).identity not in drawn:
+            if space.configuration(point).id not in drawn:
                 self._search.enqueue_trial(point)
                 return True
         return False

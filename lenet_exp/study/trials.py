@@ -8,15 +8,37 @@ from typing import Any, NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 
-from lenet_exp.base.records import RunKey, State, TrialRecord
-from lenet_exp.config.hyperparameters import Configuration, from_hyperparameters
+from lenet_exp.base.records import RunKey, State
+from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.study.rdb import KeptTrial, TrialStorage
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.storage import read_storage, running_studies
 
 OPEN = ("WAITING", "RUNNING")
 RECORD, RESULT, RETRY, IDENTITY = (f"lenet_exp.{name}" for name in ("record", "result", "retry", "identity"))
 #: Told where there is no ``val_accuracy``, because Optuna has no complete trial without a number.
 UNKNOWN = -1.0
+
+
+#: What `kept_record` writes of every attempt; what else a record has is the study's own.
+RECORD_BASICS = ("role", "attempt", "label", "values", "epochs", "identity", "seed")
+
+
+def kept_record(
+    key: RunKey, label: str, configuration: Configuration, seed: int, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what is kept with a trial of what it is, under `RECORD`.
+
+    Args:
+        key: The attempt.
+        label: What people call it.
+        configuration: What is trained.
+        seed: Root of its random streams.
+        extra: What else the study needs to know of it.
+    """
+    values, epochs = configuration.hyperparameters(), configuration.epochs
+    basics = (key.role, key.attempt, label, values, epochs, configuration.id, seed)
+    return {**dict(zip(RECORD_BASICS, basics, strict=True)), **extra}
 
 
 def counts(record: TrialRecord) -> bool:
@@ -54,9 +76,7 @@ def as_record(
         key=RunKey(record["role"], number, record["attempt"]),
         state=state,
         label=record["label"],
-        values=record["values"],
-        max_epochs=record["epochs"],
-        identity=record["identity"],
+        configuration=Configuration.from_dict({**record["values"], "epochs": record["epochs"]}),
         seed=record["seed"],
         history=dict(history),
         result=result,
@@ -73,11 +93,6 @@ def _state(state: TrialState) -> State:
         TrialState.FAIL: "FAIL",
     }
     return names[state]
-
-
-def configuration_of(record: TrialRecord) -> Configuration:
-    """Return the configuration that a record was trained with."""
-    return from_hyperparameters(record.values, record.max_epochs)
 
 
 def has_open(name: str, root: Path, url: str | None = None) -> bool:
@@ -115,7 +130,7 @@ class StudyContent(NamedTuple):
     Attributes:
         records: As `read_records` gives them.
         kept: As `read_kept` gives it.
-        identity: What it was started with, as `Study.check_identity` stored it; empty if nothing was.
+        identity: What it was started with, as `Study.check_fingerprint` stored it; empty if nothing was.
     """
 
     records: list[TrialRecord]

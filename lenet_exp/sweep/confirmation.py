@@ -20,15 +20,14 @@ import numpy as np
 from lenet_exp import __version__
 from lenet_exp.base.errors import DataError, NoResultError
 from lenet_exp.base.files import write_atomically
-from lenet_exp.base.layout import Layout
-from lenet_exp.base.records import RunKey, TrialRecord
+from lenet_exp.base.records import Role, RunKey
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Experiment
-from lenet_exp.config.hyperparameters import Configuration, from_hyperparameters
-from lenet_exp.config.trainings import Job
+from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.data import testset
-from lenet_exp.data.datasets import ImageSet, validation_split
+from lenet_exp.data.datasets import validation_split
 from lenet_exp.execution.calls import call
+from lenet_exp.execution.protocol import Conditions
 from lenet_exp.results import champion
 from lenet_exp.results import verdicts as compare
 from lenet_exp.results.evaluation import (
@@ -41,6 +40,7 @@ from lenet_exp.results.evaluation import (
     Score,
     read_readings,
 )
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.training.evaluate import Trained, alone_examples_per_s, right, score
 
 if TYPE_CHECKING:
@@ -72,12 +72,11 @@ def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: in
         finalists: The best first.
         n_finished: Trials that the search had finished by then.
     """
-    baseline = experiment.baseline_configuration
     settings = experiment.confirm
     return Plan(
         frozen=_now(),
         finalists=tuple(finalists),
-        baseline=Finalist(baseline.identity, "baseline", baseline.hyperparameters(), baseline.epochs, None),
+        baseline=Finalist(experiment.baseline_configuration, "baseline", None),
         seeds=_seeds(experiment),
         train_on=settings.train_on,
         level=settings.level,
@@ -85,7 +84,7 @@ def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: in
     )
 
 
-def confirm_jobs(plan: Plan, *, is_alone: bool) -> list[Job]:
+def confirmation_trainings(plan: Plan, *, is_alone: bool) -> list[FixedTraining]:
     """Return the trainings of a plan, seed by seed, so that whatever is done by some time is paired.
 
     Args:
@@ -93,24 +92,21 @@ def confirm_jobs(plan: Plan, *, is_alone: bool) -> list[Job]:
         is_alone: Whether the study has nothing else, as on another data set. The trainings on the first
             seed then stand for the configurations in the leaderboard.
     """
-    jobs = []
+    trainings = []
     for number, seed in enumerate(plan.seeds, start=1):
         for one in plan.everyone:
-            label = f"{one.label}, seed {number}"
-            job = Job(_name(one, plan), "confirm", label, _configuration(one), seed, plan.train_on)
+            training = replace(_training(one, plan, seed), label=f"{one.label}, seed {number}")
             if is_alone and number == 1:
-                job = replace(job, role="baseline" if one == plan.baseline else "run", label=one.label)
-            jobs.append(job)
-    return jobs
+                role: Role = "baseline" if one == plan.baseline else "run"
+                training = replace(training, role=role, label=one.label)
+            trainings.append(training)
+    return trainings
 
 
-def _name(finalist: Finalist, plan: Plan) -> str:
-    """Return what the study knows a finalist's trainings by; the same ones serve every later plan."""
-    return f"confirm {finalist.config} on {plan.train_on}"
-
-
-def _configuration(finalist: Finalist) -> Configuration:
-    return from_hyperparameters(finalist.values, finalist.epochs)
+def _training(finalist: Finalist, plan: Plan, seed: int) -> FixedTraining:
+    # The same trainings serve every later plan.
+    name = f"confirm {finalist.config} on {plan.train_on}"
+    return FixedTraining(name, "confirm", finalist.label, finalist.configuration, seed, plan.train_on)
 
 
 @dataclass
@@ -118,30 +114,26 @@ class Confirmation:
     """One experiment's confirmation.
 
     Attributes:
-        experiment: With its precision resolved.
+        conditions: What all attempts share.
         study: Keeps the plan, the trainings and the readings.
         spool: What MLflow is told.
-        device: To compute on, as torch names it.
-        images: The training images.
-        layout: Of the experiment.
-        threads: For torch's operations, as in the sweep.
-        train: Trains jobs by the sweep's driver; returns whether all of them ended.
+        train: Trains these by the sweep's driver; returns whether all of them ended.
         settle: Returns when nothing else is at work that a timing would notice.
         announce: Called with lines for people.
-        is_alone: See `confirm_jobs`.
+        is_alone: See `confirmation_trainings`.
     """
 
-    experiment: Experiment
+    conditions: Conditions
     study: Study
     spool: Spool
-    device: str
-    images: ImageSet
-    layout: Layout
-    threads: int
-    train: Callable[[Sequence[Job]], bool]
+    train: Callable[[Sequence[FixedTraining]], bool]
     settle: Callable[[], object]
     announce: Callable[[str], None]
     is_alone: bool = False
+
+    def __post_init__(self) -> None:
+        self.experiment, self.layout = self.conditions.experiment, self.conditions.layout
+        self.device, self.threads = self.conditions.machine.devices[0], self.conditions.plan.threads
 
     def run(self, finalists: Callable[[], Sequence[Finalist]], *, again: bool = False) -> bool:
         """Confirm, or go on with it; what was read already is not read again unless ``again``.
@@ -158,7 +150,7 @@ class Confirmation:
         """
         plan = self._plan(finalists, again=again)
         if plan is not None:
-            if not self.train(confirm_jobs(plan, is_alone=self.is_alone)):
+            if not self.train(confirmation_trainings(plan, is_alone=self.is_alone)):
                 self.announce(
                     "confirmation: not all are trained, so nothing is read; the same command goes on"
                 )
@@ -202,20 +194,20 @@ class Confirmation:
         """Time those that have not been, one after the other with nothing beside them."""
         speeds: dict[str, float] = self.study.kept(SPEEDS) or {}
         data = self.experiment.data
-        split = validation_split(self.images.open()[1], data.validation, data.seed, data.limit)
+        split = validation_split(self.conditions.images.open()[1], data.validation, data.seed, data.limit)
         for one in plan.everyone:
             if one.config in speeds:
                 continue
             self.settle()
             speed = call(
                 alone_examples_per_s,
-                _configuration(one),
-                self.images,
+                one.configuration,
+                self.conditions.images,
                 split,
                 self.device,
                 self.threads,
                 plan.seeds[0],
-                self.experiment.training.compile,
+                self.experiment.training,
             )
             if speed is not None:
                 speeds[one.config] = speed
@@ -225,7 +217,7 @@ class Confirmation:
     def _trained(self, plan: Plan) -> list[tuple[Finalist, int, TrialRecord]]:
         """Return what ended with a network, by finalist and seed."""
         ended = [
-            (one, seed, self.study.fixed_record(_name(one, plan), seed))
+            (one, seed, self.study.fixed_record(_training(one, plan, seed)))
             for one in plan.everyone
             for seed in plan.seeds
         ]
@@ -306,7 +298,7 @@ class Confirmation:
                 self.spool.champion(chosen)
 
     def _network(self, key: RunKey, finalist: Finalist) -> Trained:
-        return Trained(_configuration(finalist), self.layout.weights(key), self.layout.predictions(key))
+        return Trained(finalist.configuration, self.layout.weights(key), self.layout.predictions(key))
 
     def _sample(self, reading: Reading, finalist: Finalist, labels: np.ndarray) -> compare.Sample:
         """Return what a finalist reached; a seed that gave no network is not a number."""

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lenet_exp.base.errors import ConfigError, NoResultError
-from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.datasets import DATASETS
 from lenet_exp.results.evaluation import PLAN, Finalist, Plan
+from lenet_exp.study.records import TrialRecord
 
 
 def best_finalists(records: Iterable[TrialRecord], baseline: str, top: int) -> list[Finalist]:
@@ -24,9 +24,9 @@ def best_finalists(records: Iterable[TrialRecord], baseline: str, top: int) -> l
     complete = [r for r in records if r.key.role in ("trial", "run") and r.value is not None]
     # Of equals the earlier one, which is also the one that was trained and not told.
     for record in sorted(complete, key=lambda r: (-(r.value or 0.0), r.key.trial)):
-        if record.identity != baseline:
-            one = Finalist(record.identity, record.label, record.values, record.max_epochs, record.value)
-            found.setdefault(record.identity, one)
+        if record.config != baseline:
+            one = Finalist(record.configuration, record.label, record.value)
+            found.setdefault(record.config, one)
     return list(found.values())[:top]
 
 
@@ -46,7 +46,7 @@ def chosen(
     kept = read_kept(source.name, root, storage).get(PLAN) if experiment.name != source.name else None
     if kept:
         return Plan.from_dict(kept).finalists[: experiment.confirm.top]
-    baseline = experiment.baseline_configuration.identity
+    baseline = experiment.baseline_configuration.id
     return best_finalists(read_records(source.name, root, storage) or [], baseline, experiment.confirm.top)
 
 
@@ -61,7 +61,7 @@ def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = 
     records = read_records(source.name, root, storage)
     if records is None:
         raise NoResultError(f"{source.name!r} was never run under {root}; run: lenet-exp sweep")
-    baseline = source.baseline_configuration.identity
+    baseline = source.baseline_configuration.id
     if not best_finalists(records, baseline, 1) and not read_kept(source.name, root, storage).get(PLAN):
         raise NoResultError(f"{source.name!r} has no finished trial to confirm; give the sweep more trials")
 
@@ -82,6 +82,6 @@ def on_dataset(experiment: Experiment, dataset: str | None, folder: str | None =
     # The file names the folder of its own data set; one that is known everywhere does not lie there.
     own = None if dataset in DATASETS else experiment.data.folder
     try:
-        return experiment.on(dataset, folder or own)
+        return experiment.with_dataset(dataset, folder or own)
     except ValueError as error:
         raise ConfigError(f"--dataset {error}") from None

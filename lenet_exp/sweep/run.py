@@ -1,8 +1,7 @@
-"""The main job from end to end: data, baseline, sweep, leaderboard; and reading its results again."""
+"""The main job from end to end: data, baseline, sweep, confirmation, leaderboard."""
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,40 +11,34 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lenet_exp import __version__
-from lenet_exp.base.errors import (
-    SweepInterruptedError,
-    UnreachableError,
-    mask_url,
-    printable,
-)
+from lenet_exp.base.errors import SweepInterruptedError, UnreachableError, mask_url, printable
 from lenet_exp.base.files import lock, writable_folder, write_atomically
-from lenet_exp.base.layout import Layout, artifacts
+from lenet_exp.base.layout import Layout
 from lenet_exp.config.experiment import Experiment
-from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.config.trainings import Job, fixed_jobs
+from lenet_exp.config.trainings import FixedTraining, fixed_trainings
 from lenet_exp.data import datasets
 from lenet_exp.data.shown_test import shown_test_images
-from lenet_exp.execution.capacity import measure, plan
 from lenet_exp.execution.executor import LocalExecutor
-from lenet_exp.execution.limits import DEFAULT, Limits, check_room
 from lenet_exp.execution.processes import TRAINER
+from lenet_exp.execution.protocol import Conditions
+from lenet_exp.execution.resources import DEFAULT, Limits, check_room, measure, plan
 from lenet_exp.execution.signals import signals_to, terminable
 from lenet_exp.results.evaluation import READINGS, SPEEDS, findings
 from lenet_exp.results.outcome import own_files, write_own_files
 from lenet_exp.results.read import show_leaderboard
 from lenet_exp.sweep import confirmation, finalists
-from lenet_exp.tracking import store as mlflow_store
-from lenet_exp.tracking.events import DatasetFacts, StudyFacts
+from lenet_exp.sweep.fingerprint import fingerprint, study_facts
+from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 
 if TYPE_CHECKING:
+    from lenet_exp.study.study import Study
+    from lenet_exp.tracking.events import StudyFacts
     from lenet_exp.tracking.uploader import Tracker
 
-
-#: Of the leaderboard, at the end of a sweep.
+#: Rows of the leaderboard that are shown at the end of a sweep.
 SHOWN_ROWS = 10
 #: With --require-tracking, seconds without an answer that stop a sweep; a restart takes less.
 LOST_AFTER_S = 120.0
@@ -62,11 +55,11 @@ class Request:
         workers: Trials at once; None to choose.
         timeout_s: Seconds after which no trial is begun.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        tracking_uri: Of an MLflow store; None for the one below ``root``.
+        tracking_uri: Address of an MLflow store; None for the one below ``root``.
         require_tracking: Whether to stop if that store does not answer.
         storage: URL of the study's storage in PostgreSQL; None for the file below ``root``.
-        limits: Of an attempt, and of the disk.
-        trainer: The module that trains; see `lenet_exp.execution.worker.Trainer`.
+        limits: What an attempt may take, and what is to be left of the disk.
+        trainer: The module that trains; see `lenet_exp.execution.protocol.Trainer`.
         search: Whether to search before anything is confirmed.
         confirm: Whether to confirm what a finished search found.
         again: Whether to read the test split once more if it was read.
@@ -96,6 +89,11 @@ class Request:
         """The experiment that is run: with a data set of its own, it is another one."""
         return finalists.on_dataset(self.experiment, self.dataset, self.dataset_folder)
 
+    @property
+    def confirms(self) -> bool:
+        """Whether there is to be a confirmation."""
+        return self.confirm and (self.conducted.is_confirmed or not self.search)
+
 
 def run_sweep(request: Request) -> None:
     """Run the main job and print the leaderboard.
@@ -103,23 +101,170 @@ def run_sweep(request: Request) -> None:
     Raises:
         LenetExpError: One of `lenet_exp.base.errors`, each with the exit code of the command.
     """
-    experiment, root = request.conducted, request.root.absolute()
+    layout = Layout.of(request.root, request.conducted.name)
     if not request.search:
-        finalists.ensure_there_are_some(request.experiment, root, request.storage)
+        finalists.ensure_there_are_some(request.experiment, layout.root, request.storage)
     # First of all: it loads torch in a process of its own while this one goes on.
     executor = LocalExecutor(request.trainer)
     try:
         with terminable():
-            store(request.tracking_uri, root)
-            layout = Layout.of(root, experiment.name)
+            tracking = store.locate(request.tracking_uri, layout.root)
             layout.check_links()
             check_room(writable_folder(layout.home), request.limits.min_free_bytes)
-            with lock(layout.lock), storage_lock(request.storage, experiment.name) as held:
-                _sweep(request, executor, layout, held)
+            with lock(layout.lock), storage_lock(request.storage, request.conducted.name) as held:
+                began = time.monotonic()
+                if request.require_tracking:
+                    store.check_reachable(*tracking, timeout_s=15)
+                conditions = _conditions(request, executor, layout)
+                study, spool = _opened(request, conditions, held)
+                facts = study_facts(conditions.experiment, layout, conditions.images)
+                with _tracked(facts, tracking, spool) as tracker:
+                    MainJob(request, conditions, executor, study, spool, tracker, began).run()
+                _conclude(conditions.experiment, layout, request.storage)
     except KeyboardInterrupt:  # before or after the part in which the driver obeys
         raise SweepInterruptedError("interrupted; run the same command again to go on") from None
     finally:
         executor.close()
+
+
+def _conditions(request: Request, executor: LocalExecutor, layout: Layout) -> Conditions:
+    """Return what all attempts share, once data and device are there."""
+    experiment = request.conducted
+    images = prepare_images(experiment)
+    if request.confirms:
+        confirmation.ensure_available(experiment)
+    test_images = shown_test_images(experiment)
+    from lenet_exp.study.storage import preload
+
+    preload()  # The fork server is still loading torch.
+    machine = executor.probe(request.device)
+    accelerators = 0 if machine.devices == ("cpu",) else len(machine.devices)
+    return Conditions(
+        experiment.with_precision(machine.precision),
+        images,
+        machine,
+        layout,
+        plan(measure(accelerators), request.workers),
+        request.limits,
+        test_images,
+    )
+
+
+def _opened(request: Request, conditions: Conditions, held: Callable[[], None]) -> tuple[Study, Spool]:
+    """Open study and spool, put right what a dead driver left in them, and say what is to be done."""
+    from lenet_exp.study.study import open_study
+    from lenet_exp.sweep.repair import reconcile
+
+    experiment, layout = conditions.experiment, conditions.layout
+    study = open_study(experiment, layout.root, request.storage)
+    study.when_gone(lambda problem: _say(f"warning: {problem}"), held)
+    spool = Spool(layout.spool)
+    study.when_kept(spool.keep)
+    study.check_fingerprint(fingerprint(experiment, conditions.images))
+    reconcile(study, spool, layout)
+    write_atomically(layout.experiment_file, mask_url(request.path.read_bytes().decode()).encode())
+    amount, workers = _amount(experiment) if request.search else "confirmation", conditions.plan
+    _say(
+        f"{experiment.name}: {amount}, {workers.workers} at once ({workers.reason}),"
+        f" on {conditions.machine.name}"
+    )
+    if request.search and 0 < experiment.trials <= study.n_finished:
+        _say(f"already {study.n_finished} of {experiment.trials} trials done")
+    return study, spool
+
+
+class MainJob:
+    """One main job under way, everything opened: search, confirmation, and what is left for people."""
+
+    def __init__(
+        self,
+        request: Request,
+        conditions: Conditions,
+        executor: LocalExecutor,
+        study: Study,
+        spool: Spool,
+        tracker: Tracker,
+        began: float,
+    ) -> None:
+        """Prepare; `run` does it.
+
+        Args:
+            request: What the user asked for.
+            conditions: What all attempts share.
+            executor: Runs the attempts.
+            study: Checked and reconciled.
+            spool: Where every epoch is written first.
+            tracker: Carries the spool to MLflow meanwhile.
+            began: When the command's time began, by the monotonic clock.
+        """
+        from lenet_exp.sweep.writer import Writer
+
+        self._request, self._conditions = request, conditions
+        self._executor, self._study, self._spool, self._tracker = executor, study, spool, tracker
+        self._began = began
+        self._writer = Writer(study, spool, conditions.layout, tracker.wake)
+        self._know_findings()
+
+    def run(self) -> None:
+        """Search, confirm, and write what people look at."""
+        is_searched = not self._request.search or self._train(None)
+        if self._request.confirms and is_searched:
+            self._confirm()
+        elif self._request.confirms:
+            _say("not confirmed, as the search has yet to end: the same command goes on with it")
+        # Once more, when MLflow has given every run its id.
+        self._tracker.drain()
+        self._writer.write_leaderboard()
+        experiment, layout = self._conditions.experiment, self._conditions.layout
+        write_own_files(experiment, layout, self._study.records(), self._spool)
+        # Not before, see `_load_plots`.
+        from lenet_exp.results.views.page import write_report
+
+        write_report(experiment, layout.root, storage=self._request.storage)
+
+    def _train(self, fixed: Sequence[FixedTraining] | None) -> bool:
+        """Train these, or the experiment's own and its search; return whether all of it was done."""
+        from lenet_exp.study.storage import full_disk_named
+        from lenet_exp.sweep.driver import Driver
+
+        request = self._request
+        spent_s = time.monotonic() - self._began
+        driver = Driver(
+            self._conditions,
+            self._study,
+            self._executor,
+            self._writer,
+            fixed=fixed,
+            timeout_s=None if request.timeout_s is None else max(0.0, request.timeout_s - spent_s),
+            announce=_say,
+            when_spare=_load_plots,
+        )
+        if request.require_tracking:
+            self._tracker.when_lost(lambda: driver.interrupt(UnreachableError.exit_code), LOST_AFTER_S)
+        root = self._conditions.layout.root
+        with signals_to(driver.interrupt), full_disk_named(root), _tracking_error_told(self._tracker):
+            driver.run()
+        return driver.is_complete
+
+    def _confirm(self) -> None:
+        request, experiment = self._request, self._conditions.experiment
+        confirmation.Confirmation(
+            self._conditions,
+            study=self._study,
+            spool=self._spool,
+            train=self._train,
+            settle=self._tracker.drain,
+            announce=_say,
+            is_alone=experiment.name != request.experiment.name,
+        ).run(
+            lambda: finalists.chosen(experiment, request.experiment, request.root, request.storage),
+            again=request.again,
+        )
+        self._know_findings()
+        self._tracker.wake()
+
+    def _know_findings(self) -> None:
+        self._writer.findings = findings(self._study.kept(READINGS), self._study.kept(SPEEDS))
 
 
 @contextmanager
@@ -137,108 +282,14 @@ def storage_lock(url: str | None, name: str) -> Iterator[Callable[[], None]]:
 @cache
 def _load_plots() -> None:
     """Load the libraries that draw, which takes a second, while a core is spare."""
-    Thread(target=import_module, args=["lenet_exp.results.views.page"], name="plots", daemon=True).start()
-
-
-def _sweep(request: Request, executor: LocalExecutor, layout: Layout, held: Callable[[], None]) -> None:
-    root = layout.root
-    if request.require_tracking:
-        mlflow_store.check_reachable(*store(request.tracking_uri, root), timeout_s=15)
-    from lenet_exp.study.storage import full_disk_named, preload
-    from lenet_exp.sweep.repair import reconcile
-
-    began = time.monotonic()
-    images = prepare_images(request.conducted)
-    confirmed = request.confirm and (request.conducted.is_confirmed or not request.search)
-    if confirmed:
-        confirmation.ensure_available(request.conducted)
-    test_images = shown_test_images(request.conducted)
-    from lenet_exp.study.study import open_study
-    from lenet_exp.sweep.driver import Driver, Options
-    from lenet_exp.sweep.writer import Recorder
-
-    preload()  # The fork server is still loading torch.
-    machine = executor.probe(request.device)
-    experiment = request.conducted.resolved(machine.precision)
-    accelerators = 0 if machine.devices == ("cpu",) else len(machine.devices)
-    chosen = plan(measure(accelerators), request.workers)
-    study = open_study(experiment, root, request.storage)
-    study.when_gone(lambda problem: _say(f"warning: {problem}"), held)
-    spool = Spool(layout.spool)
-    study.when_kept(spool.keep)
-    study.check_identity(identity(experiment, images))
-    reconcile(study, spool, layout)
-    write_atomically(layout.experiment_file, mask_url(request.path.read_bytes().decode()).encode())
-    amount = _amount(experiment) if request.search else "confirmation"
-    _say(f"{experiment.name}: {amount}, {chosen.workers} at once ({chosen.reason}), on {machine.name}")
-    if request.search and 0 < experiment.trials <= study.n_finished:
-        _say(f"already {study.n_finished} of {experiment.trials} trials done")
-    facts = study_facts(experiment, layout, images)
-    with _tracked(facts, request.tracking_uri, root, spool) as tracker:
-        recorder = Recorder(study, spool, layout, tracker.wake)
-        recorder.findings = findings(study.kept(READINGS), study.kept(SPEEDS))
-
-        def train(jobs: Sequence[Job] | None) -> bool:
-            """Train the jobs, or search; return whether all of it was done."""
-            spent_s = time.monotonic() - began
-            limit_s = None if request.timeout_s is None else max(0.0, request.timeout_s - spent_s)
-            driver = Driver(
-                experiment,
-                study=study,
-                executor=executor,
-                recorder=recorder,
-                images=images,
-                machine=machine,
-                layout=layout,
-                options=Options(chosen.workers, chosen.threads, limit_s, request.limits),
-                test_images=test_images,
-                announce=_say,
-                when_spare=_load_plots,
-                jobs=jobs,
-            )
-            if request.require_tracking:
-                tracker.when_lost(lambda: driver.interrupt(UnreachableError.exit_code), LOST_AFTER_S)
-            with signals_to(driver.interrupt), full_disk_named(root), _said_why(tracker):
-                driver.run()
-            return driver.is_complete
-
-        is_searched = not request.search or train(None)
-        if confirmed and is_searched:
-            confirmation.Confirmation(
-                experiment,
-                study=study,
-                spool=spool,
-                device=machine.devices[0],
-                images=images,
-                layout=layout,
-                threads=chosen.threads,
-                train=train,
-                settle=tracker.drain,
-                announce=_say,
-                is_alone=experiment.name != request.experiment.name,
-            ).run(
-                lambda: finalists.chosen(experiment, request.experiment, root, request.storage),
-                again=request.again,
-            )
-            recorder.findings = findings(study.kept(READINGS), study.kept(SPEEDS))
-            tracker.wake()
-        elif confirmed:
-            _say("not confirmed, as the search has yet to end: the same command goes on with it")
-        # Once more, when MLflow has given every run its id.
-        tracker.drain()
-        recorder.write_leaderboard()
-        write_own_files(experiment, layout, study.records(), spool)
-        # Not before, see `_load_plots`.
-        from lenet_exp.results.views.page import write_report
-
-        write_report(experiment, root, storage=request.storage)
-    _conclude(experiment, layout, request.storage)
+    room = "lenet_exp.results.views.page"
+    Thread(target=import_module, args=[room], name="plots", daemon=True).start()
 
 
 def _amount(experiment: Experiment) -> str:
     if experiment.space:
         return f"{experiment.trials} trials"
-    count = len(fixed_jobs(experiment))
+    count = len(fixed_trainings(experiment))
     return f"{count} training{'s' if count > 1 else ''}"
 
 
@@ -254,52 +305,16 @@ def prepare_images(experiment: Experiment) -> datasets.ImageSet:
     return datasets.prepare(chosen.dataset, folder=folder, resize=chosen.resize)
 
 
-def identity(experiment: Experiment, images: datasets.ImageSet) -> dict[str, Any]:
-    """Return what makes a study this study: with any of it changed, its trials could not be compared."""
-    chosen = experiment.data
-    split = datasets.validation_split(images.open()[1], chosen.validation, chosen.seed, chosen.limit)
-    search = experiment.search
-    return {
-        "objective": "val_accuracy after the last epoch",
-        "space": experiment.search_space.describe(),
-        "baseline": _plain(experiment.baseline_configuration),
-        "compile": experiment.training.compile,
-        "data": {
-            "dataset": chosen.dataset,
-            "digest": images.digest,
-            "resize": chosen.resize,
-            "validation": chosen.validation,
-            "limit": chosen.limit,
-            "seed": chosen.seed,
-            # Should the division itself ever change, those three would not tell.
-            "split": split.digest[:12],
-        },
-        "search": {
-            "sampler": search.sampler,
-            "pruner": search.pruner,
-            "seed": search.seed,
-            "startup_trials": search.startup_trials,
-            "min_epochs": search.min_epochs,
-            "reduction_factor": search.reduction_factor,
-        },
-    }
-
-
-def _plain(configuration: Configuration) -> dict[str, Any]:
-    return configuration.hyperparameters() | {"epochs": configuration.epochs}
-
-
 @contextmanager
-def _tracked(facts: StudyFacts, tracking_uri: str | None, root: Path, spool: Spool) -> Iterator[Tracker]:
+def _tracked(facts: StudyFacts, tracking: store.Location, spool: Spool) -> Iterator[Tracker]:
     """Give a tracker that follows the spool, and end the study's run in the way the sweep ended."""
     from lenet_exp.tracking.uploader import Tracker
 
-    uri, artifact_root = store(tracking_uri, root)
     tracker = Tracker(
         spool,
         facts,
-        tracking_uri=uri,
-        artifact_root=artifact_root,
+        tracking_uri=tracking.uri,
+        artifact_root=tracking.artifact_root,
         on_problem=lambda problem: _say(f"warning: {problem}"),
         on_recovered=lambda: _say("MLflow answers again; nothing was lost"),
     )
@@ -322,34 +337,9 @@ def _tracked(facts: StudyFacts, tracking_uri: str | None, root: Path, spool: Spo
             _say("MLflow has not got everything yet; nothing is lost: 'lenet-exp sync' carries the rest")
 
 
-def study_facts(experiment: Experiment, layout: Layout, images: datasets.ImageSet) -> StudyFacts:
-    """Return what the study's own run says."""
-    return StudyFacts(
-        # Two folders may record the same experiment on one server, and are two studies there.
-        study=f"{experiment.name}-{hashlib.sha256(str(layout.root).encode()).hexdigest()[:8]}",
-        experiment=experiment.name,
-        params=_study_params(experiment),
-        tags={"mlflow.note.content": mask_url(experiment.question), "version": __version__},
-        dataset=DatasetFacts(experiment.data.dataset, images.digest, str(images.images)),
-        files=tuple(
-            layout.relative(file)
-            for file in (
-                layout.experiment_file,
-                layout.leaderboard,
-                layout.readings,
-                layout.overview,
-                layout.report,
-                *own_files(experiment, layout),
-            )
-        ),
-        image_size=images.image_size,
-        identity=identity(experiment, images),
-    )
-
-
 @contextmanager
-def _said_why(tracker: Tracker) -> Iterator[None]:
-    """Say of a sweep that was stopped for want of its tracking store that this is why."""
+def _tracking_error_told(tracker: Tracker) -> Iterator[None]:
+    """Re-raise an interrupt caused by --require-tracking with the tracking error as its message."""
     try:
         yield
     except SweepInterruptedError as stop:
@@ -359,29 +349,6 @@ def _said_why(tracker: Tracker) -> Iterator[None]:
             f"{tracker.problem}; stopped, as --require-tracking asks; run the same command again to go on",
             stop.exit_code,
         ) from None
-
-
-def store(tracking_uri: str | None, root: Path) -> tuple[str, Path | None]:
-    """Return the tracking URI, and where new experiments keep their files if that is not the server's affair.
-
-    Args:
-        tracking_uri: As the user named it; None for the store below ``root``.
-        root: Of everything that runs write.
-    """
-    return (tracking_uri, None) if tracking_uri else (mlflow_store.local_uri(root), artifacts(root))
-
-
-def _study_params(experiment: Experiment) -> dict[str, Any]:
-    """Return what the study's run shows as its parameters: how it searched and on what."""
-    return (
-        experiment.search.model_dump()
-        | {
-            "dataset": experiment.data.dataset,
-            "validation": experiment.data.validation,
-            "epochs": experiment.base["epochs"],
-        }
-        | ({"test_split": "shown after every epoch"} if experiment.watch.test_split else {})
-    )
 
 
 def _conclude(experiment: Experiment, layout: Layout, storage: str | None) -> None:

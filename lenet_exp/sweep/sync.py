@@ -10,13 +10,15 @@ from typing import Any
 from lenet_exp.base.errors import NoResultError
 from lenet_exp.base.files import lock, writable_folder, write_atomically
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.records import METRICS, EpochResult, TrialRecord
+from lenet_exp.base.records import METRICS, EpochResult
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.leaderboard import to_csv
 from lenet_exp.results.read import read_leaderboard
 from lenet_exp.study import trials
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.sweep import run
-from lenet_exp.tracking import uploader
+from lenet_exp.sweep.fingerprint import study_facts
+from lenet_exp.tracking import store, uploader
 from lenet_exp.tracking.spool import Spool
 from lenet_exp.tracking.store import check_reachable
 from lenet_exp.tracking.uploader import SyncReport
@@ -59,8 +61,8 @@ def sync_experiment(
             respool(records, spool, layout)
             if spool.study() is None:
                 images = run.prepare_images(experiment)
-                spool.start_study(run.study_facts(experiment, layout, images))
-        uri, artifact_root = run.store(tracking_uri, root)
+                spool.start_study(study_facts(experiment, layout, images))
+        uri, artifact_root = store.locate(tracking_uri, root)
         check_reachable(uri, artifact_root)
 
         def refresh_leaderboard() -> None:
@@ -83,9 +85,9 @@ def respool(records: Iterable[TrialRecord], spool: Spool, layout: Layout) -> Non
             record.key,
             {
                 "label": record.label,
-                "params": record.values | {"epochs": record.max_epochs},
+                "params": record.configuration.to_dict(),
                 "seed": record.seed,
-                "identity": record.identity,
+                "config": record.config,
                 "tags": {"rebuilt_from": "the study"},
             },
         )

@@ -14,15 +14,16 @@ from lenet_exp.base import failpoints
 from lenet_exp.base.environment import version_of_code
 from lenet_exp.base.errors import DiskError
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.records import EpochResult, RunKey, TrialRecord
+from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.execution import checkpoint
 from lenet_exp.results.evaluation import NOTHING
 from lenet_exp.results.leaderboard import CsvFile
-from lenet_exp.study.study import Attempt, Study
+from lenet_exp.study.records import Attempt, TrialRecord
+from lenet_exp.study.study import Study
 from lenet_exp.tracking.spool import Spool
 
 
-class Recorder:
+class Writer:
     """Writes down what the attempts of one sweep do."""
 
     def __init__(
@@ -55,9 +56,9 @@ class Recorder:
             attempt.key,
             {
                 "label": attempt.label,
-                "params": configuration.hyperparameters() | {"epochs": configuration.epochs},
+                "params": configuration.to_dict(),
                 "seed": attempt.seed,
-                "identity": configuration.identity,
+                "config": configuration.id,
                 "tags": dict(tags),
                 "study": self._study.drawn(attempt.key),
             },

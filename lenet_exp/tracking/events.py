@@ -75,8 +75,8 @@ class AttemptRecord:
 
     Attributes:
         key: The attempt.
-        facts: ``params`` (the effective hyper-parameters and ``epochs``), ``seed``, ``identity``,
-            ``label`` and ``tags``, as `Spool.start` was given them; ``study`` is for `rebuild`.
+        facts: ``params`` (the effective hyper-parameters and ``epochs``), ``seed``, ``config`` (their
+            hash), ``label`` and ``tags``, as `Spool.start` was given them; ``study`` is for a rebuild.
         start_ms: Wall clock, since 1970.
         epochs: In order, each once.
         epoch_ms: When each of them ended.
@@ -142,9 +142,9 @@ def extended_attempt(
     for entry in entries:
         now = entry["time_ms"]
         if record is None:
-            record = AttemptRecord(key, entry.get("facts", {}), now)
+            record = AttemptRecord(key, {}, now)
         if entry["event"] == "start":  # begun again: whatever ended it before is undone
-            record = replace(record, facts=entry["facts"], end=None)
+            record = replace(record, facts=_attempt_facts(entry["facts"]), end=None)
         elif entry["event"] == "end":
             record = replace(record, end=_end(entry))
         elif entry["event"] == "test":
@@ -171,6 +171,11 @@ def extended_study(record: StudyRecord | None, entries: Iterable[Mapping[str, An
         elif record:
             record = replace(record, end=End(entry["time_ms"], entry["state"], entry["reason"]))
     return record
+
+
+def _attempt_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of an attempt at its start; until 0.1.0 its hash was called ``identity``."""
+    return {"config" if name == "identity" else name: value for name, value in facts.items()}
 
 
 def _end(entry: Mapping[str, Any]) -> End:

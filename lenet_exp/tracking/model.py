@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_exp.base.errors import DataError
-from lenet_exp.config.hyperparameters import CLASSES, from_hyperparameters
+from lenet_exp.config.hyperparameters import CLASSES, Configuration
 from lenet_exp.tracking.store import reason
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def load_network(params: Mapping[str, Any], weights: Path, image_size: int) -> n
     """Return the trained network, ready to predict.
 
     Args:
-        params: What `Configuration.hyperparameters` gave, and ``epochs``.
+        params: What `Configuration.to_dict` gave.
         weights: A ``weights.safetensors``.
         image_size: Side of the images, in pixels.
 
@@ -38,8 +38,7 @@ def load_network(params: Mapping[str, Any], weights: Path, image_size: int) -> n
     from lenet_exp.training.network import LeNet
 
     try:
-        values = {name: value for name, value in params.items() if name != "epochs"}
-        network = LeNet(from_hyperparameters(values, params["epochs"]), image_size)
+        network = LeNet(Configuration.from_dict(params), image_size)
         network.load_state_dict(load_file(weights))
     except Exception as error:  # safetensors, torch and pydantic each have their own
         raise DataError(f"no model from {weights}: {reason(error)}") from error

@@ -72,7 +72,7 @@ class Projection:
             "lenet_exp.trial": record.key.trial,
             "lenet_exp.attempt": record.key.attempt,
             "lenet_exp.state": record.end.state if record.end else "RUNNING",
-            "lenet_exp.config": facts.get("identity"),
+            "lenet_exp.config": facts.get("config"),
             **_prefixed(facts.get("tags", {})),
         }
         name = facts.get("label") or f"{record.key.role}-{record.key.trial}"

@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import platformdirs
 
@@ -47,6 +47,31 @@ def local_uri(root: Path) -> str:
             f"MLflow cannot keep its store in {path}: it has a {found[0]!r}; choose another --root"
         )
     return f"{_SQLITE}{path}"
+
+
+class Location(NamedTuple):
+    """Where runs go.
+
+    Attributes:
+        uri: The tracking URI, as MLflow takes it.
+        artifact_root: Where new experiments keep their files; None leaves that to the server.
+    """
+
+    uri: str
+    artifact_root: Path | None
+
+
+def locate(tracking_uri: str | None, root: Path) -> Location:
+    """Return where the runs of what is recorded below ``root`` go.
+
+    Args:
+        tracking_uri: As the user named it; None for the store below ``root``.
+        root: Folder of everything that runs write.
+
+    Raises:
+        ConfigError: If MLflow would misread the path.
+    """
+    return Location(tracking_uri, None) if tracking_uri else Location(local_uri(root), artifacts(root))
 
 
 def reason(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lenet_exp.base.errors import DataError, DivergedError
 from lenet_exp.base.files import write_atomically
+from lenet_exp.config.experiment import Training
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.data.datasets import ImageSet, Split
 
@@ -105,7 +106,7 @@ def alone_examples_per_s(
     device: str,
     threads: int,
     seed: int,
-    compiled: bool = False,
+    training: Training,
 ) -> float | None:
     """Return training examples over the wall time of one epoch, with nothing beside it; None if it diverges.
 
@@ -116,14 +117,14 @@ def alone_examples_per_s(
         device: As torch names it.
         threads: For torch's operations.
         seed: Of the weights and of the order.
-        compiled: Whether an accelerator runs a step as one compiled graph.
+        training: How a step is computed.
     """
     import torch
 
-    from lenet_exp.execution import memory
+    from lenet_exp.execution.processes import keep_freed_memory
     from lenet_exp.training.loop import Images, begin, fit, load
 
-    memory.keep_freed_memory()
+    keep_freed_memory()
     torch.set_num_threads(threads)
     pixels, labels = load(images, torch.device(device))
     index = torch.from_numpy(split.train).to(labels.device)
@@ -133,7 +134,7 @@ def alone_examples_per_s(
         seed=seed,
         device=torch.device(device),
         image_size=images.image_size,
-        compiled=compiled,
+        training=training,
     )
     nothing = Images(pixels, labels, index[:0])
     warm_up = Images(pixels, labels, index[: WARM_UP_STEPS * configuration.batch_size])

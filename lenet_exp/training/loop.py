@@ -23,12 +23,15 @@ from lenet_exp.base.errors import DeviceError, DivergedError
 from lenet_exp.base.files import sync_file
 from lenet_exp.base.records import EpochResult
 from lenet_exp.base.seeding import derive_seed
+from lenet_exp.config.experiment import Training
 from lenet_exp.config.hyperparameters import CLASSES, Configuration, Loss, Precision
 from lenet_exp.data.datasets import ImageSet
 from lenet_exp.training.cpu import gradients as fast
 from lenet_exp.training.network import LeNet, initialise
 from lenet_exp.training.optimizers import Optimizer, optimizer
 
+#: How a step is computed unless an experiment says otherwise.
+DEFAULT_TRAINING = Training()
 #: Images a step of evaluation: few enough to stay in the cache. The result does not depend on it.
 EVALUATION_BATCH = 250
 
@@ -145,7 +148,7 @@ def begin(
     seed: int,
     device: torch.device | None = None,
     image_size: int = 28,
-    compiled: bool = False,
+    training: Training = DEFAULT_TRAINING,
 ) -> TrainingState:
     """Return a training before its first epoch, the weights drawn from the seed's own stream.
 
@@ -154,8 +157,8 @@ def begin(
         seed: Root of its random streams.
         device: Where; None for the CPU.
         image_size: Side of the images, in pixels.
-        compiled: Whether an accelerator runs the step as a graph compiled by ``torch.compile``. A CPU
-            does not: the layers of `kernels` are faster there.
+        training: How a step is computed: ``kernels`` on a CPU, where ``torch`` means PyTorch's own layers and
+            autograd; ``compile`` on an accelerator, where a step is a graph compiled by ``torch.compile``.
     """
     device = device or torch.device("cpu")
     precision = resolve_precision(configuration.precision, device)
@@ -165,13 +168,14 @@ def begin(
     # oneDNN's and cuDNN's convolutions are faster with the channels last; the numbers are the same.
     model = model.to(device).to(memory_format=torch.channels_last)
     steps = optimizer(configuration, model.parameters())
-    if device.type == "cpu":
-        gradients = fast_gradients(model, configuration)
+    forward = plain_forward(model, configuration)
+    if device.type != "cpu":
+        compiled = compiled_forward(forward, mode="reduce-overhead") if training.compile else forward
+        gradients = recorded_gradients(compiled)
+    elif training.kernels == "torch":
+        gradients = recorded_gradients(forward)
     else:
-        forward = plain_forward(model, configuration)
-        gradients = recorded_gradients(
-            compiled_forward(forward, mode="reduce-overhead") if compiled else forward
-        )
+        gradients = fast_gradients(model, configuration)
     return TrainingState(configuration, model, steps, gradients, seed, device)
 
 

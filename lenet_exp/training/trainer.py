@@ -12,8 +12,8 @@ import torch
 from lenet_exp.base import environment
 from lenet_exp.base.records import EpochResult
 from lenet_exp.data.datasets import ImageSet, validation_split
-from lenet_exp.execution import memory
-from lenet_exp.execution.worker import Machine, Task
+from lenet_exp.execution.processes import keep_freed_memory
+from lenet_exp.execution.protocol import Machine, Task
 from lenet_exp.training import diagnostics, loop
 
 #: Training images that diagnostics look at.
@@ -21,27 +21,28 @@ DIAGNOSED = 1_000
 
 
 class LeNetTraining:
-    """One training, with the images it needs; see `lenet_exp.execution.worker.Training`."""
+    """One training, with the images it needs; see `lenet_exp.execution.protocol.RunningTraining`."""
 
     def __init__(self, task: Task) -> None:
         """Load the images and draw the weights."""
-        memory.keep_freed_memory()
+        keep_freed_memory()
         torch.set_num_threads(task.threads)
         device = loop.resolve_device(task.device)
         pixels, labels = loop.load(task.images, device)
-        split = validation_split(labels.cpu().numpy(), task.validation, task.split_seed, task.limit)
-        if task.train_on == "train+validation":
+        data = task.data
+        split = validation_split(labels.cpu().numpy(), data.validation, data.seed, data.limit)
+        if task.attempt.train_on == "train+validation":
             split = split.joined()
         self._training, self._validation = (
             loop.Images(pixels, labels, torch.from_numpy(index).to(device))
             for index in (split.train, split.validation)
         )
         self._state = loop.begin(
-            task.configuration,
-            seed=task.seed,
+            task.attempt.configuration,
+            seed=task.attempt.seed,
             device=device,
             image_size=task.images.image_size,
-            compiled=task.compiled,
+            training=task.training,
         )
         self._test = _all_of(task.test_images, device) if task.test_images else None
         self._diagnosed = self._training.index[:DIAGNOSED] if task.diagnostics else None

@@ -14,7 +14,14 @@ from lenet_exp.base.environment import CAUSES, CODE, facts
 
 def test_the_facts_are_what_the_libraries_say() -> None:
     """Versions are found without importing anything, and are those that would be imported."""
-    found = facts(device="cuda:1", device_name="H200", torch=torch.__version__, threads=2, compiled=True)
+    found = facts(
+        device="cuda:1",
+        device_name="H200",
+        torch=torch.__version__,
+        threads=2,
+        compiled=True,
+        kernels="torch",
+    )
 
     assert set(CAUSES) <= found.keys()
     assert found["numpy"] == np.__version__

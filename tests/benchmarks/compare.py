@@ -21,7 +21,8 @@ from statistics import fmean, median
 from typing import Any
 
 from lenet_exp.base.layout import Layout
-from lenet_exp.config.experiment import Experiment, load
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.loader import load
 from lenet_exp.tracking.spool import Spool
 from tests.labs.places import PROJECT
 

@@ -19,13 +19,16 @@ from statistics import fmean
 
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult
-from lenet_exp.config.experiment import Experiment, load
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.loader import load
 from lenet_exp.data.datasets import ImageSet
 from lenet_exp.execution.executor import LocalExecutor
+from lenet_exp.execution.protocol import Conditions
+from lenet_exp.execution.resources import WorkerPlan
 from lenet_exp.study.study import open_study
-from lenet_exp.sweep.driver import Driver, Options
+from lenet_exp.sweep.driver import Driver
 from lenet_exp.sweep.run import prepare_images
-from lenet_exp.sweep.writer import Recorder
+from lenet_exp.sweep.writer import Writer
 from lenet_exp.tracking.spool import Spool
 from tests.labs.places import PROJECT
 
@@ -59,15 +62,12 @@ def cost_ms(experiment: Experiment, root: Path, images: ImageSet) -> float:
     layout = Layout.of(root, experiment.name)
     layout.home.mkdir(exist_ok=True)
     ends: list[float] = []
+    plan = WorkerPlan(2, 1, "as asked")
     driver = Driver(
-        experiment,
-        study=study,
-        executor=executor,
-        recorder=Recorder(study, Spool(layout.spool), layout),
-        images=images,
-        machine=executor.probe("cpu"),
-        layout=layout,
-        options=Options(workers=2),
+        Conditions(experiment, images, executor.probe("cpu"), layout, plan),
+        study,
+        executor,
+        Writer(study, Spool(layout.spool), layout),
         announce=lambda _: ends.append(time.process_time()),
     )
     try:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_exp.config.experiment import load
+from lenet_exp.config.loader import load
 from lenet_exp.data.datasets import ImageSet
 from lenet_exp.study.study import open_study
 from tests.benchmarks import compare, driver_cost, usual
@@ -16,7 +16,7 @@ def test_all_contenders_train_the_same_eight_networks() -> None:
     """The list has seven beside the baseline, all different, and one epoch each."""
     networks = usual.networks(load(EIGHT))
 
-    assert len(networks) == len({network.identity for network in networks.values()}) == 8
+    assert len(networks) == len({network.id for network in networks.values()}) == 8
     assert {network.epochs for network in networks.values()} == {1}
 
 

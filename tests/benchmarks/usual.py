@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lenet_exp.cli.usual_loop import Pictures, Training, batches
-from lenet_exp.config import experiment as experiments
+from lenet_exp.config import loader
 from lenet_exp.config.experiment import Data, Experiment
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.data.datasets import ImageSet, validation_split
@@ -24,7 +24,7 @@ def read_arguments() -> tuple[Experiment, ImageSet, Path]:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
-    experiment = experiments.load(given.experiment, given.set)
+    experiment = loader.load(given.experiment, given.set)
     return experiment, prepare_images(experiment), given.root
 
 

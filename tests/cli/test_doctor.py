@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from lenet_exp.base import files
-from lenet_exp.base.records import TrialRecord
 from lenet_exp.cli import doctor
 from lenet_exp.cli.doctor import Finding, worst
-from lenet_exp.config import experiment
+from lenet_exp.config import loader
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.study import open_study
 from lenet_exp.study.trials import read_records
-from lenet_exp.sweep.run import identity, prepare_images
+from lenet_exp.sweep.fingerprint import fingerprint
+from lenet_exp.sweep.run import prepare_images
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 from tests.labs.mlflow_lab import everything, plain_client
@@ -128,9 +129,9 @@ def test_a_damaged_study_is_rebuilt_from_the_spool(root: Path, damage: str) -> N
     assert aside(root / "study.db") == ([] if damage == "gone" else [content])
     assert visit(root, "--repair") == (0, visit(root)[1])
     assert command("leaderboard", *arguments(root.parent), "--format", "csv")[1].encode() == csv
-    mini = experiment.load(root.parent / "mini.toml")
-    again = open_study(mini.resolved(told[0].values["precision"]), root)
-    again.check_identity(identity(again.experiment, prepare_images(mini)))
+    mini = loader.load(root.parent / "mini.toml")
+    again = open_study(mini.with_precision(told[0].values["precision"]), root)
+    again.check_fingerprint(fingerprint(again.experiment, prepare_images(mini)))
 
 
 def test_a_damaged_store_of_mlflow_s_is_made_anew(root: Path, original: Path) -> None:
@@ -152,7 +153,7 @@ def test_a_damaged_store_of_mlflow_s_is_made_anew(root: Path, original: Path) ->
 @pytest.mark.parametrize("in_training", [True, False])
 def test_what_a_killed_driver_left_is_ended(root: Path, in_training: bool) -> None:
     """Exit code 9; mended, nothing is RUNNING in study or MLflow, and what was cut off is queued."""
-    mini = experiment.load(root.parent / "mini.toml")
+    mini = loader.load(root.parent / "mini.toml")
     study, spool = open_study(mini, root), Spool(root / "mini" / "spool")
     begun = spool.study()
     assert begun is not None

@@ -10,21 +10,25 @@ import pytest
 
 from lenet_exp.base import environment
 from lenet_exp.base.errors import NoResultError
-from lenet_exp.base.records import EpochResult, RunKey, TrialRecord
+from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.cli import program
 from lenet_exp.cli.replay import Replay, compare, replay, show, verdict
-from lenet_exp.config import experiment
+from lenet_exp.config import loader
+from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.results.lookup import Recorded, read
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.trials import StudyContent, read_study
 from tests.labs.swept import Swept
 
 ONE = EpochResult(1, 0.5, 0.8, 0.4, 0.9, 1000.0, 2.0)
-RECORD = TrialRecord(RunKey("trial", 3, 1), "COMPLETE", "trial 3", {}, 2, "c", 0)
+RECORD = TrialRecord(
+    RunKey("trial", 3, 1), "COMPLETE", "trial 3", configuration(PRESETS["lenet"] | {"epochs": 2}), 0
+)
 
 
 def again(swept: Swept, trial: str, **options: Any) -> Replay:
     """Replay without a word."""
-    return replay(experiment.load(swept.file), swept.root, trial, say=lambda _: None, **options)
+    return replay(loader.load(swept.file), swept.root, trial, say=lambda _: None, **options)
 
 
 def rewrite_epochs(swept: Swept, stem: str, edit: Callable[[dict[str, Any]], None]) -> None:
@@ -54,7 +58,7 @@ def test_a_trial_is_identical_on_the_same_machine(
 
 def test_every_record_keeps_what_could_explain_a_difference(swept_once: Swept) -> None:
     """Versions, code, processor, device and threads are in the study with each result."""
-    for record in read(experiment.load(swept_once.file), swept_once.root).records:
+    for record in read(loader.load(swept_once.file), swept_once.root).records:
         assert set(environment.CAUSES) <= record.result.keys()
         assert record.result["threads"] == 1
 
@@ -120,7 +124,7 @@ def test_a_duplicate_is_replayed_as_what_was_trained(swept: Swept, monkeypatch: 
 
     monkeypatch.setattr(Recorded, "find", twin)
 
-    done = replay(experiment.load(swept.file), swept.root, "9", say=told.append)
+    done = replay(loader.load(swept.file), swept.root, "9", say=told.append)
 
     assert done.record.label == "trial 0"
     assert done.identical

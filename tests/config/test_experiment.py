@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.base.layout import folder_name
-from lenet_exp.config.experiment import Experiment, load, parse
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.loader import load, parse
 from tests.labs.places import PROJECT
 
 SHIPPED = sorted((PROJECT / "experiments").glob("*.toml"))
@@ -80,7 +81,7 @@ def test_an_alternative_differs_from_the_baseline_only_in_what_it_says() -> None
     assert (deep.conv_layers, deep.lr, deep.epochs) == (3, 0.01, 3)
     assert (long.conv_layers, long.lr, long.epochs) == (2, 0.01, 7)
     assert (book.activation, book.pooling, book.lr, book.epochs) == ("sigmoid", "max", 0.9, 3)
-    resolved = parse({"name": "x", "ablate": {"lr": [0.1]}}).resolved("bfloat16")
+    resolved = parse({"name": "x", "ablate": {"lr": [0.1]}}).with_precision("bfloat16")
     assert [configuration.precision for _, configuration in resolved.alternatives()] == ["bfloat16"]
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.config.ablation import FACTORS
-from lenet_exp.config.experiment import Experiment, load, parse
+from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS, Configuration, ConfigurationTable
+from lenet_exp.config.loader import load, parse
 from lenet_exp.config.space import SPACE_KEYS, Suggester
 
 
@@ -89,7 +90,7 @@ def test_whatever_configuration_is_taken_is_one(table: dict[str, Any], where: st
     experiment = accepted_or_refused({"name": "a", where: [table] if where == "run" else table})
     if experiment is not None:
         named = [experiment.baseline_configuration, *(c for _, c in experiment.runs())]
-        assert all(isinstance(c, Configuration) and c.identity for c in named)
+        assert all(isinstance(c, Configuration) and c.id for c in named)
 
 
 @given(

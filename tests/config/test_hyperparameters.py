@@ -4,9 +4,9 @@ from pydantic import ValidationError
 from lenet_exp.config.hyperparameters import (
     HYPERPARAMETERS,
     PRESETS,
+    Configuration,
     ConfigurationTable,
     configuration,
-    from_hyperparameters,
     overlay,
 )
 
@@ -36,7 +36,7 @@ def test_values_that_are_not_used_do_not_count() -> None:
         overlay(PRESETS["lenet"], {"kernel_size_3": 7, "fc_width": [120, 84], "momentum": 0.5})
     )
 
-    assert other.identity == plain.identity
+    assert other.id == plain.id
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_values_that_are_used_count(key: str, value: object) -> None:
     """Whatever changes the training changes the identity."""
     plain = configuration(PRESETS["lenet"])
 
-    assert configuration(overlay(PRESETS["lenet"], {key: value})).identity != plain.identity
+    assert configuration(overlay(PRESETS["lenet"], {key: value})).id != plain.id
 
 
 def test_hyperparameters_have_always_the_same_keys_and_lead_back() -> None:
@@ -55,11 +55,11 @@ def test_hyperparameters_have_always_the_same_keys_and_lead_back() -> None:
         overlay(PRESETS["classic"], {"conv_layers": 1, "fc_layers": 1, "momentum": 0.9})
     )
 
-    written = one_layer.hyperparameters()
+    written = one_layer.to_dict()
 
-    assert tuple(written) == HYPERPARAMETERS
+    assert tuple(written) == (*HYPERPARAMETERS, "epochs")
     assert written["kernel_size_2"] is None
-    assert from_hyperparameters(written, one_layer.epochs) == one_layer
+    assert Configuration.from_dict(written) == one_layer
 
 
 def test_one_value_goes_to_all_layers_a_list_to_each_and_a_key_to_its_own() -> None:

@@ -1,12 +1,12 @@
-from lenet_exp.config.experiment import parse
-from lenet_exp.config.trainings import fixed_jobs
+from lenet_exp.config.loader import parse
+from lenet_exp.config.trainings import fixed_trainings
 
 
 def test_the_baseline_comes_first_and_all_begin_with_the_same_seed() -> None:
     """A list is compared with the baseline, so nothing but the configuration differs."""
     experiment = parse({"name": "e", "run": [{"pooling": "avg", "name": "mean"}, {"lr": 0.1}]})
 
-    jobs = fixed_jobs(experiment)
+    jobs = fixed_trainings(experiment)
 
     assert [(job.role, job.label) for job in jobs] == [
         ("baseline", "baseline"),
@@ -19,14 +19,16 @@ def test_the_baseline_comes_first_and_all_begin_with_the_same_seed() -> None:
 
 def test_a_search_trains_the_baseline_too() -> None:
     """Without it there would be nothing to beat."""
-    assert [job.role for job in fixed_jobs(parse({"name": "e", "space": {"lr": [0.1, 0.2]}}))] == ["baseline"]
+    assert [job.role for job in fixed_trainings(parse({"name": "e", "space": {"lr": [0.1, 0.2]}}))] == [
+        "baseline"
+    ]
 
 
 def test_an_ablation_changes_one_factor_at_a_time_on_paired_seeds() -> None:
     """Seed by seed the baseline and every alternative, so that a table cut off is cut off evenly."""
     experiment = parse({"name": "e", "ablate": {"seeds": 2, "pooling": ["avg"], "epochs": [20]}})
 
-    jobs = fixed_jobs(experiment)
+    jobs = fixed_trainings(experiment)
 
     assert [job.label for job in jobs] == [
         "baseline, seed 1",
@@ -50,7 +52,7 @@ def test_an_ablation_changes_one_factor_at_a_time_on_paired_seeds() -> None:
 def test_more_seeds_begin_with_the_same_ones() -> None:
     """What was trained on three is not trained again for five."""
     few, many = (
-        [(job.name, job.seed) for job in fixed_jobs(parse({"name": "e", "ablate": table}))]
+        [(job.name, job.seed) for job in fixed_trainings(parse({"name": "e", "ablate": table}))]
         for table in ({"seeds": 3, "lr": [0.1]}, {"seeds": 5, "lr": [0.1]})
     )
 
@@ -61,7 +63,7 @@ def test_each_run_of_a_list_can_have_its_own_number_of_seeds() -> None:
     """The baseline has as many as the most of them."""
     experiment = parse({"name": "e", "run": [{"lr": 0.1, "seeds": 3, "name": "a"}, {"lr": 0.2, "name": "b"}]})
 
-    labels = [job.label for job in fixed_jobs(experiment)]
+    labels = [job.label for job in fixed_trainings(experiment)]
 
     assert labels == [
         "baseline, seed 1",
@@ -77,7 +79,7 @@ def test_each_run_of_a_list_can_have_its_own_number_of_seeds() -> None:
 def test_a_training_is_named_by_what_it_is() -> None:
     """A line of the file that is changed is another training, one that is moved is the same."""
     first, moved, changed = (
-        {job.name for job in fixed_jobs(parse({"name": "e", "run": runs}))}
+        {job.name for job in fixed_trainings(parse({"name": "e", "run": runs}))}
         for runs in (
             [{"lr": 0.1}, {"lr": 0.2}],
             [{"lr": 0.2}, {"lr": 0.1}],

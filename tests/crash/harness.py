@@ -26,9 +26,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lenet_exp.base.records import RunKey, TrialRecord
+from lenet_exp.base.records import RunKey
 from lenet_exp.results import leaderboard
-from lenet_exp.study.trials import configuration_of, counts, read_records
+from lenet_exp.study.records import TrialRecord
+from lenet_exp.study.trials import counts, read_records
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 from tests.labs import fake_trainer
@@ -229,7 +230,7 @@ class Round:
         ends = Counter(r.seed for r in records if r.key.role == "trial" and not r.superseded)
         assert max(ends.values(), default=1) == 1, "a trial has ended twice"
         trained = Counter(
-            (r.key.role, r.identity)
+            (r.key.role, r.config)
             for r in records
             if r.state == "COMPLETE" and "duplicate_of" not in r.result
         )
@@ -237,13 +238,13 @@ class Round:
         assert not twice, f"completed twice: {twice}"
         for record in records:
             if record.state == "COMPLETE":
-                assert sorted(record.history) == list(range(1, record.max_epochs + 1)), record
+                assert sorted(record.history) == list(range(1, record.configuration.epochs + 1)), record
                 self._judge_value(record)
 
     def _judge_value(self, record: TrialRecord) -> None:
         """See that a completed attempt, resumed or not, has the value of one that nothing disturbed."""
         if "duplicate_of" not in record.result:
-            assert record.value == fake_trainer.expected(configuration_of(record), record.seed), record
+            assert record.value == fake_trainer.expected(record.configuration, record.seed), record
 
     def _judge_mlflow(self, records: list[TrialRecord]) -> None:
         client = store.connect(store.local_uri(self._root))

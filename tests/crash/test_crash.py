@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_exp.base.records import TrialRecord
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.trials import read_records
 from tests.crash.harness import Round
 from tests.labs.crash_lab import Command, Zygote, kill, session, until

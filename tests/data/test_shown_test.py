@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from lenet_exp.base.errors import ConfigError
-from lenet_exp.config.experiment import Experiment, Watch, parse
+from lenet_exp.config.experiment import Experiment, Watch
+from lenet_exp.config.loader import parse
 from lenet_exp.data.shown_test import shown_test_images
 from tests.data.test_datasets import opened_by
 
@@ -26,8 +27,8 @@ def test_what_does_not_ask_opens_nothing(data_cache: Path, mini_folder: Path) ->
     table = {"name": "e", "data": {"dataset": "mini", "folder": str(mini_folder)}, "run": [{"lr": 0.1}]}
 
     opened = opened_by(
-        "from lenet_exp.config import experiment; from lenet_exp.data import shown_test;"
-        f"assert shown_test.shown_test_images(experiment.parse({table!r})) is None"
+        "from lenet_exp.config import loader; from lenet_exp.data import shown_test;"
+        f"assert shown_test.shown_test_images(loader.parse({table!r})) is None"
     )
 
     assert opened

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.base.errors import DeviceError
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey
+from lenet_exp.config.experiment import Data, Training
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
 from lenet_exp.data.datasets import ImageSet
-from lenet_exp.execution.executor import Ended, Epoch, Event, LocalExecutor, Task
-from lenet_exp.execution.limits import OomKills
+from lenet_exp.execution.executor import LocalExecutor
+from lenet_exp.execution.protocol import Ended, Epoch, Event, Task
+from lenet_exp.execution.resources import OomKills
+from lenet_exp.study.records import Attempt
 
 
 @pytest.fixture
@@ -29,17 +33,17 @@ def task(mini: ImageSet, tmp_path: Path) -> Task:
 
 def make_task(images: ImageSet, folder: Path, number: int = 0, device: str = "cpu", **values: object) -> Task:
     small = {"channels": 4, "fc_layers": 1, "epochs": 2, "precision": "float32"}
+    key = RunKey("trial", number, 1)
+    made = configuration(overlay(PRESETS["lenet"], small | values))
     return Task(
-        key=RunKey("trial", number, 1),
-        configuration=configuration(overlay(PRESETS["lenet"], small | values)),
-        seed=1,
-        images=images,
-        validation=100,
-        split_seed=0,
-        limit=200,
-        device=device,
+        Attempt(key, made, seed=1, label=key.stem, origin=key),
+        images,
+        Data(validation=100, limit=200),
+        Training(),
+        Layout(folder, "e"),
+        device,
         threads=1,
-        weights=folder / str(number) / "weights.safetensors",
+        checkpoints=False,
     )
 
 
@@ -59,7 +63,7 @@ def test_an_attempt_streams_its_epochs_and_leaves_its_weights(executor: LocalExe
     assert [event.result.epoch for event in epochs if isinstance(event, Epoch)] == [1, 2]
     assert isinstance(end, Ended)
     assert (end.key, end.how) == (task.key, "completed")
-    assert task.weights.exists()
+    assert task.layout.weights(task.key).exists()
     assert executor.running == 0
 
 

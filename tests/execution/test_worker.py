@@ -5,11 +5,15 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.base import failpoints
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey
+from lenet_exp.config.experiment import Data, Training
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.data.datasets import ImageSet
 from lenet_exp.execution import checkpoint
-from lenet_exp.execution.worker import Ended, Epoch, Event, Task, Warned, attempt
+from lenet_exp.execution.protocol import Ended, Epoch, Event, Task, Warned
+from lenet_exp.execution.worker import attempt
+from lenet_exp.study.records import Attempt
 from tests.labs import fake_trainer
 
 
@@ -21,18 +25,15 @@ def disarmed() -> Iterator[None]:
 
 @pytest.fixture
 def task(mini: ImageSet, tmp_path: Path) -> Task:
+    key, made = RunKey("trial", 0, 1), configuration(PRESETS["lenet"] | {"epochs": 4})
     return Task(
-        key=RunKey("trial", 0, 1),
-        configuration=configuration(PRESETS["lenet"] | {"epochs": 4}),
-        seed=1,
-        images=mini,
-        validation=100,
-        split_seed=0,
-        limit=100,
+        Attempt(key, made, seed=1, label="trial 0", origin=key),
+        mini,
+        Data(validation=100, limit=100),
+        Training(),
+        Layout(tmp_path, "e"),
         device="cpu",
         threads=1,
-        weights=tmp_path / "weights" / "weights.safetensors",
-        checkpoints=tmp_path / "checkpoints",
     )
 
 
@@ -44,10 +45,10 @@ def run(task: Task, stop_after: int = 99) -> list[Event]:
 
 def test_an_attempt_that_is_stopped_goes_on_in_the_next(task: Task) -> None:
     """The next one sends the epochs as they were, and trains what is left: the end is the same."""
-    whole = run(replace(task, checkpoints=None))
+    whole = run(replace(task, checkpoints=False))
 
     *first, stopped = run(task, stop_after=2)
-    *second, ended = run(replace(task, key=RunKey("trial", 7, 2)))
+    *second, ended = run(replace(task, attempt=replace(task.attempt, key=RunKey("trial", 7, 2))))
 
     assert stopped == Ended(task.key, "stopped", "interrupted")
     assert [e.replayed for e in second if isinstance(e, Epoch)] == [True, True, False, False]
@@ -77,7 +78,6 @@ def test_without_room_for_a_checkpoint_the_attempt_goes_on_and_warns_once(task: 
     events = run(task)
 
     assert [type(event) for event in events] == [Epoch, Warned, Epoch, Epoch, Epoch, Ended]
-    assert task.checkpoints is not None
-    found = checkpoint.newest(task.checkpoints)
+    found = checkpoint.newest(task.layout.training(task.attempt.origin))
     assert found is not None
     assert found.history[-1].epoch == 4

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.execution.worker import Machine, Task
+from lenet_exp.execution.protocol import Machine, Task
 
 #: Seconds that an epoch takes.
 EPOCH_S = float(os.environ.get("FAKE_TRAINER_EPOCH_S", "0.001"))
@@ -28,12 +28,12 @@ class FakeTraining:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._state = _first(task.configuration, task.seed)
+        self._state = _first(task.attempt.configuration, task.attempt.seed)
         self._epoch = 0
 
     def epochs(self) -> Iterator[EpochResult]:
         """Yield what is left."""
-        while self._epoch < self._task.configuration.epochs:
+        while self._epoch < self._task.attempt.configuration.epochs:
             time.sleep(EPOCH_S)
             if ALLOCATES:
                 bytes(ALLOCATES)
@@ -72,7 +72,7 @@ def expected(configuration: Configuration, seed: int) -> float:
 
 
 def _first(configuration: Configuration, seed: int) -> bytes:
-    return hashlib.sha256(f"{configuration.identity} {seed}".encode()).digest()
+    return hashlib.sha256(f"{configuration.id} {seed}".encode()).digest()
 
 
 def _next(state: bytes) -> bytes:

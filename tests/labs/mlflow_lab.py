@@ -61,7 +61,7 @@ class Lab:
             "label": f"{key.role} {key.trial}",
             "params": {**SMALL.hyperparameters(), "epochs": SMALL.epochs},
             "seed": 7,
-            "identity": SMALL.identity,
+            "config": SMALL.id,
             "tags": tags,
         }
         self.spool.start(key, facts)

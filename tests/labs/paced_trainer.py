@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from lenet_exp.base.records import EpochResult
-from lenet_exp.execution.worker import Task
+from lenet_exp.execution.protocol import Task
 from lenet_exp.training.trainer import LeNetTraining, probe
 
 __all__ = ["PacedTraining", "begin", "probe"]

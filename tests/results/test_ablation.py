@@ -4,10 +4,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lenet_exp.base.records import RunKey, TrialRecord
-from lenet_exp.config.experiment import Experiment, parse
-from lenet_exp.config.trainings import fixed_jobs
+from lenet_exp.base.records import RunKey
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.loader import parse
+from lenet_exp.config.trainings import fixed_trainings
 from lenet_exp.results.ablation import COLUMNS, ablation_table
+from lenet_exp.study.records import TrialRecord
 
 #: Paired noise: what a seed gives to every configuration.
 LUCK = (0.003, -0.002, 0.001, 0.004, -0.003)
@@ -21,8 +23,8 @@ def experiment(**ablate: Any) -> Experiment:
 def trained(ablation: Experiment, gains: dict[str, float | None]) -> list[TrialRecord]:
     """Return what the jobs gave: the baseline 0.89 and each alternative as much more, or nothing."""
     records = []
-    seeds = sorted({job.seed for job in fixed_jobs(ablation)})
-    for number, job in enumerate(fixed_jobs(ablation.resolved("bfloat16"))):
+    seeds = sorted({job.seed for job in fixed_trainings(ablation)})
+    for number, job in enumerate(fixed_trainings(ablation.with_precision("bfloat16"))):
         gain = gains.get(job.label.partition(",")[0], 0.0)
         luck = LUCK[seeds.index(job.seed)] + random.Random(job.label).gauss(0, 3e-4)
         value = None if gain is None else 0.89 + luck + gain
@@ -32,9 +34,7 @@ def trained(ablation: Experiment, gains: dict[str, float | None]) -> list[TrialR
                 RunKey(job.role, number, 1),
                 "COMPLETE" if value is not None else "PRUNED",
                 job.label,
-                job.configuration.hyperparameters(),
-                10,
-                job.configuration.identity,
+                job.configuration,
                 job.seed,
                 {},
                 {"examples_per_s": 1000.0 * fast, "n_parameters": 5, "macs": 7}

@@ -4,8 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_exp.base.records import RunKey, State, TrialRecord
+from lenet_exp.base.records import RunKey, State
+from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration
 from lenet_exp.results.aggregate import by_seed, over_seeds, pareto_front
+from lenet_exp.study.records import TrialRecord
+
+LENET = configuration(PRESETS["lenet"])
 
 
 def record(
@@ -13,13 +17,12 @@ def record(
     number: int,
     seed: int,
     value: float | None,
-    identity: str = "c1",
+    tried: Configuration = LENET,
     state: State = "COMPLETE",
     **result: float,
 ) -> TrialRecord:
-    return TrialRecord(
-        RunKey(role, number, 1), state, f"{role} {number}", {}, 1, identity, seed, {}, result, value
-    )
+    key, label = RunKey(role, number, 1), f"{role} {number}"
+    return TrialRecord(key, state, label, tried, seed, {}, result, value)
 
 
 def test_seeds_of_one_configuration_become_one_with_mean_and_standard_error() -> None:
@@ -43,7 +46,7 @@ def test_the_difference_is_taken_on_the_seeds_that_both_have() -> None:
     records = [
         record("baseline", 0, 10, 0.80),
         record("baseline", 1, 11, 0.90),
-        record("ablation", 2, 10, 0.81, "c2"),
+        record("ablation", 2, 10, 0.81, LENET.model_copy(update={"lr": 0.1})),
     ]
 
     _, behind = over_seeds(records)

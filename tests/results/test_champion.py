@@ -6,7 +6,9 @@ import pytest
 
 from lenet_exp.results.champion import elected, winner
 from lenet_exp.results.evaluation import Finalist
-from tests.results.test_evaluation import reading
+from tests.results.test_evaluation import BASE, GOOD, LENET, reading
+
+FINE = Finalist(LENET.model_copy(update={"lr": 0.2}), "trial 5", 0.85)
 
 
 def verdict(config: str, outcome: str) -> dict[str, Any]:
@@ -16,11 +18,11 @@ def verdict(config: str, outcome: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("outcomes", "fresh", "expected"),
     [
-        (("tie", "tie"), {"good": 0.9, "fine": 0.8}, "base"),
-        (("worse", "worse"), {}, "base"),
-        (("better", "tie"), {"good": 0.7, "fine": 0.8}, "good"),
-        (("better", "better"), {"good": 0.7, "fine": 0.8}, "fine"),
-        (("better", "better"), {}, "good"),
+        (("tie", "tie"), {GOOD: 0.9, FINE.config: 0.8}, BASE),
+        (("worse", "worse"), {}, BASE),
+        (("better", "tie"), {GOOD: 0.7, FINE.config: 0.8}, GOOD),
+        (("better", "better"), {GOOD: 0.7, FINE.config: 0.8}, FINE.config),
+        (("better", "better"), {}, GOOD),
     ],
 )
 def test_the_best_validated_of_those_that_are_better_wins(
@@ -28,9 +30,8 @@ def test_the_best_validated_of_those_that_are_better_wins(
 ) -> None:
     """A tie or worse does not take the baseline's place, and the test split decides among none."""
     read = reading()
-    other = Finalist("fine", "trial 5", {}, 1, 0.85)
-    plan = type(read.plan)(**{**vars(read.plan), "finalists": (*read.plan.finalists, other)})
-    verdicts = tuple(map(verdict, ("good", "fine"), outcomes))
+    plan = type(read.plan)(**{**vars(read.plan), "finalists": (*read.plan.finalists, FINE)})
+    verdicts = tuple(map(verdict, (GOOD, FINE.config), outcomes))
 
     assert winner(reading_with(plan=plan, verdicts=verdicts, fresh_val_accuracy=fresh)) == expected
 
@@ -43,7 +44,7 @@ def reading_with(**fields: Any) -> Any:
 def test_each_alias_gets_the_network_of_the_first_seed_and_the_description_says_why() -> None:
     """Seeds, verdict and leaderboard are in it."""
     chosen = elected("e", "Which?", reading())
-    tied = elected("e", "Which?", reading(champion="base"))
+    tied = elected("e", "Which?", reading(champion=BASE))
 
     assert chosen is not None
     assert tied is not None

@@ -2,10 +2,13 @@ from typing import Any
 
 import pytest
 
+from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.results.evaluation import NOTHING, Finalist, Plan, Reading, Score, findings
 
-BASELINE = Finalist("base", "baseline", {}, 1, None)
-BETTER = Finalist("good", "trial 3", {}, 1, 0.9)
+LENET = configuration(PRESETS["lenet"])
+BASELINE = Finalist(LENET, "baseline", None)
+BETTER = Finalist(LENET.model_copy(update={"lr": 0.1}), "trial 3", 0.9)
+BASE, GOOD = BASELINE.config, BETTER.config
 
 
 def reading(number: int = 1, completed: str | None = "then", **fields: Any) -> Reading:
@@ -13,28 +16,28 @@ def reading(number: int = 1, completed: str | None = "then", **fields: Any) -> R
     scores = tuple(
         Score(f"confirm-0000{i}-1", config, seed, accuracy, 0.5)
         for i, (config, seed, accuracy) in enumerate(
-            [("base", 7, 0.5), ("good", 7, 0.75), ("base", 8, 0.75), ("good", 8, 0.875)]
+            [(BASE, 7, 0.5), (GOOD, 7, 0.75), (BASE, 8, 0.75), (GOOD, 8, 0.875)]
         )
     )
     verdict = {
-        **{"config": "good", "verdict": "better", "sentence": "better: by much", "delta": 0.1875},
+        **{"config": GOOD, "verdict": "better", "sentence": "better: by much", "delta": 0.1875},
         **{"delta_low": float("nan"), "delta_high": 0.3, "p_value": 0.01, "permutation_p": 0.5},
         **{"mcnemar_p": 0.02, "seeds_to_settle": None},
     }
-    given = {"scores": scores, "verdicts": (verdict,), "champion": "good"} | fields
+    given = {"scores": scores, "verdicts": (verdict,), "champion": GOOD} | fields
     return Reading(number, plan, "mini", "0.1", number > 1, ("now",), completed, **given)
 
 
 def test_the_findings_are_those_of_the_last_complete_reading() -> None:
     """Each configuration has its means; what is not a number is not known; one under way changes nothing."""
     kept = [
-        reading(fresh_val_accuracy={"good": 0.8}).to_dict(),
+        reading(fresh_val_accuracy={GOOD: 0.8}).to_dict(),
         reading(2, None, scores=(), verdicts=()).to_dict(),
     ]
 
-    found = findings(kept, {"good": 1234.0})
+    found = findings(kept, {GOOD: 1234.0})
 
-    base, good = found.cells["base"], found.cells["good"]
+    base, good = found.cells[BASE], found.cells[GOOD]
     assert (base["n_seeds"], base["test_accuracy"], base["delta"]) == (2, 0.625, 0.0)
     assert base["test_accuracy_sem"] == pytest.approx(0.125)
     assert "verdict" not in base

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_exp.base.errors import NoResultError
-from lenet_exp.base.records import RunKey, State, TrialRecord
+from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.results.evaluation import Findings
 from lenet_exp.results.leaderboard import COLUMNS, CsvFile, as_table, best, ranked, render, to_csv
+from lenet_exp.study.records import TrialRecord
 
 BASELINE = configuration(PRESETS["lenet"])
 
@@ -24,9 +25,7 @@ def record(number: int, value: float | None, state: State = "COMPLETE", role: st
         key=RunKey(role, number, 1),
         state=state,
         label=f"{role} {number}",
-        values=BASELINE.hyperparameters(),
-        max_epochs=2,
-        identity=BASELINE.identity,
+        configuration=BASELINE,
         seed=1,
         history={1: 0.1, 2: value} if value is not None else {},
         result={"examples_per_s": 1000.0, "train_s": 2.0, "n_parameters": 61_706, "macs": 416_520},
@@ -56,10 +55,7 @@ def test_delta_is_against_the_baseline_which_is_ranked_among_the_others() -> Non
 
 def test_seeds_of_one_configuration_are_one_row() -> None:
     """With their number, mean and standard error, and so in the file; trials stay as they are drawn."""
-    runs = [
-        replace(record(n, value, role="run"), seed=n, identity="c1")
-        for n, value in enumerate([0.75, 0.5, 0.25])
-    ]
+    runs = [replace(record(n, value, role="run"), seed=n) for n, value in enumerate([0.75, 0.5, 0.25])]
     records = [*runs, record(0, 0.9), record(1, 0.9)]
 
     table = leaderboard(records, {})
@@ -105,7 +101,7 @@ def test_a_row_that_other_code_trained_says_so() -> None:
 
     def trained_by(code: str | None, number: int, role: str = "trial") -> TrialRecord:
         made = record(number, 0.5, role=role)
-        return replace(made, result=made.result | {"lenet_exp": "1", "code": code})
+        return replace(made, result={**made.result, "lenet_exp": "1", "code": code})
 
     records = [trained_by("a", 0, "baseline"), trained_by("a", 0), trained_by("b", 1)]
 
@@ -151,12 +147,14 @@ def confirmed() -> tuple[list[TrialRecord], Findings]:
     """Return a baseline and four trials, of which the two best were confirmed and one of them held."""
     tried = [record(0, 0.75, role="baseline")]
     for number, value in enumerate([0.9, 0.95, 0.85, 0.85]):
-        values = BASELINE.hyperparameters() | {"lr": 0.1 + number}
-        tried.append(replace(record(number, value), identity=f"c{number}", values=values))
+        changed = BASELINE.model_copy(update={"lr": 0.1 + number})
+        tried.append(replace(record(number, value), configuration=changed))
     cells = {
-        BASELINE.identity: found(0.8, delta=0.0, examples_per_s=3000.0),
-        "c0": found(0.875, "better", delta=0.075, delta_low=0.05, delta_high=0.1, examples_per_s=2000.0),
-        "c1": found(0.7, "tie", delta=-0.1, seeds_to_settle=20, examples_per_s=2500.0),
+        BASELINE.id: found(0.8, delta=0.0, examples_per_s=3000.0),
+        tried[1].config: found(
+            0.875, "better", delta=0.075, delta_low=0.05, delta_high=0.1, examples_per_s=2000.0
+        ),
+        tried[2].config: found(0.7, "tie", delta=-0.1, seeds_to_settle=20, examples_per_s=2500.0),
     }
     return tried, Findings(cells)
 

@@ -7,7 +7,7 @@ import pytest
 
 from lenet_exp.base.errors import ConfigError, NoResultError
 from lenet_exp.base.records import RunKey
-from lenet_exp.config import experiment
+from lenet_exp.config import loader
 from lenet_exp.results.lookup import Recorded, read
 from lenet_exp.tracking.spool import Spool
 from tests.labs.swept import Swept
@@ -16,7 +16,7 @@ from tests.labs.swept import Swept
 @pytest.fixture
 def recorded(swept_once: Swept) -> Recorded:
     """What the sweep recorded."""
-    return read(experiment.load(swept_once.file), swept_once.root)
+    return read(loader.load(swept_once.file), swept_once.root)
 
 
 def test_a_run_has_many_names(recorded: Recorded) -> None:
@@ -90,7 +90,7 @@ def test_a_duplicate_leads_to_the_training_behind_it(recorded: Recorded) -> None
 
 def test_the_data_are_those_the_study_was_started_with(swept_once: Swept, data_cache: Path) -> None:
     """A file changed since does not change which images a record is about."""
-    now = experiment.load(swept_once.file, ["data.validation=100", "data.seed=5"])
+    now = loader.load(swept_once.file, ["data.validation=100", "data.seed=5"])
 
     recorded = read(now, swept_once.root)
 
@@ -103,7 +103,7 @@ def test_the_data_are_those_the_study_was_started_with(swept_once: Swept, data_c
 def test_what_was_never_run_has_no_records(swept_once: Swept, tmp_path: Path) -> None:
     """An experiment that was never started is told so."""
     with pytest.raises(NoResultError, match="'swept' was never run under"):
-        read(experiment.load(swept_once.file), tmp_path)
+        read(loader.load(swept_once.file), tmp_path)
 
 
 def test_nothing_finished_has_no_champion(recorded: Recorded) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from lenet_exp.base.errors import DataError
 from lenet_exp.base.layout import folder_name
-from lenet_exp.config import experiment
+from lenet_exp.config import loader
 from lenet_exp.results.read import show_leaderboard
 from lenet_exp.study.trials import read_records
 from lenet_exp.sweep.run import Request, run_sweep
@@ -70,7 +70,7 @@ class Ran:
     @property
     def folder(self) -> Path:
         """The experiment's folder."""
-        return self.root / folder_name(experiment.load(self.path).name)
+        return self.root / folder_name(loader.load(self.path).name)
 
     def uploaded(self) -> set[str]:
         """Return the files on the study's own run."""
@@ -88,7 +88,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def run(path: Path, root: Path, *overrides: str) -> Ran:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        run_sweep(Request(path, experiment.load(path, overrides), root, workers=2, device="cpu"))
+        run_sweep(Request(path, loader.load(path, overrides), root, workers=2, device="cpu"))
     return Ran(path, root, out.getvalue(), err.getvalue())
 
 
@@ -142,7 +142,7 @@ def test_an_ablation_goes_on_with_more_seeds_and_keeps_what_it_has(
     assert len(after) == 9
     assert "seed 3: val_accuracy" in more.err
     assert "seed 2: val_accuracy" not in more.err
-    show_leaderboard(experiment.load(ablation.path), root, csv=None, style="csv", top=1)
+    show_leaderboard(loader.load(ablation.path), root, csv=None, style="csv", top=1)
     assert capsys.readouterr().out.splitlines()[1].startswith("baseline,,")
 
 

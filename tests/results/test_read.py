@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.base.errors import NoResultError
-from lenet_exp.config.experiment import Experiment, parse
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.loader import parse
 from lenet_exp.results.read import read_leaderboard, show_leaderboard
 
 SEARCH = parse({"name": "e", "space": {"lr": [0.1, 0.2]}})

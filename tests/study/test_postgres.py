@@ -20,7 +20,7 @@ import pytest
 
 from lenet_exp.base.errors import ConfigError, LockedError, UnreachableError
 from lenet_exp.base.records import EpochResult
-from lenet_exp.config.experiment import parse
+from lenet_exp.config.loader import parse
 from lenet_exp.study import postgres
 from lenet_exp.study.postgres import PatientStorage, connect, study_lock
 from lenet_exp.study.rdb import TrialStorage
@@ -115,7 +115,7 @@ STUDY = parse({"name": "größe", "space": {"lr": [0.1, 0.2, 0.3]}, "search": {"
 def test_a_study_is_kept_and_continued(server: Server, tmp_path: Path) -> None:
     """What was told is read back by the next driver, and nothing is written below the root."""
     study = open_study(STUDY, tmp_path, server.url)
-    study.check_identity({"a": 1})
+    study.check_fingerprint({"a": 1})
     attempt = study.ask()
     assert attempt is not None
     study.report(attempt.key, EpochResult(1, 1.0, 0.5, 1.0, 0.75, 1000.0, 1.0))
@@ -126,7 +126,7 @@ def test_a_study_is_kept_and_continued(server: Server, tmp_path: Path) -> None:
     assert record == study.record(attempt.key)
     assert open_study(STUDY, tmp_path, server.url).n_finished == 1
     with pytest.raises(ConfigError, match="a was 1, is now 2"):
-        open_study(STUDY, tmp_path, server.url).check_identity({"a": 2})
+        open_study(STUDY, tmp_path, server.url).check_fingerprint({"a": 2})
     assert list(tmp_path.iterdir()) == []
 
 

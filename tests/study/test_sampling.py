@@ -5,7 +5,8 @@ import pytest
 from optuna.pruners import HyperbandPruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lenet_exp.config.experiment import Experiment, parse
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.loader import parse
 from lenet_exp.study.sampling import hidden_from_sampler, make_pruner, make_sampler
 
 

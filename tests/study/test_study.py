@@ -6,7 +6,9 @@ import pytest
 
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.base.records import EpochResult, RunKey
-from lenet_exp.config.experiment import Experiment, parse
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.loader import parse
+from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.study.storage import open_storage
 from lenet_exp.study.study import MAX_ATTEMPTS, Study, open_study
 from lenet_exp.study.trials import read_records
@@ -45,7 +47,7 @@ def test_a_study_that_somebody_else_began_is_left_alone(tmp_path: Path) -> None:
     mine = parse({"name": "x", "space": SPACE})
 
     with pytest.raises(ConfigError, match=r"study 'x' is none of lenet-exp's; rename the experiment"):
-        open_study(mine, tmp_path).check_identity({"space": 1})
+        open_study(mine, tmp_path).check_fingerprint({"space": 1})
 
     assert len(optuna.load_study(study_name="x", storage=f"sqlite:///{tmp_path / 'study.db'}").trials) == 1
 
@@ -127,17 +129,17 @@ def test_an_interruption_is_not_held_against_a_trial(tmp_path: Path) -> None:
 def test_a_fixed_training_is_done_once_and_retried_when_it_died(tmp_path: Path) -> None:
     """The baseline is not asked for again once it is complete, in this or a later sweep."""
     study = open_study(experiment(), tmp_path)
-    job = ("baseline", "baseline", "baseline", experiment().baseline_configuration, 7)
-    first = study.ask_fixed(*job)  # type: ignore[arg-type]
+    baseline = FixedTraining("baseline", "baseline", "baseline", experiment().baseline_configuration, 7)
+    first = study.ask_fixed(baseline)
     assert first is not None
     study.fail(first.key, "died", retry=True)
-    second = study.ask_fixed(*job)  # type: ignore[arg-type]
+    second = study.ask_fixed(baseline)
     assert second is not None
     assert (second.seed, second.key.attempt) == (first.seed, 2)
     study.tell(second.key, "COMPLETE", 0.5)
 
-    assert study.ask_fixed(*job) is None  # type: ignore[arg-type]
-    assert open_study(experiment(), tmp_path).ask_fixed(*job) is None  # type: ignore[arg-type]
+    assert study.ask_fixed(baseline) is None
+    assert open_study(experiment(), tmp_path).ask_fixed(baseline) is None
 
 
 def test_infeasible_trials_are_outside_the_budget(tmp_path: Path) -> None:
@@ -154,13 +156,13 @@ def test_infeasible_trials_are_outside_the_budget(tmp_path: Path) -> None:
 def test_a_study_of_other_settings_is_refused_with_what_changed_and_left_alone(tmp_path: Path) -> None:
     """The difference is named as then and now, and nothing is written."""
     study = open_study(experiment(), tmp_path)
-    study.check_identity({"space": {"lr": [0.1, 0.2]}, "seed": 0})
+    study.check_fingerprint({"space": {"lr": [0.1, 0.2]}, "seed": 0})
     before = (tmp_path / "study.db").read_bytes()
 
     with pytest.raises(
         ConfigError, match=r"space.lr was \[0.1, 0.2\], is now \[0.1\]; rename the experiment"
     ):
-        open_study(experiment(), tmp_path).check_identity({"space": {"lr": [0.1]}, "seed": 0})
+        open_study(experiment(), tmp_path).check_fingerprint({"space": {"lr": [0.1]}, "seed": 0})
 
     assert (tmp_path / "study.db").read_bytes() == before
 
@@ -200,7 +202,7 @@ def test_a_grid_is_drawn_once_and_then_exhausted(tmp_path: Path) -> None:
     finish(study, 0.4)
 
     assert study.ask() is None
-    assert len({record.identity for record in study.records()}) == 4
+    assert len({record.config for record in study.records()}) == 4
 
 
 @pytest.mark.parametrize("pruner", ["hyperband", "halving", "median", "none"])

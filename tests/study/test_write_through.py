@@ -11,7 +11,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from lenet_exp.config.experiment import parse
+from lenet_exp.config.loader import parse
 from lenet_exp.study.sampling import make_pruner, make_sampler
 from lenet_exp.study.storage import open_storage
 from lenet_exp.study.write_through import SingleWriterStorage

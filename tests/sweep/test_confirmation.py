@@ -18,13 +18,14 @@ import torch
 
 from lenet_exp.base.errors import DataError, NoResultError, SweepInterruptedError
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.records import RunKey, TrialRecord
-from lenet_exp.config import experiment as experiments
+from lenet_exp.base.records import RunKey
+from lenet_exp.config import loader
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data import testset
 from lenet_exp.results.evaluation import PLAN, READINGS, Plan, Reading, read_readings
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.trials import read_kept, read_records
-from lenet_exp.sweep.confirmation import confirm_jobs, freeze
+from lenet_exp.sweep.confirmation import confirmation_trainings, freeze
 from lenet_exp.sweep.finalists import best_finalists
 from lenet_exp.sweep.run import Request, run_sweep
 from lenet_exp.tracking.spool import Spool
@@ -197,7 +198,7 @@ def test_run_again_nothing_is_read_and_nothing_changes(
     monkeypatch.setattr(testset, "read_test_split", None)
 
     for search in (True, False):
-        run_sweep(Request(Path("e.toml"), experiments.load(Path("e.toml")), Path("runs"), search=search))
+        run_sweep(Request(Path("e.toml"), loader.load(Path("e.toml")), Path("runs"), search=search))
         assert capsys.readouterr().out == swept[0]
 
     assert place.readings() == before[0]
@@ -268,7 +269,7 @@ def test_another_reading_is_asked_for_and_on_record_as_such(
     n_before = len(read_records("confirmed", place.root) or [])
 
     monkeypatch.chdir(place.folder)
-    experiment = experiments.load(Path("e.toml"), ["confirm.seeds=3"])
+    experiment = loader.load(Path("e.toml"), ["confirm.seeds=3"])
 
     run_sweep(Request(Path("e.toml"), experiment, Path("runs"), search=False, again=True))
 
@@ -290,7 +291,7 @@ def test_another_reading_is_asked_for_and_on_record_as_such(
 
 def request(path: Path, root: Path, **settings: Any) -> Request:
     overrides = settings.pop("overrides", ["confirm.top=1", "confirm.seeds=2"])
-    return Request(path, experiments.load(path, overrides), root, device="cpu", **settings)
+    return Request(path, loader.load(path, overrides), root, device="cpu", **settings)
 
 
 def test_a_crash_between_training_and_reading_goes_on_where_it_was(
@@ -372,7 +373,7 @@ def test_missing_test_files_are_told_before_the_search(path: Path, tmp_path: Pat
     assert read_records("confirmed", tmp_path) is None
 
 
-EXPERIMENT_MADE = experiments.parse(
+EXPERIMENT_MADE = loader.parse(
     {"name": "e", "space": {"lr": [0.1, 0.2]}, "confirm": {"seeds": 3}, "training": {"precision": "float32"}}
 )
 
@@ -383,9 +384,7 @@ def trial(number: int, value: float | None, **values: Any) -> TrialRecord:
         RunKey("trial", number, 1),
         "PRUNED" if value is None else "COMPLETE",
         f"trial {number}",
-        configuration.hyperparameters(),
-        configuration.epochs,
-        configuration.identity,
+        configuration,
         seed=number,
         value=value,
     )
@@ -393,13 +392,13 @@ def trial(number: int, value: float | None, **values: Any) -> TrialRecord:
 
 def plan(experiment: Experiment = EXPERIMENT_MADE) -> Plan:
     records = [trial(0, 0.8, lr=0.1), trial(1, 0.9, lr=0.2)]
-    baseline = experiment.baseline_configuration.identity
+    baseline = experiment.baseline_configuration.id
     return freeze(experiment, best_finalists(records, baseline, 2), n_finished=2)
 
 
 def test_paired_trainings_begin_with_the_same_weights_and_see_the_same_order() -> None:
     """A seed draws the same for all whose layers have the same shapes, and another seed draws otherwise."""
-    jobs = confirm_jobs(plan(), is_alone=False)
+    jobs = confirmation_trainings(plan(), is_alone=False)
     weights: dict[int, list[torch.Tensor]] = {}
     orders: dict[int, list[torch.Tensor]] = {}
     for job in jobs:
@@ -416,7 +415,7 @@ def test_paired_trainings_begin_with_the_same_weights_and_see_the_same_order() -
 
 def test_fresh_seeds_are_nobody_else_s() -> None:
     """They depend on the sweep's seed, and no trial or baseline of the search has one of them."""
-    other = experiments.parse({"name": "e", "space": {"lr": [0.1, 0.2]}, "search": {"seed": 1}})
+    other = loader.parse({"name": "e", "space": {"lr": [0.1, 0.2]}, "search": {"seed": 1}})
 
     assert not set(plan().seeds) & set(plan(other).seeds)
     assert len(set(plan().seeds)) == 3

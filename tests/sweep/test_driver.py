@@ -10,16 +10,19 @@ import pytest
 
 from lenet_exp.base.errors import NoResultError, SweepInterruptedError
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.records import TrialRecord
-from lenet_exp.config.experiment import Experiment, parse
-from lenet_exp.config.trainings import Job
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.loader import parse
+from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.data.datasets import ImageSet
-from lenet_exp.execution.executor import LocalExecutor, Machine
+from lenet_exp.execution.executor import LocalExecutor
+from lenet_exp.execution.protocol import Conditions, Machine
+from lenet_exp.execution.resources import DEFAULT, Limits, WorkerPlan
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.study import open_study
 from lenet_exp.study.trials import read_records
-from lenet_exp.sweep.driver import MAX_INFEASIBLE, Driver, Options
+from lenet_exp.sweep.driver import MAX_INFEASIBLE, MAX_SAME_FAILURES, Driver, Failures
 from lenet_exp.sweep.repair import reconcile
-from lenet_exp.sweep.writer import Recorder
+from lenet_exp.sweep.writer import Writer
 from lenet_exp.tracking.spool import Spool
 
 MACHINE = Machine(("cpu",), "test", "float32", "2")
@@ -40,25 +43,25 @@ MakeDriver = Callable[..., Driver]
 def driver(executor: LocalExecutor, mini: ImageSet, tmp_path: Path) -> MakeDriver:
     def make(
         experiment: Experiment,
-        jobs: list[Job] | None = None,
+        fixed: list[FixedTraining] | None = None,
         when_spare: Callable[[], object] = lambda: None,
-        **options: Any,
+        timeout_s: float | None = None,
+        workers: int = 2,
+        limits: Limits = DEFAULT,
     ) -> Driver:
         study, layout = open_study(experiment, tmp_path), Layout.of(tmp_path, "e")
         spool = Spool(layout.spool)
         reconcile(study, spool, layout)
+        plan = WorkerPlan(workers, 1, "as asked")
         return Driver(
-            experiment,
-            study=study,
-            executor=executor,
-            recorder=Recorder(study, spool, layout),
-            images=mini,
-            machine=MACHINE,
-            layout=layout,
-            options=replace(Options(workers=2, threads=1), **options),
+            Conditions(experiment, mini, MACHINE, layout, plan, limits),
+            study,
+            executor,
+            Writer(study, spool, layout),
+            fixed=fixed,
+            timeout_s=timeout_s,
             announce=said.append,
             when_spare=when_spare,
-            jobs=jobs,
         )
 
     said: list[str] = []
@@ -101,7 +104,11 @@ def test_a_sweep_finishes_the_baseline_and_exactly_as_many_trials_as_asked(
         spooled = spool.read(record.key)
         assert spooled is not None
         assert row["val_accuracy"] == record.value == spooled.epochs[-1].val_accuracy
-        assert (row["lr"], row["epochs"], row["config"]) == (record.values["lr"], 2, record.identity)
+        assert (row["lr"], row["epochs"], row["config"]) == (
+            record.values["lr"],
+            2,
+            record.config,
+        )
 
 
 def test_a_spare_worker_is_told_while_the_last_attempt_runs(
@@ -140,14 +147,14 @@ def test_a_configuration_is_trained_once_and_its_duplicates_are_told_its_value(
     trials = records(tmp_path)
     originals = {record.key.trial: record for record in trials if "duplicate_of" not in record.result}
     assert len(trials) == 6
-    assert len(originals) == len({record.identity for record in trials})
+    assert len(originals) == len({record.config for record in trials})
     for record in trials:
         if "duplicate_of" in record.result:
             original = originals[record.result["duplicate_of"]]
-            assert (record.value, record.history, record.identity) == (
+            assert (record.value, record.history, record.config) == (
                 original.value,
                 original.history,
-                original.identity,
+                original.config,
             )
 
 
@@ -204,7 +211,7 @@ def test_a_worker_that_dies_costs_its_attempt_which_is_tried_again(
     trials = records(tmp_path)
     assert [record.state for record in trials].count("FAIL") == 1
     failed = next(record for record in trials if record.state == "FAIL")
-    retried = next(record for record in trials if record.identity == failed.identity and record is not failed)
+    retried = next(record for record in trials if record.config == failed.config and record is not failed)
     assert failed.reason == "its process died with SIGKILL"
     assert (retried.state, retried.seed, retried.key.attempt) == ("COMPLETE", failed.seed, 2)
     assert [record.state for record in trials].count("COMPLETE") == 2
@@ -243,7 +250,7 @@ def test_a_list_of_runs_is_trained_beside_the_baseline(driver: MakeDriver, tmp_p
 def test_given_jobs_are_trained_instead_of_a_search(driver: MakeDriver, tmp_path: Path) -> None:
     """On the images they name: with those of the validation joined there is nothing to validate on."""
     made = experiment(LR, 3)
-    joined = Job("a", "confirm", "joined", made.baseline_configuration, 1, "train+validation")
+    joined = FixedTraining("a", "confirm", "joined", made.baseline_configuration, 1, "train+validation")
     sweep = driver(made, jobs=[joined, replace(joined, name="b", label="alone", train_on="train")])
 
     sweep.run()
@@ -281,3 +288,29 @@ def test_a_bug_in_every_attempt_ends_the_sweep(driver: MakeDriver, tmp_path: Pat
 
     assert "Traceback" in (tmp_path / "e" / "traceback.txt").read_text()
     assert all(record.state == "FAIL" for record in records(tmp_path))
+
+
+def test_the_same_bug_in_a_row_stops_and_its_traceback_is_kept(tmp_path: Path) -> None:
+    """Numbers that differ, such as a trial's, do not make it another bug."""
+    failures = Failures(tmp_path / "traceback.txt")
+    for number in range(MAX_SAME_FAILURES - 1):
+        failures.note("ValueError: no", f"line {number}: ValueError")
+
+    with pytest.raises(
+        NoResultError, match=r"5 attempts in a row failed alike: ValueError: no; .*traceback\.txt"
+    ):
+        failures.note("ValueError: no", "line 9: ValueError")
+
+    assert (tmp_path / "traceback.txt").read_text() == "line 0: ValueError"
+
+
+def test_a_success_or_another_bug_in_between_goes_on(tmp_path: Path) -> None:
+    """Only a row of the same is hopeless."""
+    failures = Failures(tmp_path / "traceback.txt")
+
+    for _ in range(2 * MAX_SAME_FAILURES):
+        failures.note("ValueError: a", "a")
+        failures.note("ValueError: b", "b")
+    failures.forget()
+    for _ in range(MAX_SAME_FAILURES - 1):
+        failures.note("ValueError: a", "a")

@@ -5,9 +5,10 @@ import pytest
 
 from lenet_exp.base.errors import ConfigError, NoResultError
 from lenet_exp.base.layout import folder_name
-from lenet_exp.base.records import RunKey, TrialRecord
-from lenet_exp.config.experiment import parse
+from lenet_exp.base.records import RunKey
 from lenet_exp.config.hyperparameters import PRESETS, configuration
+from lenet_exp.config.loader import parse
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.sweep.finalists import best_finalists, ensure_there_are_some, on_dataset
 
 BASELINE = configuration(PRESETS["lenet"])
@@ -19,7 +20,7 @@ def trial(number: int, value: float | None, role: str = "trial", **values: Any) 
     state: Any = "PRUNED" if value is None else "COMPLETE"
     key = RunKey(role, number, 1)
     label = f"{role} {number}"
-    return TrialRecord(key, state, label, tried.hyperparameters(), 10, tried.identity, 1, value=value)
+    return TrialRecord(key, state, label, tried, 1, value=value)
 
 
 def test_the_best_completed_configurations_are_taken_each_once() -> None:
@@ -34,7 +35,7 @@ def test_the_best_completed_configurations_are_taken_each_once() -> None:
         trial(6, 0.8, lr=0.5),
     ]
 
-    found = best_finalists(records, BASELINE.identity, top=2)
+    found = best_finalists(records, BASELINE.id, top=2)
 
     assert [(one.label, one.val_accuracy) for one in found] == [("trial 1", 0.9), ("trial 6", 0.8)]
 

@@ -8,13 +8,15 @@ import pytest
 from lenet_exp.base.errors import StoreError
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult
-from lenet_exp.config.experiment import parse
+from lenet_exp.config.loader import parse
+from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.results.leaderboard import ranked, to_csv
+from lenet_exp.study.records import Attempt
 from lenet_exp.study.storage import open_storage
-from lenet_exp.study.study import MAX_ATTEMPTS, Attempt, Study, open_study
+from lenet_exp.study.study import MAX_ATTEMPTS, Study, open_study
 from lenet_exp.study.trials import read_records
 from lenet_exp.sweep.rebuild import rebuild_study
-from lenet_exp.sweep.writer import Recorder
+from lenet_exp.sweep.writer import Writer
 from lenet_exp.tracking.events import StudyFacts
 from lenet_exp.tracking.spool import Spool
 
@@ -33,17 +35,17 @@ EXPERIMENT = parse(
 IDENTITY = {"space": EXPERIMENT.search_space.describe(), "n": 1.5}
 
 
-def begun(root: Path) -> tuple[Study, Spool, Recorder]:
+def begun(root: Path) -> tuple[Study, Spool, Writer]:
     """Return the study of a sweep that begins, with all that writes it down."""
     (root / "e").mkdir(parents=True, exist_ok=True)
     study, spool = open_study(EXPERIMENT, root), Spool(root / "e" / "spool")
-    study.check_identity(IDENTITY)
+    study.check_fingerprint(IDENTITY)
     study.when_kept(spool.keep)
     spool.start_study(StudyFacts("e-1", "e", identity=IDENTITY))
-    return study, spool, Recorder(study, spool, Layout.of(root, "e"))
+    return study, spool, Writer(study, spool, Layout.of(root, "e"))
 
 
-def trained(recorder: Recorder, attempt: Attempt | None, *accuracies: float) -> Attempt:
+def trained(recorder: Writer, attempt: Attempt | None, *accuracies: float) -> Attempt:
     """Train it for some epochs."""
     assert attempt is not None
     recorder.begin(attempt, {})
@@ -52,13 +54,14 @@ def trained(recorder: Recorder, attempt: Attempt | None, *accuracies: float) -> 
     return attempt
 
 
-def busy(root: Path) -> tuple[Study, Spool, Recorder]:
+def busy(root: Path) -> tuple[Study, Spool, Writer]:
     """Return what a sweep had that did a bit of everything."""
     study, spool, recorder = begun(root)
-    fixed = study.ask_fixed("baseline", "baseline", "baseline", EXPERIMENT.baseline_configuration, seed=3)
+    asked = FixedTraining("baseline", "baseline", "baseline", EXPERIMENT.baseline_configuration, 3)
+    fixed = study.ask_fixed(asked)
     failed = trained(recorder, fixed, 0.5)
     assert recorder.fail(failed.key, "its process died", retry=True, crashed=True)
-    fixed = study.ask_fixed("baseline", "baseline", "baseline", EXPERIMENT.baseline_configuration, seed=3)
+    fixed = study.ask_fixed(asked)
     baseline = trained(recorder, fixed, 0.5, 0.625)
     recorder.end(baseline.key, "COMPLETE", 0.625, {"train_s": 2.0, "n_parameters": 7})
     complete = trained(recorder, study.ask(), 0.25, 0.75)
@@ -67,8 +70,8 @@ def busy(root: Path) -> tuple[Study, Spool, Recorder]:
     study.keep("plan", {"finalists": [1]})
     study.keep("plan", {"finalists": [2], "level": 0.05})
     for seed in (1, 2):  # one job on two seeds, and without any validation
-        confirm = study.ask_fixed("confirm c", "confirm", "c", EXPERIMENT.baseline_configuration, seed=seed)
-        confirmed = trained(recorder, confirm, 0.5, math.nan)
+        confirm = FixedTraining("confirm c", "confirm", "c", EXPERIMENT.baseline_configuration, seed)
+        confirmed = trained(recorder, study.ask_fixed(confirm), 0.5, math.nan)
         recorder.end(confirmed.key, "COMPLETE", math.nan, {"train_s": 2.0})
     pruned = trained(recorder, study.ask(), 0.125)
     recorder.end(pruned.key, "PRUNED", None, {"reason": "pruned after epoch 1"})
@@ -95,7 +98,7 @@ def test_what_is_rebuilt_is_what_was_told(tmp_path: Path) -> None:
 
     records = study.records()
     again = open_study(EXPERIMENT, tmp_path / "new")
-    again.check_identity(IDENTITY)
+    again.check_fingerprint(IDENTITY)
     assert again.kept("plan") == {"finalists": [2], "level": 0.05}
     assert shown(again) == shown(study)
     assert to_csv(ranked(again.records(), {})) == to_csv(ranked(records, {}))

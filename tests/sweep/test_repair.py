@@ -5,11 +5,12 @@ import pytest
 
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult
-from lenet_exp.config.experiment import parse
+from lenet_exp.config.loader import parse
 from lenet_exp.execution import checkpoint
-from lenet_exp.study.study import Attempt, Study, open_study
+from lenet_exp.study.records import Attempt
+from lenet_exp.study.study import Study, open_study
 from lenet_exp.sweep.repair import reconcile
-from lenet_exp.sweep.writer import Recorder
+from lenet_exp.sweep.writer import Writer
 from lenet_exp.tracking.spool import Spool
 
 EXPERIMENT = parse({"name": "e", "space": {"lr": {"low": 0.001, "high": 0.1}}, "search": {"pruner": "none"}})
@@ -27,7 +28,7 @@ class Dead:
         self.spool = Spool(folder / "e" / "spool")
         self.study = open_study(EXPERIMENT, folder)
         self.layout = Layout.of(folder, "e")
-        self.recorder = Recorder(self.study, self.spool, self.layout)
+        self.recorder = Writer(self.study, self.spool, self.layout)
 
     def begin(self, epochs: int) -> Attempt:
         """Leave an attempt RUNNING after so many epochs, with a checkpoint."""

@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 
 from lenet_exp.base.errors import ConfigError
-from lenet_exp.config import experiment as experiments
+from lenet_exp.config import loader
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.study.study import open_study
 from lenet_exp.study.trials import read_records
-from lenet_exp.sweep.run import Request, identity, prepare_images, run_sweep
+from lenet_exp.sweep.fingerprint import fingerprint
+from lenet_exp.sweep.run import Request, prepare_images, run_sweep
 from lenet_exp.tracking import uploader
 from lenet_exp.tracking.spool import Spool
 from tests.labs.places import MINI_FOLDER
@@ -82,13 +83,13 @@ def finished(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     root = tmp_path_factory.mktemp("root")
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        run_sweep(Request(path, experiments.load(path), root, workers=10_000, device="cpu"))
+        run_sweep(Request(path, loader.load(path), root, workers=10_000, device="cpu"))
     return Finished(root, out.getvalue(), err.getvalue())
 
 
 def begin_study(experiment: Experiment, root: Path) -> None:
     """Leave in ``root`` the study that a sweep would begin."""
-    open_study(experiment, root).check_identity(identity(experiment, prepare_images(experiment)))
+    open_study(experiment, root).check_fingerprint(fingerprint(experiment, prepare_images(experiment)))
 
 
 @pytest.mark.parametrize(
@@ -103,11 +104,11 @@ def test_a_study_is_not_continued_with_other_settings(
 ) -> None:
     """Exit code 2, what was and what is, and nothing written."""
     precision = "training.precision=float32"
-    begin_study(experiments.load(path, [precision]), tmp_path)
+    begin_study(loader.load(path, [precision]), tmp_path)
     with closing(sqlite3.connect(tmp_path / "study.db")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     before = (tmp_path / "study.db").read_bytes()
-    changed = experiments.load(path, [precision, override])
+    changed = loader.load(path, [precision, override])
 
     with pytest.raises(
         ConfigError, match=rf"study 'mini' was started with .*{difference}.*; rename"
@@ -146,17 +147,17 @@ def test_a_study_is_not_continued_with_other_settings(
 )
 def test_whatever_makes_trials_incomparable_makes_another_study(path: Path, override: str) -> None:
     """Data, division, baseline, training, space and search are what a study is."""
-    original, changed = (experiments.load(path, ["training.epochs=3", *more]) for more in ([], [override]))
+    original, changed = (loader.load(path, ["training.epochs=3", *more]) for more in ([], [override]))
 
-    assert identity(original, prepare_images(original)) != identity(changed, prepare_images(changed))
+    assert fingerprint(original, prepare_images(original)) != fingerprint(changed, prepare_images(changed))
 
 
 @pytest.mark.parametrize("override", ["search.trials=9", "question=Why?", "confirm.seeds=9", "confirm.top=1"])
 def test_whatever_leaves_trials_as_they_are_leaves_the_study(path: Path, override: str) -> None:
     """A larger budget, another question or confirmation go on with the same study."""
-    original, changed = (experiments.load(path, ["training.epochs=3", *more]) for more in ([], [override]))
+    original, changed = (loader.load(path, ["training.epochs=3", *more]) for more in ([], [override]))
 
-    assert identity(original, prepare_images(original)) == identity(changed, prepare_images(changed))
+    assert fingerprint(original, prepare_images(original)) == fingerprint(changed, prepare_images(changed))
 
 
 def test_a_sweep_of_no_trials_is_its_baseline(finished: Finished) -> None:
@@ -190,7 +191,7 @@ def test_precision_is_fixed_by_the_device_before_anything_is_named(finished: Fin
     (record,) = read_records("mini", finished.root) or []
 
     assert record.values["precision"] in ("float32", "bfloat16")
-    assert record.identity == pd.read_csv(finished.root / "mini" / "leaderboard.csv")["config"].item()
+    assert record.config == pd.read_csv(finished.root / "mini" / "leaderboard.csv")["config"].item()
 
 
 def test_the_study_s_run_says_what_was_searched_and_on_what(finished: Finished, path: Path) -> None:
@@ -209,7 +210,7 @@ def test_the_study_s_run_says_what_was_searched_and_on_what(finished: Finished, 
     expected = {"trials": 0, "sampler": "random", "seed": 0, "validation": 200, "epochs": 1}
     assert facts.params.items() >= (expected | {"dataset": "fashion-mnist-mini"}).items()
     assert facts.dataset is not None
-    assert facts.dataset.digest == prepare_images(experiments.load(path)).digest
+    assert facts.dataset.digest == prepare_images(loader.load(path)).digest
 
 
 def test_a_sweep_needs_nobody_to_listen(
@@ -222,7 +223,7 @@ def test_a_sweep_needs_nobody_to_listen(
 
     with open(writer, "wb", buffering=0) as raw:  # noqa: PTH123 - a descriptor, not a path
         monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, write_through=True))
-        run_sweep(Request(path, experiments.load(path), finished.root, device="cpu"))
+        run_sweep(Request(path, loader.load(path), finished.root, device="cpu"))
 
     assert read_records("mini", finished.root) == before
     assert "leaderboard" in capsys.readouterr().out
@@ -235,7 +236,7 @@ def test_a_tracking_server_that_is_gone_costs_nothing_but_a_warning(
     monkeypatch.setattr(uploader, "BACKOFF_S", (0.05, 0.1))
     nobody = "http://ann:s3cret@127.0.0.1:9"
 
-    run_sweep(Request(path, experiments.load(path), tmp_path, device="cpu", tracking_uri=nobody))
+    run_sweep(Request(path, loader.load(path), tmp_path, device="cpu", tracking_uri=nobody))
 
     said = capsys.readouterr().err
     assert (

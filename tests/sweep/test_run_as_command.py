@@ -19,10 +19,11 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from lenet_exp.base.records import METRICS, TrialRecord
+from lenet_exp.base.records import METRICS
 from lenet_exp.cli import program
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.data.datasets import ImageSet, validation_split
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.trials import read_records
 from lenet_exp.tracking.store import connect
 from tests.labs.places import MINI_FOLDER, PROJECT

@@ -5,9 +5,9 @@ import pytest
 
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult
-from lenet_exp.config.experiment import parse
+from lenet_exp.config.loader import parse
 from lenet_exp.study.study import Study, open_study
-from lenet_exp.sweep.writer import Recorder
+from lenet_exp.sweep.writer import Writer
 from lenet_exp.tracking.spool import Spool
 
 EXPERIMENT = parse({"name": "e", "space": {"lr": [0.1, 0.2]}, "search": {"pruner": "none"}})
@@ -26,7 +26,7 @@ def study(tmp_path: Path) -> Study:
 def test_an_attempt_is_in_the_spool_the_study_and_the_table(tmp_path: Path, study: Study) -> None:
     """All three say the same of it."""
     spool, news = Spool(tmp_path / "e" / "spool"), list[int]()
-    recorder = Recorder(study, spool, Layout.of(tmp_path, "e"), news=lambda: news.append(1))
+    recorder = Writer(study, spool, Layout.of(tmp_path, "e"), news=lambda: news.append(1))
     attempt = study.ask()
     assert attempt is not None
 
@@ -55,7 +55,7 @@ def test_a_result_is_in_the_spool_before_it_is_told(
 ) -> None:
     """Whoever dies in between can find it there."""
     spool = Spool(tmp_path / "e" / "spool")
-    recorder = Recorder(study, spool, Layout.of(tmp_path, "e"))
+    recorder = Writer(study, spool, Layout.of(tmp_path, "e"))
     attempt = study.ask()
     assert attempt is not None
     recorder.begin(attempt, {})

@@ -14,7 +14,7 @@ from lenet_exp.tracking.events import DatasetFacts, End, StudyFacts
 from lenet_exp.tracking.spool import STUDY, Spool
 
 KEY = RunKey("trial", 12, 1)
-FACTS = {"params": {"lr": 0.1, "channels_3": None}, "seed": 0, "identity": "abc", "tags": {"device": "cpu"}}
+FACTS = {"params": {"lr": 0.1, "channels_3": None}, "seed": 0, "config": "abc", "tags": {"device": "cpu"}}
 
 
 def clock() -> itertools.count[int]:

@@ -83,7 +83,7 @@ def test_attempts_appear_in_mlflow(lab: Lab) -> None:
             "lenet_exp.trial": "0",
             "lenet_exp.attempt": "1",
             "lenet_exp.state": "COMPLETE",
-            "lenet_exp.config": SMALL.identity,
+            "lenet_exp.config": SMALL.id,
             "lenet_exp.study": "ünï exp-1",
             "lenet_exp.device": "cpu",
         }.items()

@@ -8,7 +8,7 @@ from lenet_exp.base.errors import DataError
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
 from lenet_exp.data.datasets import ImageSet, validation_split
 from lenet_exp.training.evaluate import Trained, alone_examples_per_s, right, score
-from lenet_exp.training.loop import Images, begin, evaluate, load, save_weights
+from lenet_exp.training.loop import DEFAULT_TRAINING, Images, begin, evaluate, load, save_weights
 from lenet_exp.training.network import LeNet
 
 SMALL = configuration(
@@ -46,5 +46,5 @@ def test_a_network_alone_has_a_speed_unless_it_diverges(mini: ImageSet) -> None:
     split = validation_split(mini.open()[1], 200, 0)
     wild = SMALL.model_copy(update={"lr": 100.0, "optimizer": "sgd", "loss": "mse", "batch_size": 4})
 
-    assert (alone_examples_per_s(SMALL, mini, split, "cpu", 1, seed=1) or 0) > 100
-    assert alone_examples_per_s(wild, mini, split, "cpu", 1, seed=1) is None
+    assert (alone_examples_per_s(SMALL, mini, split, "cpu", 1, 1, DEFAULT_TRAINING) or 0) > 100
+    assert alone_examples_per_s(wild, mini, split, "cpu", 1, 1, DEFAULT_TRAINING) is None

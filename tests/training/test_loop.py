@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from lenet_exp.base.errors import DeviceError, DivergedError
 from lenet_exp.base.records import EpochResult
+from lenet_exp.config.experiment import Training
 from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration, overlay
 from lenet_exp.training.loop import (
     Images,
@@ -225,7 +226,7 @@ def test_cuda_graphs_train_as_the_plain_step_does(images: Images) -> None:
     on_device = Images(images.pixels.to(device), images.labels.to(device), images.index.to(device))
 
     plain, compiled = (
-        list(fit(begin(variant(), seed=1, device=device, compiled=c), on_device, on_device))
+        list(fit(begin(variant(), seed=1, device=device, training=Training(compile=c)), on_device, on_device))
         for c in (False, True)
     )
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
 from lenet_exp.data.datasets import ImageSet
-from lenet_exp.execution.worker import Task
+from lenet_exp.execution.protocol import Task
 from lenet_exp.training import trainer
 
 SMALL = {"channels": 4, "fc_layers": 1, "epochs": 3, "precision": "float32"}

@@ -25,12 +25,11 @@ from torch import nn
 
 from lenet_exp.base.errors import ConfigError, NoResultError, printable
 from lenet_exp.base.files import disk_error
-from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.data.datasets import Split, find_dataset
 from lenet_exp.results.lookup import Recorded, read
-from lenet_exp.study.trials import configuration_of
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.model import load_network
 from lenet_exp.tracking.store import local_uri
 
@@ -109,7 +108,7 @@ def draw_activations(
     pixels, labels = images.open()
     numbers = choose(recorded.split(images), labels, wanted, inputs, names)
     seen = look(network, pixels[numbers], labels[numbers], numbers)
-    configuration = configuration_of(record)
+    configuration = record.configuration
     score = f", val_accuracy {record.value:.4f}" if record.value is not None else ""
     figure = draw(seen, names, configuration, f"{recorded.experiment.name}, {record.label}{score}")
     slug = "-".join(re.sub(r"[^a-z0-9]+", "-", names[number].lower()).strip("-") for number in wanted)
@@ -164,7 +163,7 @@ def trained_network(recorded: Recorded, record: TrialRecord) -> nn.Module:
             " name another run"
         )
     weights = recorded.layout.weights(recorded.original(record).key)
-    params = {**record.values, "epochs": record.max_epochs}
+    params = record.configuration.to_dict()
     return load_network(params, weights, recorded.experiment.data.resize)
 
 

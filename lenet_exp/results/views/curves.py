@@ -55,7 +55,7 @@ def curves_table(records: Iterable[AttemptRecord]) -> pd.DataFrame:
 
 def _last_attempts(records: Iterable[AttemptRecord]) -> list[AttemptRecord]:
     last = {
-        (record.key.role, record.facts.get("identity"), record.facts.get("seed")): record
+        (record.key.role, record.facts.get("config"), record.facts.get("seed")): record
         for record in sorted(records, key=lambda record: record.key.trial)
         if record.key.role in ("baseline", "run")
     }

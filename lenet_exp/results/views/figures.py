@@ -21,10 +21,11 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from plotly.subplots import make_subplots
 
 from lenet_exp.base.errors import printable
-from lenet_exp.base.records import EpochResult, TrialRecord
+from lenet_exp.base.records import EpochResult
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.aggregate import pareto_front
 from lenet_exp.results.views.console import describe
+from lenet_exp.study.records import TrialRecord
 
 BASELINE, TRIAL, FRONT, FAINT = "#c0392b", "#2c6fbb", "#e08e0b", "#9aa5b1"
 _COLOURS = ("#2c6fbb", "#e08e0b", "#2e8b57", "#8e5bb5", "#17a2b8", "#a0522d", "#d35f9c", "#6b7a1f")
@@ -411,7 +412,10 @@ def _category(value: Any) -> Any:
 
 def _hover(record: TrialRecord) -> str:
     facts: Mapping[str, Any] = record.result
-    lines = [f"<b>{_text(record.label)}</b>: {_last(record):.4f}", _text(describe(record.values))]
+    lines = [
+        f"<b>{_text(record.label)}</b>: {_last(record):.4f}",
+        _text(describe(record.values)),
+    ]
     if record.reason:
         lines.append(_text(record.reason[:200]))
     if facts.get("n_parameters") and facts.get("examples_per_s"):

@@ -15,7 +15,6 @@ from typing import Any
 from lenet_exp import __version__
 from lenet_exp.base.errors import printable
 from lenet_exp.base.files import write_atomically
-from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.leaderboard import ranked, render
@@ -32,6 +31,7 @@ from lenet_exp.results.views.figures import (
     tried,
     varied,
 )
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.spool import STUDY
 from lenet_exp.tracking.store import local_uri
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lenet_exp.base.errors import ConfigError, DataError, NoResultError
 from lenet_exp.base.records import RunKey
-from lenet_exp.config import experiment
+from lenet_exp.config import loader
 from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration, overlay
 from lenet_exp.data.datasets import DATASETS
 from lenet_exp.results.lookup import read
@@ -39,7 +39,7 @@ def seen(made: LeNet, count: int = 4) -> list[Input]:
 
 def test_the_picture_is_kept_and_logged(swept: Swept, capsys: pytest.CaptureFixture[str]) -> None:
     """The command's work: a PNG in the experiment's folder, and among the artifacts of the run."""
-    chosen = experiment.load(swept.file)
+    chosen = loader.load(swept.file)
 
     path = draw_activations(chosen, swept.root, "baseline", "2, 4", inputs=2)
 
@@ -57,7 +57,7 @@ def test_without_mlflow_the_picture_is_kept(swept: Swept) -> None:
     told: list[str] = []
 
     path = draw_activations(
-        experiment.load(swept.file),
+        loader.load(swept.file),
         swept.root,
         "champion",
         "0",
@@ -79,7 +79,7 @@ def test_only_validation_images_are_shown(swept: Swept, monkeypatch: pytest.Monk
         return shown
 
     monkeypatch.setattr(activations, "look", watched)
-    recorded = read(experiment.load(swept.file), swept.root)
+    recorded = read(loader.load(swept.file), swept.root)
 
     draw_activations(recorded.experiment, swept.root, "baseline", "2,4")
 
@@ -167,7 +167,7 @@ def test_a_mosaic_leaves_nothing_out() -> None:
 
 def test_what_cannot_be_drawn_is_told(swept: Swept) -> None:
     """Too many images, weights that are gone or damaged, a run that has none: one line each."""
-    chosen = experiment.load(swept.file)
+    chosen = loader.load(swept.file)
     recorded = read(chosen, swept.root)
     with pytest.raises(
         ConfigError, match=r"--inputs must be at most 20, as the validation split has no more"

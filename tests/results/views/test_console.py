@@ -4,12 +4,13 @@ import pytest
 from rich.console import Console
 
 from lenet_exp.base.errors import ConfigError
-from lenet_exp.base.records import RunKey, State, TrialRecord
-from lenet_exp.config.experiment import parse
+from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration, overlay
+from lenet_exp.config.loader import parse
 from lenet_exp.results.leaderboard import Table, ranked
 from lenet_exp.results.views import console
 from lenet_exp.results.views.console import describe, print_leaderboard, print_shapes
+from lenet_exp.study.records import TrialRecord
 from tests.results.test_leaderboard import confirmed
 
 LENET = configuration(PRESETS["lenet"])
@@ -40,9 +41,7 @@ def record(
         key=RunKey(role, number, 1),
         state=state,
         label=f"{role} {number}",
-        values=configuration.hyperparameters(),
-        max_epochs=1,
-        identity=configuration.identity,
+        configuration=configuration,
         seed=1,
         history={1: value},
         result={"examples_per_s": 12_345.6, "n_parameters": 61_706},

@@ -12,7 +12,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def attempt(number: int, label: str, epochs: int = 2, role: str = "run", **watched: float) -> AttemptRecord:
     return AttemptRecord(
         RunKey(role, number, 1),
-        {"label": label, "seed": 7, "identity": label},
+        {"label": label, "seed": 7, "config": label},
         0,
         tuple(
             EpochResult(n, 2.0 / n, 0.5, 2.1, 0.4, 100.0, n, watched=watched) for n in range(1, epochs + 1)

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.base.errors import DiskError, NoResultError
-from lenet_exp.base.records import RunKey, TrialRecord
+from lenet_exp.base.records import RunKey
 from lenet_exp.cli import program
-from lenet_exp.config import experiment
+from lenet_exp.config import loader
 from lenet_exp.results.leaderboard import ranked, render
 from lenet_exp.results.lookup import Recorded, read
 from lenet_exp.results.views import page as report
 from lenet_exp.results.views.page import answer, curves, page, write_report
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.spool import STUDY as STUDY_STEM
 from lenet_exp.tracking.store import connect, local_uri
 from tests.labs.swept import Swept
@@ -49,7 +50,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def recorded(swept_once: Swept) -> Recorded:
     """What the sweep recorded."""
-    return read(experiment.load(swept_once.file), swept_once.root)
+    return read(loader.load(swept_once.file), swept_once.root)
 
 
 def rows(records: list[TrialRecord]) -> list[dict[str, object]]:
@@ -172,8 +173,8 @@ def test_a_long_study_has_a_short_table(recorded: Recorded, monkeypatch: pytest.
 def test_what_cannot_be_written_is_told(swept: Swept, tmp_path: Path) -> None:
     """An experiment that was never run, a folder that is in the way."""
     with pytest.raises(NoResultError, match="was never run under"):
-        write_report(experiment.load(swept.file), tmp_path / "nowhere")
+        write_report(loader.load(swept.file), tmp_path / "nowhere")
     (swept.home / "report.html").unlink()
     (swept.home / "report.html").mkdir()
     with pytest.raises(DiskError, match=r"report\.html: cannot be written"):
-        write_report(experiment.load(swept.file), swept.root)
+        write_report(loader.load(swept.file), swept.root)

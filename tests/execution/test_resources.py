@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.base.errors import ConfigError, DiskError
-from lenet_exp.execution.limits import OomKills, check_room, is_out_of_memory, size_bytes
+from lenet_exp.execution import resources
+from lenet_exp.execution.resources import (
+    Capacity,
+    OomKills,
+    WorkerPlan,
+    check_room,
+    is_out_of_memory,
+    plan,
+    size_bytes,
+)
 
 
 @pytest.mark.parametrize("text", ["", "lots", "-1", "1e9", "5X", "nan", "1" * 10])
@@ -58,7 +67,7 @@ def test_torch_cannot_allocate_beyond_the_limit() -> None:
     """It says so in an exception that is taken for what it is; below the limit all is as ever."""
     code = """
 import torch
-from lenet_exp.execution.limits import is_out_of_memory, limit_memory
+from lenet_exp.execution.resources import is_out_of_memory, limit_memory
 limit_memory(200_000_000)
 torch.ones(10_000_000).sum()
 try:
@@ -69,3 +78,51 @@ except Exception as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout == "True\n", done.stderr
+
+
+GB = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "expected"),
+    [
+        (Capacity(1), None, WorkerPlan(1, 1, "one core")),
+        (Capacity(16, 128 * GB), None, WorkerPlan(16, 1, "one for each of 16 cores")),
+        (Capacity(16, 5 * GB), None, WorkerPlan(3, 5, "5.0 GB of memory are free, a worker takes 1")),
+        (Capacity(16, GB), None, WorkerPlan(1, 16, "1.0 GB of memory are free, a worker takes 1")),
+        (Capacity(16, 128 * GB, 1), None, WorkerPlan(4, 4, "4 for the accelerator")),
+        (Capacity(16, 128 * GB, 2), None, WorkerPlan(8, 2, "4 for each of 2 accelerators")),
+        (Capacity(2, 24 * GB, 8), None, WorkerPlan(2, 1, "one for each of 2 cores")),
+        (Capacity(2, 24 * GB), 2, WorkerPlan(2, 1, "as asked")),
+        (Capacity(2, 24 * GB), 1, WorkerPlan(1, 2, "as asked")),
+        (Capacity(2, 24 * GB), 1_000_000, WorkerPlan(2, 1, "1000000 asked, but there are 2 cores")),
+    ],
+)
+def test_the_plan_fits_the_machine_and_says_why(
+    found: Capacity, wanted: int | None, expected: WorkerPlan
+) -> None:
+    """Cores, memory and accelerators bound it, in that order; a user's wish is bounded by the cores."""
+    assert plan(found, wanted) == expected
+
+
+def test_a_container_s_limit_counts(tmp_path: Path) -> None:
+    """What the machine has free is not all ours in a container."""
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 32000000 kB\nMemAvailable: 16000000 kB\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert resources._free_bytes(meminfo, tmp_path) == 16_000_000 * 1024
+
+    (tmp_path / "memory.max").write_text("5000\n")
+    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 300\n")
+    assert resources._free_bytes(meminfo, tmp_path) == 4300
+
+
+def test_a_machine_that_tells_nothing_has_no_memory_limit(tmp_path: Path) -> None:
+    """Elsewhere than on Linux only the cores count."""
+    assert resources._free_bytes(tmp_path / "none", tmp_path) is None
+
+
+def test_this_machine_has_at_least_a_core() -> None:
+    """The real one can be measured."""
+    assert resources.measure().cores >= 1

@@ -1,0 +1,157 @@
+"""From an experiment file to an `Experiment`: read, checked as a whole, and refused in one line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lenet_exp.base.errors import ConfigError, shorten
+from lenet_exp.config.experiment import Experiment, Run
+from lenet_exp.config.refusals import Refusal, nearest, refusal
+
+#: An experiment file larger than this is not one.
+MAX_FILE_BYTES = 1_000_000
+
+#: Nor is one in which tables and lists are deeper in each other.
+MAX_DEPTH = 10
+
+
+def load(path: Path, overrides: Iterable[str] = (), flags: Mapping[str, Any] | None = None) -> Experiment:
+    """Read, check and return the experiment in ``path``.
+
+    Args:
+        path: A TOML file.
+        overrides: ``section.key=value`` each, stronger than the file; the value is TOML, else text.
+        flags: By dotted key, stronger than everything; None is not set.
+
+    Raises:
+        ConfigError: With the key, what was found, the rule and, where known, the line.
+    """
+    text = _read(path)
+    data = _parse(path, text)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes section.key=value, found {override!r}")
+        _put(data, key.strip(), _toml_value(value.strip()), source="--set")
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _put(data, key, value, source=f"--{key.rpartition('.')[2]}")
+    return parse(data, source=str(path), text=text)
+
+
+def parse(data: Mapping[str, Any], source: str = "experiment", text: str = "") -> Experiment:
+    """Return the experiment that the tables of ``data`` describe.
+
+    Raises:
+        ConfigError: As `load`.
+    """
+    if _depth(data) > MAX_DEPTH:
+        raise ConfigError(f"{source}: not an experiment: nested too deeply")
+    try:
+        return Experiment.model_validate(data)
+    except ConfigError as error:
+        raise ConfigError(f"{_place(source, text, str(error).partition(':')[0])}{error}") from None
+    except ValidationError as error:
+        refused = refusal(error, data)
+        raise ConfigError(f"{_place(source, text, refused.key)}{_sentence(refused)}") from None
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.is_dir():
+            raise ConfigError(f"{path}: is a folder; name an experiment file (.toml)")
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: is no regular file; name an experiment file (.toml)")
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise ConfigError(f"{path}: an experiment file has at most {MAX_FILE_BYTES:,} bytes, found more")
+        return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such experiment file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: must be UTF-8, found byte {error.object[error.start]:#x}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not an experiment: nested too deeply") from None
+    except ValueError as error:  # an integer with thousands of digits
+        raise ConfigError(f"{path}: not an experiment: {error}") from None
+
+
+def _depth(value: Any) -> int:
+    """Return how deep tables and lists are in each other, of any depth."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        inner = [item.values() if isinstance(item, Mapping) else item for item in level]
+        level = [part for parts in inner for part in parts if isinstance(part, Mapping | list)]
+    return depth
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        read = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
+        return text
+    return read["value"] if len(read) == 1 else text
+
+
+def _put(data: dict[str, Any], dotted: str, value: Any, source: str) -> None:
+    *sections, key = dotted.split(".")
+    for section in sections:
+        inner = data.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{source}: {dotted!r} leads through {section!r}, which is no section")
+        data = inner
+    data[key] = value
+
+
+def _sentence(refused: Refusal) -> str:
+    """Return what is wrong, what was found, and what to do."""
+    key = refused.key
+    if refused.kind == "extra_forbidden":
+        section, _, name = key.rpartition(".")
+        where = f" in [{section}]" if section else ""
+        return f"unknown key {name!r}{where}; {nearest(name, _known_keys(refused.location[:-1]))}"
+    if refused.kind == "missing":
+        return f"{key} is missing; an experiment needs it"
+    if refused.kind == "value_error":
+        return f"{key}: {refused.rule}" if key else refused.rule
+    return f"{key}: {refused.rule}, found {shorten(refused.found)}"
+
+
+def _known_keys(section: Sequence[str | int]) -> list[str]:
+    model: Any = Experiment
+    for part in section:
+        if isinstance(part, str) and part in model.model_fields:
+            model = Run if part == "run" else model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def _place(source: str, text: str, key: str) -> str:
+    """Return ``file:line: ``, or ``file: `` where the line is not known."""
+    section, _, name = re.sub(r"\[\d+\]", "", key).rpartition(".")
+    current = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line)
+        if header and "=" not in line.partition("]")[0]:
+            current = header[1]
+            if current == key:
+                return f"{source}:{number}: "
+        elif current == section and re.match(rf"\s*[\"']?{re.escape(name)}[\"']?\s*[.=]", line):
+            return f"{source}:{number}: "
+    return f"{source}: "

@@ -1,0 +1,208 @@
+"""What passes between the driver and an attempt's process, and what a module that trains must offer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from lenet_exp.base import environment
+from lenet_exp.base.layout import Layout
+from lenet_exp.base.records import EpochResult, RunKey
+from lenet_exp.config.experiment import Data, Experiment, Training
+from lenet_exp.config.hyperparameters import Precision
+from lenet_exp.data.datasets import ImageSet
+from lenet_exp.execution.resources import DEFAULT, Limits, WorkerPlan
+from lenet_exp.study.records import Attempt
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a process needs to train one attempt.
+
+    Attributes:
+        attempt: What to train, from which seed, and on which of the images.
+        images: The training images; validation images are among them.
+        data: How they are divided.
+        training: How a step is computed.
+        layout: Where the weights are left, and checkpoints, which are found there by later attempts.
+        device: Where to train, as torch names it.
+        threads: How many threads torch's operations use.
+        checkpoints: Whether checkpoints are written and gone on from.
+        memory_bytes: What the process may allocate; None for no limit.
+        test_images: What ``test_loss`` and ``test_accuracy`` are measured on after each epoch; None for not
+            at all, as in every search.
+        diagnostics: Whether `lenet_exp.training.diagnostics` looks at the network after each epoch.
+    """
+
+    attempt: Attempt
+    images: ImageSet
+    data: Data
+    training: Training
+    layout: Layout
+    device: str
+    threads: int
+    checkpoints: bool = True
+    memory_bytes: int | None = None
+    test_images: ImageSet | None = None
+    diagnostics: bool = False
+
+    @property
+    def key(self) -> RunKey:
+        """The attempt's role, number and try."""
+        return self.attempt.key
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What an attempt would run on.
+
+    Attributes:
+        devices: As torch names them, such as ``cpu``, or ``cuda:0`` and ``cuda:1``, which share the attempts.
+        name: The processor's or accelerator's own name.
+        precision: What ``auto`` means there.
+        torch: torch's version.
+    """
+
+    devices: tuple[str, ...]
+    name: str
+    precision: Precision
+    torch: str
+
+    def facts(self, *, threads: int, training: Training) -> dict[str, str | int]:
+        """Return what is kept with the result of a training here.
+
+        Args:
+            threads: How many threads its process used.
+            training: How its steps were computed.
+        """
+        on_cpu = self.devices[0] == "cpu"
+        return environment.facts(
+            device=self.devices[0],
+            device_name=self.name,
+            torch=self.torch,
+            threads=threads,
+            compiled=training.compile and not on_cpu,
+            kernels=training.kernels if on_cpu else "torch",
+        )
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An attempt finished an epoch.
+
+    Attributes:
+        key: The attempt.
+        result: What it gave.
+        replayed: Whether an attempt before this one trained it.
+    """
+
+    key: RunKey
+    result: EpochResult
+    replayed: bool = False
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something went wrong that the attempt can do without."""
+
+    key: RunKey
+    warning: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An attempt is over.
+
+    Attributes:
+        key: The attempt.
+        how: ``completed`` all epochs; the loss ``diverged``; it ``stopped`` when told to; it raised
+            (``failed``), had no memory left (``oom``), or its process ``died``.
+        reason: One line; empty if it completed.
+        details: The traceback, where there is one.
+    """
+
+    key: RunKey
+    how: Literal["completed", "diverged", "stopped", "failed", "oom", "died"]
+    reason: str = ""
+    details: str = ""
+
+
+Event = Epoch | Warned | Ended
+
+
+class RunningTraining(Protocol):
+    """A training under way, as a trainer gives it."""
+
+    def epochs(self) -> Iterator[EpochResult]:
+        """Train the epochs that are left, and yield the result of each.
+
+        Raises:
+            DivergedError: If the loss becomes NaN or infinite.
+        """
+
+    def snapshot(self) -> bytes:
+        """Return all that `restore` needs to go on bit for bit."""
+
+    def restore(self, taken: bytes, last: EpochResult) -> None:
+        """Go on from a snapshot, which was taken after the epoch of ``last``."""
+
+    def save_weights(self, path: Path) -> None:
+        """Write the weights to ``path`` as safetensors."""
+
+
+class Trainer(Protocol):
+    """A module that trains."""
+
+    def begin(self, task: Task) -> RunningTraining:
+        """Return a training before its first epoch."""
+
+    def probe(self, device: str) -> Machine:
+        """Return what ``device`` means here, after it has computed something.
+
+        Raises:
+            DeviceError: If it cannot be used.
+        """
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What all attempts of a sweep share.
+
+    Attributes:
+        experiment: With its precision resolved.
+        images: The training images; validation images are among them.
+        machine: What the attempts run on.
+        layout: Where they leave their files.
+        plan: How many attempts run at once, and their threads.
+        limits: What an attempt may take, and what is to be left of the disk.
+        test_images: What a fixed list shows beside its curves; None in every search.
+    """
+
+    experiment: Experiment
+    images: ImageSet
+    machine: Machine
+    layout: Layout
+    plan: WorkerPlan
+    limits: Limits = DEFAULT
+    test_images: ImageSet | None = None
+
+    def task(self, attempt: Attempt, device: str) -> Task:
+        """Return what a process needs to train ``attempt`` on ``device``."""
+        return Task(
+            attempt,
+            self.images,
+            self.experiment.data,
+            self.experiment.training,
+            self.layout,
+            device,
+            self.plan.threads,
+            memory_bytes=self.limits.trial_memory_bytes,
+            test_images=self.test_images,
+            diagnostics=self.experiment.watch.diagnostics,
+        )
+
+    def facts(self) -> dict[str, str | int]:
+        """Return what is kept with the result of a training: machine, versions, threads."""
+        return self.machine.facts(threads=self.plan.threads, training=self.experiment.training)
