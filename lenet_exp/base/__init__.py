@@ -1,1 +1,1 @@
-"""What every wing stands on: errors with their exit codes, whole files, random streams, plain records."""
+"""What every wing stands on: errors and exit codes, whole files, random streams, paths, plain records."""

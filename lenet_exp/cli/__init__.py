@@ -1,1 +1,1 @@
-"""The command line: every command and its flags, the doctor, replay, and the machine's benchmark."""
+"""The command line: every command and its flags, the doctor, replay, and this machine's benchmark."""

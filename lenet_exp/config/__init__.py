@@ -1,1 +1,1 @@
-"""What a user writes and what it means: experiment files, hyper-parameters, spaces, ablations."""
+"""What a user writes: the experiment file, hyper-parameters, space, ablation; which networks are feasible."""

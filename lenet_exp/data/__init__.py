@@ -1,1 +1,1 @@
-"""Data sets: where files come from, how they are verified and divided, and the one door to the test split."""
+"""Data sets: their sources, verification and division, and the one door to the test split."""

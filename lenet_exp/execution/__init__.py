@@ -1,1 +1,1 @@
-"""One process for each attempt: its start, its messages, its checkpoints, its limits, and signals."""
+"""A process for each attempt: its start, its messages, its checkpoints, what it may take, and signals."""

@@ -1,1 +1,1 @@
-"""What was recorded, read again: verdicts and their statistics, the leaderboard, ablation tables."""
+"""What was recorded, read again: statistics, verdicts, the leaderboard and its CSV, ablation tables."""

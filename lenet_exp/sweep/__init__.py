@@ -1,1 +1,1 @@
-"""The main job: the driver that asks and tells, the order of writes, recovery, confirmation, sync."""
+"""The main job: the driver's loop, the order of writes, recovery after a crash, confirmation, sync."""

@@ -1,1 +1,1 @@
-"""The spool on disk, in which every epoch is written first, and what carries it to MLflow."""
+"""The spool on disk, where every epoch is written first, and what carries it to MLflow; MLflow's UI."""

@@ -1,1 +1,1 @@
-"""What happens in an attempt's process: the network, its gradients, the optimiser, the loop over epochs."""
+"""Inside that process: the network, its optimizers, the loop over epochs, and what is measured."""

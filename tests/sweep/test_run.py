@@ -143,6 +143,7 @@ def test_a_study_is_not_continued_with_other_settings(
         "search.startup_trials=3",
         "search.min_epochs=2",
         "search.reduction_factor=2",
+        "training.kernels=torch",
     ],
 )
 def test_whatever_makes_trials_incomparable_makes_another_study(path: Path, override: str) -> None:

@@ -10,6 +10,7 @@ from lenet_exp.base.errors import DeviceError, DivergedError
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.experiment import Training
 from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration, overlay
+from lenet_exp.training import loop
 from lenet_exp.training.loop import (
     Images,
     TrainingState,
@@ -216,6 +217,27 @@ def test_every_way_to_the_gradients_computes_the_same(images: Images, loss: str)
     for recorded, of_graph, written_out in zip(*found, strict=True):
         torch.testing.assert_close(of_graph, recorded)
         torch.testing.assert_close(written_out, recorded, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("values", [{}, {"pooling": "avg", "activation": "gelu", "conv_layers": 1}])
+def test_pytorch_s_own_layers_train_what_ours_train(
+    images: Images, monkeypatch: pytest.MonkeyPatch, values: dict[str, object], precision: str
+) -> None:
+    """With ``kernels = "torch"`` not one of our layers is used, and the numbers are theirs but for rounding."""
+    ours = list(fit(begin(variant(precision=precision, **values), seed=1), images, images))
+
+    def unused(*_: object) -> None:
+        raise AssertionError("our own layers were used")
+
+    monkeypatch.setattr(loop.fast, "gradients", unused)
+    plain = Training(kernels="torch")
+    theirs = list(fit(begin(variant(precision=precision, **values), seed=1, training=plain), images, images))
+
+    tolerance = 1e-3 if precision == "float32" else 0.25  # of a loss that is nearly 0 by then
+    for one, other in zip(ours, theirs, strict=True):
+        assert other.train_loss == pytest.approx(one.train_loss, rel=tolerance)
+        assert other.val_accuracy == pytest.approx(one.val_accuracy, abs=0.02)
 
 
 @pytest.mark.cuda

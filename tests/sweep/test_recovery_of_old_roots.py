@@ -1,0 +1,90 @@
+"""What commit 0a32863 wrote is read, gone on with, and rebuilt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lenet_exp.base.layout import Layout, study_db
+from lenet_exp.base.records import RunKey
+from lenet_exp.config import loader
+from lenet_exp.results.read import read_leaderboard
+from lenet_exp.study.storage import open_storage
+from lenet_exp.study.trials import read_study
+from lenet_exp.sweep.recovery import rebuild_study
+from lenet_exp.sweep.run import Request, run_sweep
+from lenet_exp.tracking.spool import Spool
+from tests.labs.old_root import NAMES, unpacked
+
+
+@pytest.fixture
+def files(tmp_path: Path, data_cache: Path) -> dict[str, Path]:
+    """The three experiment files beside their root."""
+    return unpacked(tmp_path)
+
+
+def test_what_it_recorded_is_read_as_it_was(files: dict[str, Path], tmp_path: Path) -> None:
+    """Every number of its leaderboards is there again."""
+    for name in NAMES:
+        experiment = loader.load(files[name])
+        layout = Layout.of(tmp_path / "root", experiment.name)
+
+        then = pd.read_csv(layout.leaderboard)
+        now = read_leaderboard(experiment, layout.root).frame()
+
+        for column in ("rank", "trial", "config", "state", "n_seeds", "val_accuracy", "verdict", "lr", "mlflow_run_id"):
+            before, after = then[column].tolist(), now[column].tolist()
+            assert [None if pd.isna(cell) else cell for cell in after] == [
+                None if pd.isna(cell) else cell for cell in before
+            ], (name, column)
+
+
+def test_its_sweep_is_gone_on_with(files: dict[str, Path], tmp_path: Path) -> None:
+    """The trial that was cut off goes on from its checkpoint, and what had ended stays as it was."""
+    experiment = loader.load(files["search"], flags={"search.trials": 6})
+    layout = Layout.of(tmp_path / "root", experiment.name)
+    cut_off = Spool(layout.spool).read(RunKey("trial", 4, 1))
+    assert cut_off is not None
+    before = read_study(experiment.name, layout.root)
+    assert before is not None
+
+    run_sweep(Request(files["search"], experiment, layout.root, workers=1, device="cpu"))
+
+    after = read_study(experiment.name, layout.root)
+    assert after is not None
+    records = {record.key: record for record in after.records}
+    assert all(records[record.key] == record for record in before.records)
+    assert after.kept == before.kept  # the confirmation is not made again
+    assert records[RunKey("trial", 4, 1)].superseded
+    retried = Spool(layout.spool).read(RunKey("trial", 5, 2))
+    assert retried is not None
+    assert retried.epochs[0] == cut_off.epochs[0]
+    assert [result.epoch for result in retried.epochs] == [1, 2, 3]
+    table = pd.read_csv(layout.leaderboard)
+    finished = table[(table["role"] == "trial") & table["trial"].notna()]
+    assert len(finished) == 6
+    assert finished["mlflow_run_id"].notna().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_study_is_rebuilt_from_its_spool(files: dict[str, Path], tmp_path: Path, name: str) -> None:
+    """Trial for trial, from lines that say the configuration three times."""
+    experiment = loader.load(files[name])
+    layout = Layout.of(tmp_path / "root", experiment.name)
+    before = read_study(experiment.name, layout.root)
+    assert before is not None
+    new = tmp_path / "new"
+    new.mkdir()
+
+    rebuild_study(Spool(layout.spool), open_storage(new))
+
+    after = read_study(experiment.name, new)
+    assert study_db(new).exists()
+    assert after is not None
+    assert {record.key: record for record in before.records}.items() <= {
+        record.key: record for record in after.records
+    }.items()
+    assert json.dumps(after.kept, sort_keys=True) == json.dumps(before.kept, sort_keys=True)
