@@ -5,10 +5,9 @@ from __future__ import annotations
 import heapq
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner, HyperbandPruner
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -61,28 +60,12 @@ def hidden_from_sampler(experiment: Experiment, trials: Sequence[FrozenTrial]) -
     return frozenset(trial.number for trial in before) - {trial.number for trial in best}
 
 
-class _Hyperband(HyperbandPruner):
-    """Optuna's, which for every decision finds out anew in which bracket each trial is."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._brackets: dict[int, int] = {}
-
-    def _get_bracket_id(self, study: optuna.Study, trial: FrozenTrial) -> int:
-        bracket = self._brackets.get(trial.number)
-        if bracket is None:
-            bracket = super()._get_bracket_id(study, trial)
-            if self._pruners:  # before the first decision there are no brackets
-                self._brackets[trial.number] = bracket
-        return bracket
-
-
 def make_pruner(experiment: Experiment) -> BasePruner:
     """Return the pruner that the experiment names."""
     search = experiment.search
     match search.pruner:
         case "hyperband":
-            return _Hyperband(
+            return optuna.pruners.HyperbandPruner(
                 min_resource=search.min_epochs,
                 max_resource=experiment.base["epochs"],
                 reduction_factor=search.reduction_factor,
