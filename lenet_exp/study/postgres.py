@@ -41,7 +41,7 @@ _OPERATIONS = (
     "get_study_system_attrs",
     "get_all_studies",
     "get_all_trials",
-    "_get_trials",
+    "get_trial_id_from_study_id_trial_number",
     "write_trial",
 )
 

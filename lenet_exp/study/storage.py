@@ -72,8 +72,10 @@ def running_studies(storage: TrialStorage) -> dict[str, int]:
     """Return the names of the studies with trials RUNNING, and how many each has."""
     running = (optuna.trial.TrialState.RUNNING,)
     found = {
-        study.study_name: len(storage.get_all_trials(study._study_id, deepcopy=False, states=running))
-        for study in storage.get_all_studies()
+        name: len(
+            storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False, states=running)
+        )
+        for name in (study.study_name for study in storage.get_all_studies())
     }
     return {name: count for name, count in found.items() if count}
 

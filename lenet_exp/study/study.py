@@ -309,6 +309,7 @@ class Study:
         """
         found = []
         for study in (self._search, self._fixed):
+            study_id = self._storage.get_study_id_from_name(study.study_name)
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 record = frozen.user_attrs.get(RECORD)
                 if record is None:
@@ -318,7 +319,8 @@ class Study:
                     study.tell(frozen.number, state=TrialState.FAIL)
                     continue
                 key = RunKey(record["role"], frozen.number, record["attempt"])
-                self._trials[key] = optuna.Trial(study, frozen._trial_id)
+                trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, frozen.number)
+                self._trials[key] = optuna.Trial(study, trial_id)
                 self._histories[key] = dict(frozen.intermediate_values)
                 found.append(key)
         return found

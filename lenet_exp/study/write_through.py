@@ -182,7 +182,8 @@ class SingleWriterStorage(InMemoryStorage):
         for trial in self._theirs.get_all_trials(theirs, deepcopy=False):
             trial_id = super().create_new_trial(study_id, trial)
             if not trial.state.is_finished():
-                self._open[trial_id] = study_id, Written(trial._trial_id, snapshot(trial))
+                their_trial = self._theirs.get_trial_id_from_study_id_trial_number(theirs, trial.number)
+                self._open[trial_id] = study_id, Written(their_trial, snapshot(trial))
         return study_id
 
 

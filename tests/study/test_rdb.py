@@ -1,4 +1,6 @@
+import re
 import sqlite3
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -9,18 +11,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
+from lenet_exp.base.errors import UnreachableError
 from lenet_exp.base.layout import study_db
+from lenet_exp.base.records import EpochResult
+from lenet_exp.config.experiment import parse
+from lenet_exp.study import rdb
 from lenet_exp.study.rdb import KeptTrial, TrialStorage
 from lenet_exp.study.storage import open_storage
+from lenet_exp.study.study import open_study
+from lenet_exp.study.trials import read_records
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> TrialStorage:
+def storage(tmp_path: Path, way: str) -> TrialStorage:
     return open_storage(tmp_path)
 
 
@@ -61,6 +70,10 @@ def trials(draw: st.DrawFn, state: TrialState | None = None) -> FrozenTrial:
     )
 
 
+#: A trial that runs does not go back to the queue.
+LATER = st.sampled_from([state for state in TrialState if state != TrialState.WAITING])
+
+
 def tables(path: Path, study: str) -> list[Any]:
     """Return what the database has of a study's trials, apart from the identifiers of rows."""
     found: list[Any] = []
@@ -98,7 +111,7 @@ def test_the_tables_hold_what_optuna_would_have_written(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(first=trials(TrialState.RUNNING), then=trials(), again=st.booleans())
+@given(first=trials(TrialState.RUNNING), then=LATER.flatmap(trials), again=st.booleans())
 def test_a_trial_that_goes_on_is_as_if_it_were_written_at_once(
     storage: TrialStorage, tmp_path: Path, first: FrozenTrial, then: FrozenTrial, again: bool
 ) -> None:
@@ -107,8 +120,10 @@ def test_a_trial_that_goes_on_is_as_if_it_were_written_at_once(
     count = len(storage.get_all_studies())
     twice, once = (storage.create_new_study(maximize, f"{name}{count}") for name in ("twice", "once"))
     first.number = then.number = 0
-    for name in ("distributions", "params", "user_attrs", "system_attrs", "intermediate_values"):
+    for name in ("user_attrs", "system_attrs", "intermediate_values"):
         setattr(then, name, {**getattr(first, name), **getattr(then, name)})
+    for name in ("distributions", "params"):  # which are never drawn again
+        setattr(then, name, {**getattr(then, name), **getattr(first, name)})
 
     written = storage.write_trial(twice, first)
     if again:
@@ -142,8 +157,11 @@ def test_the_trial_of_another_is_left_alone(storage: TrialStorage) -> None:
     assert trial.number == 0
 
 
-def test_a_trial_is_written_whole_or_not_at_all(storage: TrialStorage) -> None:
+def test_a_new_trial_is_written_whole_or_not_at_all(
+    storage: TrialStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What fails halfway has left nothing."""
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # Optuna tries it again
     study = optuna.create_study(storage=storage, study_name="s")
     trial = create_trial(
         state=TrialState.COMPLETE, value=1.0, user_attrs={"a": 1}, intermediate_values={1: 2}
@@ -152,7 +170,7 @@ def test_a_trial_is_written_whole_or_not_at_all(storage: TrialStorage) -> None:
     with storage.engine.connect() as connection:
         connection.exec_driver_sql("ALTER TABLE trial_values RENAME TO away")
 
-    with pytest.raises(SQLAlchemyError):
+    with pytest.raises((SQLAlchemyError, StorageInternalError), match=r"trial_values|commit"):
         storage.write_trial(study._study_id, trial)
 
     with storage.engine.connect() as connection:
@@ -189,3 +207,101 @@ def test_trials_are_read_as_optuna_reads_them(storage: TrialStorage) -> None:
     assert kept is not None
     assert facts(kept) == facts(study.get_trials())
     assert storage.kept_trials("none") is None
+
+
+SEARCH = parse(
+    {
+        "name": "s",
+        "training": {"epochs": 9},
+        "space": {"pooling": ["avg", "max"], "lr": {"low": 0.001, "high": 0.1, "log": True}},
+        "search": {"startup_trials": 4},
+    }
+)
+
+
+def searched(root: Path, first: int, last: int) -> None:
+    """Make trials with these numbers: pruned ones, failed ones that are tried again, and one cut off."""
+    study = open_study(SEARCH, root)
+    for key in study.orphans():
+        study.fail(key, "interrupted", retry=True, crashed=False)
+    for number in range(first, last):
+        attempt = study.ask()
+        assert attempt is not None
+        if number % 5 == 3:
+            study.fail(attempt.key, "died", retry=True, crashed=True)
+            continue
+        for epoch in range(1, 10):
+            accuracy = attempt.configuration.hyperparameters()["lr"] * 5 + epoch / 30
+            if study.report(attempt.key, EpochResult(epoch, 1.0, 0.5, 1.0, accuracy, 1000.0, 1.0)):
+                study.tell(attempt.key, "PRUNED", result={"reason": f"pruned after epoch {epoch}"})
+                break
+        else:
+            study.tell(attempt.key, "COMPLETE", accuracy, {"train_s": 1.0})
+    study.ask_fixed("baseline", "baseline", "baseline", SEARCH.baseline_configuration, seed=last)
+
+
+def test_a_search_by_optunas_methods_is_the_search_in_its_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trial for trial, also where one goes on with what the other began."""
+    known = rdb.KNOWN_REVISIONS
+    for name, ways in {"tables": (known, known), "methods": ([], []), "both": (known, [])}.items():
+        (tmp_path / name).mkdir()
+        for way, bounds in zip(ways, [(0, 9), (9, 18)], strict=True):
+            monkeypatch.setattr(rdb, "KNOWN_REVISIONS", way)
+            searched(tmp_path / name, *bounds)
+
+    found = {
+        name: [tables(study_db(tmp_path / name), study) for study in ("s", "s/fixed")]
+        + [repr(read_records("s", tmp_path / name))]
+        for name in ("tables", "methods", "both")
+    }
+
+    assert found["methods"] == found["tables"]
+    assert found["both"] == found["tables"]
+    states = {row[2] for row in found["tables"][0] if row[0] == "trials"}
+    assert states == {"COMPLETE", "PRUNED", "FAIL"}
+
+
+def test_an_optuna_that_is_not_known_is_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line for a process, however many storages it opens; none where the tables are known."""
+    rdb._say_once.cache_clear()
+    assert open_storage(tmp_path).kept_trials("none") is None
+    searched(tmp_path, 0, 1)
+    assert capsys.readouterr().err == ""
+
+    monkeypatch.setattr(rdb, "KNOWN_REVISIONS", [])
+    for _ in range(2):
+        searched(tmp_path, 1, 3)
+        read_records("s", tmp_path)
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"schema v\S+, which is not known here: the sweep is slower, and nothing else", line)
+
+
+def test_a_trial_that_optuna_has_made_twice_is_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tries again by itself when an answer was lost, and the number of the second is another trial's."""
+    monkeypatch.setattr(rdb, "KNOWN_REVISIONS", [])
+    storage = open_storage(tmp_path)
+    study_id = storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "s")
+    trial = create_trial(state=TrialState.RUNNING)
+    trial.number = 0
+    once = storage.create_new_trial
+    monkeypatch.setattr(storage, "create_new_trial", lambda *args: (once(*args), once(*args))[1])
+
+    with pytest.raises(RuntimeError, match="trial 0 is another's"):
+        storage.write_trial(study_id, trial)
+
+
+def test_a_storage_that_does_not_answer_is_an_error_of_ours(storage: TrialStorage) -> None:
+    """Either way of reading names what the database said."""
+    optuna.create_study(storage=storage, study_name="s")
+    with storage.engine.connect() as connection:
+        connection.exec_driver_sql("ALTER TABLE trials RENAME TO away")
+
+    with pytest.raises(UnreachableError, match="storage does not answer: no such table: trials"):
+        storage.kept_trials("s")

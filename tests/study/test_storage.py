@@ -46,7 +46,7 @@ def test_what_is_only_read_is_not_made(tmp_path: Path) -> None:
     ],
 )
 def test_a_storage_of_another_version_is_refused_and_left_as_it_is(
-    tmp_path: Path, found: str, advice: str
+    tmp_path: Path, way: str, found: str, advice: str
 ) -> None:
     """Nothing is migrated behind the user's back; the message has both versions and what to do."""
     open_storage(tmp_path)
