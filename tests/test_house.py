@@ -45,7 +45,7 @@ OWNERS = {
     },
     "torchvision": {"data", "cli.usual_loop"},
     "PIL": {"cli.usual_loop"},
-    "optuna": {"study", "sweep.rebuild"},
+    "optuna": {"study"},
     "sqlalchemy": {"study"},
     "psycopg": {"study.postgres"},
     "mlflow": {"tracking"},

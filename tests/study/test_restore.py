@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import FloatDistribution, distribution_to_json
+from optuna.trial import TrialState
+
+from lenet_exp.study.restore import PastTrial, restore_study
+from lenet_exp.study.storage import open_storage
+from lenet_exp.study.trials import IDENTITY, RECORD, RESULT, RETRY, UNKNOWN
+
+DRAWN: dict[str, Any] = {
+    "params": {"lr": 0.25},
+    "distributions": {"lr": distribution_to_json(FloatDistribution(0, 1))},
+    "attributes": {RECORD: {"label": "x"}},
+}
+
+
+def test_a_study_is_written_from_plain_values(tmp_path: Path) -> None:
+    """Trials keep their numbers, what they drew and what they reached; what was kept is with the study."""
+    storage = open_storage(tmp_path)
+    trials = [
+        PastTrial(1, "COMPLETE", DRAWN, {"train_s": 1.0}, {1: 0.5, 2: 0.75}),
+        PastTrial(2, "COMPLETE", DRAWN, {}, {1: math.nan}),
+        PastTrial(3, "PRUNED", DRAWN, {"reason": "pruned"}, {1: 0.125}),
+        PastTrial(4, "FAIL", DRAWN, {"reason": "died"}, {1: 0.5}),
+    ]
+
+    restore_study(storage, "s", trials, identity={"space": 1}, kept={"plan": [2]})
+
+    study = optuna.load_study(study_name="s", storage=storage)
+    assert [(trial.state.name, trial.value) for trial in study.trials] == [
+        ("FAIL", None),  # asked for, but never begun
+        ("COMPLETE", 0.75),
+        ("COMPLETE", UNKNOWN),
+        ("PRUNED", 0.125),
+        ("FAIL", None),
+    ]
+    assert study.trials[1].params == {"lr": 0.25}
+    assert study.trials[1].user_attrs == {RECORD: {"label": "x"}, RESULT: {"train_s": 1.0}}
+    assert study.trials[1].intermediate_values == {1: 0.5, 2: 0.75}
+    assert study.user_attrs == {
+        IDENTITY: {"space": 1},
+        "optuna_version": optuna.__version__,
+        "lenet_exp.plan": [2],
+    }
+
+
+def test_what_is_to_be_tried_again_is_queued_behind_all_that_ended(tmp_path: Path) -> None:
+    """With its values, and with what the next attempt has to know."""
+    storage = open_storage(tmp_path)
+    retry = {"of": 0, "root": 0, "attempt": 2, "crashes": 1, "alone": False}
+    trials = [PastTrial(0, "FAIL", DRAWN, {}, {}, retry), PastTrial(1, "PRUNED", DRAWN, {}, {})]
+
+    restore_study(storage, "s", trials)
+
+    study = optuna.load_study(study_name="s", storage=storage)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "PRUNED", "WAITING"]
+    (waiting,) = study.get_trials(states=(TrialState.WAITING,))
+    assert waiting.user_attrs == {RETRY: retry}
+    assert waiting.system_attrs == {"fixed_params": {"lr": 0.25}}
+    assert study.user_attrs == {}
