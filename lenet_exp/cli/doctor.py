@@ -30,8 +30,7 @@ from lenet_exp.study import storage
 from lenet_exp.study.study import open_study
 from lenet_exp.study.trials import has_open
 from lenet_exp.sweep import run, sync
-from lenet_exp.sweep.rebuild import rebuild_study
-from lenet_exp.sweep.repair import reconcile
+from lenet_exp.sweep.recovery import rebuild_study, reconcile
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 

@@ -10,9 +10,10 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lenet_exp.base.records import State
+from lenet_exp.base.records import RunKey, State
+from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.study.rdb import TrialStorage
-from lenet_exp.study.trials import IDENTITY, RESULT, RETRY, UNKNOWN
+from lenet_exp.study.trials import IDENTITY, RECORD, RESULT, RETRY, UNKNOWN, kept_record
 
 
 @dataclass(frozen=True)
@@ -20,20 +21,39 @@ class PastTrial:
     """A trial that has ended, as it was told.
 
     Attributes:
-        number: Its number in the study.
-        state: How it ended.
+        key: Role, number and attempt.
+        label: What people call it.
+        configuration: What was trained.
+        seed: Root of its random streams.
         drawn: What `Study.drawn` gave of it when it began.
+        state: How it ended.
         result: What was kept of its end.
         history: ``val_accuracy`` by epoch, in order; NaN where nothing was validated on.
         retry: What `Study.ask` is to know of the trial that follows; None if none is to be queued.
     """
 
-    number: int
-    state: State
+    key: RunKey
+    label: str
+    configuration: Configuration
+    seed: int
     drawn: Mapping[str, Any]
+    state: State
     result: Mapping[str, Any]
     history: Mapping[int, float]
     retry: Mapping[str, Any] | None = None
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What the sampler drew, by Optuna's parameter."""
+        values, otherwise = self.configuration.hyperparameters(), self.drawn["otherwise"]
+        return {name: otherwise.get(name, values.get(name)) for name in self.drawn["distributions"]}
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What was kept with it, by Optuna's user attribute."""
+        record = kept_record(self.key, self.label, self.configuration, self.seed, self.drawn["extra"])
+        queued = {RETRY: self.drawn["retry"]} if self.drawn["retry"] else {}
+        return {RECORD: record, RESULT: dict(self.result), **queued}
 
 
 def restore_study(
@@ -51,19 +71,19 @@ def restore_study(
         name: The study's name, as Optuna has it.
         trials: The trials in the order of their numbers. One that is missing between two of them was asked
             for and never begun: it has failed.
-        identity: What `Study.check_identity` stored; nothing is stored if it is empty.
+        identity: What `Study.check_fingerprint` stored; nothing is stored if it is empty.
         kept: What `Study.keep` kept, by name.
     """
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
     n_trials = 0
     for trial in trials:
-        for _ in range(trial.number - n_trials):
+        for _ in range(trial.key.trial - n_trials):
             study.add_trial(create_trial(state=TrialState.FAIL))
         study.add_trial(_frozen(trial))
-        n_trials = trial.number + 1
+        n_trials = trial.key.trial + 1
     for trial in trials:
         if trial.retry:
-            study.enqueue_trial(trial.drawn["params"], user_attrs={RETRY: trial.retry})
+            study.enqueue_trial(trial.params, user_attrs={RETRY: trial.retry})
     if identity:
         study.set_user_attr(IDENTITY, dict(identity))
         study.set_user_attr("optuna_version", optuna.__version__)
@@ -79,11 +99,11 @@ def _frozen(trial: PastTrial) -> FrozenTrial:
     return create_trial(
         state=TrialState[trial.state],
         value=known if trial.state != "FAIL" else None,
-        params=trial.drawn["params"],
+        params=trial.params,
         distributions={
             name: optuna.distributions.json_to_distribution(text)
             for name, text in trial.drawn["distributions"].items()
         },
-        user_attrs={**trial.drawn["attributes"], RESULT: dict(trial.result)},
+        user_attrs=trial.attributes,
         intermediate_values=dict(trial.history),
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner
@@ -78,3 +80,25 @@ def make_pruner(experiment: Experiment) -> BasePruner:
             return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=search.min_epochs)
         case "none":
             return optuna.pruners.NopPruner()
+
+
+class Grid:
+    """The points of a grid search, in an order that follows from the experiment's seed."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        """Count out the points."""
+        self._space = experiment.search_space
+        self._points: list[dict[str, Any]] = self._space.grid()
+        random.Random(experiment.search.seed).shuffle(self._points)
+
+    def next(self, drawn: Container[str]) -> dict[str, Any] | None:
+        """Return the first point that is left and was not drawn; None if there is none.
+
+        Args:
+            drawn: Hashes of the configurations that were drawn.
+        """
+        while self._points:
+            point = self._points.pop(0)
+            if self._space.configuration(point).id not in drawn:
+                return point
+        return None

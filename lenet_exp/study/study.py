@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,7 +29,7 @@ from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.study.postgres import PatientStorage
 from lenet_exp.study.rdb import TrialStorage
 from lenet_exp.study.records import Attempt, TrialRecord
-from lenet_exp.study.sampling import hidden_from_sampler, make_pruner, make_sampler
+from lenet_exp.study.sampling import Grid, hidden_from_sampler, make_pruner, make_sampler
 from lenet_exp.study.storage import flush, open_storage
 from lenet_exp.study.trials import (
     IDENTITY,
@@ -79,9 +78,8 @@ class Study:
         # What has ended never changes, so it is read once; a study of thousands stays quick.
         self._ended = {record.key: record for record in self._read() if record.state not in OPEN}
         self._n_finished = sum(counts(record) for record in self._ended.values())
-        self._grid = (
-            self._shuffled_grid() if experiment.search.sampler == "grid" and experiment.space else None
-        )
+        is_grid = experiment.search.sampler == "grid" and experiment.space
+        self._grid = Grid(experiment) if is_grid else None
 
     @staticmethod
     def _load(storage: SingleWriterStorage, name: str, experiment: Experiment | None) -> optuna.Study:
@@ -367,24 +365,16 @@ class Study:
             for record in trial_records(study.get_trials(deepcopy=False))
         ]
 
-    def _shuffled_grid(self) -> list[dict[str, Any]]:
-        points: list[dict[str, Any]] = self.experiment.search_space.grid()
-        random.Random(self.experiment.search.seed).shuffle(points)
-        return points
-
     def _enqueue_grid_point(self) -> bool:
         """Queue the first point of the grid that was never drawn, unless a retry is waiting."""
         if self.n_waiting():
             return True
         assert self._grid is not None
-        space = self.experiment.search_space
-        drawn = {record.config for record in trial_records(self._search.get_trials(deepcopy=False))}
-        while self._grid:
-            point = self._grid.pop(0)
-            if space.configuration(point).id not in drawn:
-                self._search.enqueue_trial(point)
-                return True
-        return False
+        trials = trial_records(self._search.get_trials(deepcopy=False))
+        point = self._grid.next({record.config for record in trials})
+        if point is not None:
+            self._search.enqueue_trial(point)
+        return point is not None
 
 
 def open_study(experiment: Experiment, root: Path, url: str | None = None) -> Study:

@@ -153,7 +153,7 @@ def _conditions(request: Request, executor: LocalExecutor, layout: Layout) -> Co
 def _opened(request: Request, conditions: Conditions, held: Callable[[], None]) -> tuple[Study, Spool]:
     """Open study and spool, put right what a dead driver left in them, and say what is to be done."""
     from lenet_exp.study.study import open_study
-    from lenet_exp.sweep.repair import reconcile
+    from lenet_exp.sweep.recovery import reconcile
 
     experiment, layout = conditions.experiment, conditions.layout
     study = open_study(experiment, layout.root, request.storage)

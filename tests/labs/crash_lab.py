@@ -157,10 +157,10 @@ def _preload() -> None:
 
     from lenet_exp.cli import program
     from lenet_exp.results.views import console, figures, page
-    from lenet_exp.sweep import driver, repair, run
+    from lenet_exp.sweep import driver, recovery, run
     from lenet_exp.tracking import uploader
 
-    del program, driver, figures, mlflow, optuna, pandas, run, plotly, repair, page, rich, console, uploader
+    del program, driver, figures, mlflow, optuna, pandas, run, plotly, recovery, page, rich, console, uploader
 
 
 def _serve() -> None:

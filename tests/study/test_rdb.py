@@ -15,10 +15,11 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
+from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.base.errors import UnreachableError
 from lenet_exp.base.layout import study_db
 from lenet_exp.base.records import EpochResult
-from lenet_exp.config.experiment import parse
+from lenet_exp.config.loader import parse
 from lenet_exp.study import rdb
 from lenet_exp.study.rdb import KeptTrial, TrialStorage
 from lenet_exp.study.storage import open_storage
@@ -237,7 +238,7 @@ def searched(root: Path, first: int, last: int) -> None:
                 break
         else:
             study.tell(attempt.key, "COMPLETE", accuracy, {"train_s": 1.0})
-    study.ask_fixed("baseline", "baseline", "baseline", SEARCH.baseline_configuration, seed=last)
+    study.ask_fixed(FixedTraining("baseline", "baseline", "baseline", SEARCH.baseline_configuration, last))
 
 
 def test_a_search_by_optunas_methods_is_the_search_in_its_tables(

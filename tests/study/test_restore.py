@@ -5,28 +5,41 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import FloatDistribution, distribution_to_json
+from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 from optuna.trial import TrialState
 
+from lenet_exp.base.records import RunKey, State
+from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.study.restore import PastTrial, restore_study
 from lenet_exp.study.storage import open_storage
-from lenet_exp.study.trials import IDENTITY, RECORD, RESULT, RETRY, UNKNOWN
+from lenet_exp.study.trials import IDENTITY, RECORD, RESULT, RETRY, UNKNOWN, trial_records
 
+LENET = configuration(PRESETS["lenet"] | {"lr": 0.25, "padding": ["same", 0, 1]})
+PADDINGS = CategoricalDistribution(("same", 0))
 DRAWN: dict[str, Any] = {
-    "params": {"lr": 0.25},
-    "distributions": {"lr": distribution_to_json(FloatDistribution(0, 1))},
-    "attributes": {RECORD: {"label": "x"}},
+    "distributions": {
+        "lr": distribution_to_json(FloatDistribution(0, 1)),
+        "padding_1": distribution_to_json(PADDINGS),
+    },
+    # In the configuration it is a number of pixels.
+    "otherwise": {"padding_1": "same"},
+    "extra": {"root": 1, "crashes": 0},
+    "retry": None,
 }
+
+
+def past(number: int, state: State, *rest: Any) -> PastTrial:
+    return PastTrial(RunKey("trial", number, 1), f"trial {number}", LENET, 7, DRAWN, state, *rest)
 
 
 def test_a_study_is_written_from_plain_values(tmp_path: Path) -> None:
     """Trials keep their numbers, what they drew and what they reached; what was kept is with the study."""
     storage = open_storage(tmp_path)
     trials = [
-        PastTrial(1, "COMPLETE", DRAWN, {"train_s": 1.0}, {1: 0.5, 2: 0.75}),
-        PastTrial(2, "COMPLETE", DRAWN, {}, {1: math.nan}),
-        PastTrial(3, "PRUNED", DRAWN, {"reason": "pruned"}, {1: 0.125}),
-        PastTrial(4, "FAIL", DRAWN, {"reason": "died"}, {1: 0.5}),
+        past(1, "COMPLETE", {"train_s": 1.0}, {1: 0.5, 2: 0.75}),
+        past(2, "COMPLETE", {}, {1: math.nan}),
+        past(3, "PRUNED", {"reason": "pruned"}, {1: 0.125}),
+        past(4, "FAIL", {"reason": "died"}, {1: 0.5}),
     ]
 
     restore_study(storage, "s", trials, identity={"space": 1}, kept={"plan": [2]})
@@ -39,8 +52,11 @@ def test_a_study_is_written_from_plain_values(tmp_path: Path) -> None:
         ("PRUNED", 0.125),
         ("FAIL", None),
     ]
-    assert study.trials[1].params == {"lr": 0.25}
-    assert study.trials[1].user_attrs == {RECORD: {"label": "x"}, RESULT: {"train_s": 1.0}}
+    assert study.trials[1].params == {"lr": 0.25, "padding_1": "same"}
+    (record,) = trial_records([study.trials[1]])
+    assert (record.label, record.configuration, record.seed) == ("trial 1", LENET, 7)
+    assert study.trials[1].user_attrs[RECORD]["root"] == 1
+    assert study.trials[1].user_attrs[RESULT] == {"train_s": 1.0}
     assert study.trials[1].intermediate_values == {1: 0.5, 2: 0.75}
     assert study.user_attrs == {
         IDENTITY: {"space": 1},
@@ -53,7 +69,7 @@ def test_what_is_to_be_tried_again_is_queued_behind_all_that_ended(tmp_path: Pat
     """With its values, and with what the next attempt has to know."""
     storage = open_storage(tmp_path)
     retry = {"of": 0, "root": 0, "attempt": 2, "crashes": 1, "alone": False}
-    trials = [PastTrial(0, "FAIL", DRAWN, {}, {}, retry), PastTrial(1, "PRUNED", DRAWN, {}, {})]
+    trials = [past(0, "FAIL", {}, {}, retry), past(1, "PRUNED", {}, {})]
 
     restore_study(storage, "s", trials)
 
@@ -61,5 +77,5 @@ def test_what_is_to_be_tried_again_is_queued_behind_all_that_ended(tmp_path: Pat
     assert [trial.state.name for trial in study.trials] == ["FAIL", "PRUNED", "WAITING"]
     (waiting,) = study.get_trials(states=(TrialState.WAITING,))
     assert waiting.user_attrs == {RETRY: retry}
-    assert waiting.system_attrs == {"fixed_params": {"lr": 0.25}}
+    assert waiting.system_attrs == {"fixed_params": {"lr": 0.25, "padding_1": "same"}}
     assert study.user_attrs == {}

@@ -21,7 +21,7 @@ from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.study import open_study
 from lenet_exp.study.trials import read_records
 from lenet_exp.sweep.driver import MAX_INFEASIBLE, MAX_SAME_FAILURES, Driver, Failures
-from lenet_exp.sweep.repair import reconcile
+from lenet_exp.sweep.recovery import reconcile
 from lenet_exp.sweep.writer import Writer
 from lenet_exp.tracking.spool import Spool
 
@@ -251,7 +251,7 @@ def test_given_jobs_are_trained_instead_of_a_search(driver: MakeDriver, tmp_path
     """On the images they name: with those of the validation joined there is nothing to validate on."""
     made = experiment(LR, 3)
     joined = FixedTraining("a", "confirm", "joined", made.baseline_configuration, 1, "train+validation")
-    sweep = driver(made, jobs=[joined, replace(joined, name="b", label="alone", train_on="train")])
+    sweep = driver(made, fixed=[joined, replace(joined, name="b", label="alone", train_on="train")])
 
     sweep.run()
 

@@ -19,6 +19,9 @@ from lenet_exp.sweep.run import Request, run_sweep
 from lenet_exp.tracking.spool import Spool
 from tests.labs.old_root import NAMES, unpacked
 
+#: Columns of the leaderboard.
+COMPARED = ("rank", "trial", "config", "state", "n_seeds", "val_accuracy", "verdict", "lr", "mlflow_run_id")
+
 
 @pytest.fixture
 def files(tmp_path: Path, data_cache: Path) -> dict[str, Path]:
@@ -35,7 +38,7 @@ def test_what_it_recorded_is_read_as_it_was(files: dict[str, Path], tmp_path: Pa
         then = pd.read_csv(layout.leaderboard)
         now = read_leaderboard(experiment, layout.root).frame()
 
-        for column in ("rank", "trial", "config", "state", "n_seeds", "val_accuracy", "verdict", "lr", "mlflow_run_id"):
+        for column in COMPARED:
             before, after = then[column].tolist(), now[column].tolist()
             assert [None if pd.isna(cell) else cell for cell in after] == [
                 None if pd.isna(cell) else cell for cell in before
@@ -66,7 +69,7 @@ def test_its_sweep_is_gone_on_with(files: dict[str, Path], tmp_path: Path) -> No
     table = pd.read_csv(layout.leaderboard)
     finished = table[(table["role"] == "trial") & table["trial"].notna()]
     assert len(finished) == 6
-    assert finished["mlflow_run_id"].notna().all()
+    assert finished["mlflow_run_id"].notna().all(), finished
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,7 +10,6 @@ from lenet_exp.base.errors import DeviceError, DivergedError
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.experiment import Training
 from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration, overlay
-from lenet_exp.training import loop
 from lenet_exp.training.loop import (
     Images,
     TrainingState,
@@ -224,13 +223,13 @@ def test_every_way_to_the_gradients_computes_the_same(images: Images, loss: str)
 def test_pytorch_s_own_layers_train_what_ours_train(
     images: Images, monkeypatch: pytest.MonkeyPatch, values: dict[str, object], precision: str
 ) -> None:
-    """With ``kernels = "torch"`` not one of our layers is used, and the numbers are theirs but for rounding."""
+    """``kernels = "torch"`` uses not one of our layers, and gives the same numbers but for rounding."""
     ours = list(fit(begin(variant(precision=precision, **values), seed=1), images, images))
 
     def unused(*_: object) -> None:
         raise AssertionError("our own layers were used")
 
-    monkeypatch.setattr(loop.fast, "gradients", unused)
+    monkeypatch.setattr("lenet_exp.training.cpu.gradients.gradients", unused)
     plain = Training(kernels="torch")
     theirs = list(fit(begin(variant(precision=precision, **values), seed=1, training=plain), images, images))
 

@@ -15,7 +15,7 @@ from lenet_exp.study.records import Attempt
 from lenet_exp.study.storage import open_storage
 from lenet_exp.study.study import MAX_ATTEMPTS, Study, open_study
 from lenet_exp.study.trials import read_records
-from lenet_exp.sweep.rebuild import rebuild_study
+from lenet_exp.sweep.recovery import rebuild_study
 from lenet_exp.sweep.writer import Writer
 from lenet_exp.tracking.events import StudyFacts
 from lenet_exp.tracking.spool import Spool

@@ -9,7 +9,7 @@ from lenet_exp.config.loader import parse
 from lenet_exp.execution import checkpoint
 from lenet_exp.study.records import Attempt
 from lenet_exp.study.study import Study, open_study
-from lenet_exp.sweep.repair import reconcile
+from lenet_exp.sweep.recovery import reconcile
 from lenet_exp.sweep.writer import Writer
 from lenet_exp.tracking.spool import Spool
 
