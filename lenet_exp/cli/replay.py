@@ -14,6 +14,7 @@ from typing import Any
 
 from lenet_exp.base.environment import CAUSES
 from lenet_exp.base.errors import NoResultError, SweepInterruptedError, printable
+from lenet_exp.base.messages import say
 from lenet_exp.base.records import EpochResult, TrainOn, TrialRecord
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.datasets import ImageSet
@@ -74,7 +75,7 @@ def replay(
     threads: int | None = None,
     device: str | None = None,
     storage: str | None = None,
-    say: Callable[[str], Any] = lambda line: sys.stderr.write(f"{printable(line)}\n"),
+    say: Callable[[str], Any] = say,
 ) -> Replay:
     """Train a recorded attempt again; nothing that was recorded is changed.
 

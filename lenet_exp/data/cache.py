@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import platformdirs
 
 from lenet_exp.base.errors import ConfigError, DataError, DiskError
 from lenet_exp.base.files import sync_file
+from lenet_exp.base.messages import say
 from lenet_exp.data import idx
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
@@ -25,12 +25,6 @@ def root() -> Path:
     """Return the folder of all data sets: ``LENET_EXP_DATA``, or one in the user's cache folder."""
     named = os.environ.get("LENET_EXP_DATA")
     return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("lenet_exp")
-
-
-def note(message: str) -> None:
-    """Tell the user something that needs no answer, on standard error."""
-    plain = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-    sys.stderr.write(f"{plain}\n")
 
 
 class Cache:
@@ -75,7 +69,7 @@ class Cache:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                note(f"waiting for another process that prepares {self.name}")
+                say(f"waiting for another process that prepares {self.name}")
                 fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_exp.base.errors import ConfigError, DataError
+from lenet_exp.base.messages import say
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.data import idx
 from lenet_exp.data.archives import Archive, Published, qmnist_labels, upright
-from lenet_exp.data.cache import Cache, note
+from lenet_exp.data.cache import Cache
 from lenet_exp.data.idx import IdxFile
 from lenet_exp.data.sources import Dataset, Found, Part, obtain
 
@@ -277,7 +278,7 @@ def _resized(dataset: Dataset, images: Found, size: int) -> Path:
         if cache.verified(IdxFile(name, 3, shape, cache.pinned().get(name))):
             return cache.folder / name
     except DataError as error:
-        note(f"warning: {error}; resizing the images anew")
+        say(f"warning: {error}; resizing the images anew")
     with cache.lock():
         digest = hashlib.sha256()
         with cache.replacing(name) as sink:

@@ -18,7 +18,7 @@ from typing import IO, cast
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from lenet_exp.data.cache import note
+from lenet_exp.base.messages import say
 
 #: Seconds to wait for a connection, and then for each next part of an answer.
 TIMEOUT_S = 10
@@ -116,7 +116,7 @@ def _progress(url: str, have: int, whole: int | None) -> Iterator[Callable[[int]
     """Show a download: a bar on a terminal, else one line. Give what is to be told the bytes so far."""
     if not sys.stderr.isatty():
         size = f" ({whole:,} bytes)" if whole else ""
-        note(f"downloading {url}{size}")
+        say(f"downloading {url}{size}")
         yield lambda _: None
         return
     from rich.console import Console
@@ -139,7 +139,7 @@ def fetch_package(package: str, kept: Path) -> None:
     """
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise UnavailableError(f"Debian package {package}: no apt-get and dpkg-deb here")
-    note(f"fetching the Debian package {package}")
+    say(f"fetching the Debian package {package}")
     # One folder of a fixed name, under the cache's lock: what a killed process left is cleared away here.
     folder = kept.with_name("apt.part")
     shutil.rmtree(folder, ignore_errors=True)

