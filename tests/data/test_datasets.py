@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,12 +48,13 @@ def test_files_that_have_gone_are_told(mini: ImageSet, tmp_path: Path) -> None:
         gone.open()
 
 
-def test_an_unknown_name_is_refused(data_cache: Path) -> None:
-    """A name that is neither known nor has a folder is refused, with the nearest name."""
-    with pytest.raises(
-        ConfigError, match=r"unknown data set 'fashion_mnist'; did you mean 'fashion-mnist'\?"
-    ):
-        prepare("fashion_mnist")
+@pytest.mark.parametrize("name", ["fashion_mnist", "qmnist", "emnist-digits"])
+def test_an_unknown_name_is_refused(data_cache: Path, name: str) -> None:
+    """A name that is neither known nor has a folder is refused, with those that are known."""
+    known = "known are fashion-mnist, mnist, kmnist; your own needs its folder: --set data.folder="
+
+    with pytest.raises(ConfigError, match=f"unknown data set '{name}'; {known}"):
+        prepare(name)
 
 
 def test_the_digest_tells_content_and_size(mini: ImageSet, data_cache: Path, mini_folder: Path) -> None:
@@ -251,6 +253,17 @@ def test_the_table_names_what_torchvision_knows() -> None:
         assert find_dataset(name, None) is dataset
         assert len(dataset.classes) == 10
         assert all(mirror.startswith("http") for mirror in dataset.mirrors())
+
+
+def test_torchvision_knows_kmnist_s_files() -> None:
+    """Each of the four has the MD5 by which it is taken."""
+    kmnist = DATASETS["kmnist"]
+    assert kmnist.md5s
+
+    md5s = kmnist.md5s()
+
+    for want in (*kmnist.train, *kmnist.test):
+        assert re.fullmatch("[0-9a-f]{32}", md5s[f"{want.name}.gz"])
 
 
 @pytest.mark.full_data
