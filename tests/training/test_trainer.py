@@ -28,7 +28,7 @@ def task(images: ImageSet, folder: Path, **others: Any) -> Task:
         "limit": 300,
         "device": "cpu",
         "threads": 1,
-        "folder": folder,
+        "weights": folder / "weights.safetensors",
     }
     return Task(**values | others)
 
