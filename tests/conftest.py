@@ -17,7 +17,8 @@ from lenet_exp.base.records import EpochResult
 from lenet_exp.cli import program
 from lenet_exp.config import experiment
 from lenet_exp.data import idx, sources
-from lenet_exp.data.datasets import ImageSet, find_dataset, prepare
+from lenet_exp.data.datasets import find_dataset
+from lenet_exp.data.images import ImageSet, prepare
 from lenet_exp.data.sources import Dataset, Part
 from lenet_exp.study.study import open_study
 from tests.labs.cli_lab import EXPERIMENT, Command, Ended

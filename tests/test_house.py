@@ -179,9 +179,9 @@ def test_the_sweep_cannot_see_the_test_split() -> None:
     The second is one small module with one user, the assembly of the main job; it refuses whatever chooses.
     """
     users = {room for room in rooms() if "lenet_exp.data.testset" in imports(source(room))}
-    shown_by = {room for room in rooms() if "lenet_exp.data.shown_test" in imports(source(room))}
+    shown_by = {r for r in rooms() if "lenet_exp.data.testset.shown_test_images" in imports(source(r))}
 
-    assert users <= {"sweep.confirmation", "data.shown_test"}
+    assert users <= {"sweep.confirmation", "sweep.run"}
     assert shown_by <= {"sweep.run"}
 
 

@@ -24,7 +24,7 @@ from lenet_exp.cli.peak import matrix_peaks, training_flops
 from lenet_exp.cli.usual_loop import throughput
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.capacity import Capacity, measure, plan
 from lenet_exp.execution.executor import Ended, Epoch, LocalExecutor, Task
 from lenet_exp.sweep.run import prepare_images

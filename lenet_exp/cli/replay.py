@@ -17,7 +17,7 @@ from lenet_exp.base.errors import NoResultError, SweepInterruptedError, printabl
 from lenet_exp.base.messages import say
 from lenet_exp.base.records import EpochResult, TrainOn, TrialRecord
 from lenet_exp.config.experiment import Experiment
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.executor import Ended, Epoch, LocalExecutor, Task
 from lenet_exp.results.lookup import Recorded, read
 from lenet_exp.results.views.console import print_rows

@@ -1,13 +1,18 @@
-"""The test images: found, verified and opened here and nowhere else.
+"""The test images: found, verified and opened here and nowhere else, and for two purposes only.
 
-Only the confirmation imports `read_test_split`, once its finalists are frozen.
+The confirmation reads them once its finalists are frozen. A fixed list of runs may show them after each
+epoch: such a list chooses nothing, so nothing can be chosen by what it shows. A search or an ablation that
+asks for them is refused when its file is read (`lenet_exp.config.experiment`), and here once more.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from lenet_exp.data.datasets import ImageSet, find_dataset, image_set
+from lenet_exp.base.errors import ConfigError
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.data.datasets import find_dataset
+from lenet_exp.data.images import ImageSet, image_set
 from lenet_exp.data.sources import obtain, within_reach
 
 
@@ -15,7 +20,7 @@ def read_test_split(name: str, *, folder: Path | None = None, resize: int = 28) 
     """Find, verify and unpack the test images of a data set, resized if need be.
 
     Args:
-        name: Of the data set, as for `lenet_exp.data.datasets.prepare`.
+        name: Of the data set, as for `lenet_exp.data.images.prepare`.
         folder: Where the files lie; looked in before any download.
         resize: Side of the images, in pixels.
 
@@ -35,7 +40,7 @@ def ensure_available(name: str, *, folder: Path | None = None) -> None:
     verifying them on their way takes.
 
     Args:
-        name: Of the data set, as for `lenet_exp.data.datasets.prepare`.
+        name: Of the data set, as for `lenet_exp.data.images.prepare`.
         folder: Where the files lie; looked in before any download.
 
     Raises:
@@ -46,3 +51,19 @@ def ensure_available(name: str, *, folder: Path | None = None) -> None:
     dataset = find_dataset(name, folder)
     if not within_reach(dataset, dataset.test, folder):
         obtain(dataset, dataset.test, folder)
+
+
+def shown_test_images(experiment: Experiment) -> ImageSet | None:
+    """Return the test images if the experiment shows them after each epoch, else None and open nothing.
+
+    Raises:
+        ConfigError: If the experiment chooses among configurations.
+        DataError: If the images are missing or damaged.
+    """
+    if not experiment.watch.test_split:
+        return None
+    if experiment.space or experiment.ablate:
+        raise ConfigError("watch.test_split: only a list of [[run]] may show the test split")
+    chosen = experiment.data
+    folder = Path(chosen.folder).expanduser() if chosen.folder else None
+    return read_test_split(chosen.dataset, folder=folder, resize=chosen.resize)

@@ -21,7 +21,7 @@ from lenet_exp.base import environment, failpoints
 from lenet_exp.base.errors import DeviceError, DiskError, DivergedError
 from lenet_exp.base.records import EpochResult, RunKey, TrainOn
 from lenet_exp.config.hyperparameters import Configuration, Precision
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.execution import checkpoint, limits
 from lenet_exp.execution.processes import settle_in
 

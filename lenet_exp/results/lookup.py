@@ -15,7 +15,8 @@ from lenet_exp.base.errors import ConfigError, LenetExpError, NoResultError, Unr
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Data, Experiment
-from lenet_exp.data import datasets
+from lenet_exp.data.images import ImageSet, prepare
+from lenet_exp.data.split import Split, validation_split
 from lenet_exp.results.evaluation import NOTHING, READINGS, SPEEDS, Findings, findings
 from lenet_exp.study.trials import read_study
 from lenet_exp.tracking.events import AttemptRecord
@@ -46,7 +47,7 @@ class Recorded:
     identity: dict[str, Any]
     findings: Findings = NOTHING
 
-    def images(self) -> datasets.ImageSet:
+    def images(self) -> ImageSet:
         """Return the training images, found and verified, the validation images among them.
 
         Raises:
@@ -54,12 +55,12 @@ class Recorded:
         """
         chosen = self.experiment.data
         folder = Path(chosen.folder).expanduser() if chosen.folder else None
-        return datasets.prepare(chosen.dataset, folder=folder, resize=chosen.resize)
+        return prepare(chosen.dataset, folder=folder, resize=chosen.resize)
 
-    def split(self, images: datasets.ImageSet) -> datasets.Split:
+    def split(self, images: ImageSet) -> Split:
         """Return how ``images`` were divided for the search."""
         chosen = self.experiment.data
-        return datasets.validation_split(images.open()[1], chosen.validation, chosen.seed, chosen.limit)
+        return validation_split(images.open()[1], chosen.validation, chosen.seed, chosen.limit)
 
     def attempt(self, record: TrialRecord) -> AttemptRecord | None:
         """Return what the spool has of the training behind ``record``, which a duplicate shares."""

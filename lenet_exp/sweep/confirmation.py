@@ -27,7 +27,8 @@ from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration, from_hyperparameters
 from lenet_exp.config.trainings import Job
 from lenet_exp.data import testset
-from lenet_exp.data.datasets import ImageSet, validation_split
+from lenet_exp.data.images import ImageSet
+from lenet_exp.data.split import validation_split
 from lenet_exp.execution.calls import call
 from lenet_exp.results import champion
 from lenet_exp.results import verdicts as compare

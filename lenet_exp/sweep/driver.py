@@ -16,7 +16,7 @@ from lenet_exp.base.records import EpochResult, RunKey, TrialRecord
 from lenet_exp.config.architecture import InfeasibleError, cost
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.trainings import Job, fixed_jobs
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.execution import signals
 from lenet_exp.execution.executor import Ended, Epoch, LocalExecutor, Machine, Task, Warned
 from lenet_exp.execution.limits import DEFAULT, Limits, check_room

@@ -22,8 +22,9 @@ from lenet_exp.base.messages import say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.config.trainings import Job, fixed_jobs
-from lenet_exp.data import datasets
-from lenet_exp.data.shown_test import shown_test_images
+from lenet_exp.data.images import ImageSet, prepare
+from lenet_exp.data.split import validation_split
+from lenet_exp.data.testset import shown_test_images
 from lenet_exp.execution.capacity import measure, plan
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.limits import DEFAULT, Limits, check_room
@@ -238,7 +239,7 @@ def _amount(experiment: Experiment) -> str:
     return f"{count} training{'s' if count > 1 else ''}"
 
 
-def prepare_images(experiment: Experiment) -> datasets.ImageSet:
+def prepare_images(experiment: Experiment) -> ImageSet:
     """Return the experiment's training images, found and verified.
 
     Raises:
@@ -247,13 +248,13 @@ def prepare_images(experiment: Experiment) -> datasets.ImageSet:
     """
     chosen = experiment.data
     folder = Path(chosen.folder).expanduser() if chosen.folder else None
-    return datasets.prepare(chosen.dataset, folder=folder, resize=chosen.resize)
+    return prepare(chosen.dataset, folder=folder, resize=chosen.resize)
 
 
-def identity(experiment: Experiment, images: datasets.ImageSet) -> dict[str, Any]:
+def identity(experiment: Experiment, images: ImageSet) -> dict[str, Any]:
     """Return what makes a study this study: with any of it changed, its trials could not be compared."""
     chosen = experiment.data
-    split = datasets.validation_split(images.open()[1], chosen.validation, chosen.seed, chosen.limit)
+    split = validation_split(images.open()[1], chosen.validation, chosen.seed, chosen.limit)
     search = experiment.search
     return {
         "objective": "val_accuracy after the last epoch",
@@ -318,7 +319,7 @@ def _tracked(facts: StudyFacts, tracking_uri: str | None, root: Path, spool: Spo
             say("MLflow has not got everything yet; nothing is lost: 'lenet-exp sync' carries the rest")
 
 
-def study_facts(experiment: Experiment, layout: Layout, images: datasets.ImageSet) -> StudyFacts:
+def study_facts(experiment: Experiment, layout: Layout, images: ImageSet) -> StudyFacts:
     """Return what the study's own run says."""
     return StudyFacts(
         # Two folders may record the same experiment on one server, and are two studies there.

@@ -11,7 +11,8 @@ import torch
 
 from lenet_exp.base import environment
 from lenet_exp.base.records import EpochResult
-from lenet_exp.data.datasets import ImageSet, validation_split
+from lenet_exp.data.images import ImageSet
+from lenet_exp.data.split import validation_split
 from lenet_exp.execution import memory
 from lenet_exp.execution.worker import Machine, Task
 from lenet_exp.training import diagnostics, loop

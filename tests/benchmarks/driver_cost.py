@@ -20,7 +20,7 @@ from statistics import fmean
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.experiment import Experiment, load
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.study.study import open_study
 from lenet_exp.sweep.driver import Driver, Options

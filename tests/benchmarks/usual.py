@@ -13,7 +13,8 @@ from lenet_exp.cli.usual_loop import Pictures, Training, batches
 from lenet_exp.config import experiment as experiments
 from lenet_exp.config.experiment import Data, Experiment
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.data.datasets import ImageSet, validation_split
+from lenet_exp.data.images import ImageSet
+from lenet_exp.data.split import validation_split
 from lenet_exp.sweep.run import prepare_images
 
 

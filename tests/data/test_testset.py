@@ -3,16 +3,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from lenet_exp.base.errors import DataError
+from lenet_exp.base.errors import ConfigError, DataError
+from lenet_exp.config.experiment import Experiment, Watch, parse
 from lenet_exp.data import datasets
-from lenet_exp.data.datasets import prepare
+from lenet_exp.data.images import prepare
 from lenet_exp.data.sources import SYSTEM_FOLDER, Dataset
-from lenet_exp.data.testset import ensure_available, read_test_split
-from tests.data.test_datasets import opened_by
+from lenet_exp.data.testset import ensure_available, read_test_split, shown_test_images
+from tests.data.test_images import opened_by
 from tests.labs.mirror import Answer, Mirror
 
 
@@ -65,6 +67,42 @@ def test_making_sure_says_what_is_missing(data_cache: Path, mini_folder: Path, t
 
     with pytest.raises(DataError, match="holds no t10k-images-idx3-ubyte"):
         ensure_available("own", folder=tmp_path)
+
+
+def experiment(folder: Path, **parts: Any) -> Experiment:
+    return parse({"name": "e", "data": {"dataset": "mini", "folder": str(folder)}, **parts})
+
+
+def test_a_list_that_asks_for_them_gets_the_test_images(data_cache: Path, mini_folder: Path) -> None:
+    """They are the data set's own, at the size that is trained on."""
+    images = shown_test_images(experiment(mini_folder, run=[{"lr": 0.1}], watch={"test_split": True}))
+
+    assert images is not None
+    assert images.count == 200
+
+
+def test_what_does_not_ask_opens_nothing(data_cache: Path, mini_folder: Path) -> None:
+    """Not one of the test files is touched."""
+    table = {"name": "e", "data": {"dataset": "mini", "folder": str(mini_folder)}, "run": [{"lr": 0.1}]}
+
+    opened = opened_by(
+        "from lenet_exp.config import experiment; "
+        f"assert testset.shown_test_images(experiment.parse({table!r})) is None"
+    )
+
+    assert opened
+    assert not [path for path in opened if "t10k" in path]
+
+
+@pytest.mark.parametrize("kind", [{"space": {"lr": [0.1, 0.2]}}, {"ablate": {"lr": [0.1]}}])
+def test_whatever_chooses_is_refused_even_if_its_file_was_not(
+    data_cache: Path, mini_folder: Path, kind: dict[str, Any]
+) -> None:
+    """The rule is held where the images are opened, too."""
+    slipped = experiment(mini_folder, **kind).model_copy(update={"watch": Watch(test_split=True)})
+
+    with pytest.raises(ConfigError, match=r"only a list of \[\[run\]\] may show the test split"):
+        shown_test_images(slipped)
 
 
 @pytest.mark.full_data

@@ -10,7 +10,7 @@ import pytest
 from lenet_exp.base.errors import DeviceError
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.executor import Ended, Epoch, Event, LocalExecutor, Task
 from lenet_exp.execution.limits import OomKills
 

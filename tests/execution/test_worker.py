@@ -7,7 +7,7 @@ import pytest
 from lenet_exp.base import failpoints
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.hyperparameters import PRESETS, configuration
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.execution import checkpoint
 from lenet_exp.execution.worker import Ended, Epoch, Event, Task, Warned, attempt
 from tests.labs import fake_trainer

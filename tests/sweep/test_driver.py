@@ -13,7 +13,7 @@ from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Experiment, parse
 from lenet_exp.config.trainings import Job
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.executor import LocalExecutor, Machine
 from lenet_exp.study.study import open_study
 from lenet_exp.study.trials import read_records

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.worker import Task
 from lenet_exp.training import trainer
 

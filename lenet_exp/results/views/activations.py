@@ -28,7 +28,8 @@ from lenet_exp.base.messages import say
 from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.data.datasets import Split, find_dataset
+from lenet_exp.data.datasets import find_dataset
+from lenet_exp.data.split import Split
 from lenet_exp.results.lookup import Recorded, read
 from lenet_exp.study.trials import configuration_of
 from lenet_exp.tracking.model import load_network

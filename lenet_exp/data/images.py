@@ -1,0 +1,129 @@
+"""The training images of a data set, verified and mapped into memory.
+
+The test images are behind `lenet_exp.data.testset`; nothing here touches their files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet_exp.base.errors import DataError
+from lenet_exp.base.messages import say
+from lenet_exp.data import idx
+from lenet_exp.data.cache import Cache
+from lenet_exp.data.datasets import find_dataset
+from lenet_exp.data.idx import IdxFile
+from lenet_exp.data.sources import Dataset, Found, Part, obtain
+
+#: Images resized at a time, which bounds the memory it takes.
+_RESIZE_CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Where images and their labels lie: cheap to send to another process, which opens them itself.
+
+    Attributes:
+        name: Of the data set.
+        images: An IDX file of ``(count, image_size, image_size)`` bytes.
+        labels: An IDX file of ``(count,)`` bytes.
+        count: How many images there are.
+        image_size: Their side, in pixels.
+        digest: Of the original images, the labels and the size; 32 hexadecimal digits.
+    """
+
+    name: str
+    images: Path
+    labels: Path
+    count: int
+    image_size: int
+    digest: str
+
+    def open(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Map the files into memory, shared by all who do.
+
+        Returns:
+            The images, ``(count, image_size, image_size)``, 0 black to 255 white, and the labels,
+            ``(count,)``, 0 to 9. Both are read-only.
+
+        Raises:
+            DataError: If the files have gone since they were verified.
+        """
+        shape = (self.count, self.image_size, self.image_size)
+        try:
+            images = np.memmap(self.images, np.uint8, "r", idx.IMAGES_OFFSET, shape)
+            labels = np.memmap(self.labels, np.uint8, "r", idx.LABELS_OFFSET, (self.count,))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.name}: {error}; run the command again to have the files back") from None
+        return images, labels
+
+
+def prepare(name: str, *, folder: Path | None = None, resize: int = 28) -> ImageSet:
+    """Find, verify and unpack the training images of a data set, resized if need be.
+
+    Args:
+        name: A data set of `DATASETS`, or any other name for the files in ``folder``, whose checksums
+            are pinned at their first use.
+        folder: Where the files lie; looked in before any download.
+        resize: Side of the images, in pixels.
+
+    Raises:
+        ConfigError: If the name is not known, and no folder says where the files are.
+        DataError: If a file is damaged, or is nowhere to be had.
+        DiskError: If the cache cannot be written.
+    """
+    dataset = find_dataset(name, folder)
+    return image_set(dataset, dataset.train, folder, resize)
+
+
+def image_set(dataset: Dataset, part: Part, folder: Path | None, resize: int) -> ImageSet:
+    """Return the images of ``part``, one of the data set's; no file of another part is touched.
+
+    Raises:
+        DataError, DiskError: As `prepare`.
+    """
+    images, labels = obtain(dataset, part, folder)
+    count, size = images.shape[:2]
+    path = images.path if size == resize else _resized(dataset, images, resize)
+    digest = hashlib.sha256(f"{images.sha256} {labels.sha256} {resize}".encode()).hexdigest()[:32]
+    return ImageSet(dataset.name, path, labels.path, count, resize, digest)
+
+
+def _resized(dataset: Dataset, images: Found, size: int) -> Path:
+    """Return an IDX file of the images at another size, made once and kept in the cache."""
+    cache = Cache(dataset.name)
+    stem = images.path.name.removesuffix("-idx3-ubyte")
+    # The original's checksum in the name keeps images of other content apart.
+    name = f"{stem}-{size}-{images.sha256[:12]}-idx3-ubyte"
+    shape = (images.shape[0], size, size)
+    try:
+        if cache.verified(IdxFile(name, 3, shape, cache.pinned().get(name))):
+            return cache.folder / name
+    except DataError as error:
+        say(f"warning: {error}; resizing the images anew")
+    with cache.lock():
+        digest = hashlib.sha256()
+        with cache.replacing(name) as sink:
+            for piece in (idx.header(shape), *_resized_bytes(images, size)):
+                sink.write(piece)
+                digest.update(piece)
+        cache.pin({name: digest.hexdigest()})
+    return cache.folder / name
+
+
+def _resized_bytes(images: Found, size: int) -> Iterator[bytes]:
+    """Give the images resized as ``torchvision.transforms.Resize`` does before ``ToTensor``, in chunks."""
+    import torch
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import resize
+
+    original = np.memmap(images.path, np.uint8, "r", idx.IMAGES_OFFSET, images.shape)
+    for start in range(0, len(original), _RESIZE_CHUNK):
+        chunk = torch.from_numpy(np.array(original[start : start + _RESIZE_CHUNK]))  # (n, rows, columns)
+        yield resize(chunk, [size, size], InterpolationMode.BILINEAR, antialias=True).numpy().tobytes()
