@@ -24,10 +24,9 @@ from lenet_exp.cli.peak import matrix_peaks, training_flops
 from lenet_exp.cli.usual_loop import throughput
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.data.images import ImageSet
+from lenet_exp.data.images import ImageSet, training_images
 from lenet_exp.execution.capacity import Capacity, measure, plan
 from lenet_exp.execution.executor import Ended, Epoch, LocalExecutor, Task
-from lenet_exp.sweep.run import prepare_images
 from lenet_exp.tracking.events import AttemptRecord
 from lenet_exp.tracking.spool import Spool
 
@@ -175,7 +174,7 @@ def _measure(question: Question, announce: Callable[[str], None]) -> Answer:
     load = os.getloadavg()[0]
     executor = LocalExecutor()
     try:
-        images = prepare_images(question.experiment)
+        images = training_images(question.experiment.data)
         machine = executor.probe(question.device)
         device = machine.devices[0]  # of several accelerators the first
         capacity = measure(0 if device == "cpu" else 1)

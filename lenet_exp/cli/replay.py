@@ -17,7 +17,7 @@ from lenet_exp.base.errors import NoResultError, SweepInterruptedError, printabl
 from lenet_exp.base.messages import say
 from lenet_exp.base.records import EpochResult, TrainOn, TrialRecord
 from lenet_exp.config.experiment import Experiment
-from lenet_exp.data.images import ImageSet
+from lenet_exp.data.images import ImageSet, training_images
 from lenet_exp.execution.executor import Ended, Epoch, LocalExecutor, Task
 from lenet_exp.results.lookup import Recorded, read
 from lenet_exp.results.views.console import print_rows
@@ -106,7 +106,7 @@ def replay(
     if not (first or diverged):
         why = original.reason or "no epoch was recorded"
         raise NoResultError(f"{original.label} has nothing to compare with: {why}; name another")
-    images = recorded.images()
+    images = training_images(recorded.experiment.data)
     kept = original.result
     used = threads or int(kept.get("threads", 1))
     executor = LocalExecutor()

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.data.cache import Cache
 from lenet_exp.data.idx import IdxFile
 from lenet_exp.data.sources import Dataset, Part
+
+if TYPE_CHECKING:
+    # A worker loads this module too, and has no experiment.
+    from lenet_exp.config.experiment import Data
 
 
 def _part(
@@ -106,15 +111,21 @@ DATASETS = {
 }
 
 
-def find_dataset(name: str, folder: Path | None) -> Dataset:
-    """Return the data set called ``name``: one of `DATASETS`, or else the user's own.
+def user_folder(section: Data) -> Path | None:
+    """Return the folder in which the files lie, if the user says so."""
+    return Path(section.folder).expanduser() if section.folder else None
+
+
+def find_dataset(section: Data) -> Dataset:
+    """Return the data set that an experiment names: one of `DATASETS`, or else the user's own.
 
     Raises:
-        ConfigError: If it is neither.
+        ConfigError: If the name is not known, and no folder says where the files are.
     """
+    name = section.dataset
     if name in DATASETS:
         return DATASETS[name]
-    if folder is None and not Cache(name).pinned():
+    if not section.folder and not Cache(name).pinned():
         raise ConfigError(
             f"unknown data set {name!r}; known are {', '.join(DATASETS)};"
             " your own needs its folder: --set data.folder=..."

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,13 @@ from lenet_exp.base.errors import DataError
 from lenet_exp.base.messages import say
 from lenet_exp.data import idx
 from lenet_exp.data.cache import Cache
-from lenet_exp.data.datasets import find_dataset
+from lenet_exp.data.datasets import find_dataset, user_folder
 from lenet_exp.data.idx import IdxFile
 from lenet_exp.data.sources import Dataset, Found, Part, obtain
+
+if TYPE_CHECKING:
+    # A worker loads this module too, and has no experiment.
+    from lenet_exp.config.experiment import Data
 
 #: Images resized at a time, which bounds the memory it takes.
 _RESIZE_CHUNK = 2048
@@ -64,35 +69,34 @@ class ImageSet:
         return images, labels
 
 
-def prepare(name: str, *, folder: Path | None = None, resize: int = 28) -> ImageSet:
-    """Find, verify and unpack the training images of a data set, resized if need be.
-
-    Args:
-        name: A data set of `DATASETS`, or any other name for the files in ``folder``, whose checksums
-            are pinned at their first use.
-        folder: Where the files lie; looked in before any download.
-        resize: Side of the images, in pixels.
+def training_images(section: Data) -> ImageSet:
+    """Return the training images of an experiment: found, verified, unpacked, and resized if need be.
 
     Raises:
-        ConfigError: If the name is not known, and no folder says where the files are.
+        ConfigError: If the data set is not known, and no folder says where its files are.
         DataError: If a file is damaged, or is nowhere to be had.
         DiskError: If the cache cannot be written.
     """
-    dataset = find_dataset(name, folder)
-    return image_set(dataset, dataset.train, folder, resize)
+    dataset = find_dataset(section)
+    return image_set(section, dataset, dataset.train)
 
 
-def image_set(dataset: Dataset, part: Part, folder: Path | None, resize: int) -> ImageSet:
-    """Return the images of ``part``, one of the data set's; no file of another part is touched.
+def image_set(section: Data, dataset: Dataset, part: Part) -> ImageSet:
+    """Return the images of one part of a data set; no file of another part is touched.
+
+    Args:
+        section: The experiment's ``[data]``, which says where files may lie, and how large images are to be.
+        dataset: The data set that the section names.
+        part: The part to take: training or test images.
 
     Raises:
-        DataError, DiskError: As `prepare`.
+        DataError, DiskError: As `training_images`.
     """
-    images, labels = obtain(dataset, part, folder)
+    images, labels = obtain(dataset, part, user_folder(section))
     count, size = images.shape[:2]
-    path = images.path if size == resize else _resized(dataset, images, resize)
-    digest = hashlib.sha256(f"{images.sha256} {labels.sha256} {resize}".encode()).hexdigest()[:32]
-    return ImageSet(dataset.name, path, labels.path, count, resize, digest)
+    path = images.path if size == section.resize else _resized(dataset, images, section.resize)
+    digest = hashlib.sha256(f"{images.sha256} {labels.sha256} {section.resize}".encode()).hexdigest()[:32]
+    return ImageSet(dataset.name, path, labels.path, count, section.resize, digest)
 
 
 def _resized(dataset: Dataset, images: Found, size: int) -> Path:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.base.seeding import derive_seed
+
+if TYPE_CHECKING:
+    # A worker loads this module too, and has no experiment.
+    from lenet_exp.config.experiment import Data
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +35,19 @@ class Split:
         """Return the division in which all of these images are trained on, and none are left to choose by."""
         both = np.sort(np.concatenate([self.train, self.validation]))
         return Split(both, self.validation[:0], self.digest)
+
+
+def division(section: Data, labels: NDArray[np.integer]) -> Split:
+    """Return how an experiment divides its training images.
+
+    Args:
+        section: The experiment's ``[data]``.
+        labels: ``(count,)``, the images' classes.
+
+    Raises:
+        ConfigError: If there are not as many images.
+    """
+    return validation_split(labels, section.validation, section.seed, section.limit)
 
 
 def validation_split(

@@ -22,8 +22,8 @@ from lenet_exp.base.messages import say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.config.trainings import Job, fixed_jobs
-from lenet_exp.data.images import ImageSet, prepare
-from lenet_exp.data.split import validation_split
+from lenet_exp.data.images import ImageSet, training_images
+from lenet_exp.data.split import division
 from lenet_exp.data.testset import shown_test_images
 from lenet_exp.execution.capacity import measure, plan
 from lenet_exp.execution.executor import LocalExecutor
@@ -145,7 +145,7 @@ def _sweep(request: Request, executor: LocalExecutor, layout: Layout, held: Call
     from lenet_exp.sweep.repair import reconcile
 
     began = time.monotonic()
-    images = prepare_images(request.conducted)
+    images = training_images(request.conducted.data)
     confirmed = request.confirm and (request.conducted.is_confirmed or not request.search)
     if confirmed:
         confirmation.ensure_available(request.conducted)
@@ -239,22 +239,10 @@ def _amount(experiment: Experiment) -> str:
     return f"{count} training{'s' if count > 1 else ''}"
 
 
-def prepare_images(experiment: Experiment) -> ImageSet:
-    """Return the experiment's training images, found and verified.
-
-    Raises:
-        DataError: If they are missing or damaged.
-        ConfigError: If they cannot be divided as the experiment says.
-    """
-    chosen = experiment.data
-    folder = Path(chosen.folder).expanduser() if chosen.folder else None
-    return prepare(chosen.dataset, folder=folder, resize=chosen.resize)
-
-
 def identity(experiment: Experiment, images: ImageSet) -> dict[str, Any]:
     """Return what makes a study this study: with any of it changed, its trials could not be compared."""
     chosen = experiment.data
-    split = validation_split(images.open()[1], chosen.validation, chosen.seed, chosen.limit)
+    split = division(chosen, images.open()[1])
     search = experiment.search
     return {
         "objective": "val_accuracy after the last epoch",

@@ -7,6 +7,7 @@ import pytest
 
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.data.datasets import DATASETS, find_dataset
+from tests.labs.sections import section
 
 
 @pytest.mark.parametrize("name", ["fashion_mnist", "qmnist", "emnist-digits"])
@@ -15,13 +16,13 @@ def test_an_unknown_name_is_refused(data_cache: Path, name: str) -> None:
     known = "known are fashion-mnist, mnist, kmnist; your own needs its folder: --set data.folder="
 
     with pytest.raises(ConfigError, match=f"unknown data set '{name}'; {known}"):
-        find_dataset(name, None)
+        find_dataset(section(name))
 
 
 def test_the_table_names_what_torchvision_knows() -> None:
     """Every data set of the table has ten classes and mirrors that torchvision gives."""
     for name, dataset in DATASETS.items():
-        assert find_dataset(name, None) is dataset
+        assert find_dataset(section(name)) is dataset
         assert len(dataset.classes) == 10
         assert all(mirror.startswith("http") for mirror in dataset.mirrors())
 

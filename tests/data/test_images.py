@@ -12,8 +12,9 @@ from PIL import Image
 from lenet_exp.base.errors import DataError
 from lenet_exp.data import idx
 from lenet_exp.data.datasets import DATASETS
-from lenet_exp.data.images import ImageSet, prepare
+from lenet_exp.data.images import ImageSet, training_images
 from lenet_exp.data.sources import SYSTEM_FOLDER
+from tests.labs.sections import section
 
 
 def test_images_are_mapped_and_cannot_be_changed(mini: ImageSet) -> None:
@@ -46,8 +47,8 @@ def test_files_that_have_gone_are_told(mini: ImageSet, tmp_path: Path) -> None:
 
 def test_the_digest_tells_content_and_size(mini: ImageSet, data_cache: Path, mini_folder: Path) -> None:
     """Two sets share a digest only if their images, labels and size are the same."""
-    again = prepare("another-name", folder=mini_folder)
-    larger = prepare("another-name", folder=mini_folder, resize=32)
+    again = training_images(section("another-name", mini_folder))
+    larger = training_images(section("another-name", mini_folder, resize=32))
 
     assert again.digest == mini.digest
     assert larger.digest != mini.digest
@@ -56,9 +57,9 @@ def test_the_digest_tells_content_and_size(mini: ImageSet, data_cache: Path, min
 
 def test_resizing_is_the_book_loaders(data_cache: Path, mini_folder: Path) -> None:
     """Resized images are those of Pillow's bilinear filter, at most one level apart."""
-    original, _ = prepare("mini", folder=mini_folder).open()
+    original, _ = training_images(section("mini", mini_folder)).open()
 
-    resized, labels = prepare("mini", folder=mini_folder, resize=40).open()
+    resized, labels = training_images(section("mini", mini_folder, resize=40)).open()
 
     assert resized.shape == (1000, 40, 40)
     assert len(labels) == 1000
@@ -69,10 +70,10 @@ def test_resizing_is_the_book_loaders(data_cache: Path, mini_folder: Path) -> No
 
 def test_resized_images_are_made_once(data_cache: Path, mini_folder: Path) -> None:
     """The second call takes what the first has made."""
-    first = prepare("mini", folder=mini_folder, resize=20)
+    first = training_images(section("mini", mini_folder, resize=20))
     made = first.images.stat().st_mtime_ns
 
-    assert prepare("mini", folder=mini_folder, resize=20) == first
+    assert training_images(section("mini", mini_folder, resize=20)) == first
     assert first.images.stat().st_mtime_ns == made
 
 
@@ -80,14 +81,23 @@ def test_damaged_resized_images_are_made_anew(
     data_cache: Path, mini_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Resized images that were damaged are told and made again."""
-    images = prepare("mini", folder=mini_folder, resize=20).images
+    images = training_images(section("mini", mini_folder, resize=20)).images
     good = images.read_bytes()
     images.write_bytes(good[:-1])
 
-    prepare("mini", folder=mini_folder, resize=20)
+    training_images(section("mini", mini_folder, resize=20))
 
     assert images.read_bytes() == good
     assert "warning: " in capsys.readouterr().err
+
+
+def test_a_folder_may_begin_at_home(
+    data_cache: Path, mini_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An experiment file is not read by a shell, so ``~`` is understood here."""
+    monkeypatch.setenv("HOME", str(mini_folder.parent))
+
+    assert training_images(section("mini", Path("~") / mini_folder.name)).count == 1000
 
 
 def test_own_images_of_another_size_are_resized(data_cache: Path, tmp_path: Path) -> None:
@@ -95,17 +105,18 @@ def test_own_images_of_another_size_are_resized(data_cache: Path, tmp_path: Path
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx.header((3, 8, 8)) + bytes(192))
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx.header((3,)) + b"\0\1\2")
 
-    images, _ = prepare("tiny", folder=tmp_path).open()
+    images, _ = training_images(section("tiny", tmp_path)).open()
 
     assert images.shape == (3, 28, 28)
 
 
 LISTEN = """
 import sys
-from pathlib import Path
 opened = []
 sys.addaudithook(lambda event, args: event == "open" and opened.append(str(args[0])))
-from lenet_exp.data import images as data, testset
+from lenet_exp.config.experiment import Data, parse
+from lenet_exp.data.images import training_images
+from lenet_exp.data import testset
 {call}
 print("\\n".join(opened))
 """
@@ -119,9 +130,9 @@ def opened_by(call: str) -> list[str]:
 
 def test_preparing_touches_no_test_file(data_cache: Path, mini_folder: Path) -> None:
     """The training images are prepared without a look at the test images, at first and later."""
-    prepared = f"data.prepare('mini', folder=Path({str(mini_folder)!r}))"
+    images = f"training_images({section('mini', mini_folder)!r})"
 
-    opened = opened_by(f"{prepared}; {prepared}.open()")
+    opened = opened_by(f"{images}; {images}.open()")
 
     assert any("train-images" in path for path in opened)
     assert not [path for path in opened if "t10k" in path]
@@ -130,7 +141,7 @@ def test_preparing_touches_no_test_file(data_cache: Path, mini_folder: Path) -> 
 
 def test_preparing_leaves_torch_alone(data_cache: Path, mini_folder: Path) -> None:
     """Images that need no resizing are prepared without importing torch, which costs seconds."""
-    call = f"data.prepare('mini', folder=Path({str(mini_folder)!r})); print('torch' in sys.modules)"
+    call = f"training_images({section('mini', mini_folder)!r}); print('torch' in sys.modules)"
 
     assert opened_by(call)[0] == "False"
 
@@ -138,9 +149,10 @@ def test_preparing_leaves_torch_alone(data_cache: Path, mini_folder: Path) -> No
 def test_processes_may_prepare_at_once(data_cache: Path, mini_folder: Path) -> None:
     """Processes that prepare the same data set at the same time all get it, whole."""
     script = (
-        "import sys; from pathlib import Path; from lenet_exp.data.images import prepare;"
+        "import sys; from lenet_exp.config.experiment import Data;"
+        "from lenet_exp.data.images import training_images;"
         "print('ready', flush=True); sys.stdin.readline();"
-        f"print(prepare('mini', folder=Path({str(mini_folder)!r})).digest)"
+        f"print(training_images({section('mini', mini_folder)!r}).digest)"
     )
     command = [sys.executable, "-c", script]
     pipe = subprocess.PIPE
@@ -155,7 +167,7 @@ def test_processes_may_prepare_at_once(data_cache: Path, mini_folder: Path) -> N
 
     digests = {process.communicate()[0].strip() for process in processes}
 
-    assert digests == {prepare("mini", folder=mini_folder).digest}
+    assert digests == {training_images(section("mini", mini_folder)).digest}
 
 
 @pytest.mark.full_data
@@ -165,7 +177,7 @@ def test_the_full_training_images_are_the_originals(data_cache: Path, name: str)
     if not (SYSTEM_FOLDER / name).exists():
         pytest.skip(f"needs {SYSTEM_FOLDER / name}")
 
-    images, labels = prepare(name).open()
+    images, labels = training_images(section(name)).open()
 
     assert images.shape == (60_000, 28, 28)
     assert np.bincount(labels).min() > 5_000

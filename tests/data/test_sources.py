@@ -16,6 +16,7 @@ from lenet_exp.data.cache import Cache
 from lenet_exp.data.datasets import find_dataset
 from lenet_exp.data.sources import Dataset, Part, obtain
 from tests.labs.mirror import Answer, Mirror
+from tests.labs.sections import section
 
 IMAGES = "train-images-idx3-ubyte"
 LABELS = "train-labels-idx1-ubyte"
@@ -358,7 +359,7 @@ def test_a_damaged_package_is_set_aside(
 
 def test_an_own_data_set_stays_what_it_was(data_cache: Path, own_copy: Path) -> None:
     """A changed file of a user's own data set is refused, with both checksums and what to do."""
-    own = find_dataset("own", own_copy)
+    own = find_dataset(section("own", own_copy))
     obtain(own, own.train, own_copy)
     changed = bytearray((own_copy / IMAGES).read_bytes())
     changed[-1] ^= 1
@@ -372,7 +373,7 @@ def test_an_own_data_set_stays_what_it_was(data_cache: Path, own_copy: Path) -> 
 
 def test_an_own_data_set_needs_its_folder_once(data_cache: Path, own_copy: Path) -> None:
     """What was pinned and cached is found again without the folder."""
-    own = find_dataset("own", own_copy)
+    own = find_dataset(section("own", own_copy))
     first = obtain(own, own.train, own_copy)
 
     assert obtain(own, own.train, None) == first
@@ -380,7 +381,7 @@ def test_an_own_data_set_needs_its_folder_once(data_cache: Path, own_copy: Path)
 
 def test_nothing_is_pinned_of_a_data_set_that_does_not_fit(data_cache: Path, own_copy: Path) -> None:
     """Images and labels of different numbers are refused, and may be mended under the same name."""
-    own = find_dataset("own", own_copy)
+    own = find_dataset(section("own", own_copy))
     good = (own_copy / LABELS).read_bytes()
     (own_copy / LABELS).write_bytes(good[:4] + (999).to_bytes(4, "big") + good[8:-1])
 
@@ -393,7 +394,7 @@ def test_nothing_is_pinned_of_a_data_set_that_does_not_fit(data_cache: Path, own
 
 def test_an_own_folder_must_have_the_files(data_cache: Path, own_copy: Path) -> None:
     """A folder that lacks a file of the user's own data set is told with the file's name."""
-    own = find_dataset("own", own_copy)
+    own = find_dataset(section("own", own_copy))
     (own_copy / LABELS).unlink()
 
     with pytest.raises(DataError, match=r"own: holds no train-labels-idx1-ubyte, plain or \.gz"):

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.data.images import ImageSet
-from lenet_exp.data.split import validation_split
+from lenet_exp.data.split import division, validation_split
+from tests.labs.sections import section
 
 
 @st.composite
@@ -69,6 +70,14 @@ def test_a_limit_leaves_the_validation_images(mini: ImageSet) -> None:
 
     assert np.array_equal(full.validation, few.validation)
     assert set(few.train) < set(some.train) < set(full.train)
+
+
+def test_an_experiment_says_how_its_images_are_divided(mini: ImageSet) -> None:
+    """How many are kept, how many of the others are trained on, and at random from which seed."""
+    _, labels = mini.open()
+    data = section("mini", validation=200, limit=300, seed=4)
+
+    assert division(data, labels).digest == validation_split(labels, 200, seed=4, limit=300).digest
 
 
 @pytest.mark.parametrize(

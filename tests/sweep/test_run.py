@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,9 +16,10 @@ import pytest
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.config import experiment as experiments
 from lenet_exp.config.experiment import Experiment
+from lenet_exp.data.images import training_images
 from lenet_exp.study.study import open_study
 from lenet_exp.study.trials import read_records
-from lenet_exp.sweep.run import Request, identity, prepare_images, run_sweep
+from lenet_exp.sweep.run import Request, identity, run_sweep
 from lenet_exp.tracking import uploader
 from lenet_exp.tracking.spool import Spool
 from tests.labs.places import MINI_FOLDER
@@ -86,9 +88,14 @@ def finished(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return Finished(root, out.getvalue(), err.getvalue())
 
 
+def identity_of(experiment: Experiment) -> dict[str, Any]:
+    """Return what makes the experiment's study this study."""
+    return identity(experiment, training_images(experiment.data))
+
+
 def begin_study(experiment: Experiment, root: Path) -> None:
     """Leave in ``root`` the study that a sweep would begin."""
-    open_study(experiment, root).check_identity(identity(experiment, prepare_images(experiment)))
+    open_study(experiment, root).check_identity(identity_of(experiment))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +155,7 @@ def test_whatever_makes_trials_incomparable_makes_another_study(path: Path, over
     """Data, division, baseline, training, space and search are what a study is."""
     original, changed = (experiments.load(path, ["training.epochs=3", *more]) for more in ([], [override]))
 
-    assert identity(original, prepare_images(original)) != identity(changed, prepare_images(changed))
+    assert identity_of(original) != identity_of(changed)
 
 
 @pytest.mark.parametrize("override", ["search.trials=9", "question=Why?", "confirm.seeds=9", "confirm.top=1"])
@@ -156,7 +163,7 @@ def test_whatever_leaves_trials_as_they_are_leaves_the_study(path: Path, overrid
     """A larger budget, another question or confirmation go on with the same study."""
     original, changed = (experiments.load(path, ["training.epochs=3", *more]) for more in ([], [override]))
 
-    assert identity(original, prepare_images(original)) == identity(changed, prepare_images(changed))
+    assert identity_of(original) == identity_of(changed)
 
 
 def test_a_sweep_of_no_trials_is_its_baseline(finished: Finished) -> None:
@@ -209,7 +216,7 @@ def test_the_study_s_run_says_what_was_searched_and_on_what(finished: Finished, 
     expected = {"trials": 0, "sampler": "random", "seed": 0, "validation": 200, "epochs": 1}
     assert facts.params.items() >= (expected | {"dataset": "fashion-mnist-mini"}).items()
     assert facts.dataset is not None
-    assert facts.dataset.digest == prepare_images(experiments.load(path)).digest
+    assert facts.dataset.digest == training_images(experiments.load(path).data).digest
 
 
 def test_a_sweep_needs_nobody_to_listen(

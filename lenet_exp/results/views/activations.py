@@ -29,7 +29,8 @@ from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.data.datasets import find_dataset
-from lenet_exp.data.split import Split
+from lenet_exp.data.images import training_images
+from lenet_exp.data.split import Split, division
 from lenet_exp.results.lookup import Recorded, read
 from lenet_exp.study.trials import configuration_of
 from lenet_exp.tracking.model import load_network
@@ -103,12 +104,13 @@ def draw_activations(
     """
     recorded = read(experiment, root, storage)
     record = recorded.find(run)
-    names = class_names(recorded)
+    section = recorded.experiment.data
+    names = find_dataset(section).classes
     wanted = parse_classes(classes, names)
     network = trained_network(recorded, record)
-    images = recorded.images()
+    images = training_images(section)
     pixels, labels = images.open()
-    numbers = choose(recorded.split(images), labels, wanted, inputs, names)
+    numbers = choose(division(section, labels), labels, wanted, inputs, names)
     seen = look(network, pixels[numbers], labels[numbers], numbers)
     configuration = configuration_of(record)
     score = f", val_accuracy {record.value:.4f}" if record.value is not None else ""
@@ -118,12 +120,6 @@ def draw_activations(
     _save(figure, path)
     recorded.add_to_run(record.key.stem, path, tracking_uri or local_uri(root.absolute()), say)
     return path
-
-
-def class_names(recorded: Recorded) -> tuple[str, ...]:
-    """Return what the labels 0, 1, … of the experiment's data mean."""
-    chosen = recorded.experiment.data
-    return find_dataset(chosen.dataset, Path(chosen.folder) if chosen.folder else None).classes
 
 
 def parse_classes(text: str, names: Sequence[str]) -> list[int]:
