@@ -1,1 +1,1 @@
-"""Data sets: where files come from, how they are verified and divided, and the one door to the test split."""
+"""Data sets: where files come from, how they are verified and divided, and who may open the test split."""

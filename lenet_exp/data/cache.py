@@ -74,7 +74,7 @@ class Cache:
             yield
 
     def verified(self, want: idx.IdxFile) -> idx.Content | None:
-        """Return what the cached file holds; None if it is not there, or was never known to be good.
+        """Return what a cached file holds; None if it is not there, or no checksum of it is known.
 
         Raises:
             DataError: If the file is damaged.
@@ -86,17 +86,22 @@ class Cache:
             return idx.verify(stream, want, str(path))
 
     def store(self, stream: idx.Readable, want: idx.IdxFile, shown: str) -> idx.Content:
-        """Copy ``stream`` into the cache if it is what is wanted, and return what it holds.
+        """Copy a file into the cache if it is what is wanted, and return what it holds.
+
+        Args:
+            stream: The bytes of the file, unpacked.
+            want: The file that they must be, and its name in the cache.
+            shown: The file's name in messages.
 
         Raises:
-            DataError: If it is not; what the cache held before stays.
+            DataError: If it is not what is wanted; what the cache held before stays.
         """
         with self.replacing(want.name) as sink:
             return idx.verify(stream, want, shown, sink)
 
     @contextmanager
     def replacing(self, name: str) -> Iterator[IO[bytes]]:
-        """Give a handle to write to; at the end, unless an error comes first, ``name`` is replaced."""
+        """Give a handle to write to; when the block ends without an error, the file ``name`` is replaced."""
         target = self.folder / name
         part = target.with_name(f"{name}.part")
         with self.writing():
@@ -118,14 +123,14 @@ class Cache:
 
     @property
     def pins(self) -> Path:
-        """Where the checksums are kept of files whose content no table fixes."""
+        """The file that keeps the checksums of the files that were pinned at first use."""
         return self.folder / "checksums.json"
 
     def pinned(self) -> dict[str, str]:
-        """Return the SHA-256 of each file that was pinned, by the file's name.
+        """Return the SHA-256 of each pinned file, by the file's name.
 
         Raises:
-            DataError: If the list of them is damaged.
+            DataError: If the file of the pins is damaged.
         """
         try:
             pins = json.loads(self.pins.read_bytes())
@@ -140,7 +145,7 @@ class Cache:
         return {str(name): str(sha256) for name, sha256 in pins.items()}
 
     def pin(self, sums: Mapping[str, str]) -> None:
-        """Keep these SHA-256 as what the files of these names are from now on."""
+        """Add to the pins the SHA-256 that files must have from now on, by the files' names."""
         text = json.dumps(self.pinned() | dict(sums), indent=2, sort_keys=True)
         with self.replacing(self.pins.name) as sink:
             sink.write(f"{text}\n".encode())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.data.cache import Cache
@@ -26,27 +25,11 @@ def _part(
     )
 
 
-def _torchvision_mirrors(name: str) -> Callable[[], Sequence[str]]:
-    """Return what gives the mirrors that torchvision knows for its data set ``name``."""
+def _torchvision(name: str, attribute: str) -> Any:
+    """Return what torchvision knows of its data set ``name``: the mirrors, or the files with their MD5."""
+    import torchvision.datasets  # costs seconds, and only a download needs it
 
-    def mirrors() -> Sequence[str]:
-        import torchvision.datasets  # costs seconds, and only a download needs it
-
-        found: Sequence[str] = getattr(torchvision.datasets, name).mirrors
-        return found
-
-    return mirrors
-
-
-def _torchvision_md5s(name: str) -> Callable[[], Mapping[str, str]]:
-    """Return what gives the MD5 that torchvision knows for each packed file of its data set ``name``."""
-
-    def md5s() -> Mapping[str, str]:
-        import torchvision.datasets
-
-        return dict(getattr(torchvision.datasets, name).resources)
-
-    return md5s
+    return getattr(getattr(torchvision.datasets, name), attribute)
 
 
 #: The data sets that are known by the SHA-256 of their files, or by the MD5 of what mirrors have.
@@ -77,7 +60,7 @@ DATASETS = {
             "Bag",
             "Ankle boot",
         ),
-        mirrors=_torchvision_mirrors("FashionMNIST"),
+        mirrors=lambda: _torchvision("FashionMNIST", "mirrors"),
         subfolder="FashionMNIST/raw",
         debian_package="dataset-fashion-mnist",
     ),
@@ -96,7 +79,7 @@ DATASETS = {
             labels="ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         ),
         classes=tuple("0123456789"),
-        mirrors=_torchvision_mirrors("MNIST"),
+        mirrors=lambda: _torchvision("MNIST", "mirrors"),
         subfolder="MNIST/raw",
     ),
     "kmnist": Dataset(
@@ -104,8 +87,8 @@ DATASETS = {
         train=_part("train", 60_000),
         test=_part("t10k", 10_000),
         classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-        mirrors=_torchvision_mirrors("KMNIST"),
-        md5s=_torchvision_md5s("KMNIST"),
+        mirrors=lambda: _torchvision("KMNIST", "mirrors"),
+        md5s=lambda: dict(_torchvision("KMNIST", "resources")),
         subfolder="KMNIST/raw",
     ),
 }

@@ -20,7 +20,7 @@ from lenet_exp.data import idx
 from lenet_exp.data.cache import Cache
 from lenet_exp.data.datasets import find_dataset, user_folder
 from lenet_exp.data.idx import IdxFile
-from lenet_exp.data.sources import Dataset, Found, Part, obtain
+from lenet_exp.data.sources import CachedFile, Dataset, Part, obtain
 
 if TYPE_CHECKING:
     # A worker loads this module too, and has no experiment.
@@ -35,12 +35,12 @@ class ImageSet:
     """Where images and their labels lie: cheap to send to another process, which opens them itself.
 
     Attributes:
-        name: Of the data set.
+        name: The data set's name.
         images: An IDX file of ``(count, image_size, image_size)`` bytes.
         labels: An IDX file of ``(count,)`` bytes.
-        count: How many images there are.
-        image_size: Their side, in pixels.
-        digest: Of the original images, the labels and the size; 32 hexadecimal digits.
+        count: The number of images.
+        image_size: The side of an image, in pixels.
+        digest: A hash of the original images, the labels and the size; 32 hexadecimal digits.
     """
 
     name: str
@@ -99,7 +99,7 @@ def image_set(section: Data, dataset: Dataset, part: Part) -> ImageSet:
     return ImageSet(dataset.name, path, labels.path, count, section.resize, digest)
 
 
-def _resized(dataset: Dataset, images: Found, size: int) -> Path:
+def _resized(dataset: Dataset, images: CachedFile, size: int) -> Path:
     """Return an IDX file of the images at another size, made once and kept in the cache."""
     cache = Cache(dataset.name)
     stem = images.path.name.removesuffix("-idx3-ubyte")
@@ -121,7 +121,7 @@ def _resized(dataset: Dataset, images: Found, size: int) -> Path:
     return cache.folder / name
 
 
-def _resized_bytes(images: Found, size: int) -> Iterator[bytes]:
+def _resized_bytes(images: CachedFile, size: int) -> Iterator[bytes]:
     """Give the images resized as ``torchvision.transforms.Resize`` does before ``ToTensor``, in chunks."""
     import torch
     from torchvision.transforms.v2 import InterpolationMode

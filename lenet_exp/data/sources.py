@@ -37,14 +37,14 @@ class Dataset:
     """A data set: what its files must be, and who has them.
 
     Attributes:
-        name: As experiments call it; also of its folders.
-        train: The training images and their labels.
-        test: The test images and theirs.
-        classes: What the labels 0, 1, ... mean.
-        mirrors: Gives the addresses that the files' names, with ``.gz``, are added to.
-        md5s: Gives the MD5 of those packed files by name, where no checksum of the files is known beforehand.
-        subfolder: Where torchvision puts the files, below the folder it is given.
-        debian_package: That holds the files, gzipped.
+        name: The name in experiments, and of the data set's folders.
+        train: The files of the training images and their labels.
+        test: The files of the test images and their labels.
+        classes: The meaning of the labels 0, 1, ...
+        mirrors: Called for the addresses to which the names of the files, with ``.gz``, are added.
+        md5s: Called for the MD5 of those packed files by name, where no SHA-256 is known beforehand.
+        subfolder: The folder in which torchvision puts the files, below the one it is given.
+        debian_package: The Debian package that holds the files, gzipped.
     """
 
     name: str
@@ -68,25 +68,25 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A file of the cache, verified."""
+class CachedFile:
+    """A verified file of the cache: where it is, and what it holds."""
 
     path: Path
     shape: tuple[int, ...]
     sha256: str
 
 
-def obtain(dataset: Dataset, part: Part, folder: Path | None) -> tuple[Found, Found]:
+def obtain(dataset: Dataset, part: Part, folder: Path | None) -> tuple[CachedFile, CachedFile]:
     """Return the images and the labels of ``part``, verified and in the cache, wherever they came from.
 
     The cache's files are verified each time, those in ``folder`` too. The files of a user's own data set
     are pinned: what they are at first use they must be ever after.
 
     Args:
-        dataset: Whose files.
-        part: Which of them; no others are touched.
-        folder: Where the user says they are: gzipped or plain, in the folder itself, in one of the data
-            set's name below it, or as torchvision leaves them.
+        dataset: The data set to look for.
+        part: The files to look for, one of the data set's parts; no others are touched.
+        folder: The folder that the user named. Files lie there gzipped or plain, in the folder itself, in one
+            of the data set's name below it, or as torchvision leaves them.
 
     Raises:
         DataError: If a file is damaged, or is nowhere to be had.
@@ -105,14 +105,20 @@ def obtain(dataset: Dataset, part: Part, folder: Path | None) -> tuple[Found, Fo
             if not dataset.built_in:
                 cache.pin({want.name: content.sha256 for want, content in zip(wanted, contents, strict=True)})
     images, labels = (
-        Found(cache.folder / want.name, content.shape, content.sha256)
+        CachedFile(cache.folder / want.name, content.shape, content.sha256)
         for want, content in zip(wanted, contents, strict=True)
     )
     return images, labels
 
 
 def within_reach(dataset: Dataset, part: Part, folder: Path | None) -> bool:
-    """Return whether the files can be had without a network; none is opened to find out."""
+    """Return whether files can be had without a network; none is opened to find out.
+
+    Args:
+        dataset: The data set to look for.
+        part: The files to look for, one of the data set's parts.
+        folder: The folder that the user named.
+    """
     cache = Cache(dataset.name)
     return all(
         (want.sha256 is not None and (cache.folder / want.name).exists())
@@ -124,7 +130,7 @@ def within_reach(dataset: Dataset, part: Part, folder: Path | None) -> bool:
 
 
 def _with_pins(dataset: Dataset, part: Part, cache: Cache) -> list[IdxFile]:
-    """Return the two files of ``part``, with the checksums pinned for a user's own."""
+    """Return the two files of ``part``; where no checksum is known beforehand, with the pinned one."""
     if dataset.built_in:
         return list(part)
     pins = cache.pinned()

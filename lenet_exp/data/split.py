@@ -22,8 +22,8 @@ class Split:
     """How the training images are divided.
 
     Attributes:
-        train: ``(n,)`` int64, ascending: the images to train on.
-        validation: ``(m,)`` int64, ascending: the images to choose by.
+        train: ``(n,)`` int64, ascending: the numbers of the images to train on.
+        validation: ``(m,)`` int64, ascending: the numbers of the images to choose by.
         digest: SHA-256 of both, in this order; 64 hexadecimal digits.
     """
 
@@ -59,9 +59,9 @@ def validation_split(
 
     Args:
         labels: ``(count,)``, the images' classes.
-        validation: How many images to keep for validation.
-        seed: Of the division; any integer.
-        limit: How many of the others to train on; None is all of them.
+        validation: The number of images to keep for validation.
+        seed: The root of the random division; any integer.
+        limit: The number of other images to train on; None for all of them.
 
     Raises:
         ConfigError: If there are not as many images.
