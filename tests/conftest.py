@@ -18,12 +18,14 @@ from lenet_exp.cli import program
 from lenet_exp.config import loader
 from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.data import idx, sources
-from lenet_exp.data.datasets import ImageSet, find_dataset, prepare
+from lenet_exp.data.datasets import find_dataset
+from lenet_exp.data.images import ImageSet, training_images
 from lenet_exp.data.sources import Dataset, Part
 from lenet_exp.study.study import open_study
 from tests.labs.cli_lab import EXPERIMENT, Command, Ended
 from tests.labs.mirror import Mirror
 from tests.labs.places import MINI_FOLDER
+from tests.labs.sections import section
 from tests.labs.swept import SWEPT, Swept
 
 
@@ -38,7 +40,7 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
     """The training images of that piece, in a cache that lasts for the session."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LENET_EXP_DATA", str(tmp_path_factory.mktemp("data")))
-        return prepare("fashion-mnist-mini", folder=MINI_FOLDER)
+        return training_images(section("fashion-mnist-mini", MINI_FOLDER))
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +78,7 @@ def data_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def known(data_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """The piece as a data set whose checksums are known beforehand, and which nobody has."""
     monkeypatch.setattr(sources, "SYSTEM_FOLDER", tmp_path / "system")
-    own = find_dataset("known", MINI_FOLDER)
+    own = find_dataset(section("known", MINI_FOLDER))
     return replace(own, train=_checked(own.train), test=_checked(own.test))
 
 

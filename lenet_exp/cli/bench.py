@@ -24,12 +24,11 @@ from lenet_exp.cli.peak import matrix_peaks, training_flops
 from lenet_exp.cli.usual_loop import throughput
 from lenet_exp.config.experiment import Data, Experiment, Training
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet, training_images
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Ended, Epoch, Task
 from lenet_exp.execution.resources import Capacity, measure, plan
 from lenet_exp.study.records import Attempt
-from lenet_exp.sweep.run import prepare_images
 from lenet_exp.tracking.events import AttemptRecord
 from lenet_exp.tracking.spool import Spool
 
@@ -177,7 +176,7 @@ def _measure(question: Question, announce: Callable[[str], None]) -> Answer:
     load = os.getloadavg()[0]
     executor = LocalExecutor()
     try:
-        images = prepare_images(question.experiment)
+        images = training_images(question.experiment.data)
         machine = executor.probe(question.device)
         device = machine.devices[0]  # of several accelerators the first
         capacity = measure(0 if device == "cpu" else 1)

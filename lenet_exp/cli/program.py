@@ -15,6 +15,7 @@ import typer
 
 from lenet_exp import __version__
 from lenet_exp.base.errors import LenetExpError, mask_url, printable
+from lenet_exp.base.messages import say
 from lenet_exp.cli.options import (
     DatasetOption,
     DeviceOption,
@@ -77,7 +78,7 @@ def _tell(message: str) -> None:
     """Say on standard error what is wrong, in one line."""
     message = printable(mask_url(message))
     # What a user has written, and a message shows, can be of any length.
-    sys.stderr.write(f"error: {message if len(message) <= 1000 else message[:999] + '…'}\n")
+    say(f"error: {message if len(message) <= 1000 else message[:999] + '…'}")
 
 
 @app.callback(invoke_without_command=True)
@@ -277,7 +278,7 @@ def sync(
         storage=storage or None,
     )
     for problem in report.problems:
-        typer.echo(f"warning: {printable(mask_url(problem))}", err=True)
+        say(f"warning: {mask_url(problem)}")
     typer.echo(f"carried {report.n_shipped} runs to MLflow, deleted {report.n_deleted}")
 
 
@@ -412,7 +413,7 @@ def bench(
     given = tuple(overrides or ())
     experiment = loader.load(path, given)
     question = Question(path, experiment, given, for_s=for_s, rounds=rounds, device=device)
-    answer = run_bench(question, lambda line: typer.echo(printable(line), err=True)).to_dict()
+    answer = run_bench(question, say).to_dict()
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
     else:

@@ -15,9 +15,10 @@ from typing import Any
 from lenet_exp.base.environment import CAUSES
 from lenet_exp.base.errors import NoResultError, SweepInterruptedError, printable
 from lenet_exp.base.layout import Layout
+from lenet_exp.base.messages import say
 from lenet_exp.base.records import EpochResult, TrainOn
 from lenet_exp.config.experiment import Experiment
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet, training_images
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Ended, Epoch, Task
 from lenet_exp.results.lookup import Recorded, read
@@ -76,7 +77,7 @@ def replay(
     threads: int | None = None,
     device: str | None = None,
     storage: str | None = None,
-    say: Callable[[str], Any] = lambda line: sys.stderr.write(f"{printable(line)}\n"),
+    say: Callable[[str], Any] = say,
 ) -> Replay:
     """Train a recorded attempt again; nothing that was recorded is changed.
 
@@ -107,7 +108,7 @@ def replay(
     if not (first or diverged):
         why = original.reason or "no epoch was recorded"
         raise NoResultError(f"{original.label} has nothing to compare with: {why}; name another")
-    images = recorded.images()
+    images = training_images(recorded.experiment.data)
     kept = original.result
     used = threads or int(kept.get("threads", 1))
     executor = LocalExecutor()

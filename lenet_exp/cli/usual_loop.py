@@ -20,7 +20,7 @@ from torchvision import transforms
 
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.training.network import LeNet, initialise
 
 #: Processes that read pictures, as tutorials have it.

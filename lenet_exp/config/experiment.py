@@ -34,10 +34,7 @@ PrunerName = Literal["hyperband", "halving", "median", "none"]
 class Data(Frozen):
     """Which images, and how the training images are divided."""
 
-    dataset: str = Field(
-        "fashion-mnist",
-        description="fashion-mnist, mnist, kmnist, qmnist, emnist-digits, emnist-mnist, or a name of yours",
-    )
+    dataset: str = Field("fashion-mnist", description="fashion-mnist, mnist, kmnist, or a name of yours")
     folder: str | None = Field(None, description="where IDX files lie, looked in before any download")
     validation: int = Field(10_000, ge=1, le=10_000_000, description="training images kept for validation")
     limit: int | None = Field(None, ge=1, le=10_000_000, description="train on this many images only")

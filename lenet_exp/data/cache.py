@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import platformdirs
 
 from lenet_exp.base.errors import ConfigError, DataError, DiskError
 from lenet_exp.base.files import sync_file
+from lenet_exp.base.messages import say
 from lenet_exp.data import idx
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
@@ -25,12 +25,6 @@ def root() -> Path:
     """Return the folder of all data sets: ``LENET_EXP_DATA``, or one in the user's cache folder."""
     named = os.environ.get("LENET_EXP_DATA")
     return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("lenet_exp")
-
-
-def note(message: str) -> None:
-    """Tell the user something that needs no answer, on standard error."""
-    plain = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-    sys.stderr.write(f"{plain}\n")
 
 
 class Cache:
@@ -75,12 +69,12 @@ class Cache:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                note(f"waiting for another process that prepares {self.name}")
+                say(f"waiting for another process that prepares {self.name}")
                 fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
     def verified(self, want: idx.IdxFile) -> idx.Content | None:
-        """Return what the cached file holds; None if it is not there, or was never known to be good.
+        """Return what a cached file holds; None if it is not there, or no checksum of it is known.
 
         Raises:
             DataError: If the file is damaged.
@@ -92,17 +86,22 @@ class Cache:
             return idx.verify(stream, want, str(path))
 
     def store(self, stream: idx.Readable, want: idx.IdxFile, shown: str) -> idx.Content:
-        """Copy ``stream`` into the cache if it is what is wanted, and return what it holds.
+        """Copy a file into the cache if it is what is wanted, and return what it holds.
+
+        Args:
+            stream: The bytes of the file, unpacked.
+            want: The file that they must be, and its name in the cache.
+            shown: The file's name in messages.
 
         Raises:
-            DataError: If it is not; what the cache held before stays.
+            DataError: If it is not what is wanted; what the cache held before stays.
         """
         with self.replacing(want.name) as sink:
             return idx.verify(stream, want, shown, sink)
 
     @contextmanager
     def replacing(self, name: str) -> Iterator[IO[bytes]]:
-        """Give a handle to write to; at the end, unless an error comes first, ``name`` is replaced."""
+        """Give a handle to write to; when the block ends without an error, the file ``name`` is replaced."""
         target = self.folder / name
         part = target.with_name(f"{name}.part")
         with self.writing():
@@ -124,14 +123,14 @@ class Cache:
 
     @property
     def pins(self) -> Path:
-        """Where the checksums are kept of files whose content no table fixes."""
+        """The file that keeps the checksums of the files that were pinned at first use."""
         return self.folder / "checksums.json"
 
     def pinned(self) -> dict[str, str]:
-        """Return the SHA-256 of each file that was pinned, by the file's name.
+        """Return the SHA-256 of each pinned file, by the file's name.
 
         Raises:
-            DataError: If the list of them is damaged.
+            DataError: If the file of the pins is damaged.
         """
         try:
             pins = json.loads(self.pins.read_bytes())
@@ -146,7 +145,7 @@ class Cache:
         return {str(name): str(sha256) for name, sha256 in pins.items()}
 
     def pin(self, sums: Mapping[str, str]) -> None:
-        """Keep these SHA-256 as what the files of these names are from now on."""
+        """Add to the pins the SHA-256 that files must have from now on, by the files' names."""
         text = json.dumps(self.pinned() | dict(sums), indent=2, sort_keys=True)
         with self.replacing(self.pins.name) as sink:
             sink.write(f"{text}\n".encode())

@@ -1,29 +1,18 @@
-"""The data sets: the training images, verified and mapped into memory, and how they are divided.
-
-The test images are behind `lenet_exp.data.testset`; nothing here touches their files.
-"""
+"""The registry of data sets: what their files must be, and who has them."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lenet_exp.base.errors import ConfigError, DataError
-from lenet_exp.base.seeding import derive_seed
-from lenet_exp.data import idx
-from lenet_exp.data.archives import Archive, Published, qmnist_labels, upright
-from lenet_exp.data.cache import Cache, note
+from lenet_exp.base.errors import ConfigError
+from lenet_exp.data.cache import Cache
 from lenet_exp.data.idx import IdxFile
-from lenet_exp.data.sources import Dataset, Found, Part, obtain
+from lenet_exp.data.sources import Dataset, Part
 
-#: Images resized at a time, which bounds the memory it takes.
-_RESIZE_CHUNK = 2048
+if TYPE_CHECKING:
+    # A worker loads this module too, and has no experiment.
+    from lenet_exp.config.experiment import Data
 
 
 def _part(
@@ -36,61 +25,14 @@ def _part(
     )
 
 
-def _torchvision_mirrors(name: str) -> Callable[[], Sequence[str]]:
-    """Return what gives the mirrors that torchvision knows for its data set ``name``."""
+def _torchvision(name: str, attribute: str) -> Any:
+    """Return what torchvision knows of its data set ``name``: the mirrors, or the files with their MD5."""
+    import torchvision.datasets  # costs seconds, and only a download needs it
 
-    def mirrors() -> Sequence[str]:
-        import torchvision.datasets  # costs seconds, and only a download needs it
-
-        found: Sequence[str] = getattr(torchvision.datasets, name).mirrors
-        return found
-
-    return mirrors
+    return getattr(getattr(torchvision.datasets, name), attribute)
 
 
-def _torchvision_archives(name: str) -> Callable[[], Mapping[str, Archive]]:
-    """Return what gives the archives that torchvision knows for its data set ``name``, with their MD5."""
-
-    def archives() -> Mapping[str, Archive]:
-        import torchvision.datasets
-
-        found = getattr(torchvision.datasets, name)
-        if name == "EMNIST":
-            return {"gzip.zip": Archive((found.url,), found.md5, most_bytes=1_000_000_000)}
-        if name == "QMNIST":
-            listed = [file for part in ("train", "test") for file in found.resources[part]]
-            return {url.rpartition("/")[2]: Archive((url,), md5) for url, md5 in listed}
-        return {
-            file: Archive(tuple(f"{mirror.rstrip('/')}/{file}" for mirror in found.mirrors), md5)
-            for file, md5 in found.resources
-        }
-
-    return archives
-
-
-def _qmnist() -> dict[str, Published]:
-    """Return how QMNIST's files are published: gzipped, the labels with all that is known of a digit."""
-    found = {}
-    for ours, theirs in (("train", "train"), ("t10k", "test")):
-        found[f"{ours}-images-idx3-ubyte"] = Published(f"qmnist-{theirs}-images-idx3-ubyte")
-        found[f"{ours}-labels-idx1-ubyte"] = Published(
-            f"qmnist-{theirs}-labels-idx2-int", convert=qmnist_labels
-        )
-    return found
-
-
-def _emnist(split: str) -> dict[str, Published]:
-    """Return how the files of one of EMNIST's splits are published: in a zip archive with all others."""
-    found = {}
-    for ours, theirs in (("train", "train"), ("t10k", "test")):
-        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
-            name = f"emnist-{split}-{theirs}-{kind}"
-            turn = {"convert": upright} if kind.startswith("images") else {}
-            found[f"{ours}-{kind}"] = Published(name, member=f"gzip/{name}.gz", **turn)
-    return found
-
-
-#: The data sets that are known by their checksums, or by those of their archives.
+#: The data sets that are known by the SHA-256 of their files, or by the MD5 of what mirrors have.
 DATASETS = {
     "fashion-mnist": Dataset(
         name="fashion-mnist",
@@ -118,7 +60,7 @@ DATASETS = {
             "Bag",
             "Ankle boot",
         ),
-        mirrors=_torchvision_mirrors("FashionMNIST"),
+        mirrors=lambda: _torchvision("FashionMNIST", "mirrors"),
         subfolder="FashionMNIST/raw",
         debian_package="dataset-fashion-mnist",
     ),
@@ -137,7 +79,7 @@ DATASETS = {
             labels="ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         ),
         classes=tuple("0123456789"),
-        mirrors=_torchvision_mirrors("MNIST"),
+        mirrors=lambda: _torchvision("MNIST", "mirrors"),
         subfolder="MNIST/raw",
     ),
     "kmnist": Dataset(
@@ -145,230 +87,30 @@ DATASETS = {
         train=_part("train", 60_000),
         test=_part("t10k", 10_000),
         classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-        archives=_torchvision_archives("KMNIST"),
+        mirrors=lambda: _torchvision("KMNIST", "mirrors"),
+        md5s=lambda: dict(_torchvision("KMNIST", "resources")),
         subfolder="KMNIST/raw",
-    ),
-    "qmnist": Dataset(
-        name="qmnist",
-        train=_part("train", 60_000),
-        test=_part("t10k", 60_000),
-        classes=tuple("0123456789"),
-        archives=_torchvision_archives("QMNIST"),
-        published=_qmnist(),
-        subfolder="QMNIST/raw",
-    ),
-    # Of EMNIST's splits those with ten classes.
-    "emnist-digits": Dataset(
-        name="emnist-digits",
-        train=_part("train", 240_000),
-        test=_part("t10k", 40_000),
-        classes=tuple("0123456789"),
-        archives=_torchvision_archives("EMNIST"),
-        published=_emnist("digits"),
-        subfolder="EMNIST/raw",
-    ),
-    "emnist-mnist": Dataset(
-        name="emnist-mnist",
-        train=_part("train", 60_000),
-        test=_part("t10k", 10_000),
-        classes=tuple("0123456789"),
-        archives=_torchvision_archives("EMNIST"),
-        published=_emnist("mnist"),
-        subfolder="EMNIST/raw",
     ),
 }
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Where images and their labels lie: cheap to send to another process, which opens them itself.
-
-    Attributes:
-        name: Of the data set.
-        images: An IDX file of ``(count, image_size, image_size)`` bytes.
-        labels: An IDX file of ``(count,)`` bytes.
-        count: How many images there are.
-        image_size: Their side, in pixels.
-        digest: Of the original images, the labels and the size; 32 hexadecimal digits.
-    """
-
-    name: str
-    images: Path
-    labels: Path
-    count: int
-    image_size: int
-    digest: str
-
-    def open(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Map the files into memory, shared by all who do.
-
-        Returns:
-            The images, ``(count, image_size, image_size)``, 0 black to 255 white, and the labels,
-            ``(count,)``, 0 to 9. Both are read-only.
-
-        Raises:
-            DataError: If the files have gone since they were verified.
-        """
-        shape = (self.count, self.image_size, self.image_size)
-        try:
-            images = np.memmap(self.images, np.uint8, "r", idx.IMAGES_OFFSET, shape)
-            labels = np.memmap(self.labels, np.uint8, "r", idx.LABELS_OFFSET, (self.count,))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.name}: {error}; run the command again to have the files back") from None
-        return images, labels
+def user_folder(section: Data) -> Path | None:
+    """Return the folder in which the files lie, if the user says so."""
+    return Path(section.folder).expanduser() if section.folder else None
 
 
-def prepare(name: str, *, folder: Path | None = None, resize: int = 28) -> ImageSet:
-    """Find, verify and unpack the training images of a data set, resized if need be.
-
-    Args:
-        name: A data set of `DATASETS`, or any other name for the files in ``folder``, whose checksums
-            are pinned at their first use.
-        folder: Where the files lie; looked in before any download.
-        resize: Side of the images, in pixels.
+def find_dataset(section: Data) -> Dataset:
+    """Return the data set that an experiment names: one of `DATASETS`, or else the user's own.
 
     Raises:
         ConfigError: If the name is not known, and no folder says where the files are.
-        DataError: If a file is damaged, or is nowhere to be had.
-        DiskError: If the cache cannot be written.
     """
-    dataset = find_dataset(name, folder)
-    return image_set(dataset, dataset.train, folder, resize)
-
-
-def find_dataset(name: str, folder: Path | None) -> Dataset:
-    """Return the data set called ``name``: one of `DATASETS`, or else the user's own.
-
-    Raises:
-        ConfigError: If it is neither.
-    """
+    name = section.dataset
     if name in DATASETS:
         return DATASETS[name]
-    if folder is None and not Cache(name).pinned():
-        near = difflib.get_close_matches(name, DATASETS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(DATASETS)};"
+    if not section.folder and not Cache(name).pinned():
         raise ConfigError(
-            f"unknown data set {name!r}; {hint} your own needs its folder: --set data.folder=..."
+            f"unknown data set {name!r}; known are {', '.join(DATASETS)};"
+            " your own needs its folder: --set data.folder=..."
         )
     return Dataset(name, train=_part("train"), test=_part("t10k"), classes=tuple("0123456789"))
-
-
-def image_set(dataset: Dataset, part: Part, folder: Path | None, resize: int) -> ImageSet:
-    """Return the images of ``part``, one of the data set's; no file of another part is touched.
-
-    Raises:
-        DataError, DiskError: As `prepare`.
-    """
-    images, labels = obtain(dataset, part, folder)
-    count, size = images.shape[:2]
-    path = images.path if size == resize else _resized(dataset, images, resize)
-    digest = hashlib.sha256(f"{images.sha256} {labels.sha256} {resize}".encode()).hexdigest()[:32]
-    return ImageSet(dataset.name, path, labels.path, count, resize, digest)
-
-
-def _resized(dataset: Dataset, images: Found, size: int) -> Path:
-    """Return an IDX file of the images at another size, made once and kept in the cache."""
-    cache = Cache(dataset.name)
-    stem = images.path.name.removesuffix("-idx3-ubyte")
-    # The original's checksum in the name keeps images of other content apart.
-    name = f"{stem}-{size}-{images.sha256[:12]}-idx3-ubyte"
-    shape = (images.shape[0], size, size)
-    try:
-        if cache.verified(IdxFile(name, 3, shape, cache.pinned().get(name))):
-            return cache.folder / name
-    except DataError as error:
-        note(f"warning: {error}; resizing the images anew")
-    with cache.lock():
-        digest = hashlib.sha256()
-        with cache.replacing(name) as sink:
-            for piece in (idx.header(shape), *_resized_bytes(images, size)):
-                sink.write(piece)
-                digest.update(piece)
-        cache.pin({name: digest.hexdigest()})
-    return cache.folder / name
-
-
-def _resized_bytes(images: Found, size: int) -> Iterator[bytes]:
-    """Give the images resized as ``torchvision.transforms.Resize`` does before ``ToTensor``, in chunks."""
-    import torch
-    from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2.functional import resize
-
-    original = np.memmap(images.path, np.uint8, "r", idx.IMAGES_OFFSET, images.shape)
-    for start in range(0, len(original), _RESIZE_CHUNK):
-        chunk = torch.from_numpy(np.array(original[start : start + _RESIZE_CHUNK]))  # (n, rows, columns)
-        yield resize(chunk, [size, size], InterpolationMode.BILINEAR, antialias=True).numpy().tobytes()
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """How the training images are divided.
-
-    Attributes:
-        train: ``(n,)`` int64, ascending: the images to train on.
-        validation: ``(m,)`` int64, ascending: the images to choose by.
-        digest: SHA-256 of both, in this order; 64 hexadecimal digits.
-    """
-
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    digest: str
-
-    def joined(self) -> Split:
-        """Return the division in which all of these images are trained on, and none are left to choose by."""
-        both = np.sort(np.concatenate([self.train, self.validation]))
-        return Split(both, self.validation[:0], self.digest)
-
-
-def validation_split(
-    labels: NDArray[np.integer], validation: int, seed: int, limit: int | None = None
-) -> Split:
-    """Divide the images at random, every class with its share on either side.
-
-    The validation images do not depend on ``limit``, and a smaller limit takes some of a larger one's images.
-
-    Args:
-        labels: ``(count,)``, the images' classes.
-        validation: How many images to keep for validation.
-        seed: Of the division; any integer.
-        limit: How many of the others to train on; None is all of them.
-
-    Raises:
-        ConfigError: If there are not as many images.
-    """
-    count = len(labels)
-    if not 0 < validation < count:
-        raise ConfigError(
-            f"data.validation must be 1 to {count - 1:,}, as there are {count:,} training images,"
-            f" found {validation:,}"
-        )
-    left = count - validation
-    if limit is not None and not 0 < limit <= left:
-        raise ConfigError(
-            f"data.limit must be 1 to {left:,}, as {validation:,} of {count:,} images are for"
-            f" validation, found {limit:,}"
-        )
-    generator = np.random.Generator(np.random.PCG64(derive_seed(seed, "split")))
-    order = generator.permutation(count)
-    by_class = np.bincount(labels)
-    # The images class by class, those of a class in random order.
-    grouped = np.split(order[np.argsort(labels[order], kind="stable")], np.cumsum(by_class)[:-1])
-    kept = _shares(by_class, validation)
-    used = _shares(by_class - kept, left if limit is None else limit)
-    parts = [np.split(group, [k, k + u])[:2] for group, k, u in zip(grouped, kept, used, strict=True)]
-    held_out, train = (np.sort(np.concatenate(part)) for part in zip(*parts, strict=True))
-    digest = hashlib.sha256(train.tobytes() + held_out.tobytes()).hexdigest()
-    return Split(train, held_out, digest)
-
-
-def _shares(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
-    """Divide ``total`` in proportion to ``counts``, by largest remainders; the first of equals gets more.
-
-    Example:
-        >>> _shares(np.array([5, 3, 2]), 4).tolist()
-        [2, 1, 1]
-    """
-    shares, remainders = np.divmod(total * counts, counts.sum())
-    more = np.argsort(-remainders, kind="stable")[: total - shares.sum()]
-    shares[more] += 1
-    return shares

@@ -18,7 +18,7 @@ from typing import IO, cast
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from lenet_exp.data.cache import note
+from lenet_exp.base.messages import say
 
 #: Seconds to wait for a connection, and then for each next part of an answer.
 TIMEOUT_S = 10
@@ -42,7 +42,7 @@ Acquire::https::Timeout "{timeout}";
 
 
 class UnavailableError(Exception):
-    """A source has not got what it was asked for; the message says which and why. No user meets it."""
+    """A source has not got what it was asked for; the message says which and why. No user sees it."""
 
 
 class _CutError(Exception):
@@ -53,12 +53,12 @@ def download(url: str, part: Path, most_bytes: int) -> None:
     """Fetch ``url`` into ``part``, going on from what an earlier download left there.
 
     Args:
-        url: Of the file.
-        part: Where it is collected. What a cut download leaves there stays, for another time.
-        most_bytes: No copy of the file is larger.
+        url: The address of the file.
+        part: The file to collect it in. What a cut download leaves there stays, for another time.
+        most_bytes: The most that any copy can have; a longer answer is given up.
 
     Raises:
-        UnavailableError: If the file is not to be had there, or not whole.
+        UnavailableError: If the file is not to be had there, or does not come whole.
         OSError: If ``part`` cannot be written.
     """
     for attempt in range(1, _ATTEMPTS + 1):
@@ -113,10 +113,10 @@ def _read(response: HTTPResponse) -> bytes:
 
 @contextmanager
 def _progress(url: str, have: int, whole: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a download: a bar on a terminal, else one line. Give what is to be told the bytes so far."""
+    """Show a download, by a bar on a terminal or else a line; give a function that takes the bytes so far."""
     if not sys.stderr.isatty():
         size = f" ({whole:,} bytes)" if whole else ""
-        note(f"downloading {url}{size}")
+        say(f"downloading {url}{size}")
         yield lambda _: None
         return
     from rich.console import Console
@@ -129,9 +129,11 @@ def _progress(url: str, have: int, whole: int | None) -> Iterator[Callable[[int]
 
 
 def fetch_package(package: str, kept: Path) -> None:
-    """Fetch the newest Debian package of this name into the file ``kept``, without root.
+    """Fetch a Debian package without root; apt verifies it by the signatures of the system's sources.
 
-    Apt verifies it by the signatures of the system's sources.
+    Args:
+        package: The name of the package, of which the newest version is taken.
+        kept: The file to keep it in.
 
     Raises:
         UnavailableError: If there is no apt here, or it has no such package.
@@ -139,7 +141,7 @@ def fetch_package(package: str, kept: Path) -> None:
     """
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise UnavailableError(f"Debian package {package}: no apt-get and dpkg-deb here")
-    note(f"fetching the Debian package {package}")
+    say(f"fetching the Debian package {package}")
     # One folder of a fixed name, under the cache's lock: what a killed process left is cleared away here.
     folder = kept.with_name("apt.part")
     shutil.rmtree(folder, ignore_errors=True)
@@ -178,7 +180,11 @@ def _apt(package: str, config: Path, *command: str, may_fail: bool = False) -> N
 
 @contextmanager
 def package_member(package: Path, name: str) -> Iterator[IO[bytes]]:
-    """Open the file called ``name`` in a Debian package; nothing else of the package is unpacked.
+    """Open a file in a Debian package; nothing else of the package is unpacked.
+
+    Args:
+        package: The package, a ``.deb`` file.
+        name: The file's name, without its folder.
 
     Raises:
         UnavailableError: If the package cannot be read, or has no such file.

@@ -33,11 +33,11 @@ class IdxFile:
     """What a file must be to be taken.
 
     Attributes:
-        name: Of the file, unpacked.
+        name: The file's name, unpacked.
         dimensions: 3 for images, ``(count, rows, columns)``; 1 for labels.
-        shape: What its header must say; None if any shape will do.
-        sha256: Of all its bytes, unpacked; None if it is not known yet.
-        classes: Labels are below it.
+        shape: The shape that the header must say; None if any will do.
+        sha256: The checksum of the unpacked file; None if it is not known yet.
+        classes: The number of classes; labels are below it.
     """
 
     name: str
@@ -95,9 +95,9 @@ def verify(stream: Readable, want: IdxFile, shown: str, sink: IO[bytes] | None =
 
     Args:
         stream: The bytes of a file, unpacked.
-        want: What they must be.
-        shown: What a message calls the file.
-        sink: Where the bytes are copied to; what a refused file left there is to be thrown away.
+        want: The file that they must be.
+        shown: The file's name in messages.
+        sink: The file to copy the bytes to; the caller throws away what a refused file left there.
 
     Raises:
         DataError: With ``shown``, what was found and what was expected.

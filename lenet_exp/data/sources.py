@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lenet_exp.base.errors import DataError
-from lenet_exp.data import archives, idx
-from lenet_exp.data.archives import Archive, Published
-from lenet_exp.data.cache import Cache, note
+from lenet_exp.base.messages import say
+from lenet_exp.data import idx
+from lenet_exp.data.cache import Cache
 from lenet_exp.data.download import UnavailableError, download, fetch_package, package_member
 from lenet_exp.data.idx import Content, IdxFile
 
@@ -36,15 +37,14 @@ class Dataset:
     """A data set: what its files must be, and who has them.
 
     Attributes:
-        name: As experiments call it; also of its folders.
-        train: The training images and their labels.
-        test: The test images and theirs.
-        classes: What the labels 0, 1, ... mean.
-        mirrors: Gives the addresses that the files' names, with ``.gz``, are added to.
-        subfolder: Where torchvision puts the files, below the folder it is given.
-        debian_package: That holds the files, gzipped.
-        published: How our files are published, by our names, where that is otherwise than gzipped.
-        archives: Gives what mirrors have, by the archives' names, where that is known by its MD5.
+        name: The name in experiments, and of the data set's folders.
+        train: The files of the training images and their labels.
+        test: The files of the test images and their labels.
+        classes: The meaning of the labels 0, 1, ...
+        mirrors: Called for the addresses to which the names of the files, with ``.gz``, are added.
+        md5s: Called for the MD5 of those packed files by name, where no SHA-256 is known beforehand.
+        subfolder: The folder in which torchvision puts the files, below the one it is given.
+        debian_package: The Debian package that holds the files, gzipped.
     """
 
     name: str
@@ -52,10 +52,9 @@ class Dataset:
     test: Part
     classes: tuple[str, ...]
     mirrors: Callable[[], Sequence[str]] = tuple
+    md5s: Callable[[], Mapping[str, str]] | None = None
     subfolder: str | None = None
     debian_package: str | None = None
-    published: Mapping[str, Published] = field(default_factory=dict)
-    archives: Callable[[], Mapping[str, Archive]] | None = None
 
     @property
     def built_in(self) -> bool:
@@ -65,33 +64,29 @@ class Dataset:
     @property
     def own(self) -> bool:
         """Whether nobody but the user has the files."""
-        return not self.built_in and self.archives is None
-
-    def origin(self, want: IdxFile) -> Published:
-        """Return how one of our files is published."""
-        return self.published.get(want.name, Published(want.name))
+        return not self.built_in and self.md5s is None
 
 
 @dataclass(frozen=True)
-class Found:
-    """A file of the cache, verified."""
+class CachedFile:
+    """A verified file of the cache: where it is, and what it holds."""
 
     path: Path
     shape: tuple[int, ...]
     sha256: str
 
 
-def obtain(dataset: Dataset, part: Part, folder: Path | None) -> tuple[Found, Found]:
+def obtain(dataset: Dataset, part: Part, folder: Path | None) -> tuple[CachedFile, CachedFile]:
     """Return the images and the labels of ``part``, verified and in the cache, wherever they came from.
 
     The cache's files are verified each time, those in ``folder`` too. The files of a user's own data set
     are pinned: what they are at first use they must be ever after.
 
     Args:
-        dataset: Whose files.
-        part: Which of them; no others are touched.
-        folder: Where the user says they are: gzipped or plain, in the folder itself, in one of the data
-            set's name below it, or as torchvision leaves them.
+        dataset: The data set to look for.
+        part: The files to look for, one of the data set's parts; no others are touched.
+        folder: The folder that the user named. Files lie there gzipped or plain, in the folder itself, in one
+            of the data set's name below it, or as torchvision leaves them.
 
     Raises:
         DataError: If a file is damaged, or is nowhere to be had.
@@ -110,27 +105,32 @@ def obtain(dataset: Dataset, part: Part, folder: Path | None) -> tuple[Found, Fo
             if not dataset.built_in:
                 cache.pin({want.name: content.sha256 for want, content in zip(wanted, contents, strict=True)})
     images, labels = (
-        Found(cache.folder / want.name, content.shape, content.sha256)
+        CachedFile(cache.folder / want.name, content.shape, content.sha256)
         for want, content in zip(wanted, contents, strict=True)
     )
     return images, labels
 
 
 def within_reach(dataset: Dataset, part: Part, folder: Path | None) -> bool:
-    """Return whether the files can be had without a network; none is opened to find out."""
+    """Return whether files can be had without a network; none is opened to find out.
+
+    Args:
+        dataset: The data set to look for.
+        part: The files to look for, one of the data set's parts.
+        folder: The folder that the user named.
+    """
     cache = Cache(dataset.name)
     return all(
         (want.sha256 is not None and (cache.folder / want.name).exists())
         or _in_folder(dataset, want, folder)
         or _in_system(dataset, want)
         or _kept_package(dataset, cache)
-        or _kept_archive(dataset, want, cache).exists()
         for want in _with_pins(dataset, part, cache)
     )
 
 
 def _with_pins(dataset: Dataset, part: Part, cache: Cache) -> list[IdxFile]:
-    """Return the two files of ``part``, with the checksums pinned for a user's own."""
+    """Return the two files of ``part``; where no checksum is known beforehand, with the pinned one."""
     if dataset.built_in:
         return list(part)
     pins = cache.pinned()
@@ -150,7 +150,7 @@ def _verify_named(dataset: Dataset, wanted: Sequence[IdxFile], folder: Path, cac
                 )
             continue
         try:
-            with archives.opened(path, dataset.origin(want)) as stream:
+            with idx.opened(path) as stream:
                 idx.verify(stream, want, _shown(path))
         except DataError as error:
             pinned = not dataset.built_in and want.sha256
@@ -174,9 +174,9 @@ def _mended(dataset: Dataset, want: IdxFile, folder: Path | None, cache: Cache) 
             return content
     except DataError as error:
         aside = cache.set_aside(want.name)
-        note(f"warning: {error}; kept as {aside.name}, looking for a good copy")
+        say(f"warning: {error}; kept as {aside.name}, looking for a good copy")
     if path := _in_folder(dataset, want, folder):
-        return _from_file(dataset, path, want, cache)
+        return _from_file(path, want, cache)
     tried = [str(place) for place in (cache.folder, folder) if place]
     for source in _ladder(dataset, cache):
         try:
@@ -184,7 +184,7 @@ def _mended(dataset: Dataset, want: IdxFile, folder: Path | None, cache: Cache) 
         except UnavailableError as reason:
             tried.append(str(reason))
         except DataError as error:
-            note(f"warning: {error}; looking for another copy")
+            say(f"warning: {error}; looking for another copy")
             tried.append(str(error))
     install = f"install the Debian package {dataset.debian_package}, or " if dataset.debian_package else ""
     raise DataError(
@@ -199,11 +199,10 @@ def _ladder(dataset: Dataset, cache: Cache) -> Iterator[Callable[[Dataset, IdxFi
         yield _from_system
         if _kept_package(dataset, cache):
             yield _from_kept_package
+    if not dataset.own:
         yield _from_mirrors
-        if dataset.debian_package:
-            yield _from_debian
-    elif dataset.archives:
-        yield _from_archive
+    if dataset.debian_package:
+        yield _from_debian
 
 
 def _check_counts(dataset: Dataset, contents: Sequence[Content]) -> None:
@@ -214,8 +213,8 @@ def _check_counts(dataset: Dataset, contents: Sequence[Content]) -> None:
         )
 
 
-def _from_file(dataset: Dataset, path: Path, want: IdxFile, cache: Cache) -> Content:
-    with archives.opened(path, dataset.origin(want)) as stream:
+def _from_file(path: Path, want: IdxFile, cache: Cache) -> Content:
+    with idx.opened(path) as stream:
         return cache.store(stream, want, _shown(path))
 
 
@@ -223,7 +222,7 @@ def _from_system(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
     path = _in_system(dataset, want)
     if path is None:
         raise UnavailableError(str(SYSTEM_FOLDER / dataset.name))
-    return _from_file(dataset, path, want, cache)
+    return _from_file(path, want, cache)
 
 
 def _from_kept_package(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
@@ -248,17 +247,17 @@ def _from_mirrors(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
     for mirror in dataset.mirrors():
         url = f"{mirror.rstrip('/')}/{want.name}.gz"
         try:
-            return _from_mirror(url, want, cache)
+            return _from_mirror(dataset, url, want, cache)
         except UnavailableError as reason:
             failures.append(str(reason))
         except DataError as error:
             aside = cache.set_aside(f"{want.name}.gz.part")
-            note(f"warning: {error}; kept as {aside}, looking for another copy")
+            say(f"warning: {error}; kept as {aside}, looking for another copy")
             failures.append(str(error))
     raise UnavailableError("; ".join(failures))
 
 
-def _from_mirror(url: str, want: IdxFile, cache: Cache) -> Content:
+def _from_mirror(dataset: Dataset, url: str, want: IdxFile, cache: Cache) -> Content:
     part = cache.folder / f"{want.name}.gz.part"
     resumed = part.exists()
     # No compression makes bytes that cannot be compressed much longer.
@@ -266,6 +265,8 @@ def _from_mirror(url: str, want: IdxFile, cache: Cache) -> Content:
     with cache.writing():
         download(url, part, most_bytes)
     try:
+        if dataset.md5s:
+            _check_md5(part, dataset.md5s()[f"{want.name}.gz"], url)
         with gzip.open(part) as stream:
             content = cache.store(stream, want, f"{url} (unpacked)")
     except DataError:
@@ -273,67 +274,16 @@ def _from_mirror(url: str, want: IdxFile, cache: Cache) -> Content:
             raise
         # The beginning may have been another mirror's, packed otherwise.
         part.unlink()
-        return _from_mirror(url, want, cache)
+        return _from_mirror(dataset, url, want, cache)
     part.unlink()
     return content
 
 
-def _from_archive(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
-    assert dataset.archives is not None
-    origin = dataset.origin(want)
-    archive = dataset.archives()[origin.archive]
-    path = _kept_archive(dataset, want, cache)
-    failures = []
-    for url in archive.urls:
-        try:
-            if not path.exists():
-                _fetch(url, archive, path, cache)
-            with archives.opened(path, origin) as stream:
-                content = cache.store(stream, want, f"{origin.name} of {url}")
-        except UnavailableError as reason:
-            failures.append(str(reason))
-            continue
-        except DataError as error:
-            if path.exists():
-                cache.set_aside(path.name)
-            note(f"warning: {error}; looking for another copy")
-            failures.append(str(error))
-            continue
-        # An archive of several files is kept, which are then to be had without a network.
-        if origin.member is None:
-            path.unlink()
-        return content
-    raise UnavailableError("; ".join(failures))
-
-
-def _fetch(url: str, archive: Archive, path: Path, cache: Cache) -> None:
-    """Download an archive to ``path``; what is not the publisher's is put aside.
-
-    Raises:
-        UnavailableError: If it is not to be had there.
-        DataError: If it is not the publisher's.
-    """
-    part = path.with_name(f"{path.name}.part")
-    resumed = part.exists()
-    with cache.writing():
-        download(url, part, archive.most_bytes)
-    try:
-        archives.check(part, archive.md5, url)
-    except DataError as error:
-        if not resumed:
-            aside = cache.set_aside(part.name)
-            raise DataError(f"{error}; kept as {aside}") from None
-        # The beginning may have been another file's.
-        part.unlink()
-        _fetch(url, archive, path, cache)
-        return
-    with cache.writing():
-        part.replace(path)
-
-
-def _kept_archive(dataset: Dataset, want: IdxFile, cache: Cache) -> Path:
-    """Return where an archive is kept; its name is the publisher's, so no file of ours has it."""
-    return cache.folder / f"archive-{dataset.origin(want).archive}"
+def _check_md5(path: Path, md5: str, shown: str) -> None:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if digest != md5:
+        raise DataError(f"{shown}: its MD5 is {digest}, expected {md5}")
 
 
 def _in_folder(dataset: Dataset, want: IdxFile, folder: Path | None) -> Path | None:
@@ -341,7 +291,7 @@ def _in_folder(dataset: Dataset, want: IdxFile, folder: Path | None) -> Path | N
     if folder is None:
         return None
     below = [dataset.name, *([dataset.subfolder] if dataset.subfolder else [])]
-    return _first([folder, *(folder / name for name in below)], dataset.origin(want).name)
+    return _first([folder, *(folder / name for name in below)], want.name)
 
 
 def _in_system(dataset: Dataset, want: IdxFile) -> Path | None:

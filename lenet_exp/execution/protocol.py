@@ -12,7 +12,7 @@ from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.config.experiment import Data, Experiment, Training
 from lenet_exp.config.hyperparameters import Precision
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.resources import DEFAULT, Limits, WorkerPlan
 from lenet_exp.study.records import Attempt
 

@@ -14,7 +14,6 @@ from typing import Any
 from lenet_exp.base.errors import ConfigError, LenetExpError, NoResultError, UnreachableError
 from lenet_exp.base.layout import Layout
 from lenet_exp.config.experiment import Data, Experiment
-from lenet_exp.data import datasets
 from lenet_exp.results.evaluation import NOTHING, READINGS, SPEEDS, Findings, findings
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.trials import read_study
@@ -45,21 +44,6 @@ class Recorded:
     spool: Spool
     identity: dict[str, Any]
     findings: Findings = NOTHING
-
-    def images(self) -> datasets.ImageSet:
-        """Return the training images, found and verified, the validation images among them.
-
-        Raises:
-            DataError: If they are missing or damaged.
-        """
-        chosen = self.experiment.data
-        folder = Path(chosen.folder).expanduser() if chosen.folder else None
-        return datasets.prepare(chosen.dataset, folder=folder, resize=chosen.resize)
-
-    def split(self, images: datasets.ImageSet) -> datasets.Split:
-        """Return how ``images`` were divided for the search."""
-        chosen = self.experiment.data
-        return datasets.validation_split(images.open()[1], chosen.validation, chosen.seed, chosen.limit)
 
     def attempt(self, record: TrialRecord) -> AttemptRecord | None:
         """Return what the spool has of the training behind ``record``, which a duplicate shares."""

@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +24,7 @@ from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.data import testset
-from lenet_exp.data.datasets import validation_split
+from lenet_exp.data.split import division
 from lenet_exp.execution.calls import call
 from lenet_exp.execution.protocol import Conditions
 from lenet_exp.results import champion
@@ -55,13 +54,9 @@ def ensure_available(experiment: Experiment) -> None:
         DataError: If they cannot.
     """
     try:
-        testset.ensure_available(experiment.data.dataset, folder=_folder(experiment))
+        testset.ensure_available(experiment.data)
     except DataError as error:
         raise DataError(f"{error}; or leave the confirmation out with --no-confirm") from None
-
-
-def _folder(experiment: Experiment) -> Path | None:
-    return Path(experiment.data.folder).expanduser() if experiment.data.folder else None
 
 
 def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: int) -> Plan:
@@ -193,8 +188,7 @@ class Confirmation:
     def _time_alone(self, plan: Plan) -> None:
         """Time those that have not been, one after the other with nothing beside them."""
         speeds: dict[str, float] = self.study.kept(SPEEDS) or {}
-        data = self.experiment.data
-        split = validation_split(self.conditions.images.open()[1], data.validation, data.seed, data.limit)
+        split = division(self.experiment.data, self.conditions.images.open()[1])
         for one in plan.everyone:
             if one.config in speeds:
                 continue
@@ -235,7 +229,7 @@ class Confirmation:
         reading = self._intend(plan)
         data = self.experiment.data
         self.announce(f"reading the test split of {data.dataset}, for {len(trained)} networks at once")
-        images = testset.read_test_split(data.dataset, folder=_folder(self.experiment), resize=data.resize)
+        images = testset.read_test_split(data)
         found = call(score, networks, images, self.device, self.threads)
         scores = tuple(
             Score(record.key.stem, one.config, seed, accuracy, loss)

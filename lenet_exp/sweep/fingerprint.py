@@ -9,7 +9,8 @@ from lenet_exp import __version__
 from lenet_exp.base.errors import mask_url
 from lenet_exp.base.layout import Layout
 from lenet_exp.config.experiment import Experiment
-from lenet_exp.data.datasets import ImageSet, validation_split
+from lenet_exp.data.images import ImageSet
+from lenet_exp.data.split import division
 from lenet_exp.results.outcome import own_files
 from lenet_exp.tracking.events import DatasetFacts, StudyFacts
 
@@ -22,7 +23,7 @@ def fingerprint(experiment: Experiment, images: ImageSet) -> dict[str, Any]:
         images: The training images.
     """
     data, search, training = experiment.data, experiment.search, experiment.training
-    split = validation_split(images.open()[1], data.validation, data.seed, data.limit)
+    split = division(data, images.open()[1])
     return {
         "objective": "val_accuracy after the last epoch",
         "space": experiment.search_space.describe(),

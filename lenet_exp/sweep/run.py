@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -13,13 +13,14 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from lenet_exp.base.errors import SweepInterruptedError, UnreachableError, mask_url, printable
+from lenet_exp.base.errors import SweepInterruptedError, UnreachableError, mask_url
 from lenet_exp.base.files import lock, writable_folder, write_atomically
 from lenet_exp.base.layout import Layout
+from lenet_exp.base.messages import say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.trainings import FixedTraining, fixed_trainings
-from lenet_exp.data import datasets
-from lenet_exp.data.shown_test import shown_test_images
+from lenet_exp.data.images import training_images
+from lenet_exp.data.testset import shown_test_images
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.processes import TRAINER
 from lenet_exp.execution.protocol import Conditions
@@ -130,7 +131,7 @@ def run_sweep(request: Request) -> None:
 def _conditions(request: Request, executor: LocalExecutor, layout: Layout) -> Conditions:
     """Return what all attempts share, once data and device are there."""
     experiment = request.conducted
-    images = prepare_images(experiment)
+    images = training_images(experiment.data)
     if request.confirms:
         confirmation.ensure_available(experiment)
     test_images = shown_test_images(experiment)
@@ -157,19 +158,19 @@ def _opened(request: Request, conditions: Conditions, held: Callable[[], None]) 
 
     experiment, layout = conditions.experiment, conditions.layout
     study = open_study(experiment, layout.root, request.storage)
-    study.when_gone(lambda problem: _say(f"warning: {problem}"), held)
+    study.when_gone(lambda problem: say(f"warning: {problem}"), held)
     spool = Spool(layout.spool)
     study.when_kept(spool.keep)
     study.check_fingerprint(fingerprint(experiment, conditions.images))
     reconcile(study, spool, layout)
     write_atomically(layout.experiment_file, mask_url(request.path.read_bytes().decode()).encode())
     amount, workers = _amount(experiment) if request.search else "confirmation", conditions.plan
-    _say(
+    say(
         f"{experiment.name}: {amount}, {workers.workers} at once ({workers.reason}),"
         f" on {conditions.machine.name}"
     )
     if request.search and 0 < experiment.trials <= study.n_finished:
-        _say(f"already {study.n_finished} of {experiment.trials} trials done")
+        say(f"already {study.n_finished} of {experiment.trials} trials done")
     return study, spool
 
 
@@ -211,7 +212,7 @@ class MainJob:
         if self._request.confirms and is_searched:
             self._confirm()
         elif self._request.confirms:
-            _say("not confirmed, as the search has yet to end: the same command goes on with it")
+            say("not confirmed, as the search has yet to end: the same command goes on with it")
         # Once more, when MLflow has given every run its id.
         self._tracker.drain()
         self._writer.write_leaderboard()
@@ -236,7 +237,7 @@ class MainJob:
             self._writer,
             fixed=fixed,
             timeout_s=None if request.timeout_s is None else max(0.0, request.timeout_s - spent_s),
-            announce=_say,
+            announce=say,
             when_spare=_load_plots,
         )
         if request.require_tracking:
@@ -254,7 +255,7 @@ class MainJob:
             spool=self._spool,
             train=self._train,
             settle=self._tracker.drain,
-            announce=_say,
+            announce=say,
             is_alone=experiment.name != request.experiment.name,
         ).run(
             lambda: finalists.chosen(experiment, request.experiment, request.root, request.storage),
@@ -293,18 +294,6 @@ def _amount(experiment: Experiment) -> str:
     return f"{count} training{'s' if count > 1 else ''}"
 
 
-def prepare_images(experiment: Experiment) -> datasets.ImageSet:
-    """Return the experiment's training images, found and verified.
-
-    Raises:
-        DataError: If they are missing or damaged.
-        ConfigError: If they cannot be divided as the experiment says.
-    """
-    chosen = experiment.data
-    folder = Path(chosen.folder).expanduser() if chosen.folder else None
-    return datasets.prepare(chosen.dataset, folder=folder, resize=chosen.resize)
-
-
 @contextmanager
 def _tracked(facts: StudyFacts, tracking: store.Location, spool: Spool) -> Iterator[Tracker]:
     """Give a tracker that follows the spool, and end the study's run in the way the sweep ended."""
@@ -315,8 +304,8 @@ def _tracked(facts: StudyFacts, tracking: store.Location, spool: Spool) -> Itera
         facts,
         tracking_uri=tracking.uri,
         artifact_root=tracking.artifact_root,
-        on_problem=lambda problem: _say(f"warning: {problem}"),
-        on_recovered=lambda: _say("MLflow answers again; nothing was lost"),
+        on_problem=lambda problem: say(f"warning: {problem}"),
+        on_recovered=lambda: say("MLflow answers again; nothing was lost"),
     )
     tracker.start()
     patience_s = 30.0
@@ -334,7 +323,7 @@ def _tracked(facts: StudyFacts, tracking: store.Location, spool: Spool) -> Itera
         tracker.finish("COMPLETE")
     finally:
         if not tracker.close(patience_s):
-            _say("MLflow has not got everything yet; nothing is lost: 'lenet-exp sync' carries the rest")
+            say("MLflow has not got everything yet; nothing is lost: 'lenet-exp sync' carries the rest")
 
 
 @contextmanager
@@ -357,9 +346,3 @@ def _conclude(experiment: Experiment, layout: Layout, storage: str | None) -> No
     for file in (layout.leaderboard, *own_files(experiment, layout), layout.report):
         sys.stdout.write(f"{file.stem}: {file}\n")
     sys.stdout.write(f"MLflow's UI: lenet-exp ui --root {layout.root}\n")
-
-
-def _say(line: str) -> None:
-    # A terminal or a pipe that is gone is no reason to stop.
-    with suppress(OSError):
-        sys.stderr.write(f"{printable(line)}\n")

@@ -12,11 +12,11 @@ from lenet_exp.base.files import lock, writable_folder, write_atomically
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import METRICS, EpochResult
 from lenet_exp.config.experiment import Experiment
+from lenet_exp.data.images import training_images
 from lenet_exp.results.leaderboard import to_csv
 from lenet_exp.results.read import read_leaderboard
 from lenet_exp.study import trials
 from lenet_exp.study.records import TrialRecord
-from lenet_exp.sweep import run
 from lenet_exp.sweep.fingerprint import study_facts
 from lenet_exp.tracking import store, uploader
 from lenet_exp.tracking.spool import Spool
@@ -60,7 +60,7 @@ def sync_experiment(
         if rebuild and records:
             respool(records, spool, layout)
             if spool.study() is None:
-                images = run.prepare_images(experiment)
+                images = training_images(experiment.data)
                 spool.start_study(study_facts(experiment, layout, images))
         uri, artifact_root = store.locate(tracking_uri, root)
         check_reachable(uri, artifact_root)

@@ -18,7 +18,8 @@ from lenet_exp.base.errors import DataError, DivergedError
 from lenet_exp.base.files import write_atomically
 from lenet_exp.config.experiment import Training
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.data.datasets import ImageSet, Split
+from lenet_exp.data.images import ImageSet
+from lenet_exp.data.split import Split
 
 if TYPE_CHECKING:
     from lenet_exp.training.network import LeNet

@@ -25,7 +25,7 @@ from lenet_exp.base.records import EpochResult
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Training
 from lenet_exp.config.hyperparameters import CLASSES, Configuration, Loss, Precision
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.training.cpu import gradients as fast
 from lenet_exp.training.network import LeNet, initialise
 from lenet_exp.training.optimizers import Optimizer, optimizer

@@ -11,7 +11,8 @@ import torch
 
 from lenet_exp.base import environment
 from lenet_exp.base.records import EpochResult
-from lenet_exp.data.datasets import ImageSet, validation_split
+from lenet_exp.data.images import ImageSet
+from lenet_exp.data.split import division
 from lenet_exp.execution.processes import keep_freed_memory
 from lenet_exp.execution.protocol import Machine, Task
 from lenet_exp.training import diagnostics, loop
@@ -29,8 +30,7 @@ class LeNetTraining:
         torch.set_num_threads(task.threads)
         device = loop.resolve_device(task.device)
         pixels, labels = loop.load(task.images, device)
-        data = task.data
-        split = validation_split(labels.cpu().numpy(), data.validation, data.seed, data.limit)
+        split = division(task.data, labels.cpu().numpy())
         if task.attempt.train_on == "train+validation":
             split = split.joined()
         self._training, self._validation = (

@@ -21,13 +21,12 @@ from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.loader import load
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet, training_images
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions
 from lenet_exp.execution.resources import WorkerPlan
 from lenet_exp.study.study import open_study
 from lenet_exp.sweep.driver import Driver
-from lenet_exp.sweep.run import prepare_images
 from lenet_exp.sweep.writer import Writer
 from lenet_exp.tracking.spool import Spool
 from tests.labs.places import PROJECT
@@ -102,7 +101,8 @@ def main() -> None:
         for size in sorted(given.sizes):
             fill(filling, root, size)
             experiment = load(path, [f"search.trials={size + WARM_UP + given.trials}"])
-            told[f"driver_ms_at_{size}"] = round(cost_ms(experiment, root, prepare_images(experiment)), 1)
+            images = training_images(experiment.data)
+            told[f"driver_ms_at_{size}"] = round(cost_ms(experiment, root, images), 1)
         told[f"leaderboard_s_at_{size}"] = round(leaderboard_s(root), 2)
     sys.stdout.write(json.dumps(told) + "\n")
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.config.loader import load
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.study.study import open_study
 from tests.benchmarks import compare, driver_cost, usual
 from tests.benchmarks.compare import Outcome

@@ -13,8 +13,8 @@ from lenet_exp.cli.usual_loop import Pictures, Training, batches
 from lenet_exp.config import loader
 from lenet_exp.config.experiment import Data, Experiment
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.data.datasets import ImageSet, validation_split
-from lenet_exp.sweep.run import prepare_images
+from lenet_exp.data.images import ImageSet, training_images
+from lenet_exp.data.split import division
 
 
 def read_arguments() -> tuple[Experiment, ImageSet, Path]:
@@ -25,7 +25,7 @@ def read_arguments() -> tuple[Experiment, ImageSet, Path]:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
     experiment = loader.load(given.experiment, given.set)
-    return experiment, prepare_images(experiment), given.root
+    return experiment, training_images(experiment.data), given.root
 
 
 def networks(experiment: Experiment) -> dict[str, Configuration]:
@@ -35,7 +35,7 @@ def networks(experiment: Experiment) -> dict[str, Configuration]:
 
 def train(configuration: Configuration, images: ImageSet, data: Data) -> Iterator[dict[str, float]]:
     """Train as the usual loop does, on the same images as ours, and yield the metrics of each epoch."""
-    split = validation_split(images.open()[1], data.validation, data.seed, data.limit)
+    split = division(data, images.open()[1])
     training = Training(configuration, images.image_size, device=best_device())
     learn = batches(Pictures(images, split.train), configuration.batch_size)
     validate = batches(Pictures(images, split.validation), configuration.batch_size, shuffle=False)

@@ -12,7 +12,7 @@ from lenet_exp.cli import bench, program
 from lenet_exp.cli.bench import Question, Setting, read_harness, sweep_throughput
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
 from lenet_exp.config.loader import parse
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.tracking.events import AttemptRecord, End
 

@@ -17,11 +17,11 @@ from lenet_exp.base import files
 from lenet_exp.cli import doctor
 from lenet_exp.cli.doctor import Finding, worst
 from lenet_exp.config import loader
+from lenet_exp.data.images import training_images
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.study import open_study
 from lenet_exp.study.trials import read_records
 from lenet_exp.sweep.fingerprint import fingerprint
-from lenet_exp.sweep.run import prepare_images
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 from tests.labs.mlflow_lab import everything, plain_client
@@ -131,7 +131,7 @@ def test_a_damaged_study_is_rebuilt_from_the_spool(root: Path, damage: str) -> N
     assert command("leaderboard", *arguments(root.parent), "--format", "csv")[1].encode() == csv
     mini = loader.load(root.parent / "mini.toml")
     again = open_study(mini.with_precision(told[0].values["precision"]), root)
-    again.check_fingerprint(fingerprint(again.experiment, prepare_images(mini)))
+    again.check_fingerprint(fingerprint(again.experiment, training_images(mini.data)))
 
 
 def test_a_damaged_store_of_mlflow_s_is_made_anew(root: Path, original: Path) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.cli.usual_loop import Pictures, Training, batches, throughput
 from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration, overlay
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.training.network import LeNet, initialise
 
 

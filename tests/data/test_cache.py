@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.base.errors import ConfigError, DataError, DiskError
-from lenet_exp.data.cache import Cache, note, root
+from lenet_exp.data.cache import Cache, root
 from lenet_exp.data.idx import IdxFile, header
 
 LABELS = IdxFile("labels", 1)
@@ -93,10 +93,3 @@ def test_a_cache_that_cannot_be_written_is_a_disk_error(data_cache: Path) -> Non
         Cache("set").lock(),
     ):
         pass
-
-
-def test_a_note_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Control characters in a note are shown, not obeyed; letters of any script stay."""
-    note("größer\x1b[2J\n")
-
-    assert capsys.readouterr().err == "größer\\x1b[2J\\n\n"

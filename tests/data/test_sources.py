@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import shutil
 import subprocess
 import threading
@@ -11,9 +12,11 @@ import pytest
 
 from lenet_exp.base.errors import DataError
 from lenet_exp.data import sources
+from lenet_exp.data.cache import Cache
 from lenet_exp.data.datasets import find_dataset
-from lenet_exp.data.sources import Dataset, obtain
+from lenet_exp.data.sources import Dataset, Part, obtain
 from tests.labs.mirror import Answer, Mirror
+from tests.labs.sections import section
 
 IMAGES = "train-images-idx3-ubyte"
 LABELS = "train-labels-idx1-ubyte"
@@ -43,6 +46,11 @@ def stock(mirror: Mirror, mini_folder: Path) -> None:
     """Give the mirror good copies of all that has no other answer yet."""
     for path in mini_folder.glob("*.gz"):
         mirror.answers.setdefault(path.name, []).append(Answer(path.read_bytes()))
+
+
+def md5s_of(mini_folder: Path) -> dict[str, str]:
+    """Return the MD5 of each file as mirrors have it."""
+    return {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in mini_folder.glob("*.gz")}
 
 
 @pytest.mark.parametrize("below", [".", "known", "Known/raw"])
@@ -192,14 +200,19 @@ def test_only_what_is_asked_for_is_downloaded(known: Dataset, mini_folder: Path,
     assert {path.name for path in images.path.parent.iterdir()} == {IMAGES, LABELS, "lock"}
 
 
-def test_another_mirrors_beginning_does_no_harm(known: Dataset, mini_folder: Path, mirror: Mirror) -> None:
+@pytest.mark.parametrize("by_md5", [False, True])
+def test_another_mirrors_beginning_does_no_harm(
+    known: Dataset, mini_folder: Path, mirror: Mirror, by_md5: bool
+) -> None:
     """A download that goes on from another mirror's piece is made anew when it does not fit."""
     stock(mirror, mini_folder)
+    md5s = md5s_of(mini_folder)
+    known = replace(known, mirrors=lambda: [mirror.url], md5s=(lambda: md5s) if by_md5 else None)
     folder = obtain(known, known.train, mini_folder)[0].path.parent
     (folder / IMAGES).unlink()
     (folder / f"{IMAGES}.gz.part").write_bytes(bytes(1000))
 
-    images, _ = obtain(replace(known, mirrors=lambda: [mirror.url]), known.train, None)
+    images, _ = obtain(known, known.train, None)
 
     assert images.path.read_bytes() == unpacked(mini_folder, IMAGES)
     assert [wanted for _, wanted in mirror.asked] == ["bytes=1000-", None]
@@ -210,6 +223,68 @@ def test_no_good_mirror_is_an_error(known: Dataset, mirror: Mirror) -> None:
     """When all mirrors fail, the error names each with its reason."""
     with pytest.raises(DataError, match=r"tried: .*/train-images-idx3-ubyte\.gz: HTTP 404"):
         obtain(replace(known, mirrors=lambda: [mirror.url]), known.train, None)
+
+
+def unknown(part: Part) -> Part:
+    """Return a part of whose files no checksum is known."""
+    return Part(replace(part.images, sha256=None), replace(part.labels, sha256=None))
+
+
+@pytest.fixture
+def kuzushiji(known: Dataset, mini_folder: Path, mirror: Mirror) -> Dataset:
+    """The data set as KMNIST is known, by the MD5 of what a mirror has."""
+    stock(mirror, mini_folder)
+    md5s = md5s_of(mini_folder)
+    train, test = unknown(known.train), unknown(known.test)
+    return replace(known, train=train, test=test, mirrors=lambda: [mirror.url], md5s=lambda: md5s)
+
+
+def test_files_known_by_their_md5_are_pinned(kuzushiji: Dataset, mirror: Mirror) -> None:
+    """What a mirror gave once needs no network again, and leaves no piece of a download behind."""
+    images, labels = obtain(kuzushiji, kuzushiji.train, None)
+
+    assert Cache("known").pinned() == {IMAGES: images.sha256, LABELS: labels.sha256}
+    assert {path.name for path in images.path.parent.iterdir()} == {IMAGES, LABELS, "lock", "checksums.json"}
+    mirror.answers.clear()
+    assert obtain(kuzushiji, kuzushiji.train, None) == (images, labels)
+
+
+def test_a_file_of_another_md5_is_refused(
+    kuzushiji: Dataset, mirror: Mirror, mini_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Good images packed otherwise are not what is known: kept aside, told, and not pinned."""
+    other = gzip.compress(unpacked(mini_folder, LABELS), mtime=1)
+    mirror.answers[f"{LABELS}.gz"] = [Answer(other)]
+
+    with pytest.raises(
+        DataError, match=rf"no good copy of {LABELS} of known found.*its MD5 is \w+, expected"
+    ):
+        obtain(kuzushiji, kuzushiji.train, None)
+
+    assert f"{LABELS}.gz.bad" in capsys.readouterr().err
+    assert Cache("known").pinned() == {}
+
+
+def test_a_folder_needs_no_mirror_but_must_stay_what_it_was(
+    kuzushiji: Dataset, mirror: Mirror, own_copy: Path
+) -> None:
+    """Files in the user's folder are taken first, pinned, and refused when they have changed."""
+    obtain(kuzushiji, kuzushiji.train, own_copy)
+    assert mirror.asked == []
+    changed = bytearray((own_copy / LABELS).read_bytes())
+    changed[-1] ^= 1
+    (own_copy / LABELS).write_bytes(changed)
+
+    with pytest.raises(DataError, match=r"its SHA-256 is .*for a changed data set take a new name"):
+        obtain(kuzushiji, kuzushiji.train, own_copy)
+
+
+def test_what_a_folder_lacks_comes_from_a_mirror(kuzushiji: Dataset, mirror: Mirror, tmp_path: Path) -> None:
+    """A data set that mirrors have is not the user's own, so an empty folder is no error."""
+    images, _ = obtain(kuzushiji, kuzushiji.train, tmp_path)
+
+    assert images.shape == (1000, 28, 28)
+    assert len(mirror.asked) == 2
 
 
 def test_one_of_several_downloads_for_all(known: Dataset, mini_folder: Path, mirror: Mirror) -> None:
@@ -284,7 +359,7 @@ def test_a_damaged_package_is_set_aside(
 
 def test_an_own_data_set_stays_what_it_was(data_cache: Path, own_copy: Path) -> None:
     """A changed file of a user's own data set is refused, with both checksums and what to do."""
-    own = find_dataset("own", own_copy)
+    own = find_dataset(section("own", own_copy))
     obtain(own, own.train, own_copy)
     changed = bytearray((own_copy / IMAGES).read_bytes())
     changed[-1] ^= 1
@@ -298,7 +373,7 @@ def test_an_own_data_set_stays_what_it_was(data_cache: Path, own_copy: Path) -> 
 
 def test_an_own_data_set_needs_its_folder_once(data_cache: Path, own_copy: Path) -> None:
     """What was pinned and cached is found again without the folder."""
-    own = find_dataset("own", own_copy)
+    own = find_dataset(section("own", own_copy))
     first = obtain(own, own.train, own_copy)
 
     assert obtain(own, own.train, None) == first
@@ -306,7 +381,7 @@ def test_an_own_data_set_needs_its_folder_once(data_cache: Path, own_copy: Path)
 
 def test_nothing_is_pinned_of_a_data_set_that_does_not_fit(data_cache: Path, own_copy: Path) -> None:
     """Images and labels of different numbers are refused, and may be mended under the same name."""
-    own = find_dataset("own", own_copy)
+    own = find_dataset(section("own", own_copy))
     good = (own_copy / LABELS).read_bytes()
     (own_copy / LABELS).write_bytes(good[:4] + (999).to_bytes(4, "big") + good[8:-1])
 
@@ -319,7 +394,7 @@ def test_nothing_is_pinned_of_a_data_set_that_does_not_fit(data_cache: Path, own
 
 def test_an_own_folder_must_have_the_files(data_cache: Path, own_copy: Path) -> None:
     """A folder that lacks a file of the user's own data set is told with the file's name."""
-    own = find_dataset("own", own_copy)
+    own = find_dataset(section("own", own_copy))
     (own_copy / LABELS).unlink()
 
     with pytest.raises(DataError, match=r"own: holds no train-labels-idx1-ubyte, plain or \.gz"):

@@ -12,7 +12,7 @@ from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.experiment import Data, Training
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Ended, Epoch, Event, Task
 from lenet_exp.execution.resources import OomKills

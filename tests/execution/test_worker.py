@@ -9,7 +9,7 @@ from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.experiment import Data, Training
 from lenet_exp.config.hyperparameters import PRESETS, configuration
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.execution import checkpoint
 from lenet_exp.execution.protocol import Ended, Epoch, Event, Task, Warned
 from lenet_exp.execution.worker import attempt

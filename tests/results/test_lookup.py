@@ -8,6 +8,8 @@ import pytest
 from lenet_exp.base.errors import ConfigError, NoResultError
 from lenet_exp.base.records import RunKey
 from lenet_exp.config import loader
+from lenet_exp.data.images import training_images
+from lenet_exp.data.split import division
 from lenet_exp.results.lookup import Recorded, read
 from lenet_exp.tracking.spool import Spool
 from tests.labs.swept import Swept
@@ -95,8 +97,9 @@ def test_the_data_are_those_the_study_was_started_with(swept_once: Swept, data_c
     recorded = read(now, swept_once.root)
 
     assert recorded.experiment.data.validation == 200
-    images = recorded.images()
-    assert recorded.split(images).digest.startswith(recorded.identity["data"]["split"])
+    data = recorded.experiment.data
+    split = division(data, training_images(data).open()[1])
+    assert split.digest.startswith(recorded.identity["data"]["split"])
     assert recorded.experiment.search_space.describe() == now.search_space.describe()
 
 

@@ -15,11 +15,11 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.base.errors import UnreachableError
 from lenet_exp.base.layout import study_db
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.loader import parse
+from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.study import rdb
 from lenet_exp.study.rdb import KeptTrial, TrialStorage
 from lenet_exp.study.storage import open_storage

@@ -32,6 +32,7 @@ from lenet_exp.tracking.spool import Spool
 from lenet_exp.tracking.store import connect
 from lenet_exp.training.loop import begin, epoch_order
 from tests.labs.places import MINI_FOLDER, PROJECT
+from tests.labs.sections import section
 
 EXPERIMENT = """\
 name = "confirmed"
@@ -251,7 +252,7 @@ def test_leaderboard_study_and_mlflow_say_the_same(
     # MLflow keeps it in this variable too, which is then as before.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     mlflow.set_tracking_uri(f"sqlite:///{place.root / 'mlflow.db'}")
-    pixels, labels = testset.read_test_split("mini", folder=MINI_FOLDER).open()
+    pixels, labels = testset.read_test_split(section("mini", MINI_FOLDER)).open()
     logits = mlflow.pyfunc.load_model("models:/confirmed@champion").predict(
         pixels[:, None].astype("float32") / 255
     )

@@ -13,7 +13,7 @@ from lenet_exp.base.layout import Layout
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.loader import parse
 from lenet_exp.config.trainings import FixedTraining
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions, Machine
 from lenet_exp.execution.resources import DEFAULT, Limits, WorkerPlan

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,10 +16,11 @@ import pytest
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.config import loader
 from lenet_exp.config.experiment import Experiment
+from lenet_exp.data.images import training_images
 from lenet_exp.study.study import open_study
 from lenet_exp.study.trials import read_records
 from lenet_exp.sweep.fingerprint import fingerprint
-from lenet_exp.sweep.run import Request, prepare_images, run_sweep
+from lenet_exp.sweep.run import Request, run_sweep
 from lenet_exp.tracking import uploader
 from lenet_exp.tracking.spool import Spool
 from tests.labs.places import MINI_FOLDER
@@ -87,9 +89,14 @@ def finished(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return Finished(root, out.getvalue(), err.getvalue())
 
 
+def fingerprint_of(experiment: Experiment) -> dict[str, Any]:
+    """Return what makes the experiment's study this study."""
+    return fingerprint(experiment, training_images(experiment.data))
+
+
 def begin_study(experiment: Experiment, root: Path) -> None:
     """Leave in ``root`` the study that a sweep would begin."""
-    open_study(experiment, root).check_fingerprint(fingerprint(experiment, prepare_images(experiment)))
+    open_study(experiment, root).check_fingerprint(fingerprint(experiment, training_images(experiment.data)))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +157,7 @@ def test_whatever_makes_trials_incomparable_makes_another_study(path: Path, over
     """Data, division, baseline, training, space and search are what a study is."""
     original, changed = (loader.load(path, ["training.epochs=3", *more]) for more in ([], [override]))
 
-    assert fingerprint(original, prepare_images(original)) != fingerprint(changed, prepare_images(changed))
+    assert fingerprint_of(original) != fingerprint_of(changed)
 
 
 @pytest.mark.parametrize("override", ["search.trials=9", "question=Why?", "confirm.seeds=9", "confirm.top=1"])
@@ -158,7 +165,7 @@ def test_whatever_leaves_trials_as_they_are_leaves_the_study(path: Path, overrid
     """A larger budget, another question or confirmation go on with the same study."""
     original, changed = (loader.load(path, ["training.epochs=3", *more]) for more in ([], [override]))
 
-    assert fingerprint(original, prepare_images(original)) == fingerprint(changed, prepare_images(changed))
+    assert fingerprint_of(original) == fingerprint_of(changed)
 
 
 def test_a_sweep_of_no_trials_is_its_baseline(finished: Finished) -> None:
@@ -211,7 +218,7 @@ def test_the_study_s_run_says_what_was_searched_and_on_what(finished: Finished, 
     expected = {"trials": 0, "sampler": "random", "seed": 0, "validation": 200, "epochs": 1}
     assert facts.params.items() >= (expected | {"dataset": "fashion-mnist-mini"}).items()
     assert facts.dataset is not None
-    assert facts.dataset.digest == prepare_images(loader.load(path)).digest
+    assert facts.dataset.digest == training_images(loader.load(path).data).digest
 
 
 def test_a_sweep_needs_nobody_to_listen(

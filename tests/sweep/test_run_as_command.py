@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from lenet_exp.base.records import METRICS
 from lenet_exp.cli import program
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
-from lenet_exp.data.datasets import ImageSet, validation_split
+from lenet_exp.data.images import ImageSet
+from lenet_exp.data.split import validation_split
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.trials import read_records
 from lenet_exp.tracking.store import connect

@@ -6,7 +6,8 @@ import torch
 
 from lenet_exp.base.errors import DataError
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
-from lenet_exp.data.datasets import ImageSet, validation_split
+from lenet_exp.data.images import ImageSet
+from lenet_exp.data.split import validation_split
 from lenet_exp.training.evaluate import Trained, alone_examples_per_s, right, score
 from lenet_exp.training.loop import DEFAULT_TRAINING, Images, begin, evaluate, load, save_weights
 from lenet_exp.training.network import LeNet

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
-from lenet_exp.data.datasets import ImageSet
+from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.protocol import Task
 from lenet_exp.training import trainer
 
@@ -28,7 +28,7 @@ def task(images: ImageSet, folder: Path, **others: Any) -> Task:
         "limit": 300,
         "device": "cpu",
         "threads": 1,
-        "folder": folder,
+        "weights": folder / "weights.safetensors",
     }
     return Task(**values | others)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,9 +24,12 @@ from torch import nn
 
 from lenet_exp.base.errors import ConfigError, NoResultError, printable
 from lenet_exp.base.files import disk_error
+from lenet_exp.base.messages import say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.data.datasets import Split, find_dataset
+from lenet_exp.data.datasets import find_dataset
+from lenet_exp.data.images import training_images
+from lenet_exp.data.split import Split, division
 from lenet_exp.results.lookup import Recorded, read
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.model import load_network
@@ -76,7 +78,7 @@ def draw_activations(
     inputs: int = 3,
     tracking_uri: str | None = None,
     storage: str | None = None,
-    say: Callable[[str], Any] = lambda line: sys.stderr.write(f"{printable(line)}\n"),
+    say: Callable[[str], Any] = say,
 ) -> Path:
     """Write the picture of an attempt beside its experiment's other files, and add it to its run in MLflow.
 
@@ -101,12 +103,13 @@ def draw_activations(
     """
     recorded = read(experiment, root, storage)
     record = recorded.find(run)
-    names = class_names(recorded)
+    section = recorded.experiment.data
+    names = find_dataset(section).classes
     wanted = parse_classes(classes, names)
     network = trained_network(recorded, record)
-    images = recorded.images()
+    images = training_images(section)
     pixels, labels = images.open()
-    numbers = choose(recorded.split(images), labels, wanted, inputs, names)
+    numbers = choose(division(section, labels), labels, wanted, inputs, names)
     seen = look(network, pixels[numbers], labels[numbers], numbers)
     configuration = record.configuration
     score = f", val_accuracy {record.value:.4f}" if record.value is not None else ""
@@ -116,12 +119,6 @@ def draw_activations(
     _save(figure, path)
     recorded.add_to_run(record.key.stem, path, tracking_uri or local_uri(root.absolute()), say)
     return path
-
-
-def class_names(recorded: Recorded) -> tuple[str, ...]:
-    """Return what the labels 0, 1, … of the experiment's data mean."""
-    chosen = recorded.experiment.data
-    return find_dataset(chosen.dataset, Path(chosen.folder) if chosen.folder else None).classes
 
 
 def parse_classes(text: str, names: Sequence[str]) -> list[int]:

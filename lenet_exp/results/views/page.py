@@ -15,6 +15,7 @@ from typing import Any
 from lenet_exp import __version__
 from lenet_exp.base.errors import printable
 from lenet_exp.base.files import write_atomically
+from lenet_exp.base.messages import say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.leaderboard import ranked, render
@@ -130,13 +131,7 @@ def show_report(
     experiment: Experiment, root: Path, tracking_uri: str | None, storage: str | None = None
 ) -> None:
     """Do what ``lenet-exp report`` does: `write_report`, and print where the page is."""
-    path = write_report(
-        experiment,
-        root,
-        tracking_uri=tracking_uri,
-        storage=storage,
-        say=lambda line: sys.stderr.write(f"{printable(line)}\n"),
-    )
+    path = write_report(experiment, root, tracking_uri=tracking_uri, storage=storage, say=say)
     sys.stdout.write(f"{path}\n")
 
 

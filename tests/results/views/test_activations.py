@@ -14,6 +14,8 @@ from lenet_exp.base.records import RunKey
 from lenet_exp.config import loader
 from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration, overlay
 from lenet_exp.data.datasets import DATASETS
+from lenet_exp.data.images import training_images
+from lenet_exp.data.split import division
 from lenet_exp.results.lookup import read
 from lenet_exp.results.views import activations
 from lenet_exp.results.views.activations import Input, draw, draw_activations, look, mosaic, parse_classes
@@ -83,9 +85,9 @@ def test_only_validation_images_are_shown(swept: Swept, monkeypatch: pytest.Monk
 
     draw_activations(recorded.experiment, swept.root, "baseline", "2,4")
 
-    images = recorded.images()
-    pixels, labels = images.open()
-    split = recorded.split(images)
+    data = recorded.experiment.data
+    pixels, labels = training_images(data).open()
+    split = division(data, labels)
     assert [image.label for image in shown] == [2, 2, 2, 4, 4, 4]
     assert {image.number for image in shown} <= set(split.validation.tolist())
     for image in shown:

@@ -1,0 +1,133 @@
+"""The training images of a data set, verified and mapped into memory.
+
+The test images are behind `lenet_exp.data.testset`; nothing here touches their files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet_exp.base.errors import DataError
+from lenet_exp.base.messages import say
+from lenet_exp.data import idx
+from lenet_exp.data.cache import Cache
+from lenet_exp.data.datasets import find_dataset, user_folder
+from lenet_exp.data.idx import IdxFile
+from lenet_exp.data.sources import CachedFile, Dataset, Part, obtain
+
+if TYPE_CHECKING:
+    # A worker loads this module too, and has no experiment.
+    from lenet_exp.config.experiment import Data
+
+#: Images resized at a time, which bounds the memory it takes.
+_RESIZE_CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Where images and their labels lie: cheap to send to another process, which opens them itself.
+
+    Attributes:
+        name: The data set's name.
+        images: An IDX file of ``(count, image_size, image_size)`` bytes.
+        labels: An IDX file of ``(count,)`` bytes.
+        count: The number of images.
+        image_size: The side of an image, in pixels.
+        digest: A hash of the original images, the labels and the size; 32 hexadecimal digits.
+    """
+
+    name: str
+    images: Path
+    labels: Path
+    count: int
+    image_size: int
+    digest: str
+
+    def open(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Map the files into memory, shared by all who do.
+
+        Returns:
+            The images, ``(count, image_size, image_size)``, 0 black to 255 white, and the labels,
+            ``(count,)``, 0 to 9. Both are read-only.
+
+        Raises:
+            DataError: If the files have gone since they were verified.
+        """
+        shape = (self.count, self.image_size, self.image_size)
+        try:
+            images = np.memmap(self.images, np.uint8, "r", idx.IMAGES_OFFSET, shape)
+            labels = np.memmap(self.labels, np.uint8, "r", idx.LABELS_OFFSET, (self.count,))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.name}: {error}; run the command again to have the files back") from None
+        return images, labels
+
+
+def training_images(section: Data) -> ImageSet:
+    """Return the training images of an experiment: found, verified, unpacked, and resized if need be.
+
+    Raises:
+        ConfigError: If the data set is not known, and no folder says where its files are.
+        DataError: If a file is damaged, or is nowhere to be had.
+        DiskError: If the cache cannot be written.
+    """
+    dataset = find_dataset(section)
+    return image_set(section, dataset, dataset.train)
+
+
+def image_set(section: Data, dataset: Dataset, part: Part) -> ImageSet:
+    """Return the images of one part of a data set; no file of another part is touched.
+
+    Args:
+        section: The experiment's ``[data]``, which says where files may lie, and how large images are to be.
+        dataset: The data set that the section names.
+        part: The part to take: training or test images.
+
+    Raises:
+        DataError, DiskError: As `training_images`.
+    """
+    images, labels = obtain(dataset, part, user_folder(section))
+    count, size = images.shape[:2]
+    path = images.path if size == section.resize else _resized(dataset, images, section.resize)
+    digest = hashlib.sha256(f"{images.sha256} {labels.sha256} {section.resize}".encode()).hexdigest()[:32]
+    return ImageSet(dataset.name, path, labels.path, count, section.resize, digest)
+
+
+def _resized(dataset: Dataset, images: CachedFile, size: int) -> Path:
+    """Return an IDX file of the images at another size, made once and kept in the cache."""
+    cache = Cache(dataset.name)
+    stem = images.path.name.removesuffix("-idx3-ubyte")
+    # The original's checksum in the name keeps images of other content apart.
+    name = f"{stem}-{size}-{images.sha256[:12]}-idx3-ubyte"
+    shape = (images.shape[0], size, size)
+    try:
+        if cache.verified(IdxFile(name, 3, shape, cache.pinned().get(name))):
+            return cache.folder / name
+    except DataError as error:
+        say(f"warning: {error}; resizing the images anew")
+    with cache.lock():
+        digest = hashlib.sha256()
+        with cache.replacing(name) as sink:
+            for piece in (idx.header(shape), *_resized_bytes(images, size)):
+                sink.write(piece)
+                digest.update(piece)
+        cache.pin({name: digest.hexdigest()})
+    return cache.folder / name
+
+
+def _resized_bytes(images: CachedFile, size: int) -> Iterator[bytes]:
+    """Give the images resized as ``torchvision.transforms.Resize`` does before ``ToTensor``, in chunks."""
+    import torch
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import resize
+
+    original = np.memmap(images.path, np.uint8, "r", idx.IMAGES_OFFSET, images.shape)
+    for start in range(0, len(original), _RESIZE_CHUNK):
+        chunk = torch.from_numpy(np.array(original[start : start + _RESIZE_CHUNK]))  # (n, rows, columns)
+        yield resize(chunk, [size, size], InterpolationMode.BILINEAR, antialias=True).numpy().tobytes()
