@@ -69,7 +69,7 @@ def connect(text: str, **options: Any) -> PatientStorage:
     """Return the storage at the URL; its tables are made if need be, ``options`` are Optuna's.
 
     Raises:
-        ConfigError: As `parsed`.
+        ConfigError: If the URL is none of PostgreSQL's, or its driver is not installed.
         UnreachableError: If it does not answer, or does not let us in.
     """
     url = parsed(text)

@@ -33,9 +33,9 @@ class KeptTrial:
     Attributes:
         number: The trial's number.
         state: The trial's state.
-        user_attrs: What was kept with it.
-        intermediate_values: What was reported, by step.
-        value: What was told; None if nothing was.
+        user_attrs: The plain values that were kept with the trial, by name.
+        intermediate_values: The values that were reported, by step.
+        value: The value that was told at the end; None if none was.
     """
 
     number: int
@@ -67,7 +67,7 @@ class TrialStorage(RDBStorage):
             study_id: The study's identifier in this storage.
             trial: The trial. What it has replaces what it had, but for parameters, which are only added;
                 nothing is taken away.
-            written: What was written of it before; None if nothing was.
+            written: The trial as this returned it when it was last written; None if it never was.
             again: True if this repeats a write whose acknowledgement was lost: an existing trial of this
                 number is then ours.
 

@@ -29,7 +29,7 @@ class PastTrial:
         state: How it ended.
         result: What was kept of its end.
         history: ``val_accuracy`` by epoch, in order; NaN where nothing was validated on.
-        retry: What `Study.ask` is to know of the trial that follows; None if none is to be queued.
+        retry: The attributes of the trial that is to be queued in its place; None if none is.
     """
 
     key: RunKey
@@ -67,7 +67,7 @@ def restore_study(
     """Write one of an experiment's two studies, its trials and then the queue of those to be tried again.
 
     Args:
-        storage: Where it is not yet.
+        storage: A storage that has no study of this name.
         name: The study's name, as Optuna has it.
         trials: The trials in the order of their numbers. One that is missing between two of them was asked
             for and never begun: it has failed.

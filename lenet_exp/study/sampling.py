@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners, as an experiment names them."""
+"""Optuna's two studies of an experiment, with the sampler and the pruner that it names."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Experiment
 
 #: Of a maximum, how many trials TPE models as good ones, and how many of all it is shown.
@@ -51,8 +53,8 @@ def hidden_from_sampler(experiment: Experiment, trials: Sequence[FrozenTrial]) -
     thousands do, in a tenth of the time, and the oldest have little weight anyway.
 
     Args:
-        experiment: Whose sampler.
-        trials: In the order of their numbers.
+        experiment: The experiment, which names the sampler.
+        trials: All trials, in the order of their numbers.
     """
     if experiment.search.sampler != "tpe" or len(trials) <= _SHOWN:
         return frozenset()
@@ -102,3 +104,29 @@ class Grid:
             if self._space.configuration(point).id not in drawn:
                 return point
         return None
+
+
+def load_search(storage: BaseStorage, experiment: Experiment) -> optuna.Study:
+    """Open or create the study that the sampler searches."""
+    study = _load(storage, experiment.name)
+    # A sampler that began with the same seed at every resume would repeat its first draws.
+    done = len(study.get_trials(deepcopy=False))
+    study.sampler = make_sampler(experiment, derive_seed(experiment.search.seed, "sampler", done))
+    study.pruner = make_pruner(experiment)
+    return study
+
+
+def load_fixed(storage: BaseStorage, experiment: Experiment) -> optuna.Study:
+    """Open or create the study of the trainings that no sampler chose."""
+    return _load(storage, f"{experiment.name}/fixed")
+
+
+def _load(storage: BaseStorage, name: str) -> optuna.Study:
+    return optuna.create_study(
+        storage=storage,
+        study_name=name,
+        direction="maximize",
+        load_if_exists=True,
+        sampler=optuna.samplers.RandomSampler(seed=0),
+        pruner=optuna.pruners.NopPruner(),
+    )

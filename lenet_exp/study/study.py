@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.study.postgres import PatientStorage
 from lenet_exp.study.rdb import TrialStorage
 from lenet_exp.study.records import Attempt, TrialRecord
-from lenet_exp.study.sampling import Grid, hidden_from_sampler, make_pruner, make_sampler
+from lenet_exp.study.sampling import Grid, hidden_from_sampler, load_fixed, load_search
 from lenet_exp.study.storage import flush, open_storage
 from lenet_exp.study.trials import (
     IDENTITY,
@@ -41,6 +41,7 @@ from lenet_exp.study.trials import (
     UNKNOWN,
     as_record,
     counts,
+    differences,
     kept_record,
     trial_records,
 )
@@ -62,41 +63,25 @@ class Study:
         """Wrap the studies in ``storage``; use `open_study`.
 
         Args:
-            storage: Of Optuna.
-            experiment: Whose studies they are.
-            flush: Returns when all that was committed is on the disk.
+            storage: The storage that holds, or will hold, both studies.
+            experiment: The experiment that the studies belong to.
+            flush: A function that returns when all that was committed is on the disk.
         """
         self.experiment = experiment
         self._flush = flush
         self._on_keep: Callable[[str, Any], None] = lambda *_: None
         self._database = storage
         self._storage = SingleWriterStorage(storage)
-        self._search = self._load(self._storage, experiment.name, experiment)
-        self._fixed = self._load(self._storage, f"{experiment.name}/fixed", None)
+        self._search = load_search(self._storage, experiment)
+        self._fixed = load_fixed(self._storage, experiment)
         self._trials: dict[RunKey, optuna.Trial] = {}
         self._histories: dict[RunKey, dict[int, float]] = {}
         # What has ended never changes, so it is read once; a study of thousands stays quick.
-        self._ended = {record.key: record for record in self._read() if record.state not in OPEN}
+        trials = self._fixed.get_trials(deepcopy=False) + self._search.get_trials(deepcopy=False)
+        self._ended = {record.key: record for record in trial_records(trials) if record.state not in OPEN}
         self._n_finished = sum(counts(record) for record in self._ended.values())
         is_grid = experiment.search.sampler == "grid" and experiment.space
         self._grid = Grid(experiment) if is_grid else None
-
-    @staticmethod
-    def _load(storage: SingleWriterStorage, name: str, experiment: Experiment | None) -> optuna.Study:
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            direction="maximize",
-            load_if_exists=True,
-            sampler=optuna.samplers.RandomSampler(seed=0),
-            pruner=optuna.pruners.NopPruner(),
-        )
-        if experiment is not None:
-            # A sampler that began with the same seed at every resume would repeat its first draws.
-            done = len(study.get_trials(deepcopy=False))
-            study.sampler = make_sampler(experiment, derive_seed(experiment.search.seed, "sampler", done))
-            study.pruner = make_pruner(experiment)
-        return study
 
     def check_fingerprint(self, fingerprint: Mapping[str, Any]) -> None:
         """Store what makes this study what it is, or compare it with what was stored.
@@ -117,7 +102,7 @@ class Study:
             self._search.set_user_attr("optuna_version", optuna.__version__)
             return
         if stored != now:
-            changes = "; ".join(_differences(stored, now))
+            changes = "; ".join(differences(stored, now))
             raise ConfigError(
                 f"study {self.experiment.name!r} was started with other settings: {changes}; "
                 "rename the experiment (name = ...), or undo the change"
@@ -358,13 +343,6 @@ class Study:
         """How many trials count against the budget: ended, feasible and not to be retried."""
         return self._n_finished
 
-    def _read(self) -> list[TrialRecord]:
-        return [
-            record
-            for study in (self._fixed, self._search)
-            for record in trial_records(study.get_trials(deepcopy=False))
-        ]
-
     def _enqueue_grid_point(self) -> bool:
         """Queue the first point of the grid that was never drawn, unless a retry is waiting."""
         if self.n_waiting():
@@ -385,13 +363,3 @@ def open_study(experiment: Experiment, root: Path, url: str | None = None) -> St
         UnreachableError: If it does not answer.
     """
     return Study(open_storage(root, url), experiment, partial(flush, root))
-
-
-def _differences(then: Any, now: Any, key: str = "") -> Iterator[str]:
-    if isinstance(then, dict) and isinstance(now, dict):
-        for name in sorted(then.keys() | now.keys()):
-            if then.get(name) != now.get(name):
-                yield from _differences(then.get(name), now.get(name), f"{key}.{name}" if key else name)
-    else:
-        shown = [json.dumps(value) if value is not None else "not set" for value in (then, now)]
-        yield f"{key} was {shown[0]}, is now {shown[1]}"

@@ -39,7 +39,7 @@ def write(
         engine: The database.
         study_id: The study's identifier in it.
         trial: The trial as it is now.
-        new: What was set since it was last written, by the names of the trial's own dictionaries.
+        new: The entries set since it was last written, by the names of the trial's own dictionaries.
         written: Its identifier, and the trial as it was then; None if it was never written.
         again: True if this repeats a write whose acknowledgement was lost.
     """

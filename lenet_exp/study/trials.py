@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -168,3 +169,20 @@ def _attributes(storage: TrialStorage, study_name: str) -> dict[str, Any]:
         return storage.get_study_user_attrs(storage.get_study_id_from_name(study_name))
     except KeyError:
         return {}
+
+
+def differences(then: Any, now: Any, key: str = "") -> Iterator[str]:
+    """Yield what differs between two identities, each as "key was this, is now that".
+
+    Args:
+        then: The identity that was stored, or a value within it.
+        now: The identity of today, or the value in the same place.
+        key: The place of the two values, as names with dots between.
+    """
+    if isinstance(then, dict) and isinstance(now, dict):
+        for name in sorted(then.keys() | now.keys()):
+            if then.get(name) != now.get(name):
+                yield from differences(then.get(name), now.get(name), f"{key}.{name}" if key else name)
+    else:
+        shown = [json.dumps(value) if value is not None else "not set" for value in (then, now)]
+        yield f"{key} was {shown[0]}, is now {shown[1]}"

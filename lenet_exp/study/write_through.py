@@ -32,7 +32,7 @@ class SingleWriterStorage(InMemoryStorage):
         """Begin with no study in memory.
 
         Args:
-            storage: Which nobody else writes to.
+            storage: A storage that nobody else writes to.
         """
         super().__init__()
         self._theirs = storage

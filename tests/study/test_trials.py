@@ -3,18 +3,12 @@ from pathlib import Path
 import optuna
 import pytest
 
+from lenet_exp.base.records import RunKey
+from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.study.storage import open_storage
-from lenet_exp.study.trials import RECORD, UNKNOWN, has_open, read_kept, read_records, read_study
+from lenet_exp.study.trials import RECORD, UNKNOWN, has_open, kept_record, read_kept, read_records, read_study
 
-OWN = {
-    "role": "trial",
-    "attempt": 1,
-    "label": "trial 0",
-    "values": {},
-    "epochs": 1,
-    "identity": "c0",
-    "seed": 1,
-}
+OWN = kept_record(RunKey("trial", 0, 1), "trial 0", configuration(PRESETS["lenet"]), 1, {})
 
 
 @pytest.fixture
