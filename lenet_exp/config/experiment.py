@@ -181,8 +181,6 @@ class Experiment(Frozen):
         """The space, with the baseline's values for what it leaves out."""
         return Space(self._dimensions, self.base)
 
-    # Read once: neither depends on what `with_precision` and `with_dataset` change.
-
     @cached_property
     def _dimensions(self) -> dict[str, Dimension]:
         return {key: parse_dimension(key, written) for key, written in self.space.items()}

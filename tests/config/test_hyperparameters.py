@@ -49,6 +49,16 @@ def test_values_that_are_used_count(key: str, value: object) -> None:
     assert configuration(overlay(PRESETS["lenet"], {key: value})).id != plain.id
 
 
+def test_a_copy_has_a_hash_of_its_own() -> None:
+    """The hash of the original is not carried along with its fields."""
+    plain = configuration(PRESETS["lenet"])
+    assert plain.id
+
+    changed = plain.model_copy(update={"lr": 0.5})
+
+    assert changed.id == configuration(overlay(PRESETS["lenet"], {"lr": 0.5})).id != plain.id
+
+
 def test_hyperparameters_have_always_the_same_keys_and_lead_back() -> None:
     """A configuration written out and read again is the same, with all keys in the order of the columns."""
     one_layer = configuration(

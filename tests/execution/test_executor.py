@@ -166,14 +166,16 @@ def test_a_bug_ends_as_failed_with_its_traceback(
     executor: LocalExecutor, mini: ImageSet, tmp_path: Path
 ) -> None:
     """One line for people, the rest for whoever mends it."""
-    (tmp_path / "0").write_text("a file where the folder should be")
-    executor.submit(make_task(mini, tmp_path))
+    task = make_task(mini, tmp_path)
+    task.layout.root.mkdir(exist_ok=True)
+    task.layout.home.write_text("a file where the folder should be")
+    executor.submit(task)
 
     end = until_ended(executor)[-1]
 
     assert isinstance(end, Ended)
     assert end.how == "failed"
-    assert end.reason.startswith("FileExistsError")
+    assert end.reason.startswith("NotADirectoryError")
     assert "Traceback" in end.details
 
 

@@ -53,7 +53,7 @@ def test_each_alias_gets_the_network_of_the_first_seed_and_the_description_says_
     assert chosen.description.startswith("Which?\n")
     for part in (
         "trial 3: better: by much",
-        "| trial 3 (good) | 2 | 0.8125 | 0.1875 | 0.0100 | better |",
+        f"| trial 3 ({GOOD}) | 2 | 0.8125 | 0.1875 | 0.0100 | better |",
         "7, 8",
     ):
         assert part in chosen.description

@@ -8,29 +8,23 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from lenet_exp.base.records import EpochResult, RunKey
+from lenet_exp.base.layout import Layout
+from lenet_exp.base.records import EpochResult, RunKey, TrainOn
+from lenet_exp.config.experiment import Data, Training
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
 from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.protocol import Task
+from lenet_exp.study.records import Attempt
 from lenet_exp.training import trainer
 
 SMALL = {"channels": 4, "fc_layers": 1, "epochs": 3, "precision": "float32"}
 
 
-def task(images: ImageSet, folder: Path, **others: Any) -> Task:
-    values: dict[str, Any] = {
-        "key": RunKey("trial", 0, 1),
-        "configuration": configuration(overlay(PRESETS["lenet"], SMALL)),
-        "seed": 1,
-        "images": images,
-        "validation": 100,
-        "split_seed": 0,
-        "limit": 300,
-        "device": "cpu",
-        "threads": 1,
-        "weights": folder / "weights.safetensors",
-    }
-    return Task(**values | others)
+def task(images: ImageSet, folder: Path, train_on: TrainOn = "train", **others: Any) -> Task:
+    key, made = RunKey("trial", 0, 1), configuration(overlay(PRESETS["lenet"], SMALL))
+    attempt = Attempt(key, made, seed=1, label="trial 0", origin=key, train_on=train_on)
+    data, layout = Data(validation=100, limit=300), Layout(folder, "e")
+    return Task(attempt, images, data, Training(), layout, "cpu", threads=1, **others)
 
 
 def numbers(results: list[EpochResult]) -> list[tuple[float, ...]]:
