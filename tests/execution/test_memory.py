@@ -1,11 +1,7 @@
-import gc
 import subprocess
 import sys
-from contextlib import suppress
 
 import pytest
-
-from lenet_exp.execution.memory import uncollected
 
 #: Takes and frees 40 MB again and again, and prints the page faults that it cost, once it has settled.
 _STEPS = """
@@ -34,17 +30,3 @@ def test_memory_that_is_freed_is_taken_again_without_page_faults() -> None:
 
     assert told == "True"
     assert kept < given_back / 10
-
-
-def test_garbage_is_looked_for_again_afterwards() -> None:
-    """Also where what was done has failed, and not where nobody looked before."""
-    with suppress(ZeroDivisionError), uncollected():
-        assert not gc.isenabled()
-        raise ZeroDivisionError
-    assert gc.isenabled()
-
-    with uncollected():
-        with uncollected():
-            pass
-        assert not gc.isenabled()
-    assert gc.isenabled()
