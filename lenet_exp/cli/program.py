@@ -15,22 +15,8 @@ import typer
 
 from lenet_exp import __version__
 from lenet_exp.base.errors import LenetExpError, mask_url, printable
-from lenet_exp.cli.options import (
-    DatasetOption,
-    DeviceOption,
-    ExperimentArgument,
-    ExperimentOption,
-    RootOption,
-    SetOption,
-    StorageOption,
-    TableFormat,
-    TimeoutOption,
-    TrackingOption,
-    WorkersOption,
-    experiment_path,
-    seconds,
-    workers_count,
-)
+from lenet_exp.cli import options
+from lenet_exp.cli.options import experiment_path, load_experiment, workers_count
 
 app = typer.Typer(
     name="lenet-exp",
@@ -92,61 +78,36 @@ def _version(
 
 @app.command()
 def sweep(
-    experiment: ExperimentArgument = None,
+    experiment: options.ExperimentArgument = None,
     trials: Annotated[
         int | None,
         typer.Option("--trials", help="finished trials to have at the end, those of earlier calls included"),
     ] = None,
-    workers: WorkersOption = "auto",
-    timeout: TimeoutOption = None,
-    device: DeviceOption = "auto",
+    workers: options.Workers = "auto",
+    timeout: options.Timeout = None,
+    device: options.Device = "auto",
     confirm: Annotated[
         bool, typer.Option(" /--no-confirm", help="stop after the search; the test split is not read")
     ] = True,
-    root: RootOption = Path("mlruns"),
-    tracking_uri: TrackingOption = None,
-    require_tracking: Annotated[
-        bool,
-        typer.Option(
-            "--require-tracking", help="stop, with exit code 7, if the MLflow store does not answer"
-        ),
-    ] = False,
-    storage: StorageOption = None,
-    trial_timeout: Annotated[
-        str | None,
-        typer.Option("--trial-timeout", metavar="TIME", help="end a trial after this long: 90s, 30m, 2h"),
-    ] = None,
-    trial_memory: Annotated[
-        str | None,
-        typer.Option("--trial-memory", metavar="SIZE", help="what a trial may allocate: 500M, 2G"),
-    ] = None,
-    min_free: Annotated[
-        str,
-        typer.Option(
-            "--min-free",
-            metavar="SIZE",
-            envvar="LENET_EXP_MIN_FREE",
-            help="begin no trial with less free disk than this",
-        ),
-    ] = "200M",
-    overrides: SetOption = None,
+    root: options.Root = Path("mlruns"),
+    tracking_uri: options.Tracking = None,
+    require_tracking: options.RequireTracking = False,
+    storage: options.Storage = None,
+    trial_timeout: options.TrialTimeout = None,
+    trial_memory: options.TrialMemory = None,
+    min_free: options.MinFree = "200M",
+    overrides: options.Overrides = None,
 ) -> None:
     """Run the main job: the baseline, a search for something better, and the confirmation of what it found.
 
     Example: lenet-exp sweep experiments/quick.toml --trials 8 --set search.sampler=random
     """
-    from lenet_exp.config import experiment as experiments
     from lenet_exp.execution.limits import Limits, size_bytes
     from lenet_exp.execution.processes import TRAINER, start_fork_server
 
-    path = experiment_path(experiment)
-    asked = experiments.load(path, overrides or (), {"search.trials": trials})
-    n_workers, timeout_s = workers_count(workers), seconds(timeout) if timeout is not None else None
-    limits = Limits(
-        trial_timeout_s=(seconds(trial_timeout, "--trial-timeout") if trial_timeout is not None else None),
-        trial_memory_bytes=size_bytes(trial_memory, "--trial-memory") if trial_memory is not None else None,
-        min_free_bytes=size_bytes(min_free, "--min-free"),
-    )
+    asked = load_experiment(experiment, overrides, {"search.trials": trials})
+    n_workers = workers_count(workers)
+    limits = Limits(trial_timeout, trial_memory, size_bytes(min_free, "--min-free"))
     # A test of everything around the training has another one.
     trainer = os.environ.get("LENET_EXP_TRAINER", TRAINER)
     # It loads torch, which takes longest of all, while this process loads the rest.
@@ -155,17 +116,17 @@ def sweep(
 
     run_sweep(
         Request(
-            path=path,
+            path=experiment_path(experiment),
             experiment=asked,
             root=root,
             workers=n_workers,
-            timeout_s=timeout_s,
+            timeout_s=timeout,
             limits=limits,
             trainer=trainer,
             device=device,
-            tracking_uri=tracking_uri or None,
+            tracking_uri=tracking_uri,
             require_tracking=require_tracking,
-            storage=storage or None,
+            storage=storage,
             confirm=confirm,
         )
     )
@@ -173,43 +134,40 @@ def sweep(
 
 @app.command("confirm")
 def confirm_command(
-    experiment: ExperimentArgument = None,
+    experiment: options.ExperimentArgument = None,
     again: Annotated[
         bool, typer.Option("--again", help="choose anew and read the test split once more, on record")
     ] = False,
-    dataset: DatasetOption = None,
-    workers: WorkersOption = "auto",
-    timeout: TimeoutOption = None,
-    device: DeviceOption = "auto",
-    root: RootOption = Path("mlruns"),
-    tracking_uri: TrackingOption = None,
-    storage: StorageOption = None,
-    overrides: SetOption = None,
+    dataset: options.Dataset = None,
+    workers: options.Workers = "auto",
+    timeout: options.Timeout = None,
+    device: options.Device = "auto",
+    root: options.Root = Path("mlruns"),
+    tracking_uri: options.Tracking = None,
+    storage: options.Storage = None,
+    overrides: options.Overrides = None,
 ) -> None:
     """Train the best and the baseline on fresh seeds, then read the test split once for all of them.
 
     Example: lenet-exp confirm fashion_mnist --dataset mnist
     """
-    from lenet_exp.config import experiment as experiments
     from lenet_exp.execution.processes import start_fork_server
 
-    path = experiment_path(experiment)
-    asked = experiments.load(path, overrides or ())
-    n_workers, timeout_s = workers_count(workers), seconds(timeout) if timeout is not None else None
+    asked, n_workers = load_experiment(experiment, overrides), workers_count(workers)
     start_fork_server()
     from lenet_exp.sweep.run import Request, run_sweep
 
     is_folder_given = any(override.partition("=")[0].strip() == "data.folder" for override in overrides or ())
     run_sweep(
         Request(
-            path=path,
+            path=experiment_path(experiment),
             experiment=asked,
             root=root,
             workers=n_workers,
-            timeout_s=timeout_s,
+            timeout_s=timeout,
             device=device,
-            tracking_uri=tracking_uri or None,
-            storage=storage or None,
+            tracking_uri=tracking_uri,
+            storage=storage,
             search=False,
             again=again,
             dataset=dataset,
@@ -220,59 +178,57 @@ def confirm_command(
 
 @app.command()
 def leaderboard(
-    experiment: ExperimentArgument = None,
+    experiment: options.ExperimentArgument = None,
     csv: Annotated[
         Path | None,
         typer.Option("--csv", metavar="PATH", help="write the table to this CSV file"),
     ] = None,
     style: Annotated[
-        TableFormat | None,
+        options.TableFormat | None,
         typer.Option("--format", help="print as text for machines instead of a table"),
     ] = None,
     top: Annotated[
         int | None,
         typer.Option("--top", min=1, help="only the first rows"),
     ] = None,
-    dataset: DatasetOption = None,
-    root: RootOption = Path("mlruns"),
-    storage: StorageOption = None,
+    dataset: options.Dataset = None,
+    root: options.Root = Path("mlruns"),
+    storage: options.Storage = None,
 ) -> None:
     """Show or export the leaderboard of an experiment, from the study alone.
 
     Example: lenet-exp leaderboard quick --format markdown --top 5
     """
-    from lenet_exp.config import experiment as experiments
     from lenet_exp.results.read import show_leaderboard
     from lenet_exp.sweep.finalists import on_dataset
 
-    shown = on_dataset(experiments.load(experiment_path(experiment)), dataset)
-    show_leaderboard(shown, root, csv=csv, style=style and style.value, top=top, storage=storage or None)
+    shown = on_dataset(load_experiment(experiment), dataset)
+    show_leaderboard(shown, root, csv=csv, style=style and style.value, top=top, storage=storage)
 
 
 @app.command()
 def sync(
-    experiment: ExperimentArgument = None,
+    experiment: options.ExperimentArgument = None,
     rebuild: Annotated[
         bool,
         typer.Option("--rebuild", help="look at every run: make missing ones anew, delete unknown ones"),
     ] = False,
-    root: RootOption = Path("mlruns"),
-    tracking_uri: TrackingOption = None,
-    storage: StorageOption = None,
+    root: options.Root = Path("mlruns"),
+    tracking_uri: options.Tracking = None,
+    storage: options.Storage = None,
 ) -> None:
     """Carry to MLflow what it has missed, such as what was recorded while its server was down.
 
     Example: lenet-exp sync quick --rebuild
     """
-    from lenet_exp.config import experiment as experiments
     from lenet_exp.sweep.sync import sync_experiment
 
     report = sync_experiment(
-        experiments.load(experiment_path(experiment)),
+        load_experiment(experiment),
         root,
         rebuild=rebuild,
-        tracking_uri=tracking_uri or None,
-        storage=storage or None,
+        tracking_uri=tracking_uri,
+        storage=storage,
     )
     for problem in report.problems:
         typer.echo(f"warning: {printable(mask_url(problem))}", err=True)
@@ -284,9 +240,9 @@ def doctor(
     repair: Annotated[
         bool, typer.Option("--repair", help="mend what can be mended; deletes nothing")
     ] = False,
-    root: RootOption = Path("mlruns"),
-    tracking_uri: TrackingOption = None,
-    storage: StorageOption = None,
+    root: options.Root = Path("mlruns"),
+    tracking_uri: options.Tracking = None,
+    storage: options.Storage = None,
 ) -> None:
     """Say what is wrong with this machine and with what was recorded, and what to do about it.
 
@@ -295,7 +251,7 @@ def doctor(
     from lenet_exp.cli.doctor import examine, worst
 
     findings = []
-    for finding in examine(root, tracking_uri=tracking_uri or None, url=storage or None, repair=repair):
+    for finding in examine(root, tracking_uri=tracking_uri, url=storage, repair=repair):
         findings.append(finding)
         state = "mended" if finding.repaired else "wrong" if finding.exit_code else "ok"
         typer.echo(f"{state:7} {finding.what}: {printable(mask_url(finding.text))}")
@@ -303,15 +259,14 @@ def doctor(
 
 
 @app.command()
-def shapes(experiment: ExperimentArgument = None) -> None:
+def shapes(experiment: options.ExperimentArgument = None) -> None:
     """Print the layers of an experiment's networks: output shapes, parameters and MACs of an image.
 
     Example: lenet-exp shapes experiments/baseline.toml
     """
-    from lenet_exp.config import experiment as experiments
     from lenet_exp.results.views.console import print_shapes
 
-    print_shapes(experiments.load(experiment_path(experiment)))
+    print_shapes(load_experiment(experiment))
 
 
 @app.command()
@@ -322,23 +277,22 @@ def activations(
     run: Annotated[
         str, typer.Argument(help="trial number, label, MLflow run id, champion or baseline")
     ] = "champion",
-    experiment: ExperimentOption = None,
+    experiment: options.ExperimentOption = None,
     inputs: Annotated[int, typer.Option("--inputs", min=1, max=20, help="images of each class")] = 3,
-    root: RootOption = Path("mlruns"),
-    tracking_uri: TrackingOption = None,
-    storage: StorageOption = None,
-    overrides: SetOption = None,
+    root: options.Root = Path("mlruns"),
+    tracking_uri: options.Tracking = None,
+    storage: options.Storage = None,
+    overrides: options.Overrides = None,
 ) -> None:
     """Draw what the first two convolution layers make of validation images, channel by channel.
 
     Example: lenet-exp activations champion --experiment quick --classes pullover,coat
     """
-    from lenet_exp.config import experiment as experiments
     from lenet_exp.results.views.activations import draw_activations
 
-    chosen = experiments.load(experiment_path(experiment), overrides or ())
+    chosen = load_experiment(experiment, overrides)
     picture = draw_activations(
-        chosen, root, run, classes, inputs=inputs, tracking_uri=tracking_uri or None, storage=storage
+        chosen, root, run, classes, inputs=inputs, tracking_uri=tracking_uri, storage=storage
     )
     typer.echo(picture)
 
@@ -346,7 +300,7 @@ def activations(
 @app.command()
 def replay(
     trial: Annotated[str, typer.Argument(help="trial number, label, MLflow run id, champion or baseline")],
-    experiment: ExperimentOption = None,
+    experiment: options.ExperimentOption = None,
     threads: Annotated[
         int | None,
         typer.Option("--threads", min=1, max=1024, help="of the training (default: as recorded)"),
@@ -354,36 +308,34 @@ def replay(
     device: Annotated[
         str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps (default: as recorded)")
     ] = None,
-    root: RootOption = Path("mlruns"),
-    storage: StorageOption = None,
-    overrides: SetOption = None,
+    root: options.Root = Path("mlruns"),
+    storage: options.Storage = None,
+    overrides: options.Overrides = None,
 ) -> None:
     """Train a recorded trial again, and compare its metrics epoch by epoch; exit code 3 if they differ.
 
     Example: lenet-exp replay 3 --experiment quick
     """
     from lenet_exp.cli import replay as replays
-    from lenet_exp.config import experiment as experiments
 
-    chosen = experiments.load(experiment_path(experiment), overrides or ())
+    chosen = load_experiment(experiment, overrides)
     replays.show(replays.replay(chosen, root, trial, threads=threads, device=device, storage=storage))
 
 
 @app.command()
 def report(
-    experiment: ExperimentArgument = None,
-    root: RootOption = Path("mlruns"),
-    tracking_uri: TrackingOption = None,
-    storage: StorageOption = None,
+    experiment: options.ExperimentArgument = None,
+    root: options.Root = Path("mlruns"),
+    tracking_uri: options.Tracking = None,
+    storage: options.Storage = None,
 ) -> None:
     """Write an experiment's page: plots, learning curves, and the leaderboard, in one HTML file.
 
     Example: lenet-exp report quick
     """
-    from lenet_exp.config import experiment as experiments
     from lenet_exp.results.views.page import show_report
 
-    show_report(experiments.load(experiment_path(experiment)), root, tracking_uri or None, storage)
+    show_report(load_experiment(experiment), root, tracking_uri, storage)
 
 
 @app.command()
@@ -393,8 +345,8 @@ def bench(
         float, typer.Option("--seconds", min=0.05, max=3600, help="seconds of each measurement")
     ] = 4.0,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="times each is measured, in turn")] = 3,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
-    overrides: SetOption = None,
+    device: options.Device = "auto",
+    overrides: options.Overrides = None,
 ) -> None:
     """Measure this machine: the usual training loop and ours in turn, and what a sweep costs beside training.
 
@@ -403,12 +355,10 @@ def bench(
     Example: lenet-exp bench --json > bench.json
     """
     from lenet_exp.cli.bench import Question, run_bench
-    from lenet_exp.config import experiment as experiments
     from lenet_exp.results.views.console import print_bench
 
-    path = experiment_path(Path("bench"))
-    given = tuple(overrides or ())
-    experiment = experiments.load(path, given)
+    path, given = experiment_path(Path("bench")), tuple(overrides or ())
+    experiment = load_experiment(path, given)
     question = Question(path, experiment, given, for_s=for_s, rounds=rounds, device=device)
     answer = run_bench(question, lambda line: typer.echo(printable(line), err=True)).to_dict()
     if as_json:
@@ -419,7 +369,7 @@ def bench(
 
 @app.command()
 def ui(
-    root: RootOption = Path("mlruns"),
+    root: options.Root = Path("mlruns"),
     port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="port on 127.0.0.1")] = 5000,
 ) -> None:
     """Open MLflow's UI on the recorded runs; Ctrl-C ends it.
