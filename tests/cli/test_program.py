@@ -60,6 +60,27 @@ sys.stderr.write(" ".join(name for name in {heavy} if name in sys.modules))
     assert done.stderr == ""
 
 
+def test_the_package_is_the_command_line() -> None:
+    """``python -m lenet_exp`` answers as ``lenet-exp`` does, and loads nothing else for it."""
+    script = "from lenet_exp.cli.program import main; main()"
+
+    package, command = (
+        subprocess.run(
+            [sys.executable, "-X", "importtime", *start, "--help"],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for start in (["-m", "lenet_exp"], ["-c", script])
+    )
+
+    assert package.stdout == command.stdout
+    one, other = (set(re.findall(r"\| +(\S+)\n", done.stderr)) for done in (package, command))
+    assert "lenet_exp.cli.program" in one
+    assert {name for name in one ^ other if name.split(".")[0] not in sys.stdlib_module_names} == set()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
