@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,21 +43,17 @@ class Difference:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a second training gave.
+    """How a second training compares with the recorded one.
 
     Attributes:
-        record: Of the first, the one that was trained.
-        epochs: Of the second.
-        end: Why the second ended early; empty if it did not.
-        differences: Between the two, in order.
+        record: The attempt that was trained first.
+        differences: Numbers that came out otherwise, in order.
         n_compared: Epochs that were compared.
         changes: What is not as it was, and can explain differences: what, then, now.
-        unknown: What of that the record does not say.
+        unknown: Possible causes that the record says nothing of.
     """
 
     record: TrialRecord
-    epochs: tuple[EpochResult, ...]
-    end: str
     differences: tuple[Difference, ...]
     n_compared: int
     changes: tuple[tuple[str, Any, Any], ...]
@@ -84,11 +80,11 @@ def replay(
     Args:
         experiment: Whose attempt.
         root: Folder of everything that runs wrote.
-        trial: As `Recorded.find` takes it.
-        threads: For the training; None for as many as the record says.
-        device: As the user names it; None for the kind of device that the record says.
-        storage: Of the study, where it is not a file below ``root``.
-        say: Told how it goes.
+        trial: A name of the attempt, as `Recorded.find` takes it.
+        threads: Threads of the training; None for as many as the record says.
+        device: The device, as the user names it; None for the kind that the record says.
+        storage: URL of the study's storage, where it is not a file below ``root``.
+        say: Told how it goes, a line at a time.
 
     Raises:
         ConfigError: If there is no such attempt, or it is of a kind that is not replayed.
@@ -102,44 +98,40 @@ def replay(
     original = recorded.original(record)
     if original is not record:
         say(f"{record.label} was told the value of {original.label}, which was trained; replaying that")
-    attempt = recorded.spool.read(original.key)
+    attempt = recorded.attempt(original)
     first = attempt.epochs if attempt else ()
     diverged = original.reason.startswith("diverged")
     if not (first or diverged):
         why = original.reason or "no epoch was recorded"
         raise NoResultError(f"{original.label} has nothing to compare with: {why}; name another")
-    images = training_images(recorded.experiment.data)
-    kept = original.result
-    used = threads or int(kept.get("threads", 1))
+    images = recorded.images()
+    used = threads or int(original.result.get("threads", 1))
     executor = LocalExecutor()
     try:
-        machine = executor.probe(device or str(kept.get("device_type", "auto")))
-        say(f"{original.label}: training it again, {original.configuration.epochs} epochs, on {machine.name}")
+        machine = executor.probe(device or str(original.result.get("device_type", "auto")))
+        say(f"{original.label}: training it again, {original.max_epochs} epochs, on {machine.name}")
         with tempfile.TemporaryDirectory() as folder:
             task = _task(recorded, original, images, machine.devices[0], used, Layout(Path(folder), "replay"))
             whole = original.state == "COMPLETE" or diverged
-            wanted = None if whole else len(first)
-            second, end = _train(executor, task, first, wanted, say)
+            second = _train(executor, task, first, None if whole else len(first), say)
     except KeyboardInterrupt:
         raise SweepInterruptedError("interrupted; nothing that was recorded has changed") from None
     finally:
         executor.close()
-    now = machine.facts(threads=used, training=task.training) | {"data": images.digest}
-    then = {name: kept[name] for name in CAUSES if name in kept}
-    then |= {"data": recorded.identity["data"]["digest"]} if "data" in recorded.identity else {}
-    return Replay(
-        original,
-        tuple(second),
-        end,
-        compare(first, second),
-        max(len(first), len(second)),
-        tuple(
-            (name, then[name], now[name])
-            for name in ("data", *CAUSES)
-            if name in then and then[name] != now[name]
-        ),
-        tuple(name for name in CAUSES if name not in then),
-    )
+    now = machine.facts(threads=used, compiled=task.compiled) | {"data": images.digest}
+    changes, unknown = _causes(recorded, original, now)
+    return Replay(original, compare(first, second), max(len(first), len(second)), changes, unknown)
+
+
+def _causes(
+    recorded: Recorded, record: TrialRecord, now: Mapping[str, Any]
+) -> tuple[tuple[tuple[str, Any, Any], ...], tuple[str, ...]]:
+    """Return what has changed, with then and now, and what cannot be told, as the record does not say it."""
+    then = {name: record.result[name] for name in CAUSES if name in record.result}
+    if "data" in recorded.identity:
+        then = {"data": recorded.identity["data"]["digest"], **then}
+    changes = tuple((name, value, now[name]) for name, value in then.items() if value != now[name])
+    return changes, tuple(name for name in CAUSES if name not in then)
 
 
 def show(done: Replay) -> None:
@@ -172,7 +164,8 @@ def _task(
     recorded: Recorded, record: TrialRecord, images: ImageSet, device: str, threads: int, layout: Layout
 ) -> Task:
     """Return what the attempt was, to be done again."""
-    attempt = recorded.spool.read(record.key)
+    data = recorded.experiment.data
+    attempt = recorded.attempt(record)
     tags = attempt.facts["tags"] if attempt else {}
     train_on: TrainOn = tags.get("lenet_exp.train_on", "train")
     training = recorded.experiment.training.model_copy(
@@ -192,8 +185,8 @@ def _train(
     first: Sequence[EpochResult],
     wanted: int | None,
     say: Callable[[str], Any],
-) -> tuple[list[EpochResult], str]:
-    """Return the epochs of ``task``, at most ``wanted`` if that is given, and why it ended early."""
+) -> list[EpochResult]:
+    """Return the epochs of ``task``, at most ``wanted`` if that is given."""
     epochs: list[EpochResult] = []
     executor.submit(task)
     while True:
@@ -204,11 +197,11 @@ def _train(
                 say(f"epoch {event.result.epoch}: {'identical' if same else 'different'}")
                 if len(epochs) == wanted:
                     executor.stop(task.key)
-                    return epochs, ""
+                    return epochs
             elif isinstance(event, Ended):
                 if event.how in ("failed", "died"):
                     raise NoResultError(f"the replay of {task.key.stem} failed: {event.reason}")
-                return epochs, event.reason
+                return epochs
 
 
 def compare(first: Sequence[EpochResult], second: Sequence[EpochResult]) -> tuple[Difference, ...]:
@@ -238,7 +231,7 @@ def verdict(done: Replay) -> str:
     Example:
         >>> from lenet_exp.base.records import RunKey
         >>> record = TrialRecord(RunKey("trial", 3, 1), "COMPLETE", "trial 3", {}, 2, "c", 0)
-        >>> verdict(Replay(record, (), "", (), 2, (("threads", 1, 2),), ()))
+        >>> verdict(Replay(record, (), 2, (("threads", 1, 2),), ()))
         'trial 3 is identical in 2 epochs, bit for bit, though threads was 1 and is 2'
     """
     changes = ", ".join(f"{name} was {then} and is {now}" for name, then, now in done.changes)

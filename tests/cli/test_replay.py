@@ -111,7 +111,7 @@ def test_a_pruned_trial_is_trained_as_far_as_it_was(swept: Swept, monkeypatch: p
 
     done = again(swept, "trial 0")
 
-    assert (len(done.epochs), done.identical) == (1, True)
+    assert (done.n_compared, done.identical) == (1, True)
 
 
 def test_a_duplicate_is_replayed_as_what_was_trained(swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_times_are_not_compared_and_no_number_equals_itself() -> None:
 def test_the_verdict_says_what_it_knows() -> None:
     """A record of an older version says less, and that is told."""
     different = compare([ONE], [changed(ONE, train_loss=1.0)])
-    unknown = Replay(RECORD, (ONE,), "", different, 1, (), ("code", "cpu"))
+    unknown = Replay(RECORD, different, 1, (), ("code", "cpu"))
 
     assert verdict(unknown).endswith("but the record does not say: code, cpu")
     assert verdict(changed(unknown, differences=())) == "trial 3 is identical in 1 epoch, bit for bit"
