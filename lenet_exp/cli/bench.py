@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -18,19 +17,16 @@ import torch
 
 from lenet_exp import __version__
 from lenet_exp.base.errors import NoResultError, SweepInterruptedError
-from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult, RunKey
+from lenet_exp.cli.harness import small_sweep
 from lenet_exp.cli.peak import matrix_peaks, training_flops
 from lenet_exp.cli.usual_loop import throughput
 from lenet_exp.config.experiment import Data, Experiment, Training
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.data.images import ImageSet, training_images
-from lenet_exp.execution.executor import LocalExecutor
-from lenet_exp.execution.protocol import Ended, Epoch, Task
-from lenet_exp.execution.resources import Capacity, measure, plan
-from lenet_exp.study.records import Attempt
-from lenet_exp.tracking.events import AttemptRecord
-from lenet_exp.tracking.spool import Spool
+from lenet_exp.data.datasets import ImageSet
+from lenet_exp.execution.capacity import Capacity, measure, plan
+from lenet_exp.execution.executor import Ended, Epoch, LocalExecutor, Task
+from lenet_exp.sweep.run import prepare_images
 
 #: The trial that the harness's seconds are a share of.
 TRIAL_S = 10.0
@@ -71,19 +67,6 @@ class Setting:
     def __str__(self) -> str:
         """Return it as people say it."""
         return f"{self.workers} x {self.threads} thread{'s' if self.threads > 1 else ''}"
-
-
-@dataclass(frozen=True)
-class Harness:
-    """What a sweep takes beside its training, from one that was run.
-
-    Attributes:
-        first_step_s: Seconds from the command to the first training step, its data in the cache.
-        trial_s: Seconds of a trial outside its training passes and evaluations, median.
-    """
-
-    first_step_s: float
-    trial_s: float
 
 
 @dataclass(frozen=True)
@@ -142,21 +125,8 @@ class Answer:
     for_s: float
     versions: dict[str, str]
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the fields, ready for JSON."""
-        return asdict(self)
 
-
-@dataclass
-class _Rates:
-    """What was measured in each round."""
-
-    seed: list[float] = field(default_factory=list)
-    ours: dict[Setting, list[float]] = field(default_factory=dict)
-    peaks: dict[str, list[float]] = field(default_factory=dict)
-
-
-def run_bench(question: Question, announce: Callable[[str], None] = lambda _: None) -> Answer:
+def run_bench(question: Question, announce: Callable[[str], None]) -> Answer:
     """Measure everything, one thing at a time.
 
     Args:
@@ -181,15 +151,16 @@ def _measure(question: Question, announce: Callable[[str], None]) -> Answer:
         device = machine.devices[0]  # of several accelerators the first
         capacity = measure(0 if device == "cpu" else 1)
         announce(f"{machine.name}, {capacity.cores} cores, on {device}; the load before was {load:.1f}")
-        configuration = question.experiment.with_precision(machine.precision).baseline_configuration
-        rates = _in_turn(question, executor, images, configuration, device, capacity, announce)
+        configuration = question.experiment.resolved(machine.precision).baseline_configuration
+        seed, ours, peaks = _in_turn(question, executor, images, configuration, device, capacity, announce)
     finally:
         executor.close()
-    ours = {setting: median(found) for setting, found in rates.ours.items()}
     best = max(ours, key=ours.__getitem__)
     announce(f"a small sweep, {best.workers} trials at once")
-    harness = small_sweep(replace(question, device=device), images, best.workers, ours[best])
-    seed, peaks = median(rates.seed), {name: median(found) for name, found in rates.peaks.items()}
+    limit = min(_EPOCH_IMAGES, images.count - question.experiment.data.validation)
+    epochs = max(1, round(ours[best] / best.workers * question.for_s / limit))
+    chosen = [*question.overrides, f"data.limit={limit}", f"training.epochs={epochs}"]
+    harness = small_sweep(question.path, chosen, workers=best.workers, device=device)
     # torch.mm is what a user of torch gets for a matrix product, though a CPU may have a faster one.
     peak = next(iter(peaks.values()))
     flops = training_flops(configuration, images.image_size)
@@ -243,23 +214,25 @@ def _in_turn(
     device: str,
     capacity: Capacity,
     announce: Callable[[str], None],
-) -> _Rates:
-    rates = _Rates()
-    place = torch.device(device)
+) -> tuple[float, dict[Setting, float], dict[str, float]]:
+    """Return medians over the rounds: of the usual loop, of ours by setting, of the peaks by library."""
+    place, seed = torch.device(device), []
+    ours: defaultdict[Setting, list[float]] = defaultdict(list)
+    peaks: defaultdict[str, list[float]] = defaultdict(list)
     for number in range(1, question.rounds + 1):
         announce(f"round {number} of {question.rounds}: the usual loop")
-        rates.seed.append(throughput(configuration, images, for_s=question.for_s, device=place))
+        seed.append(throughput(configuration, images, for_s=question.for_s, device=place))
         for setting in settings(capacity):
             announce(f"round {number} of {question.rounds}: ours, {setting}")
             rate = sweep_throughput(
                 executor, configuration, images, setting, for_s=question.for_s, device=device
             )
-            rates.ours.setdefault(setting, []).append(rate)
-        for name, gflops in matrix_peaks(
-            for_s=question.for_s / 2, threads=capacity.cores, device=place
-        ).items():
-            rates.peaks.setdefault(name, []).append(gflops)
-    return rates
+            ours[setting].append(rate)
+        rates = matrix_peaks(for_s=question.for_s / 2, threads=capacity.cores, device=place)
+        for name, gflops in rates.items():
+            peaks[name].append(gflops)
+    ours_rates = {setting: median(found) for setting, found in ours.items()}
+    return median(seed), ours_rates, {name: median(found) for name, found in peaks.items()}
 
 
 def sweep_throughput(
@@ -332,74 +305,6 @@ def _collect(executor: LocalExecutor, results: dict[RunKey, list[EpochResult]], 
             deadline = min(deadline, time.monotonic() + for_s)
         if time.monotonic() >= deadline and all(len(found) > 1 for found in results.values()):
             return
-
-
-def small_sweep(question: Question, images: ImageSet, workers: int, examples_per_s: float) -> Harness:
-    """Run a sweep as a user does, three trials a worker, and return what it took beside training.
-
-    Args:
-        question: What to sweep, and where.
-        images: The images it will use.
-        workers: Trials at once.
-        examples_per_s: Of all workers, to know how many epochs take ``question.for_s``.
-
-    Raises:
-        NoResultError: If the sweep fails.
-    """
-    limit = min(_EPOCH_IMAGES, images.count - question.experiment.data.validation)
-    epochs = max(1, round(examples_per_s / workers * question.for_s / limit))
-    chosen = [*question.overrides, f"data.limit={limit}", f"training.epochs={epochs}"]
-    with tempfile.TemporaryDirectory() as root:
-        command = [
-            sys.executable,
-            "-m",
-            "lenet_exp.sweep",
-            str(question.path),
-            "--no-confirm",
-            "--root",
-            root,
-        ]
-        # The baseline is trained too, and is the first.
-        command += ["--workers", str(workers), "--trials", str(3 * workers - 1), "--device", question.device]
-        command += [word for override in chosen for word in ("--set", override)]
-        # What a user has set must not send these runs to a store of theirs.
-        theirs = ("MLFLOW_TRACKING_URI", "LENET_EXP_STORAGE")
-        environment = {name: value for name, value in os.environ.items() if name not in theirs}
-        began = time.time()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-            raise NoResultError(f"the sweep to be measured ended with {done.returncode}: {said}")
-        spool = Spool(Layout.of(Path(root), question.experiment.name).spool)
-        return read_harness(list(spool.records()), workers, began)
-
-
-def read_harness(records: Sequence[AttemptRecord], workers: int, began: float) -> Harness:
-    """Return what a sweep took beside training, from what its spool has.
-
-    A trial's time goes from the end of the one whose place it takes to its own end, so that asking, starting,
-    building, reporting, recording and telling are all in it. The trials that found a free place are left
-    out, unless there are no others.
-
-    Args:
-        records: Of all attempts, each ended.
-        workers: Attempts at once.
-        began: When the command was given, in seconds since 1970.
-    """
-    first_step_s = float("inf")
-    free: list[int] = []
-    outside: list[float] = []
-    for number, record in enumerate(sorted(records, key=lambda record: record.start_ms)):
-        assert record.end is not None
-        inside = record.epochs[-1].train_s + sum(result.evaluation_s for result in record.epochs)
-        first = record.epochs[0]
-        first_step_s = min(
-            first_step_s, record.epoch_ms[0] / 1000 - first.train_s - first.evaluation_s - began
-        )
-        left = record.start_ms if number < workers else free.pop(free.index(min(free)))
-        outside.append((record.end.time_ms - left) / 1000 - inside)
-        free.append(record.end.time_ms)
-    return Harness(first_step_s, median(outside[workers:] or outside))
 
 
 def _why(best: Setting, ours: dict[Setting, float]) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -360,7 +361,7 @@ def bench(
     path, given = experiment_path(Path("bench")), tuple(overrides or ())
     experiment = load_experiment(path, given)
     question = Question(path, experiment, given, for_s=for_s, rounds=rounds, device=device)
-    answer = run_bench(question, lambda line: typer.echo(printable(line), err=True)).to_dict()
+    answer = asdict(run_bench(question, lambda line: typer.echo(printable(line), err=True)))
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
     else:

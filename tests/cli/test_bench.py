@@ -7,14 +7,12 @@ from typing import Any
 import pytest
 
 from lenet_exp.base.errors import NoResultError
-from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.cli import bench, program
-from lenet_exp.cli.bench import Question, Setting, read_harness, sweep_throughput
+from lenet_exp.cli.bench import Question, Setting, sweep_throughput
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
 from lenet_exp.config.loader import parse
 from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.executor import LocalExecutor
-from lenet_exp.tracking.events import AttemptRecord, End
 
 KEYS = [
     "seed_examples_per_s",
@@ -35,14 +33,6 @@ def executor() -> Iterator[LocalExecutor]:
     executor = LocalExecutor()
     yield executor
     executor.close()
-
-
-def attempt(number: int, start_s: float, end_s: float, train_s: float, evaluation_s: float) -> AttemptRecord:
-    result = EpochResult(1, 1.0, 0.5, 1.0, 0.5, 1000.0, train_s, evaluation_s)
-    end = End(round(end_s * 1000), "COMPLETE", "", None)
-    return AttemptRecord(
-        RunKey("trial", number, 1), {}, round(start_s * 1000), (result,), (round(end_s * 1000) - 100,), end
-    )
 
 
 @pytest.mark.slow
@@ -146,36 +136,3 @@ def test_a_training_that_ends_is_no_measurement(executor: LocalExecutor, mini: I
         sweep_throughput(executor, network, mini, Setting(1, 1), for_s=5)
 
     assert executor.running == 0
-
-
-def test_the_harness_is_what_is_left_of_a_place_s_time() -> None:
-    """From the end of the trial before it to its own, less training and evaluation."""
-    records = [
-        attempt(0, 10.0, 14.0, train_s=2.0, evaluation_s=0.5),
-        attempt(1, 10.0, 15.0, train_s=2.5, evaluation_s=0.5),
-        attempt(2, 14.2, 18.0, train_s=3.0, evaluation_s=0.5),  # 4.0 s from 14.0
-        attempt(3, 15.3, 20.0, train_s=4.0, evaluation_s=0.3),  # 5.0 s from 15.0
-    ]
-
-    harness = read_harness(records, workers=2, began=8.0)
-
-    assert harness.trial_s == pytest.approx((0.5 + 0.7) / 2)
-    # The epoch of the first was told at 13.9 and took 2.5 s.
-    assert harness.first_step_s == pytest.approx(13.9 - 2.5 - 8.0)
-
-
-def test_trials_that_waited_for_nobody_count_if_there_are_no_others() -> None:
-    """One trial alone has a harness too."""
-    alone = attempt(0, 10.0, 14.0, train_s=2.0, evaluation_s=0.5)
-
-    assert read_harness([alone], workers=2, began=8.0).trial_s == pytest.approx(1.5)
-
-
-def test_a_sweep_that_fails_is_named(mini: ImageSet, tmp_path: Path, data_cache: Path) -> None:
-    """Its last line is the reason."""
-    path = tmp_path / "bad.toml"
-    path.write_text('name = "bad"\n[data]\ndataset = "nothing"\n')
-    question = Question(path, parse({"name": "bad", "data": {"validation": 200}}), for_s=0.1)
-
-    with pytest.raises(NoResultError, match=r"ended with 2: error: unknown data set 'nothing'"):
-        bench.small_sweep(question, mini, workers=1, examples_per_s=1000.0)
