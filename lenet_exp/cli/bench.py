@@ -17,16 +17,18 @@ import torch
 
 from lenet_exp import __version__
 from lenet_exp.base.errors import NoResultError, SweepInterruptedError
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.cli.harness import small_sweep
 from lenet_exp.cli.peak import matrix_peaks, training_flops
 from lenet_exp.cli.usual_loop import throughput
 from lenet_exp.config.experiment import Data, Experiment, Training
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.data.datasets import ImageSet
-from lenet_exp.execution.capacity import Capacity, measure, plan
-from lenet_exp.execution.executor import Ended, Epoch, LocalExecutor, Task
-from lenet_exp.sweep.run import prepare_images
+from lenet_exp.data.images import ImageSet, training_images
+from lenet_exp.execution.executor import LocalExecutor
+from lenet_exp.execution.protocol import Ended, Epoch, Task
+from lenet_exp.execution.resources import Capacity, measure, plan
+from lenet_exp.study.records import Attempt
 
 #: The trial that the harness's seconds are a share of.
 TRIAL_S = 10.0
@@ -151,7 +153,7 @@ def _measure(question: Question, announce: Callable[[str], None]) -> Answer:
         device = machine.devices[0]  # of several accelerators the first
         capacity = measure(0 if device == "cpu" else 1)
         announce(f"{machine.name}, {capacity.cores} cores, on {device}; the load before was {load:.1f}")
-        configuration = question.experiment.resolved(machine.precision).baseline_configuration
+        configuration = question.experiment.with_precision(machine.precision).baseline_configuration
         seed, ours, peaks = _in_turn(question, executor, images, configuration, device, capacity, announce)
     finally:
         executor.close()

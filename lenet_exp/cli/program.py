@@ -103,8 +103,8 @@ def sweep(
 
     Example: lenet-exp sweep experiments/quick.toml --trials 8 --set search.sampler=random
     """
-    from lenet_exp.execution.limits import Limits, size_bytes
     from lenet_exp.execution.processes import TRAINER, start_fork_server
+    from lenet_exp.execution.resources import Limits, size_bytes
 
     asked = load_experiment(experiment, overrides, {"search.trials": trials})
     n_workers = workers_count(workers)

@@ -104,12 +104,12 @@ def replay(
     if not (first or diverged):
         why = original.reason or "no epoch was recorded"
         raise NoResultError(f"{original.label} has nothing to compare with: {why}; name another")
-    images = recorded.images()
+    images = training_images(recorded.experiment.data)
     used = threads or int(original.result.get("threads", 1))
     executor = LocalExecutor()
     try:
         machine = executor.probe(device or str(original.result.get("device_type", "auto")))
-        say(f"{original.label}: training it again, {original.max_epochs} epochs, on {machine.name}")
+        say(f"{original.label}: training it again, {original.configuration.epochs} epochs, on {machine.name}")
         with tempfile.TemporaryDirectory() as folder:
             task = _task(recorded, original, images, machine.devices[0], used, Layout(Path(folder), "replay"))
             whole = original.state == "COMPLETE" or diverged
@@ -118,7 +118,7 @@ def replay(
         raise SweepInterruptedError("interrupted; nothing that was recorded has changed") from None
     finally:
         executor.close()
-    now = machine.facts(threads=used, compiled=task.compiled) | {"data": images.digest}
+    now = machine.facts(threads=used, training=task.training) | {"data": images.digest}
     changes, unknown = _causes(recorded, original, now)
     return Replay(original, compare(first, second), max(len(first), len(second)), changes, unknown)
 
@@ -128,6 +128,8 @@ def _causes(
 ) -> tuple[tuple[tuple[str, Any, Any], ...], tuple[str, ...]]:
     """Return what has changed, with then and now, and what cannot be told, as the record does not say it."""
     then = {name: record.result[name] for name in CAUSES if name in record.result}
+    if then and "kernels" not in then:  # recorded before there was a choice
+        then["kernels"] = "fast" if record.result.get("device_type") == "cpu" else "torch"
     if "data" in recorded.identity:
         then = {"data": recorded.identity["data"]["digest"], **then}
     changes = tuple((name, value, now[name]) for name, value in then.items() if value != now[name])
@@ -164,7 +166,6 @@ def _task(
     recorded: Recorded, record: TrialRecord, images: ImageSet, device: str, threads: int, layout: Layout
 ) -> Task:
     """Return what the attempt was, to be done again."""
-    data = recorded.experiment.data
     attempt = recorded.attempt(record)
     tags = attempt.facts["tags"] if attempt else {}
     train_on: TrainOn = tags.get("lenet_exp.train_on", "train")

@@ -29,16 +29,7 @@ from lenet_exp.execution.calls import call
 from lenet_exp.execution.protocol import Conditions
 from lenet_exp.results import champion
 from lenet_exp.results import verdicts as compare
-from lenet_exp.results.evaluation import (
-    PLAN,
-    READINGS,
-    SPEEDS,
-    Finalist,
-    Plan,
-    Reading,
-    Score,
-    read_readings,
-)
+from lenet_exp.results.evaluation import PLAN, READINGS, SPEEDS, Finalist, Plan, Reading, Score, read_readings
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.training.evaluate import Trained, alone_examples_per_s, right, score
 

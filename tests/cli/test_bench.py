@@ -10,7 +10,6 @@ from lenet_exp.base.errors import NoResultError
 from lenet_exp.cli import bench, program
 from lenet_exp.cli.bench import Question, Setting, sweep_throughput
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
-from lenet_exp.config.loader import parse
 from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.executor import LocalExecutor
 
