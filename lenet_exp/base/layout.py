@@ -63,6 +63,17 @@ def folder_name(name: str) -> str:
     return f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+class Below:
+    """A path in an experiment's folder, as an attribute of its `Layout`."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name = name
+        self.__doc__ = text
+
+    def __get__(self, layout: Layout, _: type[Layout] | None = None) -> Path:
+        return layout.home / self._name
+
+
 @dataclass(frozen=True)
 class Layout:
     """The paths of one experiment; nothing is made by asking for one.
@@ -85,65 +96,18 @@ class Layout:
         """The experiment's folder."""
         return self.root / self.folder
 
-    @property
-    def lock(self) -> Path:
-        """Held by whoever works on the experiment."""
-        return self.home / ".lock"
-
-    @property
-    def experiment_file(self) -> Path:
-        """A copy of the experiment file, without secrets."""
-        return self.home / "experiment.toml"
-
-    @property
-    def leaderboard(self) -> Path:
-        """The leaderboard as CSV."""
-        return self.home / "leaderboard.csv"
-
-    @property
-    def report(self) -> Path:
-        """The HTML page."""
-        return self.home / "report.html"
-
-    @property
-    def overview(self) -> Path:
-        """The picture beside the page."""
-        return self.home / "overview.png"
-
-    @property
-    def ablation(self) -> Path:
-        """The table of an ablation as CSV."""
-        return self.home / "ablation.csv"
-
-    @property
-    def curves(self) -> Path:
-        """Every epoch of a list of runs as CSV."""
-        return self.home / "curves.csv"
-
-    @property
-    def curves_picture(self) -> Path:
-        """The same as a picture."""
-        return self.home / "curves.png"
-
-    @property
-    def traceback(self) -> Path:
-        """The newest traceback of an attempt that raised."""
-        return self.home / "traceback.txt"
-
-    @property
-    def spool(self) -> Path:
-        """Folder of what every attempt did."""
-        return self.home / "spool"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of weights and checkpoints, a folder for each attempt."""
-        return self.home / "checkpoints"
-
-    @property
-    def readings(self) -> Path:
-        """What was read of the test split."""
-        return self.home / "confirm" / "readings.json"
+    lock = Below(".lock", "Held by whoever works on the experiment.")
+    experiment_file = Below("experiment.toml", "A copy of the experiment file, without secrets.")
+    leaderboard = Below("leaderboard.csv", "The leaderboard.")
+    report = Below("report.html", "The HTML page.")
+    overview = Below("overview.png", "The picture beside the page.")
+    ablation = Below("ablation.csv", "The table of an ablation.")
+    curves = Below("curves.csv", "Every epoch of a list of runs.")
+    curves_picture = Below("curves.png", "The same as a picture.")
+    traceback = Below("traceback.txt", "The newest traceback of an attempt that raised.")
+    spool = Below("spool", "Folder of what every attempt did.")
+    checkpoints = Below("checkpoints", "Folder of weights and checkpoints, a folder for each attempt.")
+    readings = Below("confirm/readings.json", "What was read of the test split.")
 
     def training(self, first: RunKey) -> Path:
         """Return the folder of a training's checkpoints, named after the ``first`` attempt at it."""

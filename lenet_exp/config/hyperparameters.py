@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -301,13 +301,3 @@ def configuration(values: Mapping[str, Any]) -> Configuration:
         fc_width=tuple(values["fc_width"][:hidden]),
         **shared,
     )
-
-
-def choices(name: str) -> tuple[str, ...]:
-    """Return the values a hyper-parameter of fixed names can have.
-
-    Example:
-        >>> choices("pooling")
-        ('avg', 'max')
-    """
-    return tuple(get_args(Configuration.model_fields[name].annotation))

@@ -19,8 +19,11 @@ def test_every_path_is_below_the_root_and_no_two_are_one(tmp_path: Path) -> None
     paths = [study_db(tmp_path), mlflow_db(tmp_path), artifacts(tmp_path)]
     for name in ("e", "E", "Größe 5"):
         layout = Layout.of(tmp_path, name)
-        own = [value for value in vars(Layout).items() if isinstance(value[1], property)]
-        paths += [getattr(layout, name) for name, _ in own]
+        paths += [
+            getattr(layout, own)
+            for own, value in vars(Layout).items()
+            if hasattr(value, "__get__") and not callable(value)
+        ]
         paths += [layout.weights(key), layout.training(key), layout.predictions(key)]
 
     assert len(set(paths)) == len(paths)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lenet_exp.results.statistics import Floats, power
-from lenet_exp.results.verdicts import Sample, Verdict, simulate_sweeps, verdicts, winners_curse
+from lenet_exp.results.verdicts import Sample, Verdict, verdicts, winners_curse
+from tests.labs.simulation import simulate_sweeps
 
 SEEDS = (11, 12, 13, 14, 15)
 BASELINE = Sample("baseline", (0.891, 0.896, 0.893, 0.894, 0.890), SEEDS)

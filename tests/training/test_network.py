@@ -1,4 +1,5 @@
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -6,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lenet_exp.config.architecture import InfeasibleError, cost, layers
-from lenet_exp.config.hyperparameters import PRESETS, Configuration, choices, configuration, overlay
+from lenet_exp.config.hyperparameters import (
+    PRESETS,
+    Activation,
+    Configuration,
+    Pooling,
+    configuration,
+    overlay,
+)
 from lenet_exp.training.network import ACTIVATIONS, LeNet, initialise
 
 
@@ -16,8 +24,8 @@ def variant(**values: object) -> Configuration:
 
 configurations = st.builds(
     variant,
-    pooling=st.sampled_from(choices("pooling")),
-    activation=st.sampled_from(choices("activation")),
+    pooling=st.sampled_from(get_args(Pooling)),
+    activation=st.sampled_from(get_args(Activation)),
     conv_layers=st.integers(1, 3),
     kernel_size=st.lists(st.integers(1, 9), min_size=3, max_size=3),
     padding=st.lists(st.integers(0, 4), min_size=3, max_size=3),
@@ -88,4 +96,4 @@ def test_weights_have_the_spread_their_rule_promises(init: str, spread: float) -
 
 def test_every_activation_that_can_be_named_can_be_built() -> None:
     """The names a file may write are the ones the network knows."""
-    assert set(ACTIVATIONS) == set(choices("activation"))
+    assert set(ACTIVATIONS) == set(get_args(Activation))

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given, reject, settings
@@ -6,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lenet_exp.config.architecture import InfeasibleError
-from lenet_exp.config.hyperparameters import PRESETS, Configuration, choices, configuration, overlay
+from lenet_exp.config.hyperparameters import PRESETS, Activation, Configuration, configuration, overlay
 from lenet_exp.training.cpu import gradients as fast
 from lenet_exp.training.network import LeNet, initialise
 
@@ -18,7 +20,7 @@ def variant(**values: object) -> Configuration:
 NETWORKS = [
     *(
         variant(activation=activation, pooling=p)
-        for activation in choices("activation")
+        for activation in get_args(Activation)
         for p in ("avg", "max")
     ),
     variant(conv_layers=3, fc_layers=1, channels=[16, 48, 64], padding="same"),
@@ -67,7 +69,7 @@ LAYER = st.tuples(st.integers(1, 9), st.sampled_from([1, 3, 8, 40]), st.integers
 @given(
     layers=st.lists(LAYER, min_size=1, max_size=3),
     fc_layers=st.integers(1, 3),
-    activation=st.sampled_from(choices("activation")),
+    activation=st.sampled_from(get_args(Activation)),
     pooling=st.sampled_from(["avg", "max"]),
     size=st.sampled_from([20, 28, 33]),
     images=st.sampled_from([1, 5]),
@@ -112,7 +114,7 @@ def test_any_network_s_gradients_are_autograd_s_in_double_precision(
         assert (mine - reference).norm() <= 1e-4 * reference.norm() + 1e-6
 
 
-@pytest.mark.parametrize("activation", choices("activation"))
+@pytest.mark.parametrize("activation", get_args(Activation))
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_in_bfloat16_the_gradients_point_where_those_of_float32_do(activation: str, pooling: str) -> None:
     """They are as near to them as those of torch's own layers in bfloat16, or nearly so."""

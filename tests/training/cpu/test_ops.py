@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from lenet_exp.config.hyperparameters import choices
+from lenet_exp.config.hyperparameters import Activation
 from lenet_exp.training.cpu import ops
 from lenet_exp.training.cpu.ops import ACTIVATIONS
 from lenet_exp.training.network import ACTIVATIONS as MODULES
@@ -39,7 +39,7 @@ def by_torch(four: Tensor, activation: Any, pooling: str) -> tuple[Tensor, Calla
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("pooling", POOLS)
-@pytest.mark.parametrize("activation", choices("activation"))
+@pytest.mark.parametrize("activation", get_args(Activation))
 def test_an_activation_with_its_pooling_and_their_gradient_are_torch_s(
     activation: str, pooling: str, dtype: torch.dtype
 ) -> None:
@@ -59,7 +59,7 @@ def test_an_activation_with_its_pooling_and_their_gradient_are_torch_s(
 
 
 @pytest.mark.parametrize("pooling", POOLS)
-@pytest.mark.parametrize("activation", choices("activation"))
+@pytest.mark.parametrize("activation", get_args(Activation))
 def test_bfloat16_is_the_same_within_its_precision(activation: str, pooling: str) -> None:
     """Eight bits of a number, and a gradient at the same place of the window."""
     pool, gradient, _ = POOLS[pooling]
