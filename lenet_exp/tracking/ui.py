@@ -21,48 +21,37 @@ from lenet_exp.base.errors import PortError, UnreachableError, mask_url
 from lenet_exp.base.layout import artifacts
 from lenet_exp.tracking import store
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+#: Whoever reaches the server can read, change and delete the runs, so that is this machine alone.
+HOST = "127.0.0.1"
 #: Seconds that the server may take to answer, and to stop.
 START_S = 60.0
 STOP_S = 10.0
 
 
-def open_ui(
-    root: Path,
-    port: int = 5000,
-    host: str = "127.0.0.1",
-    on_ready: Callable[[str], None] = print,
-    on_warning: Callable[[str], None] = print,
-) -> None:
+def open_ui(root: Path, port: int = 5000, on_ready: Callable[[str], None] = print) -> None:
     """Serve the runs below ``root`` until SIGINT or SIGTERM, or until the server ends by itself.
 
     Must be called in the main thread. A store that does not exist is made.
 
     Args:
         root: Where sweeps write.
-        port: 1 to 65535.
-        host: The address to listen on.
+        port: The port to listen on, 1 to 65535.
         on_ready: Given the page's address, once it answers.
-        on_warning: Given a line if others than this machine can reach it.
 
     Raises:
         PortError: If the port cannot be had.
         StoreError: If the store is damaged, not MLflow's, or of another version.
         UnreachableError: If the server ends before it answers, or does not answer in time.
     """
-    _probe(host, port)
-    if host not in LOOPBACK:
-        on_warning(
-            f"anyone who can reach {host}:{port} can read, change and delete the runs: there is no password"
-        )
+    _probe(port)
     store.prepare(store.local_uri(root), artifacts(root))
     with (
         _signals() as stopped,
         tempfile.TemporaryFile() as output,
-        _server(root, host, port, output) as server,
+        _server(root, port, output) as server,
     ):
-        if _wait_until_ready(server, host, port, output, stopped):
-            on_ready(f"http://{_in_url('127.0.0.1' if host == '0.0.0.0' else host)}:{port}")
+        if _wait_until_ready(server, port, output, stopped):
+            on_ready(f"http://{HOST}:{port}")
             while server.poll() is None and not stopped.wait(0.2):
                 pass
 
@@ -81,19 +70,18 @@ def _signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _probe(host: str, port: int) -> None:
+def _probe(port: int) -> None:
     """Raise PortError unless the port is free: MLflow's server ends without an error if it is not."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             # Otherwise a server that has just ended would seem to be there still.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
+            probe.bind((HOST, port))
     except (OSError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             what = f"is in use by {_listener(port) or 'another program'}"
         else:
-            what = f"cannot be had on {host}: {getattr(error, 'strerror', None) or error}"
+            what = f"cannot be had on {HOST}: {getattr(error, 'strerror', None) or error}"
         raise PortError(f"port {port} {what}; choose another with --port") from error
 
 
@@ -114,26 +102,13 @@ def _listener(port: int) -> str | None:
 
 
 @contextlib.contextmanager
-def _server(root: Path, host: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _server(root: Path, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Run MLflow's server; at the end all of its processes are gone."""
-    names = {*LOOPBACK, "[::1]", host} - {"::1", "0.0.0.0", "::"}
-    if host not in LOOPBACK:
-        names |= {socket.gethostname(), socket.getfqdn()}
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        host,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
+    command += ["--workers", "1"]
     command += ["--backend-store-uri", store.local_uri(root)]
     command += ["--artifacts-destination", artifacts(root).resolve().as_uri()]
-    command += ["--allowed-hosts", ",".join(sorted(f"{name}:{port}" for name in names))]
+    command += ["--allowed-hosts", f"{HOST}:{port},localhost:{port}"]
     command += ["--uvicorn-opts", "--log-level warning"]
     environment = {**store.ENVIRONMENT, **os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     environment["PYTHONSAFEPATH"] = "1"  # what lies in the root folder is no module
@@ -155,7 +130,7 @@ def _server(root: Path, host: str, port: int, output: IO[bytes]) -> Iterator[sub
 
 
 def _wait_until_ready(
-    server: subprocess.Popen[bytes], host: str, port: int, output: IO[bytes], stopped: threading.Event
+    server: subprocess.Popen[bytes], port: int, output: IO[bytes], stopped: threading.Event
 ) -> bool:
     """Wait until the server answers; return whether it does, or False if ``stopped`` comes first.
 
@@ -163,7 +138,6 @@ def _wait_until_ready(
         UnreachableError: If it ends before, or takes too long.
     """
     deadline = time.monotonic() + START_S
-    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     while not stopped.wait(0.1):
         if time.monotonic() > deadline:
             raise UnreachableError(
@@ -172,7 +146,7 @@ def _wait_until_ready(
         if server.poll() is not None:
             raise UnreachableError(f"MLflow's server ended at once: {_last_line(output)}")
         with contextlib.suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPConnection(address, port, timeout=2)
+            connection = http.client.HTTPConnection(HOST, port, timeout=2)
             with contextlib.closing(connection):
                 connection.request("GET", "/health")
                 if connection.getresponse().status == http.client.OK:
@@ -204,7 +178,3 @@ def _signal(server: subprocess.Popen[bytes], number: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.base.errors import ConfigError
-from lenet_exp.base.layout import Layout, artifacts, layouts, mlflow_db, study_db
+from lenet_exp.base.layout import Below, Layout, artifacts, layouts, mlflow_db, study_db
 from lenet_exp.base.records import RunKey
 from tests.labs.places import PROJECT
 
@@ -19,11 +19,7 @@ def test_every_path_is_below_the_root_and_no_two_are_one(tmp_path: Path) -> None
     paths = [study_db(tmp_path), mlflow_db(tmp_path), artifacts(tmp_path)]
     for name in ("e", "E", "Größe 5"):
         layout = Layout.of(tmp_path, name)
-        paths += [
-            getattr(layout, own)
-            for own, value in vars(Layout).items()
-            if hasattr(value, "__get__") and not callable(value)
-        ]
+        paths += [getattr(layout, own) for own, value in vars(Layout).items() if isinstance(value, Below)]
         paths += [layout.weights(key), layout.training(key), layout.predictions(key)]
 
     assert len(set(paths)) == len(paths)
