@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import sqlite3
 import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import platformdirs
 
 from lenet_exp.base.errors import ConfigError, LenetExpError, StoreError, UnreachableError, mask_url
 from lenet_exp.base.layout import artifacts, mlflow_db
@@ -180,12 +177,9 @@ def _make_store(path: Path, artifact_root: Path) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     try:
-        is_copied = _copy_empty(part)
         # MlflowClient would make it too, but with a default experiment in the working folder.
         make: Callable[[str, str], Any] = SqlAlchemyStore
         make(f"{_SQLITE}{part}", artifact_root.resolve().as_uri()).engine.dispose()
-        if not is_copied:
-            _keep_empty(part)
         with contextlib.closing(sqlite3.connect(part)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         # A link, unlike a renaming, leaves alone the store that another sweep has made meanwhile.
@@ -197,42 +191,6 @@ def _make_store(path: Path, artifact_root: Path) -> None:
             part.rename(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _empty_store() -> Path:
-    """Return where a store without an experiment is kept: MLflow takes seconds to make one by migrations."""
-    import mlflow
-
-    return platformdirs.user_cache_path("lenet_exp") / f"mlflow-{mlflow.__version__}.db"
-
-
-def _copy_empty(path: Path) -> bool:
-    """Make ``path`` a copy of the empty store; return whether there was one that is whole."""
-    try:
-        shutil.copyfile(_empty_store(), path)
-        _check_store(path)
-    except (OSError, sqlite3.Error, StoreError):
-        path.unlink(missing_ok=True)
-        return False
-    return True
-
-
-def _keep_empty(path: Path) -> None:
-    """Keep a copy of a new store for `_copy_empty`, if the user's cache can be written."""
-    empty = _empty_store()
-    part = empty.with_name(f"{empty.name}.{os.getpid()}.part")
-    try:
-        empty.parent.mkdir(parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            connection.execute("VACUUM INTO ?", [str(part)])
-        with contextlib.closing(sqlite3.connect(part)) as connection, connection:
-            # The default one, which knows where its files are.
-            connection.execute("DELETE FROM experiments")
-        part.replace(empty)
-    except (OSError, sqlite3.Error):
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def _check_store(path: Path) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import mlflow
 import pytest
 
 from lenet_exp.base.errors import ConfigError, StoreError, UnreachableError
@@ -65,36 +64,6 @@ def test_a_store_is_made_whole(made: Path) -> None:
             ((made / "artifacts" / "0").as_uri(),)
         ]
     assert {path.name for path in made.iterdir()} <= {"mlflow.db", "mlflow.db-wal", "mlflow.db-shm"}
-
-
-def content(store: Path) -> list[list[str]]:
-    """Return schema and rows of a database, apart from when its experiments were made.
-
-    MLflow's migrations write the constraints of a table in any order.
-    """
-    with closing(sqlite3.connect(store)) as connection:
-        connection.execute("UPDATE experiments SET creation_time = 0, last_update_time = 0")
-        return sorted(sorted(part.strip() for part in line.split(",")) for line in connection.iterdump())
-
-
-def test_a_store_is_made_from_an_empty_one_of_the_same_mlflow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is what MLflow makes by itself; one that is damaged is made anew, and no cache is needed."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    stores = []
-    for number in range(4):
-        root = tmp_path / str(number)
-        mlflow_store.prepare(local_uri(root), tmp_path / "artifacts")
-        stores.append(content(root / "mlflow.db"))
-        (kept,) = (tmp_path / "cache" / "lenet_exp").iterdir()
-        if number == 1:
-            kept.write_bytes(kept.read_bytes()[:50_000])
-    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
-    mlflow_store.prepare(local_uri(tmp_path / "without"), tmp_path / "artifacts")
-
-    assert kept.name == f"mlflow-{mlflow.__version__}.db"
-    assert stores == [content(tmp_path / "without" / "mlflow.db")] * 4
 
 
 def test_two_makers_share_one_store(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
