@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-import pandas as pd
-
+from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.aggregate import by_seed
 from lenet_exp.results.statistics import estimate
+from lenet_exp.results.table import Table, finite
 from lenet_exp.results.verdicts import Sample, Verdict, verdicts
 from lenet_exp.study.records import TrialRecord
 
@@ -40,18 +40,16 @@ COLUMNS = (
     "note",
 )
 
-_WHOLE = ("n_seeds", "seeds_to_settle", "n_parameters", "macs", "epochs")
 
-
-def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> pd.DataFrame:
+def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> Table:
     """Return the table: the baseline, then the file's alternatives in order.
 
     Args:
-        experiment: With an ``[ablate]``.
+        experiment: An experiment with an ``[ablate]``.
         records: Attempts that ended, of whatever role.
 
     Returns:
-        A frame of `COLUMNS`. A row has the seeds that were completed; ``delta``, its interval, ``p_value``
+        A table of `COLUMNS`. A row has the seeds that were completed; ``delta``, its interval, ``p_value``
         (after Holm's correction over the table) and ``verdict`` are those of `lenet_exp.results.verdicts`,
         on the seeds that the baseline has too. A row in which a seed gave no result, as the loss diverged,
         has a ``note`` and no verdict: the seeds that are left would flatter it.
@@ -71,8 +69,7 @@ def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> pd
     for row, verdict in zip(rows[1:], judged, strict=True):
         row.update(_judged(row, verdict))
         row["examples_per_s_ratio"] = _ratio(row["examples_per_s"], rows[0]["examples_per_s"])
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return frame.astype(dict.fromkeys(_WHOLE, "Int64"))
+    return Table(COLUMNS, rows)
 
 
 def _as_trained(experiment: Experiment, records: Sequence[TrialRecord]) -> Experiment:
@@ -91,14 +88,15 @@ def _measured(
     found = dict.fromkeys(COLUMNS)
     for name in ("examples_per_s", "n_parameters", "macs"):
         numbers = [record.result[name] for record in records if record.result.get(name) is not None]
-        found[name] = fmean(numbers) if numbers else None
+        # Size and cost are the same for every seed.
+        found[name] = None if not numbers else fmean(numbers) if name == "examples_per_s" else numbers[0]
     return found | {
         "factor": factor,
         "value": value,
         "config": identity,
         "n_seeds": len(complete),
-        "val_accuracy": _known(accuracy.mean),
-        "val_accuracy_sem": _known(accuracy.sem),
+        "val_accuracy": finite(accuracy.mean),
+        "val_accuracy_sem": finite(accuracy.sem),
         "epochs": epochs,
         "note": f"{len(reasons)} of {len(records)} seeds: {reasons[0]}" if reasons else None,
     }
@@ -114,17 +112,13 @@ def _judged(row: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
     if row["note"] or verdict.n_seeds == 0:
         return {}
     return {
-        "delta": _known(verdict.delta),
-        "delta_low": _known(verdict.delta_low),
-        "delta_high": _known(verdict.delta_high),
-        "p_value": _known(verdict.p_value),
+        "delta": finite(verdict.delta),
+        "delta_low": finite(verdict.delta_low),
+        "delta_high": finite(verdict.delta_high),
+        "p_value": finite(verdict.p_value),
         "verdict": verdict.verdict,
         "seeds_to_settle": verdict.seeds_to_settle,
     }
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _ratio(value: float | None, base: float | None) -> float | None:

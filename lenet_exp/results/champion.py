@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from lenet_exp.results.evaluation import Reading
+from lenet_exp.results.table import finite
 from lenet_exp.tracking.events import Champion
 
 
@@ -69,4 +70,4 @@ def _description(question: str, reading: Reading) -> str:
 
 
 def _shown(value: float | None) -> str:
-    return "" if value is None or not math.isfinite(value) else f"{value:.4f}"
+    return "" if finite(value) is None else f"{value:.4f}"

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lenet_exp.base.records import TrainOn
-from lenet_exp.config.hyperparameters import Configuration
+from lenet_exp.results.table import finite
 
 #: What the study keeps them under: the finalists that wait for their reading, all readings, and speeds.
 PLAN, READINGS, SPEEDS = "confirm_plan", "test_readings", "alone_examples_per_s"
@@ -155,12 +155,8 @@ class Reading:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON: a number that is not finite is None."""
-        return {
-            **vars(self),
-            "plan": self.plan.to_dict(),
-            "scores": [asdict(one) for one in self.scores],
-            "verdicts": [_finite(one) for one in self.verdicts],
-        }
+        known = ({name: finite(value) for name, value in one.items()} for one in self.verdicts)
+        return asdict(replace(self, verdicts=tuple(known)))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Reading:
@@ -258,10 +254,3 @@ def _test_cells(reading: Reading, config: str) -> dict[str, Any]:
 def _verdict_cells(verdict: Mapping[str, Any]) -> dict[str, Any]:
     names = "delta delta_low delta_high p_value verdict permutation_p mcnemar_p seeds_to_settle"
     return {name: verdict[name] for name in names.split()}
-
-
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any
 
-from lenet_exp.base.errors import NoResultError
 from lenet_exp.base.files import write_atomically
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.aggregate import over_seeds, pareto_front
 from lenet_exp.results.evaluation import NOTHING, Findings
-from lenet_exp.study.records import TrialRecord
-
-if TYPE_CHECKING:
-    import pandas as pd
+from lenet_exp.results.table import Table, csv_line
 
 #: What a confirmation found out of one configuration, by column.
 _Cells = Mapping[str, Any]
@@ -70,52 +63,6 @@ _FRONT_CELLS = {
     for small in (None, False, True)
     for fast in (None, False, True)
 }
-
-#: What a spreadsheet would take for the beginning of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-
-_WHOLE = {
-    "rank",
-    "trial",
-    "n_seeds",
-    "seeds_to_settle",
-    "n_parameters",
-    "macs",
-    "epochs",
-    "batch_size",
-    "conv_layers",
-    "fc_layers",
-}
-_WHOLE |= {key for key in HYPERPARAMETERS if key[:-2] in ("kernel_size", "padding", "channels", "fc_width")}
-
-
-class Table(NamedTuple):
-    """Rows of plain values, None where nothing is known; a frame without pandas, which takes long to load.
-
-    Attributes:
-        columns: Their names, in order.
-        rows: By column.
-    """
-
-    columns: Sequence[str]
-    rows: Sequence[Mapping[str, Any]]
-
-    def frame(self) -> pd.DataFrame:
-        """Return the rows as a frame, to go on with: counts are ``Int64``, fronts ``boolean``."""
-        import pandas as pd  # here, as it takes half a second, and most of us need none
-
-        types = dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_PARETO, "boolean")
-        frame = pd.DataFrame(self.rows, columns=list(self.columns))
-        return frame.astype({column: types[column] for column in self.columns if column in types})
-
-
-def as_table(given: Table | pd.DataFrame) -> Table:
-    """Return a frame as a table; a table as it is."""
-    if isinstance(given, Table):
-        return given
-    plain = given.astype(object).where(given.notna(), None)
-    columns = list(plain.columns)
-    return Table(columns, [dict(zip(columns, row, strict=True)) for row in plain.itertuples(index=False)])
 
 
 def ranked(records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found: Findings = NOTHING) -> Table:
@@ -181,7 +128,7 @@ class CsvFile:
             f"{'' if rank is None else rank},{row.head},{_FRONT_CELLS[fronts]}{row.tail}"
             for row, rank, fronts in zip(kept, _ranks(kept), _fronts(kept), strict=True)
         ]
-        write_atomically(self._path, "".join([_csv_line(COLUMNS), *lines]).encode())
+        write_atomically(self._path, "".join([csv_line(COLUMNS), *lines]).encode())
 
 
 #: What a row says: an attempt, the baseline, MLflow's run, and what a confirmation found.
@@ -237,9 +184,9 @@ def _code(record: TrialRecord) -> str | None:
 
 def _kept_row(basis: _Basis) -> _KeptRow:
     row = _row(*basis)
-    head = _csv_line([row.cells[column] for column in _BEFORE_PARETO]).removesuffix("\n")
+    head = csv_line([row.cells[column] for column in _BEFORE_PARETO]).removesuffix("\n")
     # With the comma before it: csv quotes an empty cell that is alone.
-    tail = _csv_line([None, row.cells[COLUMNS[-1]]])
+    tail = csv_line([None, row.cells[COLUMNS[-1]]])
     return _KeptRow(row.cells, row.order, row.score, row.smallness, row.speed, basis, head, tail)
 
 
@@ -332,65 +279,3 @@ def _fronts(rows: Sequence[_Row]) -> list[_Fronts]:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def to_csv(given: Table | pd.DataFrame) -> str:
-    """Return a table as CSV, in which no text cell can be taken for a formula.
-
-    Example:
-        >>> print(to_csv(Table(["label", "delta"], [{"label": "=1+1", "delta": -0.5}])), end="")
-        label,delta
-        '=1+1,-0.5
-    """
-    columns, rows = as_table(given)
-    return "".join([_csv_line(columns), *(_csv_line(row[column] for column in columns) for row in rows)])
-
-
-def _csv_line(values: Iterable[Any]) -> str:
-    out = io.StringIO()
-    # Python's default ending makes the writer quote a "\r" in a cell too.
-    csv.writer(out).writerow([_cell(value) for value in values])
-    return out.getvalue().removesuffix("\r\n") + "\n"
-
-
-def _cell(value: Any) -> Any:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
-
-
-def best(frame: pd.DataFrame) -> pd.Series[Any]:
-    """Return the first row of the table.
-
-    Raises:
-        NoResultError: If nothing was completed.
-    """
-    if frame.empty or frame["rank"].isna().iloc[0]:
-        raise NoResultError("no finished trial; run the sweep first, or give it more trials")
-    return frame.iloc[0]
-
-
-def render(given: Table | pd.DataFrame, style: Literal["csv", "markdown", "json"]) -> str:
-    """Return a table as text in ``style``; the JSON is a list of rows."""
-    columns, rows = as_table(given)
-    if style == "csv":
-        return to_csv(given)
-    if style == "json":
-        plain = [{column: _known(row[column]) for column in columns} for row in rows]
-        return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    header = "| " + " | ".join(columns) + " |\n|" + "---|" * len(columns) + "\n"
-    lines = ("| " + " | ".join(_shown(row[column]) for column in columns) + " |\n" for row in rows)
-    return header + "".join(lines)
-
-
-def _known(value: Any) -> Any:
-    """Return the value, None for a number that JSON does not have."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _shown(value: Any) -> str:
-    cell = _cell(value)
-    text = f"{cell:.5g}" if isinstance(cell, float) else str(cell)
-    return text.replace("|", "\\|")

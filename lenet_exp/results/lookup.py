@@ -15,7 +15,8 @@ from lenet_exp.base.errors import ConfigError, LenetExpError, NoResultError, Unr
 from lenet_exp.base.layout import Layout
 from lenet_exp.config.experiment import Data, Experiment
 from lenet_exp.results.evaluation import NOTHING, READINGS, SPEEDS, Findings, findings
-from lenet_exp.study.records import TrialRecord
+from lenet_exp.results.leaderboard import ranked
+from lenet_exp.results.table import Table
 from lenet_exp.study.trials import read_study
 from lenet_exp.tracking.events import AttemptRecord
 from lenet_exp.tracking.spool import Spool
@@ -44,6 +45,25 @@ class Recorded:
     spool: Spool
     identity: dict[str, Any]
     findings: Findings = NOTHING
+
+    def leaderboard(self) -> Table:
+        """Return the ranked table of what was tried."""
+        return ranked(self.records, self.spool.run_ids(), self.findings)
+
+    def images(self) -> datasets.ImageSet:
+        """Return the training images, found and verified, the validation images among them.
+
+        Raises:
+            DataError: If they are missing or damaged.
+        """
+        chosen = self.experiment.data
+        folder = Path(chosen.folder).expanduser() if chosen.folder else None
+        return datasets.prepare(chosen.dataset, folder=folder, resize=chosen.resize)
+
+    def split(self, images: datasets.ImageSet) -> datasets.Split:
+        """Return how ``images`` were divided for the search."""
+        chosen = self.experiment.data
+        return datasets.validation_split(images.open()[1], chosen.validation, chosen.seed, chosen.limit)
 
     def attempt(self, record: TrialRecord) -> AttemptRecord | None:
         """Return what the spool has of the training behind ``record``, which a duplicate shares."""
@@ -128,21 +148,25 @@ def _names(record: TrialRecord) -> set[str]:
 
 
 def read(experiment: Experiment, root: Path, storage: str | None = None) -> Recorded:
-    """Return what was recorded of ``experiment`` below ``root``.
+    """Return what was recorded of an experiment; it is only read.
+
+    Args:
+        experiment: What to look for.
+        root: Folder of everything that runs write.
+        storage: URL of the study's storage, where it is not a file below ``root``.
 
     Raises:
         NoResultError: If it was never started there.
         StoreError: If the study's storage is damaged or of another version.
     """
-    root = root.absolute()
-    study = read_study(experiment.name, root, storage)
+    layout = Layout.of(root, experiment.name)
+    study = read_study(experiment.name, layout.root, storage)
     if study is None:
-        raise NoResultError(f"{experiment.name!r} was never run under {root}; run: lenet-exp sweep")
+        raise NoResultError(f"{experiment.name!r} was never run under {layout.root}; run: lenet-exp sweep")
     # The file may have been changed since, or flags may have been stronger than it.
     known = {
         name: value for name, value in study.identity.get("data", {}).items() if name in Data.model_fields
     }
     used = experiment.model_copy(update={"data": experiment.data.model_copy(update=known)})
-    layout = Layout.of(root, experiment.name)
     found = findings(study.kept.get(READINGS), study.kept.get(SPEEDS))
     return Recorded(used, layout, study.records, Spool(layout.spool), study.identity, found)

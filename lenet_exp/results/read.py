@@ -1,46 +1,38 @@
-"""What was recorded, read again from the study alone, as the tables that people and programs see."""
+"""What was recorded, as the tables that people and programs see, and an ablation's or a list's own files.
+
+What one kind of experiment alone needs is imported where it is needed, so that every command begins at once.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lenet_exp.base.errors import ConfigError, NoResultError
+from lenet_exp.base.errors import ConfigError
 from lenet_exp.base.files import write_atomically
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.records import RunKey
+from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Experiment
-from lenet_exp.results.evaluation import READINGS, SPEEDS, Findings, findings
-from lenet_exp.results.leaderboard import Table, as_table, ranked, render, to_csv
-from lenet_exp.study.records import TrialRecord
+from lenet_exp.results.table import Table, render, to_csv
 from lenet_exp.tracking.spool import Spool
 
 
 def read_leaderboard(experiment: Experiment, root: Path, storage: str | None = None) -> Table:
     """Return the leaderboard of what was recorded below ``root``; the study is only read.
 
+    Args:
+        experiment: Whose leaderboard.
+        root: Folder of everything that runs write.
+        storage: URL of the study's storage, where it is not a file below ``root``.
+
     Raises:
         NoResultError: If the experiment was never started there.
     """
-    records, found = _read(experiment, root, storage)
-    return ranked(records, _run_ids(experiment, root), found)
+    from lenet_exp.results.lookup import read
 
-
-def _run_ids(experiment: Experiment, root: Path) -> Mapping[RunKey, str]:
-    return Spool(Layout.of(root, experiment.name).spool).run_ids()
-
-
-def _read(experiment: Experiment, root: Path, storage: str | None) -> tuple[list[TrialRecord], Findings]:
-    from lenet_exp.study.trials import read_study
-
-    study = read_study(experiment.name, root.absolute(), storage)
-    if study is None:
-        raise NoResultError(
-            f"{experiment.name!r} was never run under {root.absolute()}; run: lenet-exp sweep"
-        )
-    return study.records, findings(study.kept.get(READINGS), study.kept.get(SPEEDS))
+    return read(experiment, root, storage).leaderboard()
 
 
 def show_leaderboard(
@@ -52,21 +44,25 @@ def show_leaderboard(
     top: int | None,
     storage: str | None = None,
 ) -> None:
-    """Print the leaderboard, of an ablation its own table, or write it to ``csv``.
+    """Print the leaderboard, of an ablation its own table, or write it to a file.
+
+    Args:
+        experiment: Whose leaderboard.
+        root: Folder of everything that runs write.
+        csv: File to write the table to; None writes none, and prints it.
+        style: As what it is printed for machines, see `render`; None for people.
+        top: Rows to show; None shows all.
+        storage: URL of the study's storage, where it is not a file below ``root``.
 
     Raises:
         NoResultError: If nothing was recorded.
         DiskError: If ``csv`` cannot be written.
     """
+    from lenet_exp.results.lookup import read
     from lenet_exp.results.views.console import print_ablation, print_leaderboard
 
-    records, found = _read(experiment, root, storage)
-    if experiment.ablate:
-        from lenet_exp.results.ablation import ablation_table
-
-        table = as_table(ablation_table(experiment, records))
-    else:
-        table = ranked(records, _run_ids(experiment, root), found)
+    recorded = read(experiment, root, storage)
+    table = _ablation(experiment, recorded.records) if experiment.ablate else recorded.leaderboard()
     shown = table._replace(rows=table.rows[:top])
     if csv is not None:
         if csv.is_dir():
@@ -78,4 +74,41 @@ def show_leaderboard(
         if experiment.ablate:
             print_ablation(shown)
         else:
-            print_leaderboard(table, top, found.sentences)
+            print_leaderboard(table, top, recorded.findings.sentences)
+
+
+def own_files(experiment: Experiment, layout: Layout) -> tuple[Path, ...]:
+    """Return what an ablation or a list of runs leaves in its folder besides a leaderboard."""
+    if experiment.ablate:
+        return (layout.ablation,)
+    return (layout.curves, layout.curves_picture) if experiment.run else ()
+
+
+def write_own_files(
+    experiment: Experiment, layout: Layout, records: Sequence[TrialRecord], spool: Spool
+) -> None:
+    """Write the files of `own_files`.
+
+    Args:
+        experiment: Whose files.
+        layout: Where the experiment's files lie.
+        records: Every attempt that the study knows.
+        spool: Where every epoch is.
+
+    Raises:
+        DiskError: If one cannot be written; it is then as before.
+    """
+    if experiment.ablate:
+        write_atomically(layout.ablation, to_csv(_ablation(experiment, records)).encode())
+    elif experiment.run:
+        from lenet_exp.results.views.curves import curves_picture, curves_table
+
+        table = curves_table(spool.records())
+        write_atomically(layout.curves, to_csv(table).encode())
+        write_atomically(layout.curves_picture, curves_picture(table, experiment.name))
+
+
+def _ablation(experiment: Experiment, records: Sequence[TrialRecord]) -> Table:
+    from lenet_exp.results.ablation import ablation_table
+
+    return ablation_table(experiment, records)

@@ -27,8 +27,7 @@ from lenet_exp.execution.protocol import Conditions
 from lenet_exp.execution.resources import DEFAULT, Limits, check_room, measure, plan
 from lenet_exp.execution.signals import signals_to, terminable
 from lenet_exp.results.evaluation import READINGS, SPEEDS, findings
-from lenet_exp.results.outcome import own_files, write_own_files
-from lenet_exp.results.read import show_leaderboard
+from lenet_exp.results.read import own_files, show_leaderboard, write_own_files
 from lenet_exp.sweep import confirmation, finalists
 from lenet_exp.sweep.fingerprint import fingerprint, study_facts
 from lenet_exp.tracking import store

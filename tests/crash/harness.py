@@ -26,10 +26,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lenet_exp.base.records import RunKey
-from lenet_exp.results import leaderboard
-from lenet_exp.study.records import TrialRecord
-from lenet_exp.study.trials import counts, read_records
+from lenet_exp.base.records import RunKey, TrialRecord
+from lenet_exp.results.leaderboard import ranked
+from lenet_exp.results.table import Table, to_csv
+from lenet_exp.study.trials import configuration_of, counts, read_records
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 from tests.labs import fake_trainer
@@ -210,7 +210,7 @@ class Round:
         self._judge_mlflow(records)
         table = pd.read_csv(self._root / self._name / "leaderboard.csv")
         run_ids = Spool(self._root / self._name / "spool").run_ids()
-        whole = pd.read_csv(_csv(leaderboard.ranked(records, run_ids), self._folder))
+        whole = pd.read_csv(_csv(ranked(records, run_ids), self._folder))
         pd.testing.assert_frame_equal(table, whole)
         left = list((self._root / self._name / "checkpoints").rglob("*epoch-*"))
         assert not left, f"checkpoints of trainings that are over: {left}"
@@ -289,9 +289,9 @@ class RealRound(Round):
         self._tally.resumed += 1
 
 
-def _csv(table: leaderboard.Table, folder: Path) -> Path:
+def _csv(table: Table, folder: Path) -> Path:
     path = folder / "whole.csv"
-    path.write_text(leaderboard.to_csv(table))
+    path.write_text(to_csv(table))
     return path
 
 

@@ -1,21 +1,16 @@
-import csv
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from lenet_exp.base.errors import NoResultError
-from lenet_exp.base.records import RunKey, State
+from lenet_exp.base.records import RunKey, State, TrialRecord
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.results.evaluation import Findings
-from lenet_exp.results.leaderboard import COLUMNS, CsvFile, as_table, best, ranked, render, to_csv
-from lenet_exp.study.records import TrialRecord
+from lenet_exp.results.leaderboard import COLUMNS, CsvFile, ranked
+from lenet_exp.results.table import to_csv
 
 BASELINE = configuration(PRESETS["lenet"])
 
@@ -85,7 +80,7 @@ def test_an_attempt_that_was_tried_again_is_shown_once() -> None:
 
 def test_the_csv_has_the_columns_of_the_design_and_pandas_reads_it_back() -> None:
     """Numbers are numbers again, and what is not known is empty."""
-    table = leaderboard([record(0, 0.875, role="baseline"), record(7, 0.9)], {RunKey("trial", 7, 1): "abc"})
+    table = ranked([record(0, 0.875, role="baseline"), record(7, 0.9)], {RunKey("trial", 7, 1): "abc"})
 
     read = pd.read_csv(io.StringIO(to_csv(table)))
 
@@ -110,32 +105,9 @@ def test_a_row_that_other_code_trained_says_so() -> None:
     assert leaderboard(records[1:], {})["variant"].isna().all()
 
 
-def test_without_trials_there_is_a_header_and_no_winner() -> None:
-    """A sweep of no trials is valid; asking for its best is not."""
-    table = leaderboard([], {})
-
-    assert to_csv(table) == ",".join(COLUMNS) + "\n"
-    with pytest.raises(NoResultError, match="no finished trial"):
-        best(table)
-
-
-@given(st.text(max_size=20))
-def test_no_text_becomes_a_formula(text: str) -> None:
-    """A cell never begins with what a spreadsheet would compute, and the text can be had back."""
-    cell = next(
-        csv.reader(io.StringIO(to_csv(pd.DataFrame({"a": [f"{text}."], "b": [1]})).partition("\n")[2]))
-    )[0]
-
-    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
-    assert cell.removeprefix("'").replace("\r\n", "\n") == f"{text}.".removeprefix("'").replace("\r\n", "\n")
-
-
-@given(st.floats(-1, 1))
-def test_numbers_stay_numbers(number: float) -> None:
-    """A negative number is no formula, and no digit is lost."""
-    read = pd.read_csv(io.StringIO(to_csv(pd.DataFrame({"a": [number]}))))
-
-    assert read.loc[0, "a"] == number
+def test_without_trials_there_is_a_header() -> None:
+    """A sweep of no trials is valid."""
+    assert to_csv(ranked([], {})) == ",".join(COLUMNS) + "\n"
 
 
 def found(accuracy: float, verdict: str | None = None, **cells: Any) -> dict[str, Any]:
@@ -184,15 +156,6 @@ def test_the_pareto_fronts_are_among_rows_that_were_measured_alike() -> None:
     assert after["pareto_parameters"].tolist()[:3] == [True, False, False]
 
 
-def test_the_table_is_rendered_for_people_and_for_programs() -> None:
-    """Markdown has a line per row, JSON an object per row."""
-    table = leaderboard([record(0, 0.5), record(1, 0.75)], {})
-
-    assert len(render(table, "markdown").splitlines()) == 4
-    assert [row["trial"] for row in json.loads(render(table, "json"))] == [1, 0]
-    assert render(table, "csv") == to_csv(table)
-
-
 def test_the_file_that_grows_is_the_table_made_anew(tmp_path: Path) -> None:
     """Whatever comes in, in whatever order, a line that was kept is the line that would be written."""
     file = CsvFile(tmp_path / "leaderboard.csv")
@@ -206,20 +169,9 @@ def test_the_file_that_grows_is_the_table_made_anew(tmp_path: Path) -> None:
     ended[2] = replace(ended[2], result={"retried": True}, state="FAIL")
 
     file.write(ended, run_ids)
-    assert (tmp_path / "leaderboard.csv").read_text() == to_csv(leaderboard(ended, run_ids))
+    assert (tmp_path / "leaderboard.csv").read_text() == to_csv(ranked(ended, run_ids))
 
     more, findings = confirmed()
     ended += [replace(one, key=one.key._replace(trial=one.key.trial + 10)) for one in more]
     file.write(ended, run_ids, findings)
-    assert (tmp_path / "leaderboard.csv").read_text() == to_csv(leaderboard(ended, run_ids, findings))
-
-
-def test_a_table_and_its_frame_are_rendered_alike() -> None:
-    """Whoever loads pandas sees what those see who do not."""
-    tried, findings = confirmed()
-    table, frame = ranked(tried, {}, findings), leaderboard(tried, {}, findings)
-
-    assert as_table(frame).rows == table.rows
-    assert to_csv(frame) == to_csv(table)
-    assert render(frame, "json") == render(table, "json")
-    assert render(frame, "markdown") == render(table, "markdown")
+    assert (tmp_path / "leaderboard.csv").read_text() == to_csv(ranked(ended, run_ids, findings))

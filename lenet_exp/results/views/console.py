@@ -13,7 +13,7 @@ from rich.table import Table
 from lenet_exp.base.errors import ConfigError, printable
 from lenet_exp.config.architecture import InfeasibleError, cost, layers
 from lenet_exp.config.experiment import Experiment
-from lenet_exp.results.leaderboard import Table as Rows
+from lenet_exp.results.table import Table as Rows
 
 #: Columns that hold numbers, in the order in which they are shown; the test split's once there are any.
 _NUMBERS = {

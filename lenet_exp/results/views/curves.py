@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
-from collections.abc import Iterable
-from math import ceil
-from typing import TYPE_CHECKING, Literal
-
-import pandas as pd
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from lenet_exp.base.errors import printable
 from lenet_exp.base.records import METRICS
+from lenet_exp.results.table import Table
 from lenet_exp.tracking.events import AttemptRecord
 
 if TYPE_CHECKING:
@@ -32,13 +31,13 @@ _LINES: dict[str, tuple[LineStyle, str]] = {
 }
 
 
-def curves_table(records: Iterable[AttemptRecord]) -> pd.DataFrame:
+def curves_table(records: Iterable[AttemptRecord]) -> Table:
     """Return a row for each epoch of the list's trainings, the last try of each.
 
     Returns:
         ``label``, ``state``, ``seed``, ``epoch``, the metrics of an epoch, and what was watched besides.
     """
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "label": record.facts.get("label", record.key.stem),
             "state": record.end.state if record.end else "RUNNING",
@@ -49,8 +48,10 @@ def curves_table(records: Iterable[AttemptRecord]) -> pd.DataFrame:
         for record in _last_attempts(records)
         for result in record.epochs
     ]
-    frame = pd.DataFrame(rows)
-    return frame if rows else pd.DataFrame(columns=["label", "state", "seed", "epoch", *METRICS])
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return Table(
+        list(columns) or ["label", "state", "seed", "epoch", *METRICS], [columns | row for row in rows]
+    )
 
 
 def _last_attempts(records: Iterable[AttemptRecord]) -> list[AttemptRecord]:
@@ -62,18 +63,18 @@ def _last_attempts(records: Iterable[AttemptRecord]) -> list[AttemptRecord]:
     return list(last.values())
 
 
-def curves_picture(frame: pd.DataFrame, title: str) -> bytes:
+def curves_picture(table: Table, title: str) -> bytes:
     """Return a PNG with a panel for each label: the loss on the left axis, accuracies on the right.
 
     Args:
-        frame: As `curves_table` gives it.
-        title: Of the picture.
+        table: What `curves_table` gave.
+        title: What stands above the panels.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    labels = list(dict.fromkeys(frame["label"]))[:MAX_PANELS]
-    rows = max(1, ceil(len(labels) / _PANELS_A_ROW))
+    labels = list(dict.fromkeys(row["label"] for row in table.rows))[:MAX_PANELS]
+    rows = max(1, math.ceil(len(labels) / _PANELS_A_ROW))
     width, height = 4.2 * _PANELS_A_ROW, 2.9 * rows + 0.8
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
@@ -90,10 +91,10 @@ def curves_picture(frame: pd.DataFrame, title: str) -> bytes:
     grid = figure.subplots(rows, _PANELS_A_ROW, squeeze=False)
     panels: list[Axes] = list(grid.flat)
     for axes, label in zip(panels, labels, strict=False):
-        _panel(axes, label, frame[frame["label"] == label])
+        _panel(axes, label, [row for row in table.rows if row["label"] == label])
     for axes in panels[len(labels) :]:
         axes.set_visible(False)
-    figure.legend(handles=_legend(frame), loc="lower center", ncols=len(_LINES))
+    figure.legend(handles=_legend(table), loc="lower center", ncols=len(_LINES))
     out = io.BytesIO()
     with warnings.catch_warnings():
         # A name may have letters that the font has not; it then shows a box.
@@ -102,17 +103,17 @@ def curves_picture(frame: pd.DataFrame, title: str) -> bytes:
     return out.getvalue()
 
 
-def _legend(frame: pd.DataFrame) -> list[Line2D]:
+def _legend(table: Table) -> list[Line2D]:
     from matplotlib.lines import Line2D
 
     return [
         Line2D([], [], linestyle=style, color=colour, label=name)
         for name, (style, colour) in _LINES.items()
-        if name in frame
+        if name in table.columns
     ]
 
 
-def _panel(axes: Axes, label: str, frame: pd.DataFrame) -> None:
+def _panel(axes: Axes, label: str, rows: Sequence[Mapping[str, Any]]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_title(_plain(label), fontsize=10)
@@ -122,13 +123,15 @@ def _panel(axes: Axes, label: str, frame: pd.DataFrame) -> None:
     shares = axes.twinx()
     shares.set_ylabel("accuracy")
     shares.set_ylim(0, 1)
+    epochs = [row["epoch"] for row in rows]
     for name, (style, colour) in _LINES.items():
-        if name in frame and frame[name].notna().any():
+        values = [math.nan if row.get(name) is None else row[name] for row in rows]
+        if not all(map(math.isnan, values)):
             where = axes if name.endswith("loss") else shares
-            where.plot(frame["epoch"], frame[name], style, color=colour, marker=".", markersize=3)
+            where.plot(epochs, values, style, color=colour, marker=".", markersize=3)
     axes.set_ylim(bottom=0)
     # By itself it would end at the first and last epoch, and tell parts of one where there is only one.
-    axes.set_xlim(0.5, frame["epoch"].max() + 0.5)
+    axes.set_xlim(0.5, max(epochs) + 0.5)
 
 
 def _plain(text: str) -> str:

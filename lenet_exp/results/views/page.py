@@ -5,7 +5,6 @@ The page needs nothing but itself: plotly's script is in it once, and its policy
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from html import escape
@@ -18,7 +17,6 @@ from lenet_exp.base.files import write_atomically
 from lenet_exp.base.messages import say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
-from lenet_exp.results.leaderboard import ranked, render
 from lenet_exp.results.lookup import Recorded, read
 from lenet_exp.results.views.figures import (
     Curve,
@@ -155,8 +153,7 @@ def page(recorded: Recorded, shown: Sequence[Curve]) -> str:
     from plotly.offline import get_plotlyjs
 
     experiment, records = recorded.experiment, recorded.records
-    table = ranked(records, recorded.spool.run_ids(), recorded.findings)
-    rows: list[dict[str, Any]] = json.loads(render(table, "json"))
+    rows = recorded.leaderboard().plain_rows()
     plots = []
     if tried(records):
         plots += [("Search" if experiment.space else "Runs", history(records))]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,8 +10,8 @@ import pytest
 from lenet_exp.base.errors import DiskError, NoResultError
 from lenet_exp.base.records import RunKey
 from lenet_exp.cli import program
-from lenet_exp.config import loader
-from lenet_exp.results.leaderboard import ranked, render
+from lenet_exp.config import experiment
+from lenet_exp.results.leaderboard import ranked
 from lenet_exp.results.lookup import Recorded, read
 from lenet_exp.results.views import page as report
 from lenet_exp.results.views.page import answer, curves, page, write_report
@@ -54,7 +53,7 @@ def recorded(swept_once: Swept) -> Recorded:
 
 
 def rows(records: list[TrialRecord]) -> list[dict[str, object]]:
-    return list(json.loads(render(ranked(records, {}), "json")))
+    return ranked(records, {}).plain_rows()
 
 
 def test_the_sweep_writes_the_page_and_mlflow_has_it(swept_once: Swept, recorded: Recorded) -> None:

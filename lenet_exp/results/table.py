@@ -1,0 +1,101 @@
+"""A table of plain values, and the same as CSV, Markdown, JSON or a frame."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from lenet_exp.config.hyperparameters import HYPERPARAMETERS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What a spreadsheet would take for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+#: Columns whose type a frame could not tell where cells are empty.
+_WHOLE = {
+    *("rank", "trial", "n_seeds", "seeds_to_settle", "n_parameters", "macs", "epochs"),
+    *("batch_size", "conv_layers", "fc_layers"),
+    *(key for key in HYPERPARAMETERS if key[:-2] in ("kernel_size", "padding", "channels", "fc_width")),
+}
+_TYPES = dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(("pareto_parameters", "pareto_speed"), "boolean")
+
+
+class Table(NamedTuple):
+    """Rows of plain values, None where nothing is known; a frame without pandas, which takes long to load.
+
+    Attributes:
+        columns: Their names, in order.
+        rows: The values of each row, by column.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Mapping[str, Any]]
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a frame, to go on with: counts are ``Int64``, fronts ``boolean``."""
+        import pandas as pd  # here, as it takes half a second, and none of us needs one
+
+        frame = pd.DataFrame(self.rows, columns=list(self.columns))
+        return frame.astype({column: _TYPES[column] for column in self.columns if column in _TYPES})
+
+    def plain_rows(self) -> list[dict[str, Any]]:
+        """Return the rows without the numbers that JSON does not have."""
+        return [{column: finite(row[column]) for column in self.columns} for row in self.rows]
+
+
+def finite(value: Any) -> Any:
+    """Return the value; None for a number that is not finite, which JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def to_csv(table: Table) -> str:
+    """Return a table as CSV, in which no text cell can be taken for a formula.
+
+    Example:
+        >>> print(to_csv(Table(["label", "delta"], [{"label": "=1+1", "delta": -0.5}])), end="")
+        label,delta
+        '=1+1,-0.5
+    """
+    lines = (csv_line(row[column] for column in table.columns) for row in table.rows)
+    return "".join([csv_line(table.columns), *lines])
+
+
+def csv_line(values: Iterable[Any]) -> str:
+    """Return a line of a CSV file, with its end."""
+    out = io.StringIO()
+    # Python's default ending makes the writer quote a "\r" in a cell too.
+    csv.writer(out).writerow([_cell(value) for value in values])
+    return out.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _cell(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value
+
+
+def render(table: Table, style: Literal["csv", "markdown", "json"]) -> str:
+    """Return a table as text in ``style``; the JSON is a list of rows."""
+    if style == "csv":
+        return to_csv(table)
+    if style == "json":
+        return json.dumps(table.plain_rows(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    header = "| " + " | ".join(table.columns) + " |\n|" + "---|" * len(table.columns) + "\n"
+    lines = (
+        "| " + " | ".join(_shown(row[column]) for column in table.columns) + " |\n" for row in table.rows
+    )
+    return header + "".join(lines)
+
+
+def _shown(value: Any) -> str:
+    cell = _cell(value)
+    text = f"{cell:.5g}" if isinstance(cell, float) else str(cell)
+    return text.replace("|", "\\|")
