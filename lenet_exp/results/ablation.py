@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.aggregate import by_seed
 from lenet_exp.results.statistics import estimate

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lenet_exp.base.records import TrainOn
+from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.results.table import finite
 
 #: What the study keeps them under: the finalists that wait for their reading, all readings, and speeds.
@@ -155,8 +156,12 @@ class Reading:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON: a number that is not finite is None."""
-        known = ({name: finite(value) for name, value in one.items()} for one in self.verdicts)
-        return asdict(replace(self, verdicts=tuple(known)))
+        return {
+            **vars(self),
+            "plan": self.plan.to_dict(),
+            "scores": [asdict(one) for one in self.scores],
+            "verdicts": [{name: finite(value) for name, value in one.items()} for one in self.verdicts],
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Reading:

@@ -15,6 +15,7 @@ from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.aggregate import over_seeds, pareto_front
 from lenet_exp.results.evaluation import NOTHING, Findings
 from lenet_exp.results.table import Table, csv_line
+from lenet_exp.study.records import TrialRecord
 
 #: What a confirmation found out of one configuration, by column.
 _Cells = Mapping[str, Any]

@@ -17,6 +17,7 @@ from lenet_exp.config.experiment import Data, Experiment
 from lenet_exp.results.evaluation import NOTHING, READINGS, SPEEDS, Findings, findings
 from lenet_exp.results.leaderboard import ranked
 from lenet_exp.results.table import Table
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.trials import read_study
 from lenet_exp.tracking.events import AttemptRecord
 from lenet_exp.tracking.spool import Spool
@@ -49,21 +50,6 @@ class Recorded:
     def leaderboard(self) -> Table:
         """Return the ranked table of what was tried."""
         return ranked(self.records, self.spool.run_ids(), self.findings)
-
-    def images(self) -> datasets.ImageSet:
-        """Return the training images, found and verified, the validation images among them.
-
-        Raises:
-            DataError: If they are missing or damaged.
-        """
-        chosen = self.experiment.data
-        folder = Path(chosen.folder).expanduser() if chosen.folder else None
-        return datasets.prepare(chosen.dataset, folder=folder, resize=chosen.resize)
-
-    def split(self, images: datasets.ImageSet) -> datasets.Split:
-        """Return how ``images`` were divided for the search."""
-        chosen = self.experiment.data
-        return datasets.validation_split(images.open()[1], chosen.validation, chosen.seed, chosen.limit)
 
     def attempt(self, record: TrialRecord) -> AttemptRecord | None:
         """Return what the spool has of the training behind ``record``, which a duplicate shares."""

@@ -13,9 +13,9 @@ from typing import Any
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.base.files import write_atomically
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.records import TrialRecord
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.table import Table, render, to_csv
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.spool import Spool
 
 

@@ -11,7 +11,7 @@ from lenet_exp.base.layout import Layout
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.images import ImageSet
 from lenet_exp.data.split import division
-from lenet_exp.results.outcome import own_files
+from lenet_exp.results.read import own_files
 from lenet_exp.tracking.events import DatasetFacts, StudyFacts
 
 

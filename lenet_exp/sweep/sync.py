@@ -12,6 +12,7 @@ from lenet_exp.base.files import lock, writable_folder, write_atomically
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import METRICS, EpochResult
 from lenet_exp.config.experiment import Experiment
+from lenet_exp.data.images import training_images
 from lenet_exp.results.read import read_leaderboard
 from lenet_exp.results.table import to_csv
 from lenet_exp.study import trials

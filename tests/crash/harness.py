@@ -26,10 +26,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from lenet_exp.base.records import RunKey, TrialRecord
+from lenet_exp.base.records import RunKey
 from lenet_exp.results.leaderboard import ranked
 from lenet_exp.results.table import Table, to_csv
-from lenet_exp.study.trials import configuration_of, counts, read_records
+from lenet_exp.study.records import TrialRecord
+from lenet_exp.study.trials import counts, read_records
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 from tests.labs import fake_trainer

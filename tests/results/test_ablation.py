@@ -10,6 +10,7 @@ from lenet_exp.config.loader import parse
 from lenet_exp.config.trainings import fixed_trainings
 from lenet_exp.results.ablation import COLUMNS, ablation_table
 from lenet_exp.results.table import Table
+from lenet_exp.study.records import TrialRecord
 
 #: Paired noise: what a seed gives to every configuration.
 LUCK = (0.003, -0.002, 0.001, 0.004, -0.003)

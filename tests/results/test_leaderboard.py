@@ -6,11 +6,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lenet_exp.base.records import RunKey, State, TrialRecord
+from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.results.evaluation import Findings
 from lenet_exp.results.leaderboard import COLUMNS, CsvFile, ranked
 from lenet_exp.results.table import to_csv
+from lenet_exp.study.records import TrialRecord
 
 BASELINE = configuration(PRESETS["lenet"])
 

@@ -8,9 +8,11 @@ import pytest
 from lenet_exp.base.errors import StoreError
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult
-from lenet_exp.config.experiment import parse
+from lenet_exp.config.loader import parse
+from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.results.leaderboard import ranked
 from lenet_exp.results.table import to_csv
+from lenet_exp.study.records import Attempt
 from lenet_exp.study.storage import open_storage
 from lenet_exp.study.study import MAX_ATTEMPTS, Study, open_study
 from lenet_exp.study.trials import read_records

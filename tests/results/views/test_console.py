@@ -6,6 +6,7 @@ from rich.console import Console
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration, overlay
+from lenet_exp.config.loader import parse
 from lenet_exp.results.leaderboard import ranked
 from lenet_exp.results.table import Table
 from lenet_exp.results.views import console

@@ -10,7 +10,7 @@ import pytest
 from lenet_exp.base.errors import DiskError, NoResultError
 from lenet_exp.base.records import RunKey
 from lenet_exp.cli import program
-from lenet_exp.config import experiment
+from lenet_exp.config import loader
 from lenet_exp.results.leaderboard import ranked
 from lenet_exp.results.lookup import Recorded, read
 from lenet_exp.results.views import page as report
