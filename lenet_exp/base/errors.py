@@ -1,19 +1,5 @@
 """The exceptions a user can meet, each with the exit code that ends the command.
 
-::
-
-    LenetExpError                  1   never raised itself
-    ├── ConfigError                2   usage or experiment file
-    ├── NoResultError              3   stopped without a result
-    ├── DataError                  4   a data set is missing, damaged or of the wrong shape
-    ├── DiskError                  5   no space, or a folder that cannot be written
-    ├── PortError                  6   a port in use
-    ├── UnreachableError           7   tracking server or study storage does not answer
-    ├── LockedError                8   another sweep holds the study
-    ├── StoreError                 9   a store is corrupt or of another version
-    ├── DeviceError               10   the device asked for is not there
-    └── SweepInterruptedError         130   Ctrl-C (143 for SIGTERM); the same command goes on
-
 The message is one line: what is wrong, what was found, what to do. Wherever it is shown, it has gone
 through `printable` and `mask_url`.
 """

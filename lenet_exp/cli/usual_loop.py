@@ -37,20 +37,17 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         self,
         images: ImageSet,
         index: Sequence[int] | NDArray[np.integer] | None = None,
-        resize: int | None = None,
     ) -> None:
         """Choose the pictures.
 
         Args:
             images: Where they lie.
             index: Which of them; None for all.
-            resize: Side to give them, in pixels; None leaves them as they are.
         """
         # Plain arrays, which are quicker to take a picture from.
         self._pixels, self._labels = map(np.asarray, images.open())
         self._index = np.arange(images.count) if index is None else np.asarray(index)
-        steps = [] if resize is None else [transforms.Resize(resize)]
-        self._transform = transforms.Compose([*steps, transforms.ToTensor()])
+        self._transform = transforms.ToTensor()
 
     def __len__(self) -> int:
         """Return how many pictures there are."""
@@ -129,7 +126,6 @@ def throughput(
     *,
     for_s: float,
     device: torch.device | None = None,
-    resize: int | None = None,
 ) -> float:
     """Return training examples per second by the wall, their reading included.
 
@@ -141,10 +137,9 @@ def throughput(
         images: What to train on.
         for_s: Seconds to measure.
         device: Where to; None for the CPU.
-        resize: As `Pictures`.
     """
-    training = Training(configuration, resize or images.image_size, device=device or torch.device("cpu"))
-    loader = batches(Pictures(images, resize=resize), configuration.batch_size)
+    training = Training(configuration, images.image_size, device=device or torch.device("cpu"))
+    loader = batches(Pictures(images), configuration.batch_size)
     examples, steps, began = 0, 0, 0.0
     while True:
         for count, _, _ in training.epoch(loader):

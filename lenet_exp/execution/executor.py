@@ -18,9 +18,10 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 
-from lenet_exp.base.errors import DeviceError
+from lenet_exp.base.errors import DeviceError, NoResultError
 from lenet_exp.base.records import RunKey
 from lenet_exp.execution import resources
+from lenet_exp.execution.calls import call
 from lenet_exp.execution.processes import TRAINER, start_fork_server
 from lenet_exp.execution.protocol import Ended, Event, Machine, Task
 from lenet_exp.execution.worker import probe, work
@@ -70,22 +71,10 @@ class LocalExecutor:
         Raises:
             DeviceError: If it cannot be used.
         """
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=probe, args=(theirs, self._trainer, device), daemon=True)
-        process.start()
-        theirs.close()
         try:
-            found = ours.recv()
-        except EOFError:
-            process.join()
-            raise DeviceError(
-                f"device {device!r} cannot be used: its process died with {process.exitcode}"
-            ) from None
-        process.join()
-        ours.close()
-        if not isinstance(found, Machine):
-            raise DeviceError(found)
-        return found
+            return call(probe, self._trainer, device)
+        except NoResultError as error:
+            raise DeviceError(f"device {device!r} cannot be used: {error}") from None
 
     def submit(self, task: Task) -> None:
         """Start ``task`` in a process of its own."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from lenet_exp.base import failpoints
-from lenet_exp.base.errors import DeviceError, DiskError, DivergedError
+from lenet_exp.base.errors import DiskError, DivergedError
 from lenet_exp.base.records import EpochResult
 from lenet_exp.execution import checkpoint, resources
 from lenet_exp.execution.processes import settle_in
@@ -29,13 +29,17 @@ def load_trainer(name: str) -> Trainer:
     return cast(Trainer, importlib.import_module(name))
 
 
-def probe(pipe: Connection, trainer: str, device: str) -> None:
-    """Send the `Machine` that ``device`` means, or why it is none; the body of a process."""
-    try:
-        found: Machine | str = load_trainer(trainer).probe(device)
-    except DeviceError as error:
-        found = str(error)
-    _send(pipe, found)
+def probe(trainer: str, device: str) -> Machine:
+    """Return what ``device`` means here to a trainer; called in a process of its own.
+
+    Args:
+        trainer: The name of the module that trains.
+        device: As the user named it.
+
+    Raises:
+        DeviceError: If it cannot be used.
+    """
+    return load_trainer(trainer).probe(device)
 
 
 def work(pipe: Connection, trainer: str, task: Task) -> None:

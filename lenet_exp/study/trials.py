@@ -103,34 +103,12 @@ def has_open(name: str, root: Path, url: str | None = None) -> bool:
     return name in names or f"{name}/fixed" in names
 
 
-def read_records(name: str, root: Path, url: str | None = None) -> list[TrialRecord] | None:
-    """Return every attempt of an experiment that has ended; None if it was never begun there.
-
-    Writes nothing, so it may be called while a sweep runs.
-
-    Raises:
-        StoreError: If the storage is damaged or of another version.
-    """
-    found = read_study(name, root, url)
-    return found.records if found else None
-
-
-def read_kept(name: str, root: Path, url: str | None = None) -> dict[str, Any]:
-    """Return all that `Study.keep` kept for an experiment, by name; empty if nothing was.
-
-    Raises:
-        StoreError: If the storage is damaged or of another version.
-    """
-    storage = read_storage(root, url)
-    return _kept(storage, name) if storage else {}
-
-
 class StudyContent(NamedTuple):
     """What a study has, read from a storage that is opened once.
 
     Attributes:
-        records: As `read_records` gives them.
-        kept: As `read_kept` gives it.
+        records: Every attempt that has ended.
+        kept: All that `Study.keep` kept, by name.
         identity: What it was started with, as `Study.check_fingerprint` stored it; empty if nothing was.
     """
 
@@ -141,6 +119,13 @@ class StudyContent(NamedTuple):
 
 def read_study(name: str, root: Path, url: str | None = None) -> StudyContent | None:
     """Return all that was recorded of an experiment; None if it was never begun there.
+
+    Writes nothing, so it may be called while a sweep runs.
+
+    Args:
+        name: The experiment's name.
+        root: Folder of everything that runs write.
+        url: Address of the storage in PostgreSQL; None for the file below ``root``.
 
     Raises:
         StoreError: If the storage is damaged or of another version.
@@ -155,12 +140,8 @@ def read_study(name: str, root: Path, url: str | None = None) -> StudyContent | 
             return None
         records += [record for record in trial_records(trials) if record.state not in OPEN]
     identity = _attributes(storage, name).get(IDENTITY, {})
-    return StudyContent(records, _kept(storage, name), identity)
-
-
-def _kept(storage: TrialStorage, name: str) -> dict[str, Any]:
-    attributes = _attributes(storage, f"{name}/fixed")
-    return {key.removeprefix("lenet_exp."): value for key, value in attributes.items()}
+    kept = {k.removeprefix("lenet_exp."): v for k, v in _attributes(storage, f"{name}/fixed").items()}
+    return StudyContent(records, kept, identity)
 
 
 def _attributes(storage: TrialStorage, study_name: str) -> dict[str, Any]:

@@ -41,13 +41,15 @@ def chosen(
         root: Folder of everything that runs write.
         storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
     """
-    from lenet_exp.study.trials import read_kept, read_records
+    from lenet_exp.study.trials import read_study
 
-    kept = read_kept(source.name, root, storage).get(PLAN) if experiment.name != source.name else None
-    if kept:
-        return Plan.from_dict(kept).finalists[: experiment.confirm.top]
-    baseline = experiment.baseline_configuration.id
-    return best_finalists(read_records(source.name, root, storage) or [], baseline, experiment.confirm.top)
+    study = read_study(source.name, root, storage)
+    if study is None:
+        return []
+    top = experiment.confirm.top
+    if experiment.name != source.name and (kept := study.kept.get(PLAN)):
+        return Plan.from_dict(kept).finalists[:top]
+    return best_finalists(study.records, experiment.baseline_configuration.id, top)
 
 
 def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = None) -> None:
@@ -56,13 +58,13 @@ def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = 
     Raises:
         NoResultError: With what to do about it.
     """
-    from lenet_exp.study.trials import read_kept, read_records
+    from lenet_exp.study.trials import read_study
 
-    records = read_records(source.name, root, storage)
-    if records is None:
+    study = read_study(source.name, root, storage)
+    if study is None:
         raise NoResultError(f"{source.name!r} was never run under {root}; run: lenet-exp sweep")
     baseline = source.baseline_configuration.id
-    if not best_finalists(records, baseline, 1) and not read_kept(source.name, root, storage).get(PLAN):
+    if not best_finalists(study.records, baseline, 1) and not study.kept.get(PLAN):
         raise NoResultError(f"{source.name!r} has no finished trial to confirm; give the sweep more trials")
 
 

@@ -56,7 +56,8 @@ def sync_experiment(
     writable_folder(layout.home)
     with lock(layout.lock):
         spool = Spool(layout.spool)
-        records = trials.read_records(experiment.name, root, storage) or []
+        study = trials.read_study(experiment.name, root, storage)
+        records = study.records if study else []
         if rebuild and records:
             respool(records, spool, layout)
             if spool.study() is None:

@@ -20,11 +20,11 @@ from lenet_exp.config import loader
 from lenet_exp.data.images import training_images
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.study import open_study
-from lenet_exp.study.trials import read_records
 from lenet_exp.sweep.fingerprint import fingerprint
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 from tests.labs.mlflow_lab import everything, plain_client
+from tests.labs.studies import read_records
 from tests.sweep.test_sync import EXPERIMENT, arguments, closed_port, command
 
 

@@ -3,7 +3,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from lenet_exp.base.seeding import derive_seed
@@ -29,14 +28,6 @@ def test_pictures_are_read_as_torchvision_reads_them(mini: ImageSet) -> None:
     assert len(pictures) == 2
     assert (picture.shape, picture.dtype, label) == ((1, 28, 28), torch.float32, labels[3])
     assert torch.equal(picture[0], torch.from_numpy(pixels[3] / np.float32(255)))
-
-
-def test_pictures_are_resized_by_pil(mini: ImageSet) -> None:
-    """As `Resize` before `ToTensor` does."""
-    picture, _ = Pictures(mini, resize=14)[5]
-
-    by_hand = Image.fromarray(np.asarray(mini.open()[0][5])).resize((14, 14), Image.Resampling.BILINEAR)
-    assert torch.equal(picture[0], torch.from_numpy(np.asarray(by_hand) / np.float32(255)))
 
 
 def test_the_network_is_the_configuration_s(mini: ImageSet) -> None:

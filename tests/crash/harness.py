@@ -30,13 +30,14 @@ from lenet_exp.base.records import RunKey
 from lenet_exp.results.leaderboard import ranked
 from lenet_exp.results.table import Table, to_csv
 from lenet_exp.study.records import TrialRecord
-from lenet_exp.study.trials import counts, read_records
+from lenet_exp.study.trials import counts
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 from tests.labs import fake_trainer
 from tests.labs.crash_lab import Command, Zygote, kill, until
 from tests.labs.mlflow_lab import empty_store
 from tests.labs.places import MINI_FOLDER, PROJECT
+from tests.labs.studies import read_records
 
 #: Of all kills, the share that is for the driver.
 DRIVERS = 0.1

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.study.records import TrialRecord
-from lenet_exp.study.trials import read_records
 from tests.crash.harness import Round
 from tests.labs.crash_lab import Command, Zygote, kill, session, until
+from tests.labs.studies import read_records
 
 
 @pytest.fixture(scope="module")

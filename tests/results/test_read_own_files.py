@@ -14,10 +14,10 @@ from lenet_exp.base.errors import DataError
 from lenet_exp.base.layout import folder_name
 from lenet_exp.config import loader
 from lenet_exp.results.read import show_leaderboard
-from lenet_exp.study.trials import read_records
 from lenet_exp.sweep.run import Request, run_sweep
 from lenet_exp.tracking.store import local_uri
 from tests.labs.places import MINI_FOLDER
+from tests.labs.studies import read_records
 
 DATA = """
 [data]

@@ -25,10 +25,10 @@ from lenet_exp.study import postgres
 from lenet_exp.study.postgres import PatientStorage, connect, study_lock
 from lenet_exp.study.rdb import TrialStorage
 from lenet_exp.study.study import open_study
-from lenet_exp.study.trials import read_records
 from lenet_exp.tracking import store
 from tests.labs.mlflow_lab import everything
 from tests.labs.places import PROJECT
+from tests.labs.studies import read_records
 from tests.sweep.test_sync import EXPERIMENT, command
 
 pytestmark = pytest.mark.postgres

@@ -24,7 +24,7 @@ from lenet_exp.study import rdb
 from lenet_exp.study.rdb import KeptTrial, TrialStorage
 from lenet_exp.study.storage import open_storage
 from lenet_exp.study.study import open_study
-from lenet_exp.study.trials import read_records
+from tests.labs.studies import read_records
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

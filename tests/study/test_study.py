@@ -11,7 +11,7 @@ from lenet_exp.config.loader import parse
 from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.study.storage import open_storage
 from lenet_exp.study.study import MAX_ATTEMPTS, Study, open_study
-from lenet_exp.study.trials import read_records
+from tests.labs.studies import read_records
 
 SPACE = {"pooling": ["avg", "max"], "lr": {"low": 0.001, "high": 0.1, "log": True}}
 

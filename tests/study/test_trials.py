@@ -6,7 +6,8 @@ import pytest
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.study.storage import open_storage
-from lenet_exp.study.trials import RECORD, UNKNOWN, has_open, kept_record, read_kept, read_records, read_study
+from lenet_exp.study.trials import RECORD, UNKNOWN, has_open, kept_record, read_study
+from tests.labs.studies import read_kept, read_records
 
 OWN = kept_record(RunKey("trial", 0, 1), "trial 0", configuration(PRESETS["lenet"]), 1, {})
 

@@ -24,7 +24,6 @@ from lenet_exp.config.experiment import Experiment
 from lenet_exp.data import testset
 from lenet_exp.results.evaluation import PLAN, READINGS, Plan, Reading, read_readings
 from lenet_exp.study.records import TrialRecord
-from lenet_exp.study.trials import read_kept, read_records
 from lenet_exp.sweep.confirmation import confirmation_trainings, freeze
 from lenet_exp.sweep.finalists import best_finalists
 from lenet_exp.sweep.run import Request, run_sweep
@@ -33,6 +32,7 @@ from lenet_exp.tracking.store import connect
 from lenet_exp.training.loop import begin, epoch_order
 from tests.labs.places import MINI_FOLDER, PROJECT
 from tests.labs.sections import section
+from tests.labs.studies import read_kept, read_records
 
 EXPERIMENT = """\
 name = "confirmed"

@@ -15,11 +15,11 @@ from lenet_exp.results.table import to_csv
 from lenet_exp.study.records import Attempt
 from lenet_exp.study.storage import open_storage
 from lenet_exp.study.study import MAX_ATTEMPTS, Study, open_study
-from lenet_exp.study.trials import read_records
 from lenet_exp.sweep.recovery import rebuild_study
 from lenet_exp.sweep.writer import Writer
 from lenet_exp.tracking.events import StudyFacts
 from lenet_exp.tracking.spool import Spool
+from tests.labs.studies import read_records
 
 EXPERIMENT = parse(
     {

@@ -18,12 +18,12 @@ from lenet_exp.config import loader
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.images import training_images
 from lenet_exp.study.study import open_study
-from lenet_exp.study.trials import read_records
 from lenet_exp.sweep.fingerprint import fingerprint
 from lenet_exp.sweep.run import Request, run_sweep
 from lenet_exp.tracking import uploader
 from lenet_exp.tracking.spool import Spool
 from tests.labs.places import MINI_FOLDER
+from tests.labs.studies import read_records
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -25,9 +25,9 @@ from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.data.images import ImageSet
 from lenet_exp.data.split import validation_split
 from lenet_exp.study.records import TrialRecord
-from lenet_exp.study.trials import read_records
 from lenet_exp.tracking.store import connect
 from tests.labs.places import MINI_FOLDER, PROJECT
+from tests.labs.studies import read_records
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
