@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -64,7 +66,7 @@ OWNERS = {
 #: What opens the test images, and the rooms that alone may name it.
 SEALED = {
     "read_test_split": {"data.testset", "sweep.confirmation"},
-    "shown_test_images": {"data.testset", "sweep.run"},
+    "shown_test_images": {"data.__init__", "data.testset", "sweep.run"},
     # These open whatever part of a data set they are given.
     "image_set": {"data.images", "data.testset"},
     "obtain": {"data.images", "data.sources", "data.testset"},
@@ -146,6 +148,43 @@ def test_imports_run_downward_only(room: str) -> None:
     for other in ours(source(room)):
         below = wing(other) == wing(room) or FLOOR_OF[wing(other)] < FLOOR_OF[wing(room)]
         assert below or (room == "sweep.__main__" and wing(other) == "cli"), f"{room} imports {other}"
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_what_others_use_of_a_wing_is_in_its_face(room: str) -> None:
+    """Who changes a wing sees in its ``__init__`` which of its names are not its own affair."""
+    for node in ast.walk(ast.parse(source(room).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lenet_exp."):
+            other = node.module.removeprefix("lenet_exp.")
+            if other in rooms() and folder(other) != folder(room):
+                face = dir(import_module(f"lenet_exp.{folder(other)}"))
+                assert {alias.name for alias in node.names} <= set(face), f"{room} uses {other}"
+
+
+@pytest.mark.parametrize("wing", sorted({folder(room) for room in rooms()}))
+def test_a_face_shows_what_is_there_and_hides_no_room(wing: str) -> None:
+    """Each name is its room's own object, and no room has a name of the face."""
+    face = import_module(f"lenet_exp.{wing}")
+    names = set(dir(face)) if "__getattr__" in vars(face) else set()
+
+    assert not names & {room.rpartition(".")[2] for room in rooms() if folder(room) == wing}
+    for name in names:
+        assert getattr(face, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = face.nothing
+
+
+def test_the_floor_plan_says_what_the_wings_say() -> None:
+    """The package's README has a row for each wing, from the ground up, in the words of its docstring."""
+    plan = re.findall(r"^\| `([\w/]+)` \| (.*) \|$", (PACKAGE / "README.md").read_text(), re.MULTILINE)
+    said = {
+        wing: ast.get_docstring(ast.parse((PACKAGE / wing / "__init__.py").read_text())) for wing, _ in plan
+    }
+
+    assert dict(plan) == said
+    assert {wing.replace("/", ".") for wing in said} == {folder(room) for room in rooms()}
+    floors = [FLOOR_OF[wing.partition("/")[0]] for wing, _ in plan]
+    assert floors == sorted(floors)
 
 
 def test_no_room_is_imported_in_a_circle() -> None:

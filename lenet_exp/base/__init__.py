@@ -1,1 +1,16 @@
 """What every wing stands on: errors and exit codes, whole files, random streams, paths, plain records."""
+
+from lenet_exp.base.faces import face
+
+__getattr__, __dir__ = face(
+    __name__,
+    environment="CAUSES version_of_code",
+    errors="ConfigError DataError DeviceError DiskError DivergedError LenetExpError LockedError "
+    "NoResultError PortError StoreError SweepInterruptedError UnreachableError mask_url "
+    "printable shorten",
+    files="disk_error lock lock_holder move_aside sync_file writable_folder write_atomically",
+    layout="Layout artifacts layouts mlflow_db study_db",
+    messages="say",
+    records="EpochResult METRICS Role RunKey State TrainOn",
+    seeding="derive_seed",
+)

@@ -10,14 +10,14 @@ from importlib import import_module
 from typing import Any
 
 
-def face(package: str, **rooms: tuple[str, ...]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def face(package: str, **rooms: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` of a wing's ``__init__``.
 
     Args:
         package: The wing's ``__name__``.
-        rooms: The names that each of its rooms shows to others.
+        rooms: The names that each of its rooms shows to others, with spaces between.
     """
-    room_of = {name: room for room, names in rooms.items() for name in names}
+    room_of = {name: room for room, names in rooms.items() for name in names.split()}
 
     def getattr_(name: str) -> Any:
         if name not in room_of:

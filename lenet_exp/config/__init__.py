@@ -1,1 +1,12 @@
 """What a user writes: the experiment file, hyper-parameters, space, ablation; which networks are feasible."""
+
+from lenet_exp.base.faces import face
+
+__getattr__, __dir__ = face(
+    __name__,
+    architecture="InfeasibleError POOL cost flat_features layers",
+    experiment="Data Experiment Training",
+    hyperparameters="Activation CLASSES Configuration HYPERPARAMETERS Init Loss Precision",
+    loader="load",
+    trainings="FixedTraining fixed_trainings",
+)

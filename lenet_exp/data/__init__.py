@@ -1,1 +1,11 @@
 """Data sets: their sources, verification and division, and the one door to the test split."""
+
+from lenet_exp.base.faces import face
+
+__getattr__, __dir__ = face(
+    __name__,
+    datasets="DATASETS find_dataset",
+    images="ImageSet training_images",
+    split="Split division",
+    testset="shown_test_images",
+)

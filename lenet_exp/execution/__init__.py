@@ -1,1 +1,13 @@
 """A process for each attempt: its start, its messages, its checkpoints, what it may take, and signals."""
+
+from lenet_exp.base.faces import face
+
+__getattr__, __dir__ = face(
+    __name__,
+    calls="call",
+    executor="LocalExecutor",
+    processes="TRAINER keep_freed_memory start_fork_server",
+    protocol="Conditions Ended Epoch Machine Task Warned",
+    resources="Capacity DEFAULT Limits MIN_FREE_BYTES check_room measure plan size_bytes",
+    signals="signals_to terminable",
+)

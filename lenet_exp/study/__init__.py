@@ -1,1 +1,14 @@
 """The truth: which trials were drawn, what each gave, how the next is chosen, and where that is kept."""
+
+from lenet_exp.base.faces import face
+
+__getattr__, __dir__ = face(
+    __name__,
+    postgres="study_lock",
+    rdb="TrialStorage",
+    records="Attempt TrialRecord",
+    restore="PastTrial restore_study",
+    storage="full_disk_named preload",
+    study="MAX_ATTEMPTS Study open_study",
+    trials="RECORD RECORD_BASICS RETRY has_open read_study",
+)

@@ -1,1 +1,13 @@
 """The spool on disk, where every epoch is written first, and what carries it to MLflow; MLflow's UI."""
+
+from lenet_exp.base.faces import face
+
+__getattr__, __dir__ = face(
+    __name__,
+    events="AttemptRecord Champion DatasetFacts StudyFacts",
+    model="load_network",
+    spool="STUDY Spool",
+    store="check_reachable local_uri log_file",
+    ui="open_ui",
+    uploader="SyncReport Tracker",
+)
