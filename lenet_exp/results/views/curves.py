@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from lenet_exp.base.errors import printable
 from lenet_exp.base.records import METRICS
 from lenet_exp.results.table import Table
+from lenet_exp.results.views.png import plain, png
 from lenet_exp.tracking.events import AttemptRecord
 
 if TYPE_CHECKING:
@@ -70,14 +68,12 @@ def curves_picture(table: Table, title: str) -> bytes:
         table: What `curves_table` gave.
         title: What stands above the panels.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     labels = list(dict.fromkeys(row["label"] for row in table.rows))[:MAX_PANELS]
     rows = max(1, math.ceil(len(labels) / _PANELS_A_ROW))
     width, height = 4.2 * _PANELS_A_ROW, 2.9 * rows + 0.8
     figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
     # In inches, as all panels are alike: matplotlib takes as long to find it out as to draw.
     figure.subplots_adjust(
         left=0.6 / width,
@@ -87,7 +83,7 @@ def curves_picture(table: Table, title: str) -> bytes:
         wspace=1.3 / 2.8,
         hspace=0.8 / 2.1,
     )
-    figure.suptitle(_plain(title), y=1 - 0.1 / height, va="top")
+    figure.suptitle(plain(title), y=1 - 0.1 / height, va="top")
     grid = figure.subplots(rows, _PANELS_A_ROW, squeeze=False)
     panels: list[Axes] = list(grid.flat)
     for axes, label in zip(panels, labels, strict=False):
@@ -95,12 +91,7 @@ def curves_picture(table: Table, title: str) -> bytes:
     for axes in panels[len(labels) :]:
         axes.set_visible(False)
     figure.legend(handles=_legend(table), loc="lower center", ncols=len(_LINES))
-    out = io.BytesIO()
-    with warnings.catch_warnings():
-        # A name may have letters that the font has not; it then shows a box.
-        warnings.filterwarnings("ignore", message="Glyph")
-        figure.savefig(out, format="png", dpi=100, metadata={"Software": None})
-    return out.getvalue()
+    return png(figure)
 
 
 def _legend(table: Table) -> list[Line2D]:
@@ -116,7 +107,7 @@ def _legend(table: Table) -> list[Line2D]:
 def _panel(axes: Axes, label: str, rows: Sequence[Mapping[str, Any]]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_title(_plain(label), fontsize=10)
+    axes.set_title(plain(label), fontsize=10)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylabel("loss")
@@ -132,8 +123,3 @@ def _panel(axes: Axes, label: str, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.set_ylim(bottom=0)
     # By itself it would end at the first and last epoch, and tell parts of one where there is only one.
     axes.set_xlim(0.5, max(epochs) + 0.5)
-
-
-def _plain(text: str) -> str:
-    """Return a text in which matplotlib finds no formula."""
-    return printable(text).replace("$", r"\$")

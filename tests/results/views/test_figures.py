@@ -1,83 +1,14 @@
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from PIL import Image
 
-from lenet_exp.base.records import EpochResult, RunKey, State
-from lenet_exp.config.hyperparameters import PRESETS, configuration
-from lenet_exp.results.views.figures import (
-    Curve,
-    baseline_of,
-    complete,
-    floor,
-    fronts,
-    history,
-    incumbent,
-    learning_curves,
-    on_front,
-    overview,
-    slices,
-    tried,
-    varied,
-)
-from lenet_exp.study.records import TrialRecord
-
-LENET = configuration(PRESETS["lenet"] | {"epochs": 2})
-EVIL = "<b>x</b> %{y} $\\frac \x1b[31m </script><script>alert(1)</script>"
-
-
-def record(number: int, value: float, state: State = "COMPLETE", **changes: Any) -> TrialRecord:
-    """Return a trial, the baseline if its number is negative."""
-    role = "baseline" if number < 0 else "trial"
-    return TrialRecord(
-        key=RunKey(role, max(0, number), 1),
-        state=state,
-        label="baseline" if number < 0 else f"trial {number}",
-        configuration=LENET.model_copy(update=changes),
-        seed=0,
-        history={1: value / 2, 2: value},
-        result={"n_parameters": 1000 * (number + 2), "examples_per_s": 10_000.0 - 100 * number},
-        value=value if state == "COMPLETE" else None,
-    )
-
-
-def epochs(*accuracies: float) -> list[EpochResult]:
-    return [EpochResult(i, 1 / i, a, 1.1 / i, a, 1e4, 1.0) for i, a in enumerate(accuracies, 1)]
-
-
-STUDY = [
-    record(-1, 0.85),
-    record(2, 0.88, lr=0.1, activation="tanh"),
-    record(0, 0.84, lr=0.001),
-    record(1, 0.60, "PRUNED", lr=0.01),
-    record(3, 0.10, lr=0.3),
-    record(4, 0.86, lr=0.03),
-    replace(record(5, 0.9), state="FAIL", value=None, result={"retried": True}),
-]
-
-
-def test_trials_are_shown_in_their_order() -> None:
-    """Attempts that were tried again are not shown, and only completed ones can be the best so far."""
-    assert [r.key.trial for r in tried(STUDY)] == [0, 1, 2, 3, 4]
-    assert [r.key.trial for r in complete(STUDY)] == [0, 2, 3, 4]
-    assert incumbent(STUDY) == [(0, 0.84), (2, 0.88), (3, 0.88), (4, 0.88)]
-
-
-def test_the_front_is_drawn_from_one_end_to_the_other() -> None:
-    """What has both an accuracy and a size that no other beats, the smallest first."""
-    records = [
-        replace(STUDY[0], value=value, history={1: value}, result={"n_parameters": size})
-        for value, size in ((0.9, 300), (0.8, 100), (0.7, 200), (0.85, 200))
-    ]
-
-    assert [r.result["n_parameters"] for r in on_front(records, "n_parameters", -1)] == [100, 200, 300]
-    assert [r.value for r in on_front(records, "n_parameters", -1)] == [0.8, 0.85, 0.9]
-    assert [r.value for r in on_front(records, "n_parameters", 1)] == [0.9]
+from lenet_exp.base.records import RunKey, TrialRecord
+from lenet_exp.results.views.figures import fronts, history, learning_curves, slices
+from lenet_exp.results.views.selection import Curve
+from tests.results.views.test_selection import EVIL, STUDY, epochs, record
 
 
 def test_failures_far_below_do_not_flatten_the_rest() -> None:
@@ -85,7 +16,6 @@ def test_failures_far_below_do_not_flatten_the_rest() -> None:
     figure = history(STUDY)
     done = next(trace for trace in figure.data if trace.name == "complete")
 
-    assert floor([0.8, 0.85, 0.9]) == 0.8
     place = list(done.x).index(3)
     assert done.y[place] > 0.5
     assert done.marker.symbol[place] == "triangle-down"
@@ -115,7 +45,6 @@ def test_only_what_was_varied_is_sliced() -> None:
     """A hyper-parameter that was the same in all trials has no plot; a wide range has a logarithmic axis."""
     figure = slices(STUDY)
 
-    assert varied(STUDY) == ["activation", "lr"]
     assert figure is not None
     assert (figure.layout.xaxis.type, figure.layout.xaxis2.type) == ("category", "log")
     assert slices([record(0, 0.8), record(1, 0.9)]) is None
@@ -144,17 +73,13 @@ def test_any_study_can_be_drawn(records: list[TrialRecord]) -> None:
     curves = [Curve(r.label, epochs(0.5)) for r in records]
     for figure in (history(records), fronts(records), slices(records), learning_curves(curves)):
         assert figure is None or json.loads(figure.to_json())
-    with Image.open(io.BytesIO(overview(records, curves))) as picture:
-        assert picture.size == (1200, 800)
-    assert baseline_of(records) in (None, STUDY[0])
 
 
 def test_names_are_shown_and_not_obeyed() -> None:
-    """Neither plotly's tags nor matplotlib's formulas nor control characters get through."""
+    """Neither plotly's tags nor control characters get through."""
     named = replace(STUDY[1], label=EVIL, result={**STUDY[1].result, "reason": EVIL})
 
     written = history([named]).to_json() + learning_curves([Curve(EVIL, epochs(0.5))]).to_json()
 
     for tag in ("<script", "<b>x", "\x1b", "\\u003cscript", "\\u003cb\\u003ex", "\\u001b", "%{y} "):
         assert tag not in written
-    overview([named], [Curve(EVIL, epochs(0.5))])
