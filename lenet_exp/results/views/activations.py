@@ -1,72 +1,52 @@
-"""What a trained network makes of some images: a picture of the channels of its first two layers.
-
-The images are validation images, chosen by class; those of the test split are never opened.
-"""
+"""A picture of what a trained network makes of some images, channel by channel."""
 
 from __future__ import annotations
 
-import difflib
+import itertools
 import re
-import warnings
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import nn
 
-from lenet_exp.base.errors import ConfigError, NoResultError, printable
-from lenet_exp.base.files import disk_error
-from lenet_exp.base.messages import say
+from lenet_exp.base.errors import printable
+from lenet_exp.base.files import write_atomically
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.data.datasets import find_dataset
-from lenet_exp.data.images import training_images
-from lenet_exp.data.split import Split, division
-from lenet_exp.results.lookup import Recorded, read
-from lenet_exp.study.records import TrialRecord
-from lenet_exp.tracking.model import load_network
+from lenet_exp.results.lookup import read
+from lenet_exp.results.views.feature_maps import (
+    Input,
+    choose,
+    class_names,
+    look,
+    parse_classes,
+    trained_network,
+)
+from lenet_exp.results.views.png import png
+from lenet_exp.study.trials import configuration_of
 from lenet_exp.tracking.store import local_uri
 
-#: Layers shown, from the first on.
-LAYERS = 2
-
-# Of the picture, in inches.
+# Parts of the picture, in inches.
 _TILE = 0.58
 _LABELS = 1.75
 _GAP = 0.35
+_ABOVE, _BELOW = 1.05, 0.85
 #: Channels of both layers in a line; more go to further lines below.
 _IN_A_LINE = 26
 #: The share of a layer's values that its colours tell apart; a few large ones would hide the others.
 _TOLD_APART = 0.995
 
-
-@dataclass(frozen=True)
-class Input:
-    """An image, and what the network makes of it.
-
-    Attributes:
-        number: Of the image, in the data set's training files.
-        label: Its class.
-        pixels: ``(size, size)`` in [0, 1].
-        predicted: The class that the network sees.
-        confidence: Of that, in [0, 1].
-        layers: After each convolution and its activation, before pooling: ``(channels, rows, columns)``.
-    """
-
-    number: int
-    label: int
-    pixels: NDArray[np.float32]
-    predicted: int
-    confidence: float
-    layers: tuple[NDArray[np.float32], ...]
+#: How a layer's values become colours: the scale, its colours, and at which ends values go beyond it.
+_Scale = tuple[Normalize, str, str]
 
 
 def draw_activations(
@@ -85,11 +65,11 @@ def draw_activations(
     Args:
         experiment: Whose attempt.
         root: Folder of everything that runs write.
-        run: As `Recorded.find` takes it.
-        classes: Their names or numbers, with commas between.
+        run: A name of the attempt, as `Recorded.find` takes it.
+        classes: Names or numbers of classes, with commas between.
         inputs: Images of each class.
-        tracking_uri: Of an MLflow store; None for the one below ``root``.
-        storage: Of the study, where it is not a file below ``root``.
+        tracking_uri: URI of an MLflow store; None for the one below ``root``.
+        storage: URL of the study's storage, where it is not a file below ``root``.
         say: Told why MLflow has not got the picture.
 
     Returns:
@@ -116,107 +96,9 @@ def draw_activations(
     figure = draw(seen, names, configuration, f"{recorded.experiment.name}, {record.label}{score}")
     slug = "-".join(re.sub(r"[^a-z0-9]+", "-", names[number].lower()).strip("-") for number in wanted)
     path = recorded.layout.home / f"activations-{record.key.stem}-{slug}.png"
-    _save(figure, path)
+    write_atomically(path, png(figure))
     recorded.add_to_run(record.key.stem, path, tracking_uri or local_uri(root.absolute()), say)
     return path
-
-
-def parse_classes(text: str, names: Sequence[str]) -> list[int]:
-    """Return the classes that ``text`` names, each once.
-
-    Raises:
-        ConfigError: If there is none of a name.
-
-    Example:
-        >>> parse_classes("coat,0", ["Shirt", "Coat"])
-        [1, 0]
-    """
-    folded = [name.casefold() for name in names]
-    found: dict[int, None] = {}
-    for word in (part.strip() for part in text.split(",")):
-        if word.casefold() in folded:
-            found[folded.index(word.casefold())] = None
-        elif word.isdecimal() and int(word[:9]) < len(names):
-            found[int(word)] = None
-        else:
-            near = difflib.get_close_matches(word.casefold(), folded, n=1)
-            hint = (
-                f"did you mean {names[folded.index(near[0])]!r}?" if near else f"known are {', '.join(names)}"
-            )
-            raise ConfigError(f"--classes: no class {word!r}; {hint}")
-    return list(found)
-
-
-def trained_network(recorded: Recorded, record: TrialRecord) -> nn.Module:
-    """Return the network of an attempt, with its weights.
-
-    Raises:
-        NoResultError: If it has none.
-        DataError: If they are damaged.
-    """
-    if record.state != "COMPLETE":
-        raise NoResultError(
-            f"{record.label} has no weights, as it was not trained to its end ({record.state});"
-            " name another run"
-        )
-    weights = recorded.layout.weights(recorded.original(record).key)
-    params = record.configuration.to_dict()
-    return load_network(params, weights, recorded.experiment.data.resize)
-
-
-def choose(
-    split: Split, labels: NDArray[np.uint8], classes: Sequence[int], inputs: int, names: Sequence[str]
-) -> NDArray[np.int64]:
-    """Return the numbers of the first ``inputs`` validation images of each class.
-
-    Raises:
-        ConfigError: If a class has not as many.
-    """
-    chosen = []
-    for number in classes:
-        of_class = split.validation[labels[split.validation] == number]
-        if len(of_class) < inputs:
-            raise ConfigError(
-                f"--inputs must be at most {len(of_class)}, as the validation split has no more images of"
-                f" {names[number]!r}, found {inputs}"
-            )
-        chosen.append(of_class[:inputs])
-    return np.concatenate(chosen)
-
-
-@torch.inference_mode()
-def look(
-    network: nn.Module, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], numbers: NDArray[np.int64]
-) -> list[Input]:
-    """Show images to a network, and return what it makes of each.
-
-    Args:
-        network: A `lenet_exp.training.network.LeNet`.
-        pixels: ``(n, size, size)`` uint8.
-        labels: ``(n,)``.
-        numbers: ``(n,)``, of the images.
-    """
-    images = torch.from_numpy(np.array(pixels))[:, None].float() / 255  # (n, 1, size, size)
-    sure, predicted = network(images).softmax(dim=1).max(dim=1)
-    maps: list[NDArray[np.float32]] = []
-    x = images
-    assert isinstance(network.features, nn.Sequential)
-    for layer in network.features:
-        x = layer(x)
-        # The last of a convolution, its activation and pooling.
-        if not isinstance(layer, nn.Conv2d | nn.AvgPool2d | nn.MaxPool2d) and len(maps) < LAYERS:
-            maps.append(x.numpy())
-    return [
-        Input(
-            int(numbers[i]),
-            int(labels[i]),
-            images[i, 0].numpy(),
-            int(predicted[i]),
-            float(sure[i]),
-            tuple(layer[i] for layer in maps),
-        )
-        for i in range(len(numbers))
-    ]
 
 
 def mosaic(maps: NDArray[np.float32], columns: int, lines: int) -> NDArray[np.float32]:
@@ -240,86 +122,102 @@ def mosaic(maps: NDArray[np.float32], columns: int, lines: int) -> NDArray[np.fl
     return whole
 
 
+@dataclass(frozen=True)
+class _Sheet:
+    """A picture whose parts are placed in inches from its upper left corner."""
+
+    figure: Figure
+    width: float
+    height: float
+
+    def axes(self, left: float, top: float, across: float, down: float) -> Axes:
+        """Return new axes at a place, without ticks and frame."""
+        place = (left / self.width, 1 - (top + down) / self.height, across / self.width, down / self.height)
+        axes = self.figure.add_axes(place)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        return axes
+
+    def text(self, left: float, top: float, text: str, **style: Any) -> None:
+        """Write a text, in which no formula is read."""
+        self.figure.text(left / self.width, 1 - top / self.height, text, parse_math=False, **style)
+
+
 def draw(inputs: Sequence[Input], names: Sequence[str], configuration: Configuration, title: str) -> Figure:
     """Return the picture: a band for each image, from left to right the image and the channels it makes.
 
     Colours are shared by a layer's channels and by all images, so that they can be compared.
+
+    Args:
+        inputs: The images, those of a class one after the other.
+        names: What the classes are called.
+        configuration: The network's.
+        title: What stands above all.
     """
     counts = [len(layer) for layer in inputs[0].layers]
     lines = -(-sum(counts) // _IN_A_LINE)
     columns = [-(-count // lines) for count in counts]
-    band, width = lines * _TILE, _LABELS + lines * _TILE + sum(_GAP + n * _TILE for n in columns) + _GAP
+    band = lines * _TILE
+    *lefts, width = itertools.accumulate((n * _TILE + _GAP for n in columns), initial=_LABELS + band + _GAP)
     breaks = [i > 0 and inputs[i].label != inputs[i - 1].label for i in range(len(inputs))]
-    body = len(inputs) * (band + 0.1) + sum(breaks) * _GAP
-    above, below = 1.05, 0.85
-    height = above + body + below
-    figure = Figure(figsize=(max(width, 7.0), height), dpi=110)
-    FigureCanvasAgg(figure)
-    width = max(width, 7.0)
-
-    def axes(left: float, top: float, across: float, down: float) -> Any:
-        found = figure.add_axes((left / width, 1 - (top + down) / height, across / width, down / height))
-        found.set_xticks([])
-        found.set_yticks([])
-        for spine in found.spines.values():
-            spine.set_visible(False)
-        return found
-
-    figure.text(
-        0.15 / width, 1 - 0.12 / height, printable(title), va="top", size=12, weight="bold", parse_math=False
-    )
+    width, height = max(width, 7.0), _ABOVE + len(inputs) * (band + 0.1) + sum(breaks) * _GAP + _BELOW
+    sheet = _Sheet(Figure(figsize=(width, height), dpi=110), width, height)
+    sheet.text(0.15, 0.12, printable(title), va="top", size=12, weight="bold")
+    sheet.text(_LABELS, _ABOVE - 0.1, "input", va="bottom", size=9)
     scales = [_scale([image.layers[layer] for image in inputs]) for layer in range(len(counts))]
-    top = above
+    top = _ABOVE
     for i, image in enumerate(inputs):
         top += _GAP if breaks[i] else 0
-        shown = axes(_LABELS, top, band, band)
-        shown.imshow(image.pixels, cmap="gray", vmin=0, vmax=1)
-        if i == 0:
-            figure.text(_LABELS / width, 1 - (top - 0.1) / height, "input", va="bottom", size=9)
-        right = image.predicted == image.label
-        said = f"seen as {names[image.predicted]}, {image.confidence:.2f}"
-        for text, at, style in (
-            (names[image.label], 0.16, {"weight": "bold", "size": 10}),
-            (f"image {image.number}", 0.31, {"size": 7, "color": "dimgray"}),
-            (said, 0.44, {"size": 7, "color": "dimgray" if right else "firebrick"}),
-        ):
-            place = 1 - (top + band / 2 - 0.3 + at) / height
-            figure.text(0.15 / width, place, text, va="center", parse_math=False, **style)
-        left = _LABELS + band + _GAP
-        for layer, (norm, colours, _) in enumerate(scales):
-            across = columns[layer] * _TILE
-            tiles = axes(left, top, across, band)
-            whole = mosaic(image.layers[layer], columns[layer], lines)
-            tiles.imshow(whole, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
-            side = image.layers[layer].shape[1] + 1
+        _draw_input(sheet, image, names, top, band)
+        for layer, left in enumerate(lefts):
+            maps = image.layers[layer]
+            axes = sheet.axes(left, top, columns[layer] * _TILE, band)
+            whole = mosaic(maps, columns[layer], lines)
+            norm, colours, _ = scales[layer]
+            axes.imshow(whole, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
+            side = maps.shape[1] + 1
             if i == 0:
-                tiles.xaxis.tick_top()
-                tiles.set_xticks([(n + 0.5) * side - 1 for n in range(columns[layer])])
-                tiles.set_xticklabels(range(1, columns[layer] + 1), size=7)
-                tiles.tick_params(length=0, pad=1)
-                heading = _heading(configuration, layer, image.layers[layer])
-                figure.text(
-                    left / width, 1 - (top - 0.3) / height, heading, va="bottom", size=9, linespacing=1.35
-                )
+                heading = _heading(configuration, layer, maps)
+                sheet.text(left, top - 0.3, heading, va="bottom", size=9, linespacing=1.35)
+                axes.xaxis.tick_top()
+                _number(axes.xaxis, side, range(1, columns[layer] + 1), 7)
             if lines > 1 and (i == 0 or breaks[i]):
-                tiles.set_yticks([(n + 0.5) * side - 1 for n in range(lines)])
-                tiles.set_yticklabels([f"+{n * columns[layer]}" for n in range(lines)], size=6)
-                tiles.tick_params(length=0, pad=1)
-            left += across + _GAP
+                _number(axes.yaxis, side, [f"+{n * columns[layer]}" for n in range(lines)], 6)
         top += band + 0.1
-    left = _LABELS + band + _GAP
-    for layer, (norm, colours, extend) in enumerate(scales):
-        across = columns[layer] * _TILE
-        bar = figure.add_axes(
-            (left / width, (below - 0.35) / height, min(across, 4.0) / width, 0.13 / height)
-        )
-        shown_bar = figure.colorbar(
-            ScalarMappable(norm, colours), cax=bar, orientation="horizontal", extend=extend
-        )
-        shown_bar.ax.tick_params(labelsize=7)
-        shown_bar.set_label(f"{configuration.activation} of layer {layer + 1}", size=8)
-        left += across + _GAP
-    return figure
+    for layer, left in enumerate(lefts):
+        meaning = f"{configuration.activation} of layer {layer + 1}"
+        _draw_scale(sheet, scales[layer], left, min(columns[layer] * _TILE, 4.0), meaning)
+    return sheet.figure
+
+
+def _draw_input(sheet: _Sheet, image: Input, names: Sequence[str], top: float, band: float) -> None:
+    """Draw an image, and to its left what it is and what it is taken for."""
+    sheet.axes(_LABELS, top, band, band).imshow(image.pixels, cmap="gray", vmin=0, vmax=1)
+    said = f"seen as {names[image.predicted]}, {image.confidence:.2f}"
+    right = image.predicted == image.label
+    styles: tuple[tuple[str, float, dict[str, Any]], ...] = (
+        (names[image.label], 0.16, {"weight": "bold", "size": 10}),
+        (f"image {image.number}", 0.31, {"size": 7, "color": "dimgray"}),
+        (said, 0.44, {"size": 7, "color": "dimgray" if right else "firebrick"}),
+    )
+    for text, below, style in styles:
+        sheet.text(0.15, top + band / 2 - 0.3 + below, text, va="center", **style)
+
+
+def _number(axis: Axis, side: int, labels: Sequence[object], size: int) -> None:
+    """Label the channels along an axis, each ``side`` pixels wide, at their middle."""
+    axis.set_ticks([(n + 0.5) * side - 1 for n in range(len(labels))], list(map(str, labels)), size=size)
+    axis.set_tick_params(length=0, pad=1)
+
+
+def _draw_scale(sheet: _Sheet, scale: _Scale, left: float, across: float, meaning: str) -> None:
+    norm, colours, extend = scale
+    cax = sheet.axes(left, sheet.height - _BELOW + 0.22, across, 0.13)
+    bar = sheet.figure.colorbar(
+        ScalarMappable(norm, colours), cax=cax, orientation="horizontal", extend=extend
+    )
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label(meaning, size=8)
 
 
 def _heading(configuration: Configuration, layer: int, maps: NDArray[np.float32]) -> str:
@@ -331,7 +229,7 @@ def _heading(configuration: Configuration, layer: int, maps: NDArray[np.float32]
     )
 
 
-def _scale(maps: Sequence[NDArray[np.float32]]) -> tuple[Normalize, str, str]:
+def _scale(maps: Sequence[NDArray[np.float32]]) -> _Scale:
     """Return how values become colours: dark to light, or with values below zero blue, white at zero, red."""
     values = np.concatenate([layer.ravel() for layer in maps])
     low, high = float(values.min()), float(values.max())
@@ -344,15 +242,3 @@ def _scale(maps: Sequence[NDArray[np.float32]]) -> tuple[Normalize, str, str]:
     most = float(np.quantile(values, _TOLD_APART))
     most = most if most > low else max(high, low + 1e-6)
     return Normalize(low, most), "magma", "max" if high > most else "neither"
-
-
-def _save(figure: Figure, path: Path) -> None:
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with warnings.catch_warnings():
-            # A name may have characters that the font has not; they are shown as boxes.
-            warnings.filterwarnings("ignore", message="Glyph")
-            figure.savefig(part, format="png")
-        part.replace(path)
-    except OSError as error:
-        raise disk_error(path, error) from None

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
+import io
 from typing import Any
 
 import numpy as np
@@ -9,34 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from lenet_exp.base.errors import ConfigError, DataError, NoResultError
+from lenet_exp.base.errors import ConfigError, DataError
 from lenet_exp.base.records import RunKey
-from lenet_exp.config import loader
-from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration, overlay
-from lenet_exp.data.datasets import DATASETS
-from lenet_exp.data.images import training_images
-from lenet_exp.data.split import division
+from lenet_exp.config import experiment
 from lenet_exp.results.lookup import read
 from lenet_exp.results.views import activations
-from lenet_exp.results.views.activations import Input, draw, draw_activations, look, mosaic, parse_classes
+from lenet_exp.results.views.activations import draw, draw_activations, mosaic
+from lenet_exp.results.views.feature_maps import Input, look
+from lenet_exp.results.views.png import png
 from lenet_exp.tracking.store import connect, local_uri
-from lenet_exp.training.network import LeNet, initialise
 from tests.labs.swept import Swept
-
-FASHION = DATASETS["fashion-mnist"].classes
-
-
-def network(**values: object) -> tuple[LeNet, Configuration]:
-    chosen = configuration(overlay(PRESETS["lenet"], values))
-    made = LeNet(chosen)
-    initialise(made, "xavier_uniform", seed=1)
-    return made.eval(), chosen
-
-
-def seen(made: LeNet, count: int = 4) -> list[Input]:
-    pixels = np.random.default_rng(0).integers(0, 256, (count, 28, 28)).astype(np.uint8)
-    labels = np.repeat(np.array([2, 4], np.uint8), count // 2)
-    return look(made, pixels, labels, np.arange(count))
+from tests.results.views.test_feature_maps import FASHION, network, seen
 
 
 def test_the_picture_is_kept_and_logged(swept: Swept, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,21 +78,6 @@ def test_only_validation_images_are_shown(swept: Swept, monkeypatch: pytest.Monk
     assert not list((swept.root.parent / "data-cache").rglob("t10k*"))
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3])
-def test_the_channels_are_those_after_the_activation(layers: int) -> None:
-    """Each of the first two layers is shown after its activation, before pooling."""
-    made, _ = network(conv_layers=layers, padding="same", channels=[3, 5, 4], activation="tanh")
-
-    first, *rest = seen(made)[0].layers
-
-    assert first.shape == (3, 28, 28)
-    assert [layer.shape for layer in rest] == [(5, 14, 14)][: layers - 1]
-    pixels = torch.from_numpy(seen(made)[0].pixels)[None, None]
-    with torch.inference_mode():
-        wanted = made.features[1](made.features[0](pixels))[0].numpy()
-    assert np.allclose(first, wanted, atol=1e-6)
-
-
 @pytest.mark.parametrize(
     "values",
     [
@@ -120,14 +87,12 @@ def test_the_channels_are_those_after_the_activation(layers: int) -> None:
         {"channels": [1, 2], "activation": "gelu"},
     ],
 )
-def test_any_network_can_be_drawn(values: dict[str, object], tmp_path: Path) -> None:
+def test_any_network_can_be_drawn(values: dict[str, object]) -> None:
     """One layer or many channels, all of one sign or not: a picture comes out, however a run is called."""
     made, chosen = network(**values)
 
     figure = draw(seen(made), FASHION, chosen, "cost $5 \x1b[31m \N{SNOWMAN}")
-    activations._save(figure, tmp_path / "picture.png")
-
-    with Image.open(tmp_path / "picture.png") as picture:
+    with Image.open(io.BytesIO(png(figure))) as picture:
         assert max(picture.size) < 4000
 
 
@@ -138,22 +103,7 @@ def test_a_dead_layer_can_be_drawn() -> None:
         for parameter in made.features.parameters():
             parameter.zero_()
 
-    draw(seen(made), FASHION, chosen, "dead").canvas.draw()
-
-
-def test_classes_are_named_as_people_do() -> None:
-    """Names in any case, numbers, each once and in the order asked for."""
-    assert parse_classes("Coat, pullover,4,COAT", FASHION) == [4, 2]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("pulover", "did you mean 'Pullover'"), ("10", "known are T-shirt/top"), ("coat,", "no class ''")],
-)
-def test_an_unknown_class_is_refused(text: str, message: str) -> None:
-    """The nearest name, or all of them, are told."""
-    with pytest.raises(ConfigError, match=message):
-        parse_classes(text, FASHION)
+    assert png(draw(seen(made), FASHION, chosen, "dead"))
 
 
 def test_a_mosaic_leaves_nothing_out() -> None:
@@ -168,9 +118,8 @@ def test_a_mosaic_leaves_nothing_out() -> None:
 
 
 def test_what_cannot_be_drawn_is_told(swept: Swept) -> None:
-    """Too many images, weights that are gone or damaged, a run that has none: one line each."""
-    chosen = loader.load(swept.file)
-    recorded = read(chosen, swept.root)
+    """Too many images, weights that are gone or damaged: one line each."""
+    chosen = experiment.load(swept.file)
     with pytest.raises(
         ConfigError, match=r"--inputs must be at most 20, as the validation split has no more"
     ):
@@ -182,6 +131,3 @@ def test_what_cannot_be_drawn_is_told(swept: Swept) -> None:
     weights.unlink()
     with pytest.raises(DataError, match=r"no model from .*baseline-00000-1"):
         draw_activations(chosen, swept.root, "baseline", "2")
-    pruned = replace(recorded.find("baseline"), state="PRUNED")
-    with pytest.raises(NoResultError, match="baseline has no weights, as it was not trained to its end"):
-        activations.trained_network(recorded, pruned)
