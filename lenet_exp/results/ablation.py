@@ -19,24 +19,9 @@ from lenet_exp.study.records import TrialRecord
 
 #: The columns, in order.
 COLUMNS = (
-    "factor",
-    "value",
-    "config",
-    "n_seeds",
-    "val_accuracy",
-    "val_accuracy_sem",
-    "delta",
-    "delta_low",
-    "delta_high",
-    "p_value",
-    "verdict",
-    "seeds_to_settle",
-    "examples_per_s",
-    "examples_per_s_ratio",
-    "n_parameters",
-    "macs",
-    "epochs",
-    "note",
+    *("factor", "value", "config", "n_seeds", "val_accuracy", "val_accuracy_sem"),
+    *("delta", "delta_low", "delta_high", "p_value", "verdict", "seeds_to_settle"),
+    *("examples_per_s", "examples_per_s_ratio", "n_parameters", "macs", "epochs", "note"),
 )
 
 
