@@ -21,7 +21,7 @@ from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.images import ImageSet, training_images
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Ended, Epoch, Task
-from lenet_exp.results.lookup import Recorded, read
+from lenet_exp.results.lookup import Recorded, read_recorded
 from lenet_exp.results.views.console import print_rows
 from lenet_exp.study.records import Attempt, TrialRecord
 
@@ -93,7 +93,7 @@ def replay(
         DeviceError: If the device is not there.
         SweepInterruptedError: At Ctrl-C.
     """
-    recorded = read(experiment, root, storage)
+    recorded = read_recorded(experiment, root, storage)
     record = recorded.find(trial)
     original = recorded.original(record)
     if original is not record:

@@ -7,7 +7,7 @@ __getattr__, __dir__ = face(
     aggregate="pareto_front",
     evaluation="Finalist NOTHING PLAN Plan READINGS Reading SPEEDS Score findings read_readings",
     leaderboard="CsvFile",
-    lookup="Recorded",
+    lookup="Recorded read_recorded",
     read="own_files read_leaderboard show_leaderboard write_own_files",
     table="Table to_csv",
 )

@@ -133,7 +133,7 @@ def _names(record: TrialRecord) -> set[str]:
     return names
 
 
-def read(experiment: Experiment, root: Path, storage: str | None = None) -> Recorded:
+def read_recorded(experiment: Experiment, root: Path, storage: str | None = None) -> Recorded:
     """Return what was recorded of an experiment; it is only read.
 
     Args:

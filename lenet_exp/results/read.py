@@ -30,9 +30,9 @@ def read_leaderboard(experiment: Experiment, root: Path, storage: str | None = N
     Raises:
         NoResultError: If the experiment was never started there.
     """
-    from lenet_exp.results.lookup import read
+    from lenet_exp.results.lookup import read_recorded
 
-    return read(experiment, root, storage).leaderboard()
+    return read_recorded(experiment, root, storage).leaderboard()
 
 
 def show_leaderboard(
@@ -58,10 +58,10 @@ def show_leaderboard(
         NoResultError: If nothing was recorded.
         DiskError: If ``csv`` cannot be written.
     """
-    from lenet_exp.results.lookup import read
+    from lenet_exp.results.lookup import read_recorded
     from lenet_exp.results.views.console import print_ablation, print_leaderboard
 
-    recorded = read(experiment, root, storage)
+    recorded = read_recorded(experiment, root, storage)
     table = _ablation(experiment, recorded.records) if experiment.ablate else recorded.leaderboard()
     shown = table._replace(rows=table.rows[:top])
     if csv is not None:

@@ -15,7 +15,7 @@ from lenet_exp.cli import program
 from lenet_exp.cli.replay import Replay, compare, replay, show, verdict
 from lenet_exp.config import loader
 from lenet_exp.config.hyperparameters import PRESETS, configuration
-from lenet_exp.results.lookup import Recorded, read
+from lenet_exp.results.lookup import Recorded, read_recorded
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.trials import StudyContent, read_study
 from tests.labs.swept import Swept
@@ -58,7 +58,7 @@ def test_a_trial_is_identical_on_the_same_machine(
 
 def test_every_record_keeps_what_could_explain_a_difference(swept_once: Swept) -> None:
     """Versions, code, processor, device and threads are in the study with each result."""
-    for record in read(loader.load(swept_once.file), swept_once.root).records:
+    for record in read_recorded(loader.load(swept_once.file), swept_once.root).records:
         assert set(environment.CAUSES) <= record.result.keys()
         assert record.result["threads"] == 1
 

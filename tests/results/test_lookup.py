@@ -10,7 +10,7 @@ from lenet_exp.base.records import RunKey
 from lenet_exp.config import loader
 from lenet_exp.data.images import training_images
 from lenet_exp.data.split import division
-from lenet_exp.results.lookup import Recorded, read
+from lenet_exp.results.lookup import Recorded, read_recorded
 from lenet_exp.tracking.spool import Spool
 from tests.labs.swept import Swept
 
@@ -18,7 +18,7 @@ from tests.labs.swept import Swept
 @pytest.fixture
 def recorded(swept_once: Swept) -> Recorded:
     """What the sweep recorded."""
-    return read(loader.load(swept_once.file), swept_once.root)
+    return read_recorded(loader.load(swept_once.file), swept_once.root)
 
 
 def test_a_run_has_many_names(recorded: Recorded) -> None:
@@ -94,7 +94,7 @@ def test_the_data_are_those_the_study_was_started_with(swept_once: Swept, data_c
     """A file changed since does not change which images a record is about."""
     now = loader.load(swept_once.file, ["data.validation=100", "data.seed=5"])
 
-    recorded = read(now, swept_once.root)
+    recorded = read_recorded(now, swept_once.root)
 
     assert recorded.experiment.data.validation == 200
     data = recorded.experiment.data
@@ -106,7 +106,7 @@ def test_the_data_are_those_the_study_was_started_with(swept_once: Swept, data_c
 def test_what_was_never_run_has_no_records(swept_once: Swept, tmp_path: Path) -> None:
     """An experiment that was never started is told so."""
     with pytest.raises(NoResultError, match="'swept' was never run under"):
-        read(loader.load(swept_once.file), tmp_path)
+        read_recorded(loader.load(swept_once.file), tmp_path)
 
 
 def test_nothing_finished_has_no_champion(recorded: Recorded) -> None:

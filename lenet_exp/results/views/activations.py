@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +19,21 @@ from numpy.typing import NDArray
 
 from lenet_exp.base.errors import printable
 from lenet_exp.base.files import write_atomically
+from lenet_exp.base.messages import say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.results.lookup import read
+from lenet_exp.data.datasets import find_dataset
+from lenet_exp.data.images import training_images
+from lenet_exp.data.split import division
+from lenet_exp.results.lookup import read_recorded
 from lenet_exp.results.views.feature_maps import (
     Input,
     choose,
-    class_names,
     look,
     parse_classes,
     trained_network,
 )
 from lenet_exp.results.views.png import png
-from lenet_exp.study.trials import configuration_of
 from lenet_exp.tracking.store import local_uri
 
 # Parts of the picture, in inches.
@@ -81,7 +82,7 @@ def draw_activations(
         DataError: If the images or the weights are missing or damaged.
         DiskError: If the picture cannot be written.
     """
-    recorded = read(experiment, root, storage)
+    recorded = read_recorded(experiment, root, storage)
     record = recorded.find(run)
     section = recorded.experiment.data
     names = find_dataset(section).classes

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,9 +15,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lenet_exp.base.errors import ConfigError, NoResultError
-from lenet_exp.base.records import TrialRecord
-from lenet_exp.data.datasets import Split, find_dataset
+from lenet_exp.data.split import Split
 from lenet_exp.results.lookup import Recorded
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.model import load_network
 
 #: Layers shown, from the first on.
@@ -44,12 +43,6 @@ class Input:
     predicted: int
     confidence: float
     layers: tuple[NDArray[np.float32], ...]
-
-
-def class_names(recorded: Recorded) -> tuple[str, ...]:
-    """Return what the labels 0, 1, … of the experiment's data mean."""
-    chosen = recorded.experiment.data
-    return find_dataset(chosen.dataset, Path(chosen.folder) if chosen.folder else None).classes
 
 
 def parse_classes(text: str, names: Sequence[str]) -> list[int]:
@@ -99,7 +92,7 @@ def trained_network(recorded: Recorded, record: TrialRecord) -> nn.Module:
             " name another run"
         )
     weights = recorded.layout.weights(recorded.original(record).key)
-    params = {**record.values, "epochs": record.max_epochs}
+    params = {**record.values, "epochs": record.configuration.epochs}
     return load_network(params, weights, recorded.experiment.data.resize)
 
 

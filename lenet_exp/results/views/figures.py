@@ -13,7 +13,6 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lenet_exp.base.errors import printable
-from lenet_exp.base.records import TrialRecord
 from lenet_exp.results.views.console import describe
 from lenet_exp.results.views.selection import (
     BASELINE,
@@ -31,6 +30,7 @@ from lenet_exp.results.views.selection import (
     tried,
     varied,
 )
+from lenet_exp.study.records import TrialRecord
 
 _SYMBOLS = {False: "circle", True: "triangle-down"}
 

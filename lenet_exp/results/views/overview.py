@@ -8,7 +8,6 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lenet_exp.base.records import TrialRecord
 from lenet_exp.results.views.png import plain, png
 from lenet_exp.results.views.selection import (
     BASELINE,
@@ -25,6 +24,7 @@ from lenet_exp.results.views.selection import (
     on_front,
     tried,
 )
+from lenet_exp.study.records import TrialRecord
 
 
 def overview(records: Sequence[TrialRecord], curves: Sequence[Curve]) -> bytes:

@@ -17,10 +17,11 @@ from lenet_exp.base.files import write_atomically
 from lenet_exp.base.messages import say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
-from lenet_exp.results.lookup import Recorded, read
+from lenet_exp.results.lookup import Recorded, read_recorded
 from lenet_exp.results.views.figures import fronts, history, learning_curves, slices
 from lenet_exp.results.views.overview import overview
 from lenet_exp.results.views.selection import Curve, baseline_of, complete, tried, varied
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.spool import STUDY
 from lenet_exp.tracking.store import local_uri
 
@@ -102,7 +103,7 @@ def write_report(
         NoResultError: If the experiment was never started.
         DiskError: If a file cannot be written.
     """
-    recorded = read(experiment, root, storage)
+    recorded = read_recorded(experiment, root, storage)
     shown = curves(recorded)
     write_atomically(recorded.layout.overview, overview(recorded.records, shown))
     path = recorded.layout.report

@@ -10,8 +10,10 @@ from PIL import Image
 
 from lenet_exp.base.errors import ConfigError, DataError
 from lenet_exp.base.records import RunKey
-from lenet_exp.config import experiment
-from lenet_exp.results.lookup import read
+from lenet_exp.config import loader
+from lenet_exp.data.images import training_images
+from lenet_exp.data.split import division
+from lenet_exp.results.lookup import read_recorded
 from lenet_exp.results.views import activations
 from lenet_exp.results.views.activations import draw, draw_activations, mosaic
 from lenet_exp.results.views.feature_maps import Input, look
@@ -30,7 +32,7 @@ def test_the_picture_is_kept_and_logged(swept: Swept, capsys: pytest.CaptureFixt
     assert path == swept.home / "activations-baseline-00000-1-2-4.png"
     with Image.open(path) as picture:
         assert picture.size[0] > 700
-    run_id = read(chosen, swept.root).spool.run_ids()[RunKey("baseline", 0, 1)]
+    run_id = read_recorded(chosen, swept.root).spool.run_ids()[RunKey("baseline", 0, 1)]
     files = [file.path for file in connect(local_uri(swept.root)).list_artifacts(run_id)]
     assert path.name in files
     assert capsys.readouterr().err == ""
@@ -63,7 +65,7 @@ def test_only_validation_images_are_shown(swept: Swept, monkeypatch: pytest.Monk
         return shown
 
     monkeypatch.setattr(activations, "look", watched)
-    recorded = read(loader.load(swept.file), swept.root)
+    recorded = read_recorded(loader.load(swept.file), swept.root)
 
     draw_activations(recorded.experiment, swept.root, "baseline", "2,4")
 
@@ -119,7 +121,7 @@ def test_a_mosaic_leaves_nothing_out() -> None:
 
 def test_what_cannot_be_drawn_is_told(swept: Swept) -> None:
     """Too many images, weights that are gone or damaged: one line each."""
-    chosen = experiment.load(swept.file)
+    chosen = loader.load(swept.file)
     with pytest.raises(
         ConfigError, match=r"--inputs must be at most 20, as the validation split has no more"
     ):

@@ -12,7 +12,7 @@ from lenet_exp.base.records import RunKey
 from lenet_exp.cli import program
 from lenet_exp.config import loader
 from lenet_exp.results.leaderboard import ranked
-from lenet_exp.results.lookup import Recorded, read
+from lenet_exp.results.lookup import Recorded, read_recorded
 from lenet_exp.results.views import page as report
 from lenet_exp.results.views.page import answer, curves, page, write_report
 from lenet_exp.study.records import TrialRecord
@@ -49,7 +49,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def recorded(swept_once: Swept) -> Recorded:
     """What the sweep recorded."""
-    return read(loader.load(swept_once.file), swept_once.root)
+    return read_recorded(loader.load(swept_once.file), swept_once.root)
 
 
 def rows(records: list[TrialRecord]) -> list[dict[str, object]]:

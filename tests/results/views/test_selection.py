@@ -3,11 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from lenet_exp.base.records import EpochResult, RunKey, State, TrialRecord
+from lenet_exp.base.records import EpochResult, RunKey, State
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.results.views.selection import baseline_of, complete, floor, incumbent, on_front, tried, varied
+from lenet_exp.study.records import TrialRecord
 
-VALUES = configuration(PRESETS["lenet"]).hyperparameters()
+LENET = configuration(PRESETS["lenet"] | {"epochs": 2})
 EVIL = "<b>x</b> %{y} $\\frac \x1b[31m </script><script>alert(1)</script>"
 
 
@@ -18,9 +19,7 @@ def record(number: int, value: float, state: State = "COMPLETE", **changes: Any)
         key=RunKey(role, max(0, number), 1),
         state=state,
         label="baseline" if number < 0 else f"trial {number}",
-        values=VALUES | changes,
-        max_epochs=2,
-        identity=f"c{number}",
+        configuration=LENET.model_copy(update=changes),
         seed=0,
         history={1: value / 2, 2: value},
         result={"n_parameters": 1000 * (number + 2), "examples_per_s": 10_000.0 - 100 * number},
