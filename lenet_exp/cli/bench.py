@@ -22,12 +22,12 @@ from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.cli.harness import small_sweep
 from lenet_exp.cli.peak import matrix_peaks, training_flops
 from lenet_exp.cli.usual_loop import throughput
-from lenet_exp.config.experiment import Data, Experiment, Training
+from lenet_exp.config.experiment import Data, Experiment
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.data.images import ImageSet, training_images
 from lenet_exp.execution.executor import LocalExecutor
-from lenet_exp.execution.protocol import Ended, Epoch, Task
-from lenet_exp.execution.resources import Capacity, measure, plan
+from lenet_exp.execution.protocol import Conditions, Ended, Epoch, Machine, Task
+from lenet_exp.execution.resources import Capacity, WorkerPlan, measure, plan
 from lenet_exp.study.records import Attempt
 
 #: The trial that the harness's seconds are a share of.
@@ -269,19 +269,16 @@ def sweep_throughput(
     }
     try:
         with tempfile.TemporaryDirectory() as folder:
+            conditions = Conditions(
+                Experiment(name="bench", data=Data(validation=validation, limit=count)),
+                images,
+                Machine((device,), device, configuration.precision, str(torch.__version__)),
+                Layout(Path(folder), "bench"),
+                WorkerPlan(setting.workers, setting.threads, "as measured"),
+            )
             for key in results:
-                executor.submit(
-                    Task(
-                        Attempt(key, endless, seed=key.trial, label=key.stem, origin=key),
-                        images,
-                        Data(validation=validation, limit=count),
-                        Training(),
-                        Layout(Path(folder), "bench"),
-                        device,
-                        setting.threads,
-                        checkpoints=False,
-                    )
-                )
+                attempt = Attempt(key, endless, seed=key.trial, label=key.stem, origin=key)
+                executor.submit(Task(attempt, conditions, device, checkpoints=False))
             _collect(executor, results, for_s)
     finally:
         for key in results:

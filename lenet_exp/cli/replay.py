@@ -17,10 +17,11 @@ from lenet_exp.base.errors import NoResultError, SweepInterruptedError, printabl
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.messages import say
 from lenet_exp.base.records import EpochResult, TrainOn
-from lenet_exp.config.experiment import Experiment
-from lenet_exp.data.images import ImageSet, training_images
+from lenet_exp.config.experiment import Experiment, Watch
+from lenet_exp.data.images import training_images
 from lenet_exp.execution.executor import LocalExecutor
-from lenet_exp.execution.protocol import Ended, Epoch, Task
+from lenet_exp.execution.protocol import Conditions, Ended, Epoch, Task
+from lenet_exp.execution.resources import WorkerPlan
 from lenet_exp.results.lookup import Recorded, read_recorded
 from lenet_exp.results.views.console import print_rows
 from lenet_exp.study.records import Attempt, TrialRecord
@@ -111,14 +112,16 @@ def replay(
         machine = executor.probe(device or str(original.result.get("device_type", "auto")))
         say(f"{original.label}: training it again, {original.configuration.epochs} epochs, on {machine.name}")
         with tempfile.TemporaryDirectory() as folder:
-            task = _task(recorded, original, images, machine.devices[0], used, Layout(Path(folder), "replay"))
+            layout, plan = Layout(Path(folder), "replay"), WorkerPlan(1, used, "as recorded")
+            again = Conditions(_as_trained(recorded, original), images, machine, layout, plan)
+            task = _task(recorded, original, again)
             whole = original.state == "COMPLETE" or diverged
             second = _train(executor, task, first, None if whole else len(first), say)
     except KeyboardInterrupt:
         raise SweepInterruptedError("interrupted; nothing that was recorded has changed") from None
     finally:
         executor.close()
-    now = machine.facts(threads=used, training=task.training) | {"data": images.digest}
+    now = again.facts() | {"data": images.digest}
     changes, unknown = _causes(recorded, original, now)
     return Replay(original, compare(first, second), max(len(first), len(second)), changes, unknown)
 
@@ -162,22 +165,26 @@ def show(done: Replay) -> None:
     sys.stdout.write(f"{printable(verdict(done))}\n")
 
 
-def _task(
-    recorded: Recorded, record: TrialRecord, images: ImageSet, device: str, threads: int, layout: Layout
-) -> Task:
+def _as_trained(recorded: Recorded, record: TrialRecord) -> Experiment:
+    """Return the experiment with a step computed as the record says, and nothing watched besides."""
+    training = {
+        "compile": bool(record.result.get("compiled")),
+        "kernels": record.result.get("kernels", "fast"),
+    }
+    experiment = recorded.experiment
+    return experiment.model_copy(
+        update={"training": experiment.training.model_copy(update=training), "watch": Watch()}
+    )
+
+
+def _task(recorded: Recorded, record: TrialRecord, again: Conditions) -> Task:
     """Return what the attempt was, to be done again."""
     attempt = recorded.attempt(record)
     tags = attempt.facts["tags"] if attempt else {}
     train_on: TrainOn = tags.get("lenet_exp.train_on", "train")
-    training = recorded.experiment.training.model_copy(
-        update={
-            "compile": bool(record.result.get("compiled")),
-            "kernels": record.result.get("kernels", "fast"),
-        }
-    )
-    key = record.key
-    again = Attempt(key, record.configuration, record.seed, record.label, key, train_on=train_on)
-    return Task(again, images, recorded.experiment.data, training, layout, device, threads, checkpoints=False)
+    key, configuration = record.key, record.configuration
+    what = Attempt(key, configuration, record.seed, record.label, key, train_on=train_on)
+    return Task(what, again, again.machine.devices[0], checkpoints=False)
 
 
 def _train(

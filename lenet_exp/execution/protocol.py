@@ -10,48 +10,11 @@ from typing import Literal, Protocol
 from lenet_exp.base import environment
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult, RunKey
-from lenet_exp.config.experiment import Data, Experiment, Training
+from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Precision
 from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.resources import DEFAULT, Limits, WorkerPlan
 from lenet_exp.study.records import Attempt
-
-
-@dataclass(frozen=True)
-class Task:
-    """All that a process needs to train one attempt.
-
-    Attributes:
-        attempt: What to train, from which seed, and on which of the images.
-        images: The training images; validation images are among them.
-        data: How they are divided.
-        training: How a step is computed.
-        layout: Where the weights are left, and checkpoints, which are found there by later attempts.
-        device: Where to train, as torch names it.
-        threads: How many threads torch's operations use.
-        checkpoints: Whether checkpoints are written and gone on from.
-        memory_bytes: What the process may allocate; None for no limit.
-        test_images: What ``test_loss`` and ``test_accuracy`` are measured on after each epoch; None for not
-            at all, as in every search.
-        diagnostics: Whether `lenet_exp.training.diagnostics` looks at the network after each epoch.
-    """
-
-    attempt: Attempt
-    images: ImageSet
-    data: Data
-    training: Training
-    layout: Layout
-    device: str
-    threads: int
-    checkpoints: bool = True
-    memory_bytes: int | None = None
-    test_images: ImageSet | None = None
-    diagnostics: bool = False
-
-    @property
-    def key(self) -> RunKey:
-        """The attempt's role, number and try."""
-        return self.attempt.key
 
 
 @dataclass(frozen=True)
@@ -70,22 +33,62 @@ class Machine:
     precision: Precision
     torch: str
 
-    def facts(self, *, threads: int, training: Training) -> dict[str, str | int]:
-        """Return what is kept with the result of a training here.
 
-        Args:
-            threads: How many threads its process used.
-            training: How its steps were computed.
-        """
-        on_cpu = self.devices[0] == "cpu"
+@dataclass(frozen=True)
+class Conditions:
+    """What all attempts of a sweep share.
+
+    Attributes:
+        experiment: With its precision resolved.
+        images: The training images; validation images are among them.
+        machine: What the attempts run on.
+        layout: Where they leave their files.
+        plan: How many attempts run at once, and their threads.
+        limits: What an attempt may take, and what is to be left of the disk.
+        test_images: What a fixed list shows beside its curves; None in every search.
+    """
+
+    experiment: Experiment
+    images: ImageSet
+    machine: Machine
+    layout: Layout
+    plan: WorkerPlan
+    limits: Limits = DEFAULT
+    test_images: ImageSet | None = None
+
+    def facts(self) -> dict[str, str | int]:
+        """Return what is kept with the result of a training: machine, versions, threads."""
+        training, device = self.experiment.training, self.machine.devices[0]
         return environment.facts(
-            device=self.devices[0],
-            device_name=self.name,
-            torch=self.torch,
-            threads=threads,
-            compiled=training.compile and not on_cpu,
-            kernels=training.kernels if on_cpu else "torch",
+            device=device,
+            device_name=self.machine.name,
+            torch=self.machine.torch,
+            threads=self.plan.threads,
+            compiled=training.compile and device != "cpu",
+            kernels=training.kernels if device == "cpu" else "torch",
         )
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a process needs to train one attempt.
+
+    Attributes:
+        attempt: What to train, from which seed, and on which of the images.
+        conditions: What it shares with the other attempts.
+        device: Where to train, as torch names it.
+        checkpoints: Whether checkpoints are written and gone on from.
+    """
+
+    attempt: Attempt
+    conditions: Conditions
+    device: str
+    checkpoints: bool = True
+
+    @property
+    def key(self) -> RunKey:
+        """The attempt's role, number and try."""
+        return self.attempt.key
 
 
 @dataclass(frozen=True)
@@ -164,45 +167,3 @@ class Trainer(Protocol):
         Raises:
             DeviceError: If it cannot be used.
         """
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What all attempts of a sweep share.
-
-    Attributes:
-        experiment: With its precision resolved.
-        images: The training images; validation images are among them.
-        machine: What the attempts run on.
-        layout: Where they leave their files.
-        plan: How many attempts run at once, and their threads.
-        limits: What an attempt may take, and what is to be left of the disk.
-        test_images: What a fixed list shows beside its curves; None in every search.
-    """
-
-    experiment: Experiment
-    images: ImageSet
-    machine: Machine
-    layout: Layout
-    plan: WorkerPlan
-    limits: Limits = DEFAULT
-    test_images: ImageSet | None = None
-
-    def task(self, attempt: Attempt, device: str) -> Task:
-        """Return what a process needs to train ``attempt`` on ``device``."""
-        return Task(
-            attempt,
-            self.images,
-            self.experiment.data,
-            self.experiment.training,
-            self.layout,
-            device,
-            self.plan.threads,
-            memory_bytes=self.limits.trial_memory_bytes,
-            test_images=self.test_images,
-            diagnostics=self.experiment.watch.diagnostics,
-        )
-
-    def facts(self) -> dict[str, str | int]:
-        """Return what is kept with the result of a training: machine, versions, threads."""
-        return self.machine.facts(threads=self.plan.threads, training=self.experiment.training)

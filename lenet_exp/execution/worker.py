@@ -48,8 +48,8 @@ def work(pipe: Connection, trainer: str, task: Task) -> None:
     finish = threading.Event()
     threading.Thread(target=_listen, args=(pipe, finish), daemon=True).start()
     try:
-        if task.memory_bytes is not None:
-            resources.limit_memory(task.memory_bytes)
+        if (size := task.conditions.limits.trial_memory_bytes) is not None:
+            resources.limit_memory(size)
         ended = attempt(task, load_trainer(trainer), partial(_send, pipe), finish.is_set)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -107,7 +107,7 @@ def attempt(
                 return Ended(task.key, "stopped", "interrupted")
     except DivergedError as error:
         return Ended(task.key, "diverged", f"diverged: {error}")
-    training.save_weights(task.layout.weights(task.key))
+    training.save_weights(task.conditions.layout.weights(task.key))
     failpoints.point("completed")
     return Ended(task.key, "completed")
 
@@ -136,4 +136,4 @@ def _keep(task: Task, history: list[EpochResult], training: RunningTraining) -> 
 
 def _folder(task: Task) -> Path:
     """Return the folder of the checkpoints, which all attempts at a training share."""
-    return task.layout.training(task.attempt.origin)
+    return task.conditions.layout.training(task.attempt.origin)

@@ -196,18 +196,9 @@ class AdvisoryLock:
     def _connected(self) -> psycopg.Connection:
         import psycopg
 
-        url = parsed(self._text)
-        given = {
-            "host": url.host,
-            "port": url.port,
-            "user": url.username,
-            "password": url.password,
-            "dbname": url.database,
-        }
-        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        options |= {name: str(value) for name, value in url.query.items()}
-        options |= {"connect_timeout": CONNECT_S, "application_name": _ourselves()}
-        return psycopg.connect(autocommit=True, **options)
+        # libpq takes the URL too, but for the name of SQLAlchemy's driver.
+        url = parsed(self._text).set(drivername="postgresql").render_as_string(hide_password=False)
+        return psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_S, application_name=_ourselves())
 
     def _holder(self) -> str:
         assert self._connection is not None

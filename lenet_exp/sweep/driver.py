@@ -18,7 +18,7 @@ from lenet_exp.config.architecture import InfeasibleError, cost
 from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.execution import signals
 from lenet_exp.execution.executor import LocalExecutor
-from lenet_exp.execution.protocol import Conditions, Ended, Epoch, Warned
+from lenet_exp.execution.protocol import Conditions, Ended, Epoch, Task, Warned
 from lenet_exp.execution.resources import check_room
 from lenet_exp.study.records import Attempt, TrialRecord
 from lenet_exp.study.study import Study
@@ -264,7 +264,7 @@ class Driver:
         limit_s = self._conditions.limits.trial_timeout_s
         due = time.monotonic() + limit_s if limit_s is not None else None
         self._running[attempt.key] = _Running(attempt, co_runners, device, due)
-        self._executor.submit(self._conditions.task(attempt, device))
+        self._executor.submit(Task(attempt, self._conditions, device))
 
     # What comes back.
 

@@ -6,8 +6,8 @@ hooks and groups of parameters are of no use here. The arithmetic is torch's own
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,31 +17,24 @@ from torch.optim.sgd import sgd
 from lenet_exp.config.hyperparameters import Configuration
 
 
-class Optimizer(Protocol):
-    """What changes the parameters by their gradients."""
+class Optimizer(ABC):
+    """What changes parameters by their gradients."""
 
-    @property
-    def parameters(self) -> list[Tensor]:
-        """What is trained, in the network's order."""
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        #: What is trained, in the network's order.
+        self.parameters = list(parameters)
 
+    @abstractmethod
     def step(self) -> None:
         """Change the parameters, each of which has a gradient."""
 
-    def zero_grad(self) -> None:
-        """Drop the gradients."""
-
+    @abstractmethod
     def state(self) -> dict[str, list[Tensor]]:
         """Return what was accumulated: by name, one tensor for each parameter; empty if nothing is."""
 
+    @abstractmethod
     def load_state(self, state: Mapping[str, list[Tensor]]) -> None:
         """Go on from a copy of what `state` returned."""
-
-
-class _Fused:
-    """What both have in common."""
-
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self.parameters = list(parameters)
 
     def zero_grad(self) -> None:
         """Drop the gradients."""
@@ -57,7 +50,7 @@ class _Fused:
         return [torch.empty_like(p, dtype=t.dtype, requires_grad=False).copy_(t) for p, t in pairs]
 
 
-class Adam(_Fused):
+class Adam(Optimizer):
     """Adam with torch's defaults; it counts its steps on the device, so that nothing waits for the host.
 
     Source: Kingma and Ba, Adam: A Method for Stochastic Optimization, 2015.
@@ -101,7 +94,7 @@ class Adam(_Fused):
         self._steps = [n.to(p.device, copy=True) for n, p in zip(state["step"], self.parameters, strict=True)]
 
 
-class SGD(_Fused):
+class SGD(Optimizer):
     """Stochastic gradient descent, with momentum as torch has it."""
 
     def __init__(

@@ -27,25 +27,27 @@ class LeNetTraining:
     def __init__(self, task: Task) -> None:
         """Load the images and draw the weights."""
         keep_freed_memory()
-        torch.set_num_threads(task.threads)
+        conditions, attempt = task.conditions, task.attempt
+        experiment, images = conditions.experiment, conditions.images
+        torch.set_num_threads(conditions.plan.threads)
         device = loop.resolve_device(task.device)
-        pixels, labels = loop.load(task.images, device)
-        split = division(task.data, labels.cpu().numpy())
-        if task.attempt.train_on == "train+validation":
+        pixels, labels = loop.load(images, device)
+        split = division(experiment.data, labels.cpu().numpy())
+        if attempt.train_on == "train+validation":
             split = split.joined()
         self._training, self._validation = (
             loop.Images(pixels, labels, torch.from_numpy(index).to(device))
             for index in (split.train, split.validation)
         )
         self._state = loop.begin(
-            task.attempt.configuration,
-            seed=task.attempt.seed,
+            attempt.configuration,
+            seed=attempt.seed,
             device=device,
-            image_size=task.images.image_size,
-            training=task.training,
+            image_size=images.image_size,
+            training=experiment.training,
         )
-        self._test = _all_of(task.test_images, device) if task.test_images else None
-        self._diagnosed = self._training.index[:DIAGNOSED] if task.diagnostics else None
+        self._test = _all_of(conditions.test_images, device) if conditions.test_images else None
+        self._diagnosed = self._training.index[:DIAGNOSED] if experiment.watch.diagnostics else None
 
     def epochs(self) -> Iterator[EpochResult]:
         """Train the epochs that are left."""

@@ -1,22 +1,19 @@
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 
 from lenet_exp.base.errors import DeviceError
-from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey
-from lenet_exp.config.experiment import Data, Training
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
 from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Ended, Epoch, Event, Task
 from lenet_exp.execution.resources import OomKills
-from lenet_exp.study.records import Attempt
+from tests.labs import tasks
 
 
 @pytest.fixture
@@ -31,20 +28,10 @@ def task(mini: ImageSet, tmp_path: Path) -> Task:
     return make_task(mini, tmp_path)
 
 
-def make_task(images: ImageSet, folder: Path, number: int = 0, device: str = "cpu", **values: object) -> Task:
+def make_task(images: ImageSet, root: Path, number: int = 0, device: str = "cpu", **values: object) -> Task:
     small = {"channels": 4, "fc_layers": 1, "epochs": 2, "precision": "float32"}
-    key = RunKey("trial", number, 1)
     made = configuration(overlay(PRESETS["lenet"], small | values))
-    return Task(
-        Attempt(key, made, seed=1, label=key.stem, origin=key),
-        images,
-        Data(validation=100, limit=200),
-        Training(),
-        Layout(folder, "e"),
-        device,
-        threads=1,
-        checkpoints=False,
-    )
+    return tasks.make_task(images, root, made, limit=200, number=number, device=device)
 
 
 def until_ended(executor: LocalExecutor, attempts: int = 1) -> list[Event]:
@@ -63,7 +50,7 @@ def test_an_attempt_streams_its_epochs_and_leaves_its_weights(executor: LocalExe
     assert [event.result.epoch for event in epochs if isinstance(event, Epoch)] == [1, 2]
     assert isinstance(end, Ended)
     assert (end.key, end.how) == (task.key, "completed")
-    assert task.layout.weights(task.key).exists()
+    assert task.conditions.layout.weights(task.key).exists()
     assert executor.running == 0
 
 
@@ -102,7 +89,9 @@ def test_what_is_watched_comes_with_each_epoch_and_changes_nothing(
 ) -> None:
     """Test curve and diagnostics stand beside the same training, number by number."""
     plain = make_task(mini, tmp_path, 0)
-    watched = replace(make_task(mini, tmp_path, 1), test_images=mini, diagnostics=True)
+    made = plain.attempt.configuration
+    watch = {"diagnostics": True}
+    watched = tasks.make_task(mini, tmp_path, made, limit=200, number=1, test_images=mini, watch=watch)
     executor.submit(plain)
     executor.submit(watched)
 
@@ -167,8 +156,8 @@ def test_a_bug_ends_as_failed_with_its_traceback(
 ) -> None:
     """One line for people, the rest for whoever mends it."""
     task = make_task(mini, tmp_path)
-    task.layout.root.mkdir(exist_ok=True)
-    task.layout.home.write_text("a file where the folder should be")
+    task.conditions.layout.root.mkdir(exist_ok=True)
+    task.conditions.layout.home.write_text("a file where the folder should be")
     executor.submit(task)
 
     end = until_ended(executor)[-1]

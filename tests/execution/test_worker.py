@@ -5,16 +5,14 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.base import failpoints
-from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey
-from lenet_exp.config.experiment import Data, Training
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.data.images import ImageSet
 from lenet_exp.execution import checkpoint
 from lenet_exp.execution.protocol import Ended, Epoch, Event, Task, Warned
 from lenet_exp.execution.worker import attempt
-from lenet_exp.study.records import Attempt
 from tests.labs import fake_trainer
+from tests.labs.tasks import make_task
 
 
 @pytest.fixture(autouse=True)
@@ -25,16 +23,8 @@ def disarmed() -> Iterator[None]:
 
 @pytest.fixture
 def task(mini: ImageSet, tmp_path: Path) -> Task:
-    key, made = RunKey("trial", 0, 1), configuration(PRESETS["lenet"] | {"epochs": 4})
-    return Task(
-        Attempt(key, made, seed=1, label="trial 0", origin=key),
-        mini,
-        Data(validation=100, limit=100),
-        Training(),
-        Layout(tmp_path, "e"),
-        device="cpu",
-        threads=1,
-    )
+    made = make_task(mini, tmp_path, configuration(PRESETS["lenet"] | {"epochs": 4}), limit=100)
+    return replace(made, checkpoints=True)
 
 
 def run(task: Task, stop_after: int = 99) -> list[Event]:
@@ -78,6 +68,6 @@ def test_without_room_for_a_checkpoint_the_attempt_goes_on_and_warns_once(task: 
     events = run(task)
 
     assert [type(event) for event in events] == [Epoch, Warned, Epoch, Epoch, Epoch, Ended]
-    found = checkpoint.newest(task.layout.training(task.attempt.origin))
+    found = checkpoint.newest(task.conditions.layout.training(task.attempt.origin))
     assert found is not None
     assert found.history[-1].epoch == 4

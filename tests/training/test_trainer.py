@@ -8,23 +8,18 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from lenet_exp.base.layout import Layout
-from lenet_exp.base.records import EpochResult, RunKey, TrainOn
-from lenet_exp.config.experiment import Data, Training
+from lenet_exp.base.records import EpochResult
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
 from lenet_exp.data.images import ImageSet
 from lenet_exp.execution.protocol import Task
-from lenet_exp.study.records import Attempt
 from lenet_exp.training import trainer
+from tests.labs.tasks import make_task
 
 SMALL = {"channels": 4, "fc_layers": 1, "epochs": 3, "precision": "float32"}
 
 
-def task(images: ImageSet, folder: Path, train_on: TrainOn = "train", **others: Any) -> Task:
-    key, made = RunKey("trial", 0, 1), configuration(overlay(PRESETS["lenet"], SMALL))
-    attempt = Attempt(key, made, seed=1, label="trial 0", origin=key, train_on=train_on)
-    data, layout = Data(validation=100, limit=300), Layout(folder, "e")
-    return Task(attempt, images, data, Training(), layout, "cpu", threads=1, **others)
+def task(images: ImageSet, root: Path, **others: Any) -> Task:
+    return make_task(images, root, configuration(overlay(PRESETS["lenet"], SMALL)), limit=300, **others)
 
 
 def numbers(results: list[EpochResult]) -> list[tuple[float, ...]]:
@@ -57,7 +52,7 @@ def test_another_process_goes_on_from_a_snapshot(mini: ImageSet, tmp_path: Path)
 
 def test_what_is_watched_is_measured_after_each_epoch(mini: ImageSet, tmp_path: Path) -> None:
     """On other images, and layer by layer."""
-    watched = trainer.begin(task(mini, tmp_path, test_images=mini, diagnostics=True))
+    watched = trainer.begin(task(mini, tmp_path, test_images=mini, watch={"diagnostics": True}))
 
     (result, *_) = watched.epochs()
 
