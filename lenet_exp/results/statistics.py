@@ -24,6 +24,9 @@ EXACT_SIGNS = 16
 #: Random signs drawn beyond; the smallest p is then one in twenty thousand.
 SIGN_DRAWS = 19_999
 
+#: Beyond so many seeds a tie is not worth settling.
+MOST_SEEDS = 200
+
 #: Fewer images than this on which two networks differ are counted out, as is usual for McNemar's test.
 FEW_DISCORDANT = 25
 
@@ -274,7 +277,7 @@ def power(effect_in_sd: float, n: int, level: float = 0.05) -> float:
 
 
 def seeds_to_settle(
-    mean: float, sd: float, level: float = 0.05, power: float = 0.8, most: int = 200
+    mean: float, sd: float, level: float = 0.05, power: float = 0.8, most: int = MOST_SEEDS
 ) -> int | None:
     """Return how many paired seeds would settle a difference, were it truly as large as measured.
 

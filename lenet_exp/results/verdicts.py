@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from lenet_exp.results.statistics import (
+    MOST_SEEDS,
     Bools,
     Floats,
     Paired,
@@ -28,9 +29,6 @@ from lenet_exp.results.statistics import (
 
 #: Whether a finalist beats the baseline; nothing else is concluded.
 Outcome = Literal["better", "worse", "tie"]
-
-#: Beyond so many seeds a tie is not worth settling.
-MOST_SEEDS = 200
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ def _verdict(pair: _Pair, found: Paired, p_value: float, level: float, joint: fl
         high = 0.0
     needed = None
     if outcome == "tie":
-        needed = seeds_to_settle(found.mean, found.sem * math.sqrt(found.n), joint, most=MOST_SEEDS)
+        needed = seeds_to_settle(found.mean, found.sem * math.sqrt(found.n), joint)
     own = estimate(pair.other, level)
     return Verdict(
         config=pair.config,
@@ -222,23 +220,15 @@ class Curse:
     """How much the search flattered the configuration that it chose. What is unknown is NaN.
 
     Attributes:
-        search_val_accuracy: What it had when it was chosen.
-        fresh_val_accuracy: Its mean on seeds that had no part in the choice.
-        fresh_val_accuracy_sem: The standard error of that mean.
-        optimism: The first less the second.
-        optimism_low: Lower end of its interval, from the spread over the fresh seeds.
-        optimism_high: Its upper end.
-        n_seeds: How many fresh seeds.
+        optimism: Its val_accuracy in the search less its mean on seeds that had no part in the choice.
+        optimism_low: Lower end of the interval, from the spread over those seeds.
+        optimism_high: Upper end of the interval.
         sentence: All that in plain words.
     """
 
-    search_val_accuracy: float
-    fresh_val_accuracy: float
-    fresh_val_accuracy_sem: float
     optimism: float
     optimism_low: float
     optimism_high: float
-    n_seeds: int
     sentence: str
 
 
@@ -248,6 +238,11 @@ def winners_curse(
     """Return the validation accuracy in the search beside that on fresh seeds.
 
     The best of many noisy trials owes a part of its place to luck, which fresh seeds do not repeat.
+
+    Args:
+        search_val_accuracy: What the configuration had when it was chosen.
+        fresh_val_accuracies: What it has on seeds that had no part in the choice.
+        level: One less the coverage of the interval.
 
     Example:
         >>> print(winners_curse(0.9210, [0.9150, 0.9172, 0.9164]).sentence)
@@ -262,4 +257,4 @@ def winners_curse(
         said += f" [{low:+.4f}, {high:+.4f}]" if math.isfinite(low) else ""
     else:
         said += ", not known on fresh seeds"
-    return Curse(search_val_accuracy, fresh.mean, fresh.sem, optimism, low, high, fresh.n, said)
+    return Curse(optimism, low, high, said)

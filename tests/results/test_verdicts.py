@@ -1,6 +1,7 @@
 """Verdicts against scipy, against their own promises, and against sweeps whose truth is known."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -8,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lenet_exp.results.statistics import Floats, power
+from lenet_exp.results.statistics import Floats, holm, paired_p_values, power
 from lenet_exp.results.verdicts import Sample, Verdict, verdicts, winners_curse
-from tests.labs.simulation import simulate_sweeps
 
 SEEDS = (11, 12, 13, 14, 15)
 BASELINE = Sample("baseline", (0.891, 0.896, 0.893, 0.894, 0.890), SEEDS)
@@ -181,6 +181,30 @@ def test_holm_decides_where_the_joint_interval_alone_would_not() -> None:
 
     assert 0.025 < alone < 0.05
     assert (found.verdict, found.delta_low) == ("better", 0.0)
+
+
+class Rates(NamedTuple):
+    """Shares of sweeps with any *better*, and of finalists called *better*, *worse* and neither."""
+
+    any_better: float
+    better: float
+    worse: float
+    tie: float
+
+
+def simulate_sweeps(n_sweeps: int, n_finalists: int, n_seeds: int, effect_sd: float, seed: int) -> Rates:
+    """Return the verdicts on sweeps in which all finalists are as much better, in deviations of a difference.
+
+    They share the baseline's trainings, so their differences go together, as in a sweep. They were chosen on
+    other seeds than these, so how many trials they were the best of does not matter.
+    """
+    stream = np.random.default_rng(seed)
+    noise = stream.normal(0, math.sqrt(0.5), (n_sweeps, n_finalists + 1, n_seeds))
+    differences = noise[:, 1:] - noise[:, :1] + effect_sd
+    decided = holm(paired_p_values(differences)) <= 0.05
+    positive = differences.mean(axis=-1) > 0
+    better, worse = decided & positive, decided & ~positive
+    return Rates(*map(float, (better.any(axis=1).mean(), better.mean(), worse.mean(), 1 - decided.mean())))
 
 
 @pytest.mark.parametrize("n_finalists", range(1, 6))
