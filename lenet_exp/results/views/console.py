@@ -15,14 +15,15 @@ from lenet_exp.config.architecture import InfeasibleError, cost, layers
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.table import Table as Rows
 
-#: Columns that hold numbers, in the order in which they are shown; the test split's once there are any.
-_NUMBERS = {
-    "val_accuracy": ".4f",
-    "test_accuracy": ".4f",
-    "delta": "+.4f",
-    "examples_per_s": ",.0f",
-    "n_parameters": ",d",
+#: How the numbers of a column are written.
+_FORMATS = {
+    **dict.fromkeys(("val_accuracy", "val_accuracy_sem", "test_accuracy", "test_accuracy_sem"), ".4f"),
+    **dict.fromkeys(("delta", "delta_low", "delta_high"), "+.4f"),
+    **{"p_value": ".4f", "examples_per_s": ",.0f", "examples_per_s_ratio": ".2f"},
+    **dict.fromkeys(("n_parameters", "macs"), ",d"),
 }
+#: Columns of the leaderboard that hold numbers, in order; the test split's once there are any.
+_NUMBERS = ("val_accuracy", "test_accuracy", "delta", "examples_per_s", "n_parameters")
 #: Characters that a line must have for speed and size to stand in the table, and for spreads and intervals.
 _NARROW, _WIDE = 110, 130
 
@@ -62,16 +63,19 @@ def print_leaderboard(ranked: Rows, top: int | None = None, sentences: Sequence[
 
 def _leaderboard_cells(row: Mapping[str, Any], columns: Sequence[str], width: int) -> list[str]:
     label = row["role"] if row["trial"] is None else f"{row['role']} {row['trial']}"
-    numbers = [format(row[column], _NUMBERS[column]) if row[column] is not None else "" for column in columns]
+    numbers = [cell_text(row, column) for column in columns]
     # The sentences below the table have the interval too, so a narrow terminal misses nothing.
     if width >= _WIDE and row["test_accuracy_sem"] is not None:
-        numbers[columns.index("test_accuracy")] += f" ± {row['test_accuracy_sem']:.4f}"
+        numbers[columns.index("test_accuracy")] += f" ± {cell_text(row, 'test_accuracy_sem')}"
     if width >= _WIDE and row["delta_low"] is not None:
-        interval = f" [{row['delta_low']:+.4f}, {row['delta_high']:+.4f}]"
-        numbers[columns.index("delta")] += interval
-    shown = row["verdict"] or "" if row["state"] == "COMPLETE" else row["state"]
-    rank = str(row["rank"]) if row["rank"] is not None else ""
-    return [rank, label, *numbers, shown, describe(row)]
+        numbers[columns.index("delta")] += f" [{cell_text(row, 'delta_low')}, {cell_text(row, 'delta_high')}]"
+    outcome = cell_text(row, "verdict" if row["state"] == "COMPLETE" else "state")
+    return [cell_text(row, "rank"), label, *numbers, outcome, describe(row)]
+
+
+def cell_text(row: Mapping[str, Any], column: str) -> str:
+    """Return a cell as people read it; nothing if it is not known."""
+    return "" if row[column] is None else format(row[column], _FORMATS.get(column, ""))
 
 
 def print_ablation(ablation: Rows) -> None:
@@ -92,25 +96,18 @@ def print_ablation(ablation: Rows) -> None:
 
 
 def _ablation_cells(row: Mapping[str, Any]) -> list[str]:
-    def shown(column: str, form: str) -> str:
-        return format(row[column], form) if row[column] is not None else ""
-
-    low, high = shown("delta_low", "+.4f"), shown("delta_high", "+.4f")
-    sem, ratio = shown("val_accuracy_sem", ".4f"), shown("examples_per_s_ratio", ".2f")
-    settle = shown("seeds_to_settle", "d")
-    verdict = row["note"] if row["note"] is not None else shown("verdict", "")
+    cells = {column: cell_text(row, column) for column in row}
+    sem, ratio, settle = cells["val_accuracy_sem"], cells["examples_per_s_ratio"], cells["seeds_to_settle"]
     return [
-        row["factor"],
-        row["value"],
-        shown("n_seeds", "d"),
-        shown("val_accuracy", ".4f") + (f" ± {sem}" if sem else ""),
-        shown("delta", "+.4f"),
-        f"[{low}, {high}]" if low else "",
-        shown("p_value", ".4f"),
-        shown("examples_per_s", ",.0f") + (f" x{ratio}" if ratio else ""),
-        shown("n_parameters", ",d"),
-        shown("macs", ",d"),
-        verdict + (f" ({settle} seeds?)" if settle else ""),
+        *(cells[column] for column in ("factor", "value", "n_seeds")),
+        cells["val_accuracy"] + (f" ± {sem}" if sem else ""),
+        cells["delta"],
+        f"[{cells['delta_low']}, {cells['delta_high']}]" if cells["delta_low"] else "",
+        cells["p_value"],
+        cells["examples_per_s"] + (f" x{ratio}" if ratio else ""),
+        cells["n_parameters"],
+        cells["macs"],
+        (cells["note"] or cells["verdict"]) + (f" ({settle} seeds?)" if settle else ""),
     ]
 
 

@@ -6,7 +6,7 @@ The page needs nothing but itself: plotly's script is in it once, and its policy
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from lenet_exp.base.files import write_atomically
 from lenet_exp.base.messages import say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
-from lenet_exp.results.lookup import Recorded, read_recorded
+from lenet_exp.results.lookup import Recorded, read
+from lenet_exp.results.views.console import cell_text
 from lenet_exp.results.views.figures import fronts, history, learning_curves, slices
 from lenet_exp.results.views.overview import overview
 from lenet_exp.results.views.selection import Curve, baseline_of, complete, tried, varied
@@ -30,8 +31,8 @@ MAX_ROWS = 200
 #: Runs of a list whose learning curves are shown; of a search it is the best trial's.
 MAX_CURVES = 8
 
-_SHARES = {"val_accuracy", "val_accuracy_sem", "test_accuracy", "test_accuracy_sem"}
-_SIGNED = {"delta", "delta_low", "delta_high"}
+#: The columns, by how they begin, that are written as on the terminal.
+_AS_SHOWN = ("val_accuracy", "test_accuracy", "delta")
 #: Said by another column, or of no use on a page.
 _LEFT_OUT = {"role", "trial", "state", "train_s", "macs", "mlflow_run_id"}
 
@@ -275,7 +276,7 @@ def _table(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> st
     lines = [f"<tr>{heads.replace('</th>', '</th><th></th>', 1)}</tr>"]
     for row in shown:
         kind = "baseline" if row["role"] == "baseline" else "" if row["state"] == "COMPLETE" else "out"
-        cells = [cell("td", column, _shown(column, row[column])) for column in columns]
+        cells = [cell("td", column, _shown(row, column)) for column in columns]
         cells.insert(1, f"<td>{_html(labels[row['role'], row['trial']])}</td>")
         lines.append(f'<tr class="{kind}">{"".join(cells)}</tr>')
     return "\n".join(lines)
@@ -286,15 +287,10 @@ def _labels(records: Sequence[TrialRecord]) -> dict[tuple[str, int | None], str]
     return {(r.key.role, None if r.key.role == "baseline" else r.key.trial): r.label for r in records}
 
 
-def _shown(column: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if column in _SHARES:
-        return f"{value:.4f}"
-    if column in _SIGNED:
-        return f"{value:+.4f}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
+def _shown(row: Mapping[str, Any], column: str) -> str:
+    value = row[column]
+    if column.startswith(_AS_SHOWN) or isinstance(value, bool) or not isinstance(value, int | float):
+        return cell_text(row, column)
     if isinstance(value, float) and not value.is_integer():
         return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
     return f"{int(value):,}"
