@@ -205,7 +205,7 @@ def _repair_study(root: Path) -> str:
             held.enter_context(lock(layout.lock))
         path = study_db(root)
         if path.exists():
-            _refuse_other_version(root)
+            _refuse_other_version(partial(storage.read_storage, root))
         # Made elsewhere and renamed when it is whole: a repair that is cut off is as if it had not begun.
         with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=root) as made:
             fresh = storage.open_storage(Path(made))
@@ -216,10 +216,10 @@ def _repair_study(root: Path) -> str:
     return f"{aside}rebuilt from the spool with {n} attempts"
 
 
-def _refuse_other_version(root: Path) -> None:
+def _refuse_other_version(look: Callable[[], object]) -> None:
     """Raise for a store that is whole but of another version, which is not ours to mend."""
     try:
-        storage.read_storage(root)
+        look()
     except StoreError as error:
         if "has schema" in str(error):
             raise
@@ -227,11 +227,7 @@ def _refuse_other_version(root: Path) -> None:
 
 def _repair_mlflow(root: Path) -> str:
     path = mlflow_db(root)
-    try:
-        _mlflow(root, None)
-    except StoreError as error:
-        if "has schema" in str(error):
-            raise
+    _refuse_other_version(partial(_mlflow, root, None))
     aside = move_aside(path)
     store.prepare(store.local_uri(root), artifacts(root))
     for layout in layouts(root):

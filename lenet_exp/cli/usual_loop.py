@@ -33,11 +33,7 @@ WARM_UP_STEPS = 8
 class Pictures(Dataset[tuple[Tensor, int]]):
     """Labelled pictures as torchvision's data sets give them: a PIL image each, then the transforms."""
 
-    def __init__(
-        self,
-        images: ImageSet,
-        index: Sequence[int] | NDArray[np.integer] | None = None,
-    ) -> None:
+    def __init__(self, images: ImageSet, index: Sequence[int] | NDArray[np.integer] | None = None) -> None:
         """Choose the pictures.
 
         Args:
@@ -47,7 +43,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         # Plain arrays, which are quicker to take a picture from.
         self._pixels, self._labels = map(np.asarray, images.open())
         self._index = np.arange(images.count) if index is None else np.asarray(index)
-        self._transform = transforms.ToTensor()
+        self._transform = transforms.Compose([transforms.ToTensor()])
 
     def __len__(self) -> int:
         """Return how many pictures there are."""
