@@ -26,13 +26,7 @@ from lenet_exp.data.datasets import find_dataset
 from lenet_exp.data.images import training_images
 from lenet_exp.data.split import division
 from lenet_exp.results.lookup import read_recorded
-from lenet_exp.results.views.feature_maps import (
-    Input,
-    choose,
-    look,
-    parse_classes,
-    trained_network,
-)
+from lenet_exp.results.views.feature_maps import Input, choose, look, parse_classes, trained_network
 from lenet_exp.results.views.png import png
 from lenet_exp.tracking.store import local_uri
 

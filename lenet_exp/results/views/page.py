@@ -17,7 +17,7 @@ from lenet_exp.base.files import write_atomically
 from lenet_exp.base.messages import say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
-from lenet_exp.results.lookup import Recorded, read
+from lenet_exp.results.lookup import Recorded, read_recorded
 from lenet_exp.results.views.console import cell_text
 from lenet_exp.results.views.figures import fronts, history, learning_curves, slices
 from lenet_exp.results.views.overview import overview
