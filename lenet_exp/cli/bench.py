@@ -20,7 +20,7 @@ from lenet_exp.base.errors import NoResultError, SweepInterruptedError
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.cli.harness import small_sweep
-from lenet_exp.cli.peak import matrix_peaks, training_flops
+from lenet_exp.cli.peak import matrix_peak, training_flops
 from lenet_exp.cli.usual_loop import throughput
 from lenet_exp.config.experiment import Data, Experiment
 from lenet_exp.config.hyperparameters import Configuration
@@ -92,8 +92,6 @@ class Answer:
         load: Processes that wanted to run, mean of the last minute, before it began.
         settings: Every setting that was tried, and its rate.
         why: Why these workers and threads.
-        peaks: GFLOP/s of float32 matrix products, by library; the first is ``peak_gflops``.
-        share_of_fastest: Like ``share_of_peak``, over the fastest of them.
         flops_per_example: Of training on one image.
         harness_s: Seconds of a trial outside training and evaluation, median.
         seed_threads: That torch gave the usual loop, beside its reading processes.
@@ -118,8 +116,6 @@ class Answer:
     load: float
     settings: dict[str, float]
     why: str
-    peaks: dict[str, float]
-    share_of_fastest: float
     flops_per_example: int
     harness_s: float
     seed_threads: int
@@ -154,7 +150,7 @@ def _measure(question: Question, announce: Callable[[str], None]) -> Answer:
         capacity = measure(0 if device == "cpu" else 1)
         announce(f"{machine.name}, {capacity.cores} cores, on {device}; the load before was {load:.1f}")
         configuration = question.experiment.with_precision(machine.precision).baseline_configuration
-        seed, ours, peaks = _in_turn(question, executor, images, configuration, device, capacity, announce)
+        seed, ours, peak = _in_turn(question, executor, images, configuration, device, capacity, announce)
     finally:
         executor.close()
     best = max(ours, key=ours.__getitem__)
@@ -163,8 +159,6 @@ def _measure(question: Question, announce: Callable[[str], None]) -> Answer:
     epochs = max(1, round(ours[best] / best.workers * question.for_s / limit))
     chosen = [*question.overrides, f"data.limit={limit}", f"training.epochs={epochs}"]
     harness = small_sweep(question.path, chosen, workers=best.workers, device=device)
-    # torch.mm is what a user of torch gets for a matrix product, though a CPU may have a faster one.
-    peak = next(iter(peaks.values()))
     flops = training_flops(configuration, images.image_size)
     return Answer(
         seed_examples_per_s=seed,
@@ -183,8 +177,6 @@ def _measure(question: Question, announce: Callable[[str], None]) -> Answer:
         load=load,
         settings={str(setting): rate for setting, rate in ours.items()},
         why=_why(best, ours),
-        peaks=peaks,
-        share_of_fastest=ours[best] * flops / 1e9 / max(peaks.values()),
         flops_per_example=flops,
         harness_s=harness.trial_s,
         seed_threads=torch.get_num_threads(),
@@ -216,11 +208,11 @@ def _in_turn(
     device: str,
     capacity: Capacity,
     announce: Callable[[str], None],
-) -> tuple[float, dict[Setting, float], dict[str, float]]:
-    """Return medians over the rounds: of the usual loop, of ours by setting, of the peaks by library."""
+) -> tuple[float, dict[Setting, float], float]:
+    """Return medians over the rounds: of the usual loop, of ours by setting, of the peak."""
     place, seed = torch.device(device), []
     ours: defaultdict[Setting, list[float]] = defaultdict(list)
-    peaks: defaultdict[str, list[float]] = defaultdict(list)
+    peaks: list[float] = []
     for number in range(1, question.rounds + 1):
         announce(f"round {number} of {question.rounds}: the usual loop")
         seed.append(throughput(configuration, images, for_s=question.for_s, device=place))
@@ -230,11 +222,8 @@ def _in_turn(
                 executor, configuration, images, setting, for_s=question.for_s, device=device
             )
             ours[setting].append(rate)
-        rates = matrix_peaks(for_s=question.for_s / 2, threads=capacity.cores, device=place)
-        for name, gflops in rates.items():
-            peaks[name].append(gflops)
-    ours_rates = {setting: median(found) for setting, found in ours.items()}
-    return median(seed), ours_rates, {name: median(found) for name, found in peaks.items()}
+        peaks.append(matrix_peak(for_s=question.for_s / 2, threads=capacity.cores, device=place))
+    return median(seed), {setting: median(rates) for setting, rates in ours.items()}, median(peaks)
 
 
 def sweep_throughput(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import torch
-from torch.nn import functional as F
 
 from lenet_exp.config.architecture import layers
 from lenet_exp.config.hyperparameters import Configuration
@@ -35,62 +33,40 @@ def training_flops(configuration: Configuration, image_size: int = 28) -> int:
     return 2 * (3 * sum(macs) - macs[0])
 
 
-def matrix_peaks(*, for_s: float, threads: int, device: torch.device | None = None) -> dict[str, float]:
-    """Return the rates of float32 matrix products in GFLOP/s, by the library that computes them.
+def matrix_peak(*, for_s: float, threads: int, device: torch.device | None = None) -> float:
+    """Return the rate of ``torch.mm`` in float32, in GFLOP/s.
 
-    Each is the best of the sizes `SIDES`, and the rate that it kept up, not that of its luckiest product.
+    It is the best of the sizes `SIDES`, and the rate that it kept up, not that of its luckiest product.
 
     Args:
         for_s: Seconds in all.
-        threads: Of the CPU, for as long as it takes.
-        device: Where to; None for the CPU.
+        threads: How many the CPU uses meanwhile.
+        device: Where to multiply; None for the CPU.
     """
     device = device or torch.device("cpu")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    rates: dict[str, float] = {}
     try:
         with torch.inference_mode():
-            for side in SIDES:
-                for name, product in _products(side, device).items():
-                    each_s = for_s / len(SIDES) / (2 if device.type == "cpu" else 1)
-                    rate = _rate(product, 2 * side**3, each_s, device)
-                    rates[name] = max(rate, rates.get(name, 0.0))
+            return max(_rate(side, for_s / len(SIDES), device) for side in SIDES)
     finally:
         torch.set_num_threads(before)
-    return rates
 
 
-def _products(side: int, device: torch.device) -> dict[str, Callable[[], object]]:
-    """Return what multiplies two matrices, by name."""
+def _rate(side: int, for_s: float, device: torch.device) -> float:
+    """Return the GFLOP/s of multiplying two square matrices for some seconds."""
     left, right = (torch.rand(side, side, device=device) for _ in range(2))
     result = torch.empty(side, side, device=device)
-    if device.type != "cpu":
-        return {f"torch.mm on {device.type}": lambda: torch.mm(left, right, out=result)}
-    has_mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]  # torch has no type
-    has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # likewise
-    products: dict[str, Callable[[], object]] = {
-        f"torch.mm ({'MKL' if has_mkl else 'BLAS'})": lambda: torch.mm(left, right, out=result)
-    }
-    if has_onednn:
-        # In its own layout oneDNN computes a linear layer; torch.mm has another library.
-        packed_left, packed_right = left.to_mkldnn(), right.to_mkldnn()
-        products["oneDNN"] = lambda: F.linear(packed_left, packed_right)
-    return products
-
-
-def _rate(product: Callable[[], object], flops: int, for_s: float, device: torch.device) -> float:
-    """Return the GFLOP/s of calling ``product``, each of ``flops``, for some seconds."""
     for _ in range(_WARM_UP):
-        product()
+        torch.mm(left, right, out=result)
     _synchronise(device)
-    calls, began = 0, time.perf_counter()
+    products, began = 0, time.perf_counter()
     while True:
-        product()
-        calls += 1
+        torch.mm(left, right, out=result)
+        products += 1
         if time.perf_counter() - began >= for_s:
             _synchronise(device)
-            return calls * flops / (time.perf_counter() - began) / 1e9
+            return products * 2 * side**3 / (time.perf_counter() - began) / 1e9
 
 
 def _synchronise(device: torch.device) -> None:

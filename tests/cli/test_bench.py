@@ -65,8 +65,6 @@ def test_the_whole_run_gives_every_key_and_they_agree(
     assert answer["ratio_to_seed"] == pytest.approx(answer["examples_per_s"] / answer["seed_examples_per_s"])
     used = answer["examples_per_s"] * answer["flops_per_example"] / 1e9
     assert answer["share_of_peak"] == pytest.approx(used / answer["peak_gflops"])
-    assert answer["peak_gflops"] == next(iter(answer["peaks"].values()))
-    assert answer["share_of_fastest"] == pytest.approx(used / max(answer["peaks"].values()))
     assert answer["examples_per_s"] == max(answer["settings"].values())
     assert answer["harness_share"] == pytest.approx(answer["harness_s"] / 10)
     assert answer["precision"] in ("float32", "bfloat16")
@@ -89,8 +87,6 @@ def test_the_table_shows_every_number(
         load=3.0,
         settings={"2 x 1 thread": 1.0},
         why="there is nothing else",
-        peaks={"torch.mm (MKL)": 1.0, "oneDNN": 2.0},
-        share_of_fastest=0.5,
         flops_per_example=2_000_000,
         harness_s=10.0,
         seed_threads=2,
