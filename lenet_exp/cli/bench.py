@@ -47,8 +47,8 @@ class Question:
         experiment: What it says, ``overrides`` applied.
         overrides: ``section.key=value`` each, for the sweep that is started as a command.
         for_s: Seconds of each measurement.
-        rounds: How often each is repeated, in turn, so that a busy moment does not hit one alone.
-        device: As the user named it.
+        rounds: How often each measurement is repeated, in turn, so that a busy moment does not hit one alone.
+        device: The device, as the user named it.
     """
 
     path: Path
@@ -76,28 +76,30 @@ class Answer:
     """What was measured; rates are medians over the rounds, of training examples per second.
 
     Attributes:
-        seed_examples_per_s: Of the usual loop, by the wall.
-        examples_per_s: Of all workers of the best setting together, in their training passes.
-        ratio_to_seed: Of these two.
-        peak_gflops: Of ``torch.mm`` in float32 with all cores, or on the accelerator.
+        seed_examples_per_s: Rate of the usual loop, by the wall.
+        examples_per_s: Rate of all workers of the best setting together, in their training passes.
+        ratio_to_seed: The second rate over the first.
+        peak_gflops: Rate of ``torch.mm`` in float32 with all cores, or on the accelerator.
         share_of_peak: What ``examples_per_s`` computes (`lenet_exp.cli.peak.training_flops`), over it.
         harness_share: Seconds of a trial outside training and evaluation, median, over `TRIAL_S`.
-        first_step_s: From the command to the first training step.
-        workers: Of the best setting.
-        threads: Of each of them.
-        precision: Of our arithmetic; the usual loop's is float32.
-        device: Where all of this was.
+        first_step_s: Seconds from the command to the first training step.
+        workers: Workers of the best setting.
+        threads: Threads of each of them.
+        precision: Precision of our arithmetic; the usual loop's is float32.
+        device: What it was measured on.
         machine: The processor's or accelerator's name.
-        cores: That this process may use.
+        cores: Cores that this process may use.
         load: Processes that wanted to run, mean of the last minute, before it began.
         settings: Every setting that was tried, and its rate.
         why: Why these workers and threads.
-        flops_per_example: Of training on one image.
+        peaks: GFLOP/s of float32 matrix products, by library; the first is ``peak_gflops``.
+        share_of_fastest: Like ``share_of_peak``, over the fastest of them.
+        flops_per_example: Operations of training on one image.
         harness_s: Seconds of a trial outside training and evaluation, median.
-        seed_threads: That torch gave the usual loop, beside its reading processes.
+        seed_threads: Threads that torch gave the usual loop, beside its reading processes.
         rounds: How often each rate was measured.
         for_s: Seconds of each measurement.
-        versions: Of what took part.
+        versions: Version of each library that took part.
     """
 
     seed_examples_per_s: float
@@ -240,12 +242,12 @@ def sweep_throughput(
     The first epoch of each, in which memory is had and kernels are chosen, is not counted.
 
     Args:
-        executor: With nothing running.
+        executor: An executor that has nothing running.
         configuration: What every worker trains.
-        images: What on; a part of it.
-        setting: How many workers, and their threads.
+        images: The data set; a part of it is trained on.
+        setting: Number of workers, and of the threads of each.
         for_s: Seconds to measure.
-        device: As torch names it.
+        device: The device, as torch names it.
 
     Raises:
         NoResultError: If a worker ends.

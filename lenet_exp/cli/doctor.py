@@ -48,7 +48,7 @@ class Finding:
 
     Attributes:
         what: Such as ``disk`` or ``study``.
-        text: How it is, in one line, and what to do if it is wrong.
+        text: What was seen, in one line, and what to do if it is wrong.
         exit_code: 0 if it is well.
         repaired: Whether it was wrong and has been mended now.
     """
@@ -65,9 +65,9 @@ def examine(
     """Look at everything, and yield what is found as it is found.
 
     Args:
-        root: Of everything that runs write; it need not exist.
-        tracking_uri: Of an MLflow store; None for the one below ``root``.
-        url: Of the study's storage in PostgreSQL; None for the file below ``root``.
+        root: Folder of everything that runs write; it need not exist.
+        tracking_uri: URI of an MLflow store; None for the one below ``root``.
+        url: URL of the study's storage in PostgreSQL; None for the file below ``root``.
         repair: Whether to mend what can be mended.
     """
     root = root.absolute()

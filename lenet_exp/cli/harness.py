@@ -70,7 +70,7 @@ def read_harness(records: Sequence[AttemptRecord], workers: int, began: float) -
     out, unless there are no others.
 
     Args:
-        records: Of all attempts, each ended.
+        records: What the spool has of all attempts, each ended.
         workers: Attempts at once.
         began: When the command was given, in seconds since 1970.
     """

@@ -120,7 +120,7 @@ def experiment_path(given: Path | None) -> Path:
     """Return the experiment file to use.
 
     Args:
-        given: As the user named it; None for the default. A name such as ``quick`` is looked up among the
+        given: What the user named; None for the default. A name such as ``quick`` is looked up among the
             experiments that come with the project.
 
     Raises:

@@ -24,6 +24,10 @@ def training_flops(configuration: Configuration, image_size: int = 28) -> int:
     does without: ``2 * (3 * macs - macs of the first layer)``. Activations, pooling and the optimiser are
     left out, as is usual.
 
+    Args:
+        configuration: The network's.
+        image_size: Side of the images, in pixels.
+
     Example:
         >>> from lenet_exp.config.hyperparameters import PRESETS, configuration
         >>> training_flops(configuration(PRESETS["lenet"]))
@@ -40,8 +44,8 @@ def matrix_peak(*, for_s: float, threads: int, device: torch.device | None = Non
 
     Args:
         for_s: Seconds in all.
-        threads: How many the CPU uses meanwhile.
-        device: Where to multiply; None for the CPU.
+        threads: Threads of the CPU, while it is measured.
+        device: Where it is computed; None for the CPU.
     """
     device = device or torch.device("cpu")
     before = torch.get_num_threads()

@@ -68,6 +68,10 @@ def _tell(message: str) -> None:
     sys.stderr.write(f"error: {message if len(message) <= 1000 else message[:999] + '…'}\n")
 
 
+def _say(line: str) -> None:
+    typer.echo(printable(line), err=True)
+
+
 @app.callback(invoke_without_command=True)
 def _version(
     version: Annotated[bool, typer.Option("--version", help="print the version", is_eager=True)] = False,
@@ -224,15 +228,10 @@ def sync(
     """
     from lenet_exp.sweep.sync import sync_experiment
 
-    report = sync_experiment(
-        load_experiment(experiment),
-        root,
-        rebuild=rebuild,
-        tracking_uri=tracking_uri,
-        storage=storage,
-    )
+    chosen = load_experiment(experiment)
+    report = sync_experiment(chosen, root, rebuild=rebuild, tracking_uri=tracking_uri, storage=storage)
     for problem in report.problems:
-        typer.echo(f"warning: {printable(mask_url(problem))}", err=True)
+        _say(f"warning: {mask_url(problem)}")
     typer.echo(f"carried {report.n_shipped} runs to MLflow, deleted {report.n_deleted}")
 
 
@@ -334,9 +333,10 @@ def report(
 
     Example: lenet-exp report quick
     """
-    from lenet_exp.results.views.page import show_report
+    from lenet_exp.results.views.page import write_report
 
-    show_report(load_experiment(experiment), root, tracking_uri, storage)
+    chosen = load_experiment(experiment)
+    typer.echo(write_report(chosen, root, tracking_uri=tracking_uri, storage=storage, say=_say))
 
 
 @app.command()
@@ -361,7 +361,7 @@ def bench(
     path, given = experiment_path(Path("bench")), tuple(overrides or ())
     experiment = load_experiment(path, given)
     question = Question(path, experiment, given, for_s=for_s, rounds=rounds, device=device)
-    answer = asdict(run_bench(question, lambda line: typer.echo(printable(line), err=True)))
+    answer = asdict(run_bench(question, _say))
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
     else:

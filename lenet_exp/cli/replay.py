@@ -215,6 +215,10 @@ def _train(
 def compare(first: Sequence[EpochResult], second: Sequence[EpochResult]) -> tuple[Difference, ...]:
     """Return where two trainings differ; an epoch that only one has differs in everything.
 
+    Args:
+        first: The recorded epochs.
+        second: The epochs of the replay.
+
     Example:
         >>> one = EpochResult(1, 0.5, 0.8, 0.4, 0.9, 1000.0, 2.0)
         >>> compare([one], [one])

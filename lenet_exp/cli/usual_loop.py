@@ -37,8 +37,8 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         """Choose the pictures.
 
         Args:
-            images: Where they lie.
-            index: Which of them; None for all.
+            images: The data set.
+            index: Numbers of the pictures to take; None takes all.
         """
         # Plain arrays, which are quicker to take a picture from.
         self._pixels, self._labels = map(np.asarray, images.open())
@@ -56,7 +56,13 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 def batches(pictures: Pictures, batch_size: int, *, shuffle: bool = True) -> DataLoader[tuple[Tensor, int]]:
-    """Return the loader of an epoch after the other, with processes of its own in each."""
+    """Return the loader of one epoch after the other, with processes of its own in each.
+
+    Args:
+        pictures: What is loaded.
+        batch_size: Pictures of a step.
+        shuffle: Whether each epoch has an order of its own.
+    """
     return DataLoader(pictures, batch_size=batch_size, shuffle=shuffle, num_workers=READERS)
 
 
@@ -67,8 +73,8 @@ class Training:
     Attributes:
         configuration: What to train.
         image_size: Side of the pictures, in pixels.
-        seed: Of the weights.
-        device: Where to.
+        seed: Root of the random stream of the weights.
+        device: Where it is trained.
     """
 
     configuration: Configuration
@@ -132,7 +138,7 @@ def throughput(
         configuration: What to train; every epoch goes over all of ``images``.
         images: What to train on.
         for_s: Seconds to measure.
-        device: Where to; None for the CPU.
+        device: Where it is trained; None for the CPU.
     """
     training = Training(configuration, images.image_size, device=device or torch.device("cpu"))
     loader = batches(Pictures(images), configuration.batch_size)

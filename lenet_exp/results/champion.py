@@ -32,6 +32,11 @@ def elected(experiment: str, question: str, reading: Reading) -> Champion | None
     """Return what is to be registered after a reading; None if the baseline gave no network.
 
     Each alias gets the network of the first seed: choosing among seeds would be choosing luck.
+
+    Args:
+        experiment: Name of the experiment, and so of the registered model.
+        question: What the experiment asks, with which the description begins.
+        reading: A complete reading of the test split.
     """
     first = {score.config: score.run for score in reversed(reading.scores)}
     baseline = reading.plan.baseline.config

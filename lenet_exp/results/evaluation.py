@@ -25,7 +25,9 @@ class Finalist:
     Attributes:
         configuration: What is trained on the fresh seeds.
         label: What people call it.
-        val_accuracy: What it reached in the search; None if it was not in one.
+        values: The hyper-parameters by key.
+        epochs: Epochs that it is trained.
+        val_accuracy: What it had in the search; None if it was not in one.
     """
 
     configuration: Configuration
@@ -59,9 +61,9 @@ class Plan:
     """What is to be trained and read: fixed before any of it is trained.
 
     Attributes:
-        frozen: When, in UTC.
-        finalists: By validation accuracy, the best first.
-        baseline: What they are compared with.
+        frozen: When it was fixed, in UTC.
+        finalists: What is confirmed, by validation accuracy, the best first.
+        baseline: What the finalists are compared with.
         seeds: Fresh ones, the same for all.
         train_on: The images that all learn from.
         level: The chance, at most, of a verdict where nothing differs.
@@ -106,7 +108,7 @@ class Score:
     Attributes:
         run: The attempt's stem.
         config: Hash of its configuration.
-        seed: It was trained on.
+        seed: Root of the random streams that it was trained on.
         test_accuracy: Share in [0, 1].
         test_loss: Mean over the test images.
     """
@@ -125,13 +127,13 @@ class Reading:
     Attributes:
         number: Counted from 1.
         plan: What was frozen.
-        dataset: Its name.
-        version: Of this project.
-        again: Whether the split had been read before.
-        begun: When its files were opened, in UTC; more than once if the first was cut off.
+        dataset: The data set's name.
+        version: Version of this project.
+        again: Whether the split had been read before this.
+        begun: When the split's files were opened, in UTC; more than once if the first was cut off.
         completed: When everything was computed; None until then.
-        digest: Of the test images and labels.
-        n_images: How many.
+        digest: Digest of the test images and labels.
+        n_images: How many test images there are.
         scores: One for each network.
         verdicts: On each finalist: the fields of `compare.Verdict`, what is unknown None.
         fresh_val_accuracy: Mean over the fresh seeds by configuration, where there was a validation.
@@ -226,8 +228,8 @@ def findings(kept_readings: Any, kept_speeds: Any) -> Findings:
     """Return what the last complete reading found, from what the study kept.
 
     Args:
-        kept_readings: Under `READINGS`.
-        kept_speeds: Under `SPEEDS`: examples per second by the configuration's hash.
+        kept_readings: What the study keeps as `READINGS`.
+        kept_speeds: What it keeps as `SPEEDS`: examples per second by the configuration's hash.
     """
     complete = [reading for reading in read_readings(kept_readings) if reading.completed]
     if not complete:

@@ -89,6 +89,11 @@ class CsvFile:
     ) -> None:
         """Replace the file by the table that `ranked` returns for the same arguments.
 
+        Args:
+            records: Attempts that ended; see `ranked`.
+            run_ids: MLflow's id of each attempt's run, as far as known.
+            found: What is known of configurations from a confirmation.
+
         Raises:
             DiskError: If it cannot be written; it is then as before.
         """
@@ -119,11 +124,11 @@ class _Row:
     """A row of the table, and what places it among the others.
 
     Attributes:
-        cells: By column, without those that depend on other rows.
-        order: By which rows are sorted: those without a result, and the unconfirmed ones, come later.
+        cells: Values by column, without those that depend on other rows.
+        order: What rows are sorted by: those without a result, and the unconfirmed ones, come later.
         score: Whether it is confirmed, and the accuracy that it is ranked by; None if it has none.
-        smallness: Minus its parameters, NaN if unknown.
-        speed: Its examples/s, NaN if unknown.
+        smallness: Minus the number of parameters, NaN if unknown.
+        speed: Examples per second, NaN if unknown.
     """
 
     cells: Mapping[str, Any]

@@ -32,8 +32,8 @@ class Recorded:
     """An experiment's records.
 
     Attributes:
-        experiment: As its file says, but for the data, which are as the study was started with.
-        layout: Of the experiment, below the root.
+        experiment: What its file says, but for the data, which are as the study was started with.
+        layout: Where the experiment's files lie.
         records: Every attempt that has ended.
         spool: What every attempt did.
         identity: What makes the study this study.
@@ -66,10 +66,10 @@ class Recorded:
         """Add a file to the run that an attempt, or the study, has in MLflow; return whether it is there.
 
         Args:
-            stem: Of the attempt, or `lenet_exp.tracking.spool.STUDY`.
+            stem: The attempt's stem, or `lenet_exp.tracking.spool.STUDY`.
             path: The file; it stays where it is.
-            uri: Of the store.
-            say: Told, in one line, why not.
+            uri: URI of the store.
+            say: Told, in one line, why the file is not there.
         """
         run_id = self.spool.run_id(stem)
         try:

@@ -50,7 +50,7 @@ def show_leaderboard(
         experiment: Whose leaderboard.
         root: Folder of everything that runs write.
         csv: File to write the table to; None writes none, and prints it.
-        style: As what it is printed for machines, see `render`; None for people.
+        style: How it is printed for machines, see `render`; None prints it for people.
         top: Rows to show; None shows all.
         storage: URL of the study's storage, where it is not a file below ``root``.
 
@@ -78,7 +78,12 @@ def show_leaderboard(
 
 
 def own_files(experiment: Experiment, layout: Layout) -> tuple[Path, ...]:
-    """Return what an ablation or a list of runs leaves in its folder besides a leaderboard."""
+    """Return what an ablation or a list of runs leaves in its folder besides a leaderboard.
+
+    Args:
+        experiment: Whose files.
+        layout: Where the experiment's files lie.
+    """
     if experiment.ablate:
         return (layout.ablation,)
     return (layout.curves, layout.curves_picture) if experiment.run else ()
@@ -93,7 +98,7 @@ def write_own_files(
         experiment: Whose files.
         layout: Where the experiment's files lie.
         records: Every attempt that the study knows.
-        spool: Where every epoch is.
+        spool: What every attempt did, epoch by epoch.
 
     Raises:
         DiskError: If one cannot be written; it is then as before.

@@ -42,11 +42,11 @@ class Estimate:
     """A mean and how well it is known.
 
     Attributes:
-        mean: Of the values.
-        sem: Its standard error, from the sample's standard deviation; NaN for one value.
+        mean: Mean of the values.
+        sem: Standard error of the mean, from the sample's standard deviation; NaN for one value.
         low: Lower end of Student's t interval for the mean; NaN for one value.
-        high: Its upper end.
-        n: How many values.
+        high: Upper end of that interval.
+        n: How many values there are.
     """
 
     mean: float
@@ -61,7 +61,7 @@ class Paired(Estimate):
     """A mean difference, how well it is known, and how surprising it were if there was none.
 
     Attributes:
-        p_value: Of the two-sided paired t-test; NaN for one pair.
+        p_value: The p of the two-sided paired t-test; NaN for one pair.
     """
 
     p_value: float
@@ -71,6 +71,10 @@ def estimate(values: Sequence[float] | Floats, level: float = 0.05) -> Estimate:
     """Return the mean of ``values`` with its standard error and its interval of coverage 1 - ``level``.
 
     Equal values give a standard error of 0 and an interval without width.
+
+    Args:
+        values: Independent measurements; an infinity or a NaN leaves all unknown.
+        level: One less the coverage of the interval.
 
     Example:
         >>> found = estimate([0.88, 0.90, 0.92])
@@ -97,6 +101,10 @@ def paired(differences: Sequence[float] | Floats, level: float = 0.05) -> Paired
     test against, so their p is that of the signs (`paired_p_values`), and the interval is the
     difference itself where that p is at most ``level``, else unknown. Differences that are all 0 have p 1 and
     the interval [0, 0].
+
+    Args:
+        differences: One for each pair.
+        level: One less the coverage of the interval, and the level of the test.
 
     Example:
         >>> found = paired([0.011, 0.014, 0.010, 0.013, 0.012])
@@ -257,7 +265,7 @@ def power(effect_in_sd: float, n: int, level: float = 0.05) -> float:
     Args:
         effect_in_sd: The true mean difference over the standard deviation of differences.
         n: Pairs; one pair never finds anything.
-        level: Of the test.
+        level: Level of the test.
 
     Example:
         >>> round(power(2.0, 5), 2)
@@ -284,7 +292,7 @@ def seeds_to_settle(
     Args:
         mean: The mean difference.
         sd: The standard deviation of differences.
-        level: Of the two-sided paired t-test.
+        level: Level of the two-sided paired t-test.
         power: The chance that the test is to have.
         most: Seeds beyond which nobody goes.
 

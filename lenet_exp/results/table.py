@@ -30,7 +30,7 @@ class Table(NamedTuple):
     """Rows of plain values, None where nothing is known; a frame without pandas, which takes long to load.
 
     Attributes:
-        columns: Their names, in order.
+        columns: Names of the columns, in order.
         rows: The values of each row, by column.
     """
 
@@ -83,7 +83,12 @@ def _cell(value: Any) -> Any:
 
 
 def render(table: Table, style: Literal["csv", "markdown", "json"]) -> str:
-    """Return a table as text in ``style``; the JSON is a list of rows."""
+    """Return a table as text.
+
+    Args:
+        table: What to render.
+        style: The language; in JSON it is a list of rows, each an object.
+    """
     if style == "csv":
         return to_csv(table)
     if style == "json":

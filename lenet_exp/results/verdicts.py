@@ -36,7 +36,7 @@ class Sample:
     """What one configuration reached on its seeds.
 
     Attributes:
-        config: Its canonical hash.
+        config: The configuration's canonical hash.
         test_accuracy: Share in [0, 1], one for each seed; NaN where that training gave none.
         seeds: Roots of the trainings' random streams, each once, in the same order.
         correct: ``(n_seeds, n_images)``, whether each test image was classified rightly; None if not kept.
@@ -71,20 +71,20 @@ class Verdict:
         config: The finalist's canonical hash.
         n_seeds: Seeds that both were trained on; the others are left out.
         mean: The finalist's test accuracy on them.
-        sem: Its standard error.
+        sem: Standard error of ``mean``.
         baseline_mean: The baseline's test accuracy on the same seeds.
         delta: ``mean`` less ``baseline_mean``.
-        delta_low: Lower end of its interval. The intervals of all finalists hold together with the coverage
-            1 - level (Bonferroni). Holm's test is a little sharper: where it alone decides, the end that
-            reaches past 0 is moved to 0. So *better* never has ``delta_low < 0``, nor *worse*
+        delta_low: Lower end of the interval of ``delta``. The intervals of all finalists hold together with
+            the coverage 1 - level (Bonferroni). Holm's test is a little sharper: where it alone decides, the
+            end that reaches past 0 is moved to 0. So *better* never has ``delta_low < 0``, nor *worse*
             ``delta_high > 0``, and a *tie* holds 0. Interval and verdict together err at most twice as often
             as either. NaN too where few seeds have all the same difference.
-        delta_high: Its upper end.
-        p_value: Of the two-sided paired t-test, adjusted by Holm over the finalists; it decides.
-        permutation_p: Of the exact test of signs, for this finalist alone; no smaller than 2**(1 - n_seeds).
-        mcnemar_p: Of McNemar's test on the test images, for this finalist alone: other images, same networks.
-        verdict: In one word.
-        seeds_to_settle: For a tie, how many paired seeds would settle it with a chance of 0.8 if the
+        delta_high: Upper end of that interval.
+        p_value: The p of the two-sided paired t-test, adjusted by Holm over the finalists; it decides.
+        permutation_p: The p of the exact test of signs, for this finalist alone; at least 2**(1 - n_seeds).
+        mcnemar_p: The p of McNemar's test, for this finalist alone: other images, same networks.
+        verdict: Which of the two is better, in one word.
+        seeds_to_settle: Paired seeds that would settle a tie with a chance of 0.8 if the
             difference is as measured; None otherwise, and where even `MOST_SEEDS` would not do.
         sentence: The verdict in plain words.
     """
@@ -220,7 +220,7 @@ class Curse:
     """How much the search flattered the configuration that it chose. What is unknown is NaN.
 
     Attributes:
-        optimism: Its val_accuracy in the search less its mean on seeds that had no part in the choice.
+        optimism: The val_accuracy in the search less the mean on seeds that had no part in the choice.
         optimism_low: Lower end of the interval, from the spread over those seeds.
         optimism_high: Upper end of the interval.
         sentence: All that in plain words.

@@ -102,7 +102,7 @@ def mosaic(maps: NDArray[np.float32], columns: int, lines: int) -> NDArray[np.fl
     Args:
         maps: The channels, ``(channels, rows, columns)``.
         columns: Channels in a line.
-        lines: How many lines; what is left of the last is NaN.
+        lines: Lines in all; what is left of the last is NaN.
 
     Example:
         >>> mosaic(np.array([[[0.0]], [[1.0]]]), 2, 1).tolist()

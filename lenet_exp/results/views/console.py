@@ -35,7 +35,13 @@ def console() -> Console:
 
 
 def print_leaderboard(ranked: Rows, top: int | None = None, sentences: Sequence[str] = ()) -> None:
-    """Print the first rows of a leaderboard, the baseline's wherever it stands, and what was found out."""
+    """Print a leaderboard, the baseline's row wherever it stands, and below it what was found out.
+
+    Args:
+        ranked: The leaderboard.
+        top: Rows to show besides; None shows all.
+        sentences: What a confirmation found out, in plain words.
+    """
     table = Table(title="leaderboard", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -74,7 +80,12 @@ def _leaderboard_cells(row: Mapping[str, Any], columns: Sequence[str], width: in
 
 
 def cell_text(row: Mapping[str, Any], column: str) -> str:
-    """Return a cell as people read it; nothing if it is not known."""
+    """Return a cell as people read it, empty if it is not known.
+
+    Args:
+        row: Values of a row, by column.
+        column: Which of them.
+    """
     return "" if row[column] is None else format(row[column], _FORMATS.get(column, ""))
 
 
@@ -126,7 +137,13 @@ def describe(row: Mapping[str, Any]) -> str:
 
 
 def print_rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table of texts."""
+    """Print a table of texts.
+
+    Args:
+        title: What stands above it.
+        headings: Names of the columns.
+        rows: Cells of each row, in the order of the headings.
+    """
     table = Table(title=escape(printable(title)), title_justify="left", box=box.SIMPLE_HEAD)
     for heading in headings:
         table.add_column(heading, justify="right")

@@ -30,7 +30,7 @@ class Input:
 
     Attributes:
         number: The image's place in the data set's training files.
-        label: Its class.
+        label: The image's class.
         pixels: ``(size, size)`` in [0, 1].
         predicted: The class that the network sees.
         confidence: How sure the network is of that, in [0, 1].

@@ -5,7 +5,6 @@ The page needs nothing but itself: plotly's script is in it once, and its policy
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -93,8 +92,8 @@ def write_report(
     Args:
         experiment: What was run.
         root: Folder of everything that runs write.
-        tracking_uri: Of an MLflow store; None for the one below ``root``.
-        storage: Of the study, where it is not a file below ``root``.
+        tracking_uri: URI of an MLflow store; None for the one below ``root``.
+        storage: URL of the study's storage, where it is not a file below ``root``.
         say: Told why MLflow has not got them; None adds nothing there, as a sweep's tracking does it.
 
     Returns:
@@ -117,14 +116,6 @@ def write_report(
     return path
 
 
-def show_report(
-    experiment: Experiment, root: Path, tracking_uri: str | None, storage: str | None = None
-) -> None:
-    """Do what ``lenet-exp report`` does: `write_report`, and print where the page is."""
-    path = write_report(experiment, root, tracking_uri=tracking_uri, storage=storage, say=say)
-    sys.stdout.write(f"{path}\n")
-
-
 def curves(recorded: Recorded) -> list[Curve]:
     """Return the learning curves to show: of the baseline, and of the best trial or the runs of a list."""
     done = complete(recorded.records)
@@ -141,7 +132,12 @@ def curves(recorded: Recorded) -> list[Curve]:
 
 
 def page(recorded: Recorded, shown: Sequence[Curve]) -> str:
-    """Return the page as HTML."""
+    """Return the page as HTML.
+
+    Args:
+        recorded: The experiment's records.
+        shown: The learning curves to show.
+    """
     from plotly.offline import get_plotlyjs
 
     experiment, records = recorded.experiment, recorded.records
@@ -191,7 +187,7 @@ def answer(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> st
 
     Args:
         records: Every attempt.
-        rows: Of the leaderboard, best first.
+        rows: The leaderboard's rows, the best first.
     """
     ranked = [row for row in rows if row["rank"] is not None]
     baseline = next((row for row in ranked if row["role"] == "baseline"), None)
