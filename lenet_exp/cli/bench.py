@@ -92,8 +92,6 @@ class Answer:
         load: Processes that wanted to run, mean of the last minute, before it began.
         settings: Every setting that was tried, and its rate.
         why: Why these workers and threads.
-        peaks: GFLOP/s of float32 matrix products, by library; the first is ``peak_gflops``.
-        share_of_fastest: Like ``share_of_peak``, over the fastest of them.
         flops_per_example: Operations of training on one image.
         harness_s: Seconds of a trial outside training and evaluation, median.
         seed_threads: Threads that torch gave the usual loop, beside its reading processes.

@@ -110,17 +110,6 @@ class Training:
             hits = (logits.argmax(dim=1) == labels).float().mean()
             yield len(labels), loss.item(), hits.item()
 
-    @torch.no_grad()
-    def accuracy(self, loader: Iterable[tuple[Tensor, Tensor]]) -> float:
-        """Return the share of pictures that the network puts into the right class."""
-        self.network.eval()
-        hits = count = 0
-        for images, labels in loader:
-            predicted = self.network(images.to(self.device)).argmax(dim=1)
-            hits += int((predicted == labels.to(self.device)).sum().item())
-            count += len(labels)
-        return hits / count
-
 
 def throughput(
     configuration: Configuration,

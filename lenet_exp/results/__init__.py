@@ -8,6 +8,6 @@ __getattr__, __dir__ = face(
     evaluation="Finalist NOTHING PLAN Plan READINGS Reading SPEEDS Score findings read_readings",
     leaderboard="CsvFile",
     lookup="Recorded read_recorded",
-    read="own_files read_leaderboard show_leaderboard write_own_files",
+    read="own_files show_leaderboard write_own_files",
     table="Table to_csv",
 )

@@ -19,22 +19,6 @@ from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.spool import Spool
 
 
-def read_leaderboard(experiment: Experiment, root: Path, storage: str | None = None) -> Table:
-    """Return the leaderboard of what was recorded below ``root``; the study is only read.
-
-    Args:
-        experiment: Whose leaderboard.
-        root: Folder of everything that runs write.
-        storage: URL of the study's storage, where it is not a file below ``root``.
-
-    Raises:
-        NoResultError: If the experiment was never started there.
-    """
-    from lenet_exp.results.lookup import read_recorded
-
-    return read_recorded(experiment, root, storage).leaderboard()
-
-
 def show_leaderboard(
     experiment: Experiment,
     root: Path,

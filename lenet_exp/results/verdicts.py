@@ -215,27 +215,10 @@ def _p_text(p_value: float) -> str:
     return "p < 0.0001" if p_value < 0.0001 else f"p {p_value:.4f}" if p_value < 0.1 else f"p {p_value:.2f}"
 
 
-@dataclass(frozen=True)
-class Curse:
-    """How much the search flattered the configuration that it chose. What is unknown is NaN.
-
-    Attributes:
-        optimism: The val_accuracy in the search less the mean on seeds that had no part in the choice.
-        optimism_low: Lower end of the interval, from the spread over those seeds.
-        optimism_high: Upper end of the interval.
-        sentence: All that in plain words.
-    """
-
-    optimism: float
-    optimism_low: float
-    optimism_high: float
-    sentence: str
-
-
 def winners_curse(
     search_val_accuracy: float, fresh_val_accuracies: Sequence[float], level: float = 0.05
-) -> Curse:
-    """Return the validation accuracy in the search beside that on fresh seeds.
+) -> str:
+    """Say how far the search flattered a configuration: its accuracy there beside that on fresh seeds.
 
     The best of many noisy trials owes a part of its place to luck, which fresh seeds do not repeat.
 
@@ -245,7 +228,7 @@ def winners_curse(
         level: One less the coverage of the interval.
 
     Example:
-        >>> print(winners_curse(0.9210, [0.9150, 0.9172, 0.9164]).sentence)
+        >>> print(winners_curse(0.9210, [0.9150, 0.9172, 0.9164]))
         val_accuracy 0.9210 in the search, 0.9162 on 3 fresh seeds: flattered by +0.0048 [+0.0020, +0.0076]
     """
     fresh = estimate(fresh_val_accuracies, level)
@@ -257,4 +240,4 @@ def winners_curse(
         said += f" [{low:+.4f}, {high:+.4f}]" if math.isfinite(low) else ""
     else:
         said += ", not known on fresh seeds"
-    return Curse(optimism, low, high, said)
+    return said

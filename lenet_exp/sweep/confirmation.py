@@ -245,7 +245,7 @@ class Confirmation:
         best = plan.finalists[0]
         # What was searched on other images is no measure of the same thing.
         if best.val_accuracy is not None and fresh[best.config] and not self.is_alone:
-            curse = compare.winners_curse(best.val_accuracy, fresh[best.config], plan.level).sentence
+            curse = compare.winners_curse(best.val_accuracy, fresh[best.config], plan.level)
             reading = replace(reading, curse=curse)
         self._keep(replace(reading, champion=champion.winner(reading)))
 

@@ -294,15 +294,15 @@ def _amount(experiment: Experiment) -> str:
 
 
 @contextmanager
-def _tracked(facts: StudyFacts, tracking: store.Location, spool: Spool) -> Iterator[Tracker]:
+def _tracked(facts: StudyFacts, tracking: tuple[str, Path | None], spool: Spool) -> Iterator[Tracker]:
     """Give a tracker that follows the spool, and end the study's run in the way the sweep ended."""
     from lenet_exp.tracking.uploader import Tracker
 
     tracker = Tracker(
         spool,
         facts,
-        tracking_uri=tracking.uri,
-        artifact_root=tracking.artifact_root,
+        tracking_uri=tracking[0],
+        artifact_root=tracking[1],
         on_problem=lambda problem: say(f"warning: {problem}"),
         on_recovered=lambda: say("MLflow answers again; nothing was lost"),
     )

@@ -13,7 +13,7 @@ from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import METRICS, EpochResult
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.images import training_images
-from lenet_exp.results.read import read_leaderboard
+from lenet_exp.results.lookup import read_recorded
 from lenet_exp.results.table import to_csv
 from lenet_exp.study import trials
 from lenet_exp.study.records import TrialRecord
@@ -68,7 +68,7 @@ def sync_experiment(
 
         def refresh_leaderboard() -> None:
             if records:
-                csv = to_csv(read_leaderboard(experiment, root, storage))
+                csv = to_csv(read_recorded(experiment, root, storage).leaderboard())
                 write_atomically(layout.leaderboard, csv.encode())
 
         return uploader.sync(spool, uri, artifact_root, rebuild=rebuild, on_carried=refresh_leaderboard)

@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lenet_exp.base.errors import ConfigError, LenetExpError, StoreError, UnreachableError, mask_url
 from lenet_exp.base.layout import artifacts, mlflow_db
@@ -46,20 +46,10 @@ def local_uri(root: Path) -> str:
     return f"{_SQLITE}{path}"
 
 
-class Location(NamedTuple):
-    """Where runs go.
+def locate(tracking_uri: str | None, root: Path) -> tuple[str, Path | None]:
+    """Return the URI for what is recorded below ``root``, and where new experiments keep their files.
 
-    Attributes:
-        uri: The tracking URI, as MLflow takes it.
-        artifact_root: Where new experiments keep their files; None leaves that to the server.
-    """
-
-    uri: str
-    artifact_root: Path | None
-
-
-def locate(tracking_uri: str | None, root: Path) -> Location:
-    """Return where the runs of what is recorded below ``root`` go.
+    The second is None where that is the server's affair.
 
     Args:
         tracking_uri: As the user named it; None for the store below ``root``.
@@ -68,7 +58,7 @@ def locate(tracking_uri: str | None, root: Path) -> Location:
     Raises:
         ConfigError: If MLflow would misread the path.
     """
-    return Location(tracking_uri, None) if tracking_uri else Location(local_uri(root), artifacts(root))
+    return (tracking_uri, None) if tracking_uri else (local_uri(root), artifacts(root))
 
 
 def reason(error: BaseException) -> str:

@@ -54,7 +54,7 @@ def test_all_modules_that_a_training_goes_through_count() -> None:
         "print(*[n for n, module in ours.items() if not hasattr(module, '__path__')])"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    plain = {f"base.{name}" for name in ("errors", "failpoints", "files", "messages", "records")}
+    plain = {f"base.{name}" for name in ("errors", "faces", "failpoints", "files", "messages", "records")}
     # What a file says is in the configuration by then.
     plain |= {f"config.{name}" for name in ("ablation", "experiment", "refusals", "space")}
     plain |= {f"data.{name}" for name in ("cache", "datasets", "download", "idx", "sources")}

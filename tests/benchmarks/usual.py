@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lenet_exp.cli.usual_loop import Pictures, Training, batches
 from lenet_exp.config import loader
@@ -42,12 +43,24 @@ def train(configuration: Configuration, images: ImageSet, data: Data) -> Iterato
     for _ in range(configuration.epochs):
         examples = 0
         sums = {"train_loss": 0.0, "train_accuracy": 0.0}
-        for count, loss, accuracy in training.epoch(learn):
+        for count, loss, share in training.epoch(learn):
             examples += count
             sums["train_loss"] += loss * count
-            sums["train_accuracy"] += accuracy * count
+            sums["train_accuracy"] += share * count
         means = {name: total / examples for name, total in sums.items()}
-        yield means | {"val_accuracy": training.accuracy(validate)}
+        yield means | {"val_accuracy": accuracy(training, validate)}
+
+
+@torch.no_grad()
+def accuracy(training: Training, loader: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Return the share of pictures that the network puts into the right class."""
+    training.network.eval()
+    hits = count = 0
+    for images, labels in loader:
+        predicted = training.network(images.to(training.device)).argmax(dim=1)
+        hits += int((predicted == labels.to(training.device)).sum().item())
+        count += len(labels)
+    return hits / count
 
 
 def best_device() -> torch.device:

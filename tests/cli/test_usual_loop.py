@@ -10,6 +10,7 @@ from lenet_exp.cli.usual_loop import Pictures, Training, batches, throughput
 from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration, overlay
 from lenet_exp.data.images import ImageSet
 from lenet_exp.training.network import LeNet, initialise
+from tests.benchmarks.usual import accuracy
 
 
 def small(**values: object) -> Configuration:
@@ -54,7 +55,7 @@ def test_an_epoch_sees_every_picture_once_and_learns(mini: ImageSet) -> None:
 
     assert [sum(count for count, _, _ in epoch) for epoch in steps] == [1000] * 3
     assert steps[-1][-1][1] < steps[0][0][1]
-    assert training.accuracy(batches(Pictures(mini, range(200)), 100, shuffle=False)) > 0.5
+    assert accuracy(training, batches(Pictures(mini, range(200)), 100, shuffle=False)) > 0.5
 
 
 def test_throughput_is_of_the_whole_loop(mini: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:

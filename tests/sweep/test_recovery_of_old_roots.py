@@ -11,7 +11,7 @@ import pytest
 from lenet_exp.base.layout import Layout, study_db
 from lenet_exp.base.records import RunKey
 from lenet_exp.config import loader
-from lenet_exp.results.read import read_leaderboard
+from lenet_exp.results.lookup import read_recorded
 from lenet_exp.study.storage import open_storage
 from lenet_exp.study.trials import read_study
 from lenet_exp.sweep.recovery import rebuild_study
@@ -36,7 +36,7 @@ def test_what_it_recorded_is_read_as_it_was(files: dict[str, Path], tmp_path: Pa
         layout = Layout.of(tmp_path / "root", experiment.name)
 
         then = pd.read_csv(layout.leaderboard)
-        now = read_leaderboard(experiment, layout.root).frame()
+        now = read_recorded(experiment, layout.root).leaderboard().frame()
 
         for column in COMPARED:
             before, after = then[column].tolist(), now[column].tolist()

@@ -7,5 +7,5 @@ __getattr__, __dir__ = face(
     activations="draw_activations",
     console="print_ablation print_bench print_leaderboard print_rows print_shapes",
     curves="curves_picture curves_table",
-    page="show_report write_report",
+    page="write_report",
 )

@@ -13,7 +13,6 @@ from typing import Any
 from lenet_exp import __version__
 from lenet_exp.base.errors import printable
 from lenet_exp.base.files import write_atomically
-from lenet_exp.base.messages import say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.lookup import Recorded, read_recorded
