@@ -21,14 +21,7 @@ TrainOn = Literal["train", "train+validation"]
 State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 
 #: The metrics of an epoch, under the one name each has everywhere.
-METRICS = (
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "examples_per_s",
-    "train_s",
-)
+METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "examples_per_s", "train_s")
 
 
 @dataclass(frozen=True)

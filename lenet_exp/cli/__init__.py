@@ -2,7 +2,4 @@
 
 from lenet_exp.base.faces import face
 
-__getattr__, __dir__ = face(
-    __name__,
-    program="commands main",
-)
+__getattr__, __dir__ = face(__name__, program="commands main")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -71,65 +72,24 @@ class Setting:
         return f"{self.workers} x {self.threads} thread{'s' if self.threads > 1 else ''}"
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What was measured; rates are medians over the rounds, of training examples per second.
-
-    Attributes:
-        seed_examples_per_s: Rate of the usual loop, by the wall.
-        examples_per_s: Rate of all workers of the best setting together, in their training passes.
-        ratio_to_seed: The second rate over the first.
-        peak_gflops: Rate of ``torch.mm`` in float32 with all cores, or on the accelerator.
-        share_of_peak: What ``examples_per_s`` computes (`lenet_exp.cli.peak.training_flops`), over it.
-        harness_share: Seconds of a trial outside training and evaluation, median, over `TRIAL_S`.
-        first_step_s: Seconds from the command to the first training step.
-        workers: Workers of the best setting.
-        threads: Threads of each of them.
-        precision: Precision of our arithmetic; the usual loop's is float32.
-        device: What it was measured on.
-        machine: The processor's or accelerator's name.
-        cores: Cores that this process may use.
-        load: Processes that wanted to run, mean of the last minute, before it began.
-        settings: Every setting that was tried, and its rate.
-        why: Why these workers and threads.
-        flops_per_example: Operations of training on one image.
-        harness_s: Seconds of a trial outside training and evaluation, median.
-        seed_threads: Threads that torch gave the usual loop, beside its reading processes.
-        rounds: How often each rate was measured.
-        for_s: Seconds of each measurement.
-        versions: Version of each library that took part.
-    """
-
-    seed_examples_per_s: float
-    examples_per_s: float
-    ratio_to_seed: float
-    peak_gflops: float
-    share_of_peak: float
-    harness_share: float
-    first_step_s: float
-    workers: int
-    threads: int
-    precision: str
-    device: str
-    machine: str
-    cores: int
-    load: float
-    settings: dict[str, float]
-    why: str
-    flops_per_example: int
-    harness_s: float
-    seed_threads: int
-    rounds: int
-    for_s: float
-    versions: dict[str, str]
-
-
-def run_bench(question: Question, announce: Callable[[str], None]) -> Answer:
+def run_bench(question: Question, announce: Callable[[str], None]) -> dict[str, Any]:
     """Measure everything, one thing at a time.
 
     Args:
         question: What to measure.
         announce: Called with a line for people at each step.
+
+    Returns:
+        What was measured, by name; rates are medians over the rounds, of training examples per second:
+        ``seed_examples_per_s`` of the usual loop, by the wall; ``examples_per_s`` of all workers of the best
+        setting together, in their training passes; ``ratio_to_seed``, the second over the first.
+        ``peak_gflops`` is the rate of ``torch.mm`` in float32 with all cores, or on the accelerator, and
+        ``share_of_peak`` what ``examples_per_s`` computes (``flops_per_example`` each), over it.
+        ``harness_s``, the median, is of a trial outside training and evaluation, and ``harness_share`` that
+        over `TRIAL_S`; ``first_step_s`` goes from the command to the first training step. ``workers``
+        and ``threads`` (of each) are the best of ``settings``, ``why`` says so; ``seed_threads`` is what
+        torch gave the usual loop beside its reading processes. ``precision`` is our arithmetic's, as the
+        usual loop's is float32; ``load`` the processes that wanted to run, mean of the minute before.
 
     Raises:
         LenetExpError: If the data or the device is not to be had, or nothing can be trained.
@@ -140,7 +100,7 @@ def run_bench(question: Question, announce: Callable[[str], None]) -> Answer:
         raise SweepInterruptedError("interrupted; nothing was recorded") from None
 
 
-def _measure(question: Question, announce: Callable[[str], None]) -> Answer:
+def _measure(question: Question, announce: Callable[[str], None]) -> dict[str, Any]:
     load = os.getloadavg()[0]
     executor = LocalExecutor()
     try:
@@ -160,31 +120,31 @@ def _measure(question: Question, announce: Callable[[str], None]) -> Answer:
     chosen = [*question.overrides, f"data.limit={limit}", f"training.epochs={epochs}"]
     harness = small_sweep(question.path, chosen, workers=best.workers, device=device)
     flops = training_flops(configuration, images.image_size)
-    return Answer(
-        seed_examples_per_s=seed,
-        examples_per_s=ours[best],
-        ratio_to_seed=ours[best] / seed,
-        peak_gflops=peak,
-        share_of_peak=ours[best] * flops / 1e9 / peak,
-        harness_share=harness.trial_s / TRIAL_S,
-        first_step_s=harness.first_step_s,
-        workers=best.workers,
-        threads=best.threads,
-        precision=configuration.precision,
-        device=device,
-        machine=machine.name,
-        cores=capacity.cores,
-        load=load,
-        settings={str(setting): rate for setting, rate in ours.items()},
-        why=_why(best, ours),
-        flops_per_example=flops,
-        harness_s=harness.trial_s,
-        seed_threads=torch.get_num_threads(),
-        rounds=question.rounds,
-        for_s=question.for_s,
-        versions={"lenet_exp": __version__, "python": platform.python_version()}
+    return {
+        "seed_examples_per_s": seed,
+        "examples_per_s": ours[best],
+        "ratio_to_seed": ours[best] / seed,
+        "peak_gflops": peak,
+        "share_of_peak": ours[best] * flops / 1e9 / peak,
+        "harness_share": harness.trial_s / TRIAL_S,
+        "first_step_s": harness.first_step_s,
+        "workers": best.workers,
+        "threads": best.threads,
+        "precision": configuration.precision,
+        "device": device,
+        "machine": machine.name,
+        "cores": capacity.cores,
+        "load": load,
+        "settings": {str(setting): rate for setting, rate in ours.items()},
+        "why": _why(best, ours),
+        "flops_per_example": flops,
+        "harness_s": harness.trial_s,
+        "seed_threads": torch.get_num_threads(),
+        "rounds": question.rounds,
+        "for_s": question.for_s,
+        "versions": {"lenet_exp": __version__, "python": platform.python_version()}
         | {library: version(library) for library in ("torch", "optuna", "mlflow")},
-    )
+    }
 
 
 def settings(capacity: Capacity) -> list[Setting]:

@@ -21,7 +21,6 @@ from lenet_exp.base.errors import ConfigError, DiskError, LenetExpError, StoreEr
 from lenet_exp.base.files import lock, lock_holder, move_aside
 from lenet_exp.base.layout import Layout, artifacts, layouts, mlflow_db, study_db
 from lenet_exp.config import loader
-from lenet_exp.config.experiment import Experiment
 from lenet_exp.data import datasets, sources
 from lenet_exp.execution import resources
 from lenet_exp.execution.executor import LocalExecutor
@@ -36,8 +35,6 @@ from lenet_exp.tracking.spool import Spool
 
 #: The libraries whose versions tell most.
 LIBRARIES = ("torch", "torchvision", "mlflow", "optuna", "pandas", "numpy", "pydantic")
-#: Below this much room a sweep would soon stop.
-LOW_DISK_BYTES = MIN_FREE_BYTES
 #: The other codes in the order in which their cause should be mended.
 SEVERITY = (9, 5, 2, 10, 7, 4, 3, 8)
 
@@ -151,8 +148,8 @@ def _disk(root: Path) -> str:
         raise DiskError(f"{place} cannot be written; choose another folder with --root")
     free = shutil.disk_usage(place).free
     shown = f"{free / 1e9:.1f} GB free at {place}"
-    if free < LOW_DISK_BYTES:
-        raise DiskError(f"{shown}, a sweep needs {LOW_DISK_BYTES / 1e9} GB; make room")
+    if free < MIN_FREE_BYTES:
+        raise DiskError(f"{shown}, a sweep needs {MIN_FREE_BYTES / 1e9} GB; make room")
     return shown
 
 
@@ -232,12 +229,12 @@ def _repair_mlflow(root: Path) -> str:
     store.prepare(store.local_uri(root), artifacts(root))
     for layout in layouts(root):
         if Spool(layout.spool).study():
-            sync.sync_experiment(_read_experiment(layout), root)
+            sync.sync_experiment(loader.load(layout.experiment_file), root)
     return f"{path} moved to {aside}, and made anew from the spool"
 
 
 def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None) -> str:
-    chosen, root = _read_experiment(layout), layout.root
+    chosen, root = loader.load(layout.experiment_file), layout.root
     with lock(layout.lock), run.storage_lock(url, chosen.name):
         spool = Spool(layout.spool)
         reconcile(open_study(chosen, root, url), spool, layout)
@@ -248,7 +245,3 @@ def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None
     if report.problems:
         raise UnreachableError(report.problems[0])
     return f"ended what was cut off, carried {report.n_shipped} runs"
-
-
-def _read_experiment(layout: Layout) -> Experiment:
-    return loader.load(layout.experiment_file)

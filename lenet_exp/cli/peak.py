@@ -21,8 +21,7 @@ def training_flops(configuration: Configuration, image_size: int = 28) -> int:
 
     A multiplication with an addition (MAC) is two operations. The backward pass costs twice the forward
     pass, once for the gradient of the weights and once for that of the input, which the first layer
-    does without: ``2 * (3 * macs - macs of the first layer)``. Activations, pooling and the optimiser are
-    left out, as is usual.
+    does without: ``2 * (3 * macs - macs of the first layer)``. The rest is left out, as is usual.
 
     Args:
         configuration: The network's.

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -185,17 +184,13 @@ def confirm_command(
 def leaderboard(
     experiment: options.ExperimentArgument = None,
     csv: Annotated[
-        Path | None,
-        typer.Option("--csv", metavar="PATH", help="write the table to this CSV file"),
+        Path | None, typer.Option("--csv", metavar="PATH", help="write the table to this CSV file")
     ] = None,
     style: Annotated[
         options.TableFormat | None,
         typer.Option("--format", help="print as text for machines instead of a table"),
     ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option("--top", min=1, help="only the first rows"),
-    ] = None,
+    top: Annotated[int | None, typer.Option("--top", min=1, help="only the first rows")] = None,
     dataset: options.Dataset = None,
     root: options.Root = Path("mlruns"),
     storage: options.Storage = None,
@@ -215,8 +210,7 @@ def leaderboard(
 def sync(
     experiment: options.ExperimentArgument = None,
     rebuild: Annotated[
-        bool,
-        typer.Option("--rebuild", help="look at every run: make missing ones anew, delete unknown ones"),
+        bool, typer.Option("--rebuild", help="look at every run: make missing ones anew, delete unknown ones")
     ] = False,
     root: options.Root = Path("mlruns"),
     tracking_uri: options.Tracking = None,
@@ -302,8 +296,7 @@ def replay(
     trial: Annotated[str, typer.Argument(help="trial number, label, MLflow run id, champion or baseline")],
     experiment: options.ExperimentOption = None,
     threads: Annotated[
-        int | None,
-        typer.Option("--threads", min=1, max=1024, help="of the training (default: as recorded)"),
+        int | None, typer.Option("--threads", min=1, max=1024, help="of the training (default: as recorded)")
     ] = None,
     device: Annotated[
         str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps (default: as recorded)")
@@ -361,7 +354,7 @@ def bench(
     path, given = experiment_path(Path("bench")), tuple(overrides or ())
     experiment = load_experiment(path, given)
     question = Question(path, experiment, given, for_s=for_s, rounds=rounds, device=device)
-    answer = asdict(run_bench(question, _say))
+    answer = run_bench(question, _say)
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
     else:

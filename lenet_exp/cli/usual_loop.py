@@ -112,11 +112,7 @@ class Training:
 
 
 def throughput(
-    configuration: Configuration,
-    images: ImageSet,
-    *,
-    for_s: float,
-    device: torch.device | None = None,
+    configuration: Configuration, images: ImageSet, *, for_s: float, device: torch.device | None = None
 ) -> float:
     """Return training examples per second by the wall, their reading included.
 

@@ -51,12 +51,7 @@ def save(folder: Path, history: Sequence[EpochResult], state: bytes) -> None:
     """
     stem = f"epoch-{history[-1].epoch:05d}"
     epochs = [result.to_dict() for result in history]
-    facts = {
-        "format": _FORMAT,
-        "size_bytes": len(state),
-        "sha256": _digest(epochs, state),
-        "history": epochs,
-    }
+    facts = {"format": _FORMAT, "size_bytes": len(state), "sha256": _digest(epochs, state), "history": epochs}
     parts = {folder / f".{stem}{_STATE}.part": state, folder / f".{stem}{_FACTS}.part": _json(facts)}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,7 @@
 """One process for each attempt, and the stream of what happens in it.
 
 Processes come from a fork server that has torch loaded, so a new one computes after some 20 ms. A
-crash, a leak or an out-of-memory error ends one attempt and nothing else. Nothing here imports torch
-in the caller's process.
+crash, a leak or an out-of-memory error ends one attempt and nothing else. The caller does not load torch.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ __getattr__, __dir__ = face(
     __name__,
     aggregate="pareto_front",
     evaluation="Finalist NOTHING PLAN Plan READINGS Reading SPEEDS Score findings read_readings",
-    leaderboard="CsvFile",
+    leaderboard="ranked",
     lookup="Recorded read_recorded",
     read="own_files show_leaderboard write_own_files",
     table="Table to_csv",

@@ -95,14 +95,8 @@ def _sample(identity: str, records: Sequence[TrialRecord]) -> Sample:
 def _judged(row: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
     if row["note"] or verdict.n_seeds == 0:
         return {}
-    return {
-        "delta": finite(verdict.delta),
-        "delta_low": finite(verdict.delta_low),
-        "delta_high": finite(verdict.delta_high),
-        "p_value": finite(verdict.p_value),
-        "verdict": verdict.verdict,
-        "seeds_to_settle": verdict.seeds_to_settle,
-    }
+    names = "delta delta_low delta_high p_value verdict seeds_to_settle"
+    return {name: finite(getattr(verdict, name)) for name in names.split()}
 
 
 def _ratio(value: float | None, base: float | None) -> float | None:

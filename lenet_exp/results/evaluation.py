@@ -135,7 +135,7 @@ class Reading:
         digest: Digest of the test images and labels.
         n_images: How many test images there are.
         scores: One for each network.
-        verdicts: On each finalist: the fields of `compare.Verdict`, what is unknown None.
+        verdicts: On each finalist: the fields of `lenet_exp.results.verdicts.Verdict`, what is unknown None.
         fresh_val_accuracy: Mean over the fresh seeds by configuration, where there was a validation.
         curse: How far the search flattered its winner, in a sentence; empty if not known.
         champion: The configuration that won; the baseline's if none is better.

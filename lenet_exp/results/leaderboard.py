@@ -6,15 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
-from lenet_exp.base.files import write_atomically
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.aggregate import over_seeds, pareto_front
 from lenet_exp.results.evaluation import NOTHING, Findings
-from lenet_exp.results.table import Table, csv_line
+from lenet_exp.results.table import Table
 from lenet_exp.study.records import TrialRecord
 
 #: What a confirmation found out of one configuration, by column.
@@ -30,18 +28,9 @@ COLUMNS = (
     *("variant", "fresh_val_accuracy", "permutation_p", "mcnemar_p", "seeds_to_settle"),
     *("pareto_parameters", "pareto_speed", "mlflow_run_id"),
 )
-#: What depends on the other rows, and so is not kept with a row's line.
 _PARETO = ("pareto_parameters", "pareto_speed")
-_BEFORE_PARETO = COLUMNS[1 : COLUMNS.index(_PARETO[0])]
 
 _Baseline = tuple[float | None, str | None]
-
-#: The two cells of a row's fronts.
-_FRONT_CELLS = {
-    (small, fast): f"{'' if small is None else small},{'' if fast is None else fast}"
-    for small in (None, False, True)
-    for fast in (None, False, True)
-}
 
 
 def ranked(records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found: Findings = NOTHING) -> Table:
@@ -57,12 +46,12 @@ def ranked(records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found:
         ones, by ``val_accuracy``; equal ones share a rank, and the ranks they use up are skipped. Rows
         without a result have no rank.
     """
-    shown = _shown_records(records)
+    shown = over_seeds(r for r in records if not r.superseded and r.key.role != "confirm")
     baseline = _baseline(shown)
     rows = [
         _row(record, baseline, run_ids.get(record.key), found.cells.get(record.config)) for record in shown
     ]
-    rows.sort(key=_ORDER)
+    rows.sort(key=attrgetter("order"))
     return Table(
         COLUMNS,
         [
@@ -70,53 +59,6 @@ def ranked(records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found:
             for row, rank, fronts in zip(rows, _ranks(rows), _fronts(rows), strict=True)
         ],
     )
-
-
-class CsvFile:
-    """A leaderboard on disk, replaced as a whole whenever something has ended.
-
-    Of a row only its rank and its place on the Pareto fronts change as others come in, so the rest of its
-    line is kept: the table of thousands of trials is written in milliseconds.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Keep the table at ``path``; its folder must exist."""
-        self._path = path
-        self._kept: dict[RunKey, _KeptRow] = {}
-
-    def write(
-        self, records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found: Findings = NOTHING
-    ) -> None:
-        """Replace the file by the table that `ranked` returns for the same arguments.
-
-        Args:
-            records: Attempts that ended; see `ranked`.
-            run_ids: MLflow's id of each attempt's run, as far as known.
-            found: What is known of configurations from a confirmation.
-
-        Raises:
-            DiskError: If it cannot be written; it is then as before.
-        """
-        shown = _shown_records(records)
-        baseline = _baseline(shown)
-        kept: list[_KeptRow] = []
-        for record in shown:
-            key = record.key
-            basis = (record, baseline, run_ids.get(key), found.cells.get(record.config))
-            row = self._kept.get(key)
-            if row is None or row.basis != basis:
-                row = self._kept[key] = _kept_row(basis)
-            kept.append(row)
-        kept.sort(key=_ORDER)
-        lines = [
-            f"{'' if rank is None else rank},{row.head},{_FRONT_CELLS[fronts]}{row.tail}"
-            for row, rank, fronts in zip(kept, _ranks(kept), _fronts(kept), strict=True)
-        ]
-        write_atomically(self._path, "".join([csv_line(COLUMNS), *lines]).encode())
-
-
-#: What a row says: an attempt, the baseline, MLflow's run, and what a confirmation found.
-_Basis = tuple[TrialRecord, _Baseline, str | None, _Cells | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +80,6 @@ class _Row:
     speed: float
 
 
-@dataclass(frozen=True, slots=True)
-class _KeptRow(_Row):
-    """A row with the parts of its line that do not depend on other rows."""
-
-    basis: _Basis
-    head: str
-    tail: str
-
-
-_ORDER = attrgetter("order")
-
-
-def _shown_records(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    return over_seeds(r for r in records if not r.superseded and r.key.role != "confirm")
-
-
 def _baseline(records: Sequence[TrialRecord]) -> _Baseline:
     """Return the value that all others are compared with, and the version of the code that gave it."""
     found = next((r for r in reversed(records) if r.key.role == "baseline" and r.value is not None), None)
@@ -164,14 +90,6 @@ def _code(record: TrialRecord) -> str | None:
     """Return which code trained an attempt, as in ``0.1.0+3fa9c2d1b07e``; None if nobody noted it."""
     version, code = record.result.get("lenet_exp"), record.result.get("code")
     return f"{version}+{code}" if version and code else None
-
-
-def _kept_row(basis: _Basis) -> _KeptRow:
-    row = _row(*basis)
-    head = csv_line([row.cells[column] for column in _BEFORE_PARETO]).removesuffix("\n")
-    # With the comma before it: csv quotes an empty cell that is alone.
-    tail = csv_line([None, row.cells[COLUMNS[-1]]])
-    return _KeptRow(row.cells, row.order, row.score, row.smallness, row.speed, basis, head, tail)
 
 
 def _row(record: TrialRecord, baseline: _Baseline, run_id: str | None, found: _Cells | None) -> _Row:

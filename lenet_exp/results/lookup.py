@@ -127,10 +127,8 @@ class Recorded:
 
 def _names(record: TrialRecord) -> set[str]:
     """Return what people may call an attempt."""
-    names = {record.label, record.key.stem}
-    if record.key.role == "trial":
-        names.add(str(record.key.trial))
-    return names
+    number = {str(record.key.trial)} if record.key.role == "trial" else set()
+    return {record.label, record.key.stem} | number
 
 
 def read_recorded(experiment: Experiment, root: Path, storage: str | None = None) -> Recorded:

@@ -62,12 +62,13 @@ def to_csv(table: Table) -> str:
         label,delta
         '=1+1,-0.5
     """
-    lines = (csv_line(row[column] for column in table.columns) for row in table.rows)
-    return "".join([csv_line(table.columns), *lines])
+    return "".join(
+        _csv_line(values)
+        for values in (table.columns, *([row[column] for column in table.columns] for row in table.rows))
+    )
 
 
-def csv_line(values: Iterable[Any]) -> str:
-    """Return a line of a CSV file, with its end."""
+def _csv_line(values: Iterable[Any]) -> str:
     out = io.StringIO()
     # Python's default ending makes the writer quote a "\r" in a cell too.
     csv.writer(out).writerow([_cell(value) for value in values])

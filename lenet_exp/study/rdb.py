@@ -65,11 +65,9 @@ class TrialStorage(RDBStorage):
 
         Args:
             study_id: The study's identifier in this storage.
-            trial: The trial. What it has replaces what it had, but for parameters, which are only added;
-                nothing is taken away.
+            trial: The trial. What it has replaces what it had, but for parameters, which are only added.
             written: The trial as this returned it when it was last written; None if it never was.
-            again: True if this repeats a write whose acknowledgement was lost: an existing trial of this
-                number is then ours.
+            again: True if this repeats a write whose answer was lost: a trial of this number is then ours.
 
         Raises:
             RuntimeError: If somebody else has made a trial of this number, or has ended the trial.
@@ -91,8 +89,7 @@ class TrialStorage(RDBStorage):
     def kept_trials(self, study_name: str) -> list[KeptTrial] | None:
         """Return the trials of a study, in their order; None if there is no such study.
 
-        For thousands of trials in tables that are known, it takes a tenth of the time that Optuna takes to
-        build its objects.
+        In tables that are known, thousands take a tenth of the time in which Optuna builds its objects.
 
         Raises:
             UnreachableError: If the storage does not answer.

@@ -55,10 +55,7 @@ class Study:
     """An experiment's two Optuna studies; see the module's text."""
 
     def __init__(
-        self,
-        storage: TrialStorage,
-        experiment: Experiment,
-        flush: Callable[[], None] = lambda: None,
+        self, storage: TrialStorage, experiment: Experiment, flush: Callable[[], None] = lambda: None
     ) -> None:
         """Wrap the studies in ``storage``; use `open_study`.
 

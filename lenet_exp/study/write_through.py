@@ -122,11 +122,7 @@ class SingleWriterStorage(InMemoryStorage):
         return trial_id
 
     def set_trial_param(
-        self,
-        trial_id: int,
-        param_name: str,
-        param_value_internal: float,
-        distribution: BaseDistribution,
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
         """See `BaseStorage`."""
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)

@@ -112,6 +112,7 @@ class Driver:
             self._loop()
         finally:
             self._abandon()
+            self._writer.write_leaderboard()
         if self._stop_level:
             raise SweepInterruptedError(
                 "interrupted; run the same command again to go on", self._exit_code, self._deadline
@@ -256,8 +257,7 @@ class Driver:
         self._infeasible_in_a_row = 0
         co_runners = len(self._running)
         self._writer.begin(
-            attempt,
-            {"lenet_exp.co_runners": str(co_runners), "lenet_exp.train_on": attempt.train_on},
+            attempt, {"lenet_exp.co_runners": str(co_runners), "lenet_exp.train_on": attempt.train_on}
         )
         in_use = [running.device for running in self._running.values()]
         device = min(self._conditions.machine.devices, key=in_use.count)

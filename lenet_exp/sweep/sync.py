@@ -37,8 +37,7 @@ def sync_experiment(
     Args:
         experiment: Which one.
         root: Of everything that runs write.
-        rebuild: Look at every run instead of trusting what is known to be there, and take from the study
-            what the spool has lost.
+        rebuild: Look at every run trusting nothing, and take from the study what the spool has lost.
         tracking_uri: Of an MLflow store; None for the one below ``root``.
         storage: URL of the study's storage in PostgreSQL; None for the file below ``root``.
 

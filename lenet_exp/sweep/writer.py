@@ -2,25 +2,31 @@
 
 The worker's weights and the spool come first, then `Study.tell`, which is the commit, then the CSV, which
 can be made anew. MLflow follows in a thread of its own. What is in the spool and was not told, because the
-driver died in between, `repair` tells.
+driver died in between, `lenet_exp.sweep.recovery` tells.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from lenet_exp.base import failpoints
 from lenet_exp.base.environment import version_of_code
 from lenet_exp.base.errors import DiskError
+from lenet_exp.base.files import write_atomically
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.execution import checkpoint
 from lenet_exp.results.evaluation import NOTHING
-from lenet_exp.results.leaderboard import CsvFile
+from lenet_exp.results.leaderboard import ranked
+from lenet_exp.results.table import to_csv
 from lenet_exp.study.records import Attempt, TrialRecord
 from lenet_exp.study.study import Study
 from lenet_exp.tracking.spool import Spool
+
+#: Most of a driver's time that is spent on the leaderboard while a sweep goes on.
+LEADERBOARD_SHARE = 0.05
 
 
 class Writer:
@@ -41,7 +47,7 @@ class Writer:
         self._spool = spool
         self._layout = layout
         self._news = news
-        self._csv = CsvFile(layout.leaderboard)
+        self._leaderboard_due = 0.0
         self._origins: dict[RunKey, RunKey] = {}
         #: What the leaderboard says beyond the trials.
         self.findings = NOTHING
@@ -109,7 +115,9 @@ class Writer:
         failpoints.point("after_tell")
         self._forget_checkpoints(key)
         self._news()
-        self.write_leaderboard()
+        # Of a study of thousands it takes a tenth of a second, which is not spent after each of its trials.
+        if time.monotonic() >= self._leaderboard_due:
+            self.write_leaderboard()
         return self._study.record(key)
 
     def fail(self, key: RunKey, reason: str, *, retry: bool, crashed: bool, alone: bool = False) -> bool:
@@ -125,7 +133,6 @@ class Writer:
         if not again:
             self._forget_checkpoints(key)
         self._news()
-        self.write_leaderboard()
         return again
 
     def _forget_checkpoints(self, key: RunKey) -> None:
@@ -135,4 +142,8 @@ class Writer:
 
     def write_leaderboard(self) -> None:
         """Replace the CSV by one of all that has ended."""
-        self._csv.write(self._study.records(), self._spool.run_ids(), self.findings)
+        began = time.monotonic()
+        table = ranked(self._study.records(), self._spool.run_ids(), self.findings)
+        write_atomically(self._layout.leaderboard, to_csv(table).encode())
+        took_s = time.monotonic() - began
+        self._leaderboard_due = began + took_s / LEADERBOARD_SHARE

@@ -37,7 +37,7 @@ class StudyFacts:
         files: To be kept with the study's run, absolute or relative to the experiment's folder; one
             that is not there yet is taken once it is.
         image_size: Side of the images that the models take, in pixels.
-        identity: What makes the study this study, see `pipeline.identity`; for `rebuild`.
+        identity: What makes the study this study, see `lenet_exp.sweep.fingerprint`; for a rebuilding.
     """
 
     study: str
@@ -59,7 +59,7 @@ class End:
         state: Anything but RUNNING.
         reason: One line, where there is one.
         weights: The attempt's ``weights.safetensors``, relative to the experiment's folder.
-        facts: What the study was told with it; for `repair` and `rebuild`.
+        facts: What the study was told with it; for recovery and rebuilding.
     """
 
     time_ms: int
@@ -119,7 +119,7 @@ class StudyRecord:
         start_ms: When it was begun first.
         end: None while a driver is at work.
         champion: None until one was found.
-        kept: What `Study.keep` keeps, by name; for `rebuild`.
+        kept: What `Study.keep` keeps, by name; for a rebuilding.
     """
 
     facts: StudyFacts

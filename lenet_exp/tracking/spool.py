@@ -1,8 +1,8 @@
 """The spool: what every attempt did, on this machine's disk, whether MLflow is there or not.
 
-The driver writes: a line when an attempt starts, after each epoch, and when it ends, in a file per
-attempt. `tracking` reads the lines and carries them to MLflow, at once, after an outage, or when it is
-asked to. What it has carried is kept in an index, which can be lost: everything is then carried again.
+The driver writes: a line when an attempt starts, after each epoch, and when it ends, in a file per attempt.
+The uploader reads the lines and carries them to MLflow, at once, after an outage, or when it is asked to.
+What it has carried is kept in an index, which can be lost: everything is then carried again.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 #: Taken by MLflow when it is imported or used; what the user has set stays. A request is not retried by
-#: MLflow, because a retried ``create_run`` makes two runs: `tracking` tries again, and looks first.
+#: MLflow, because a retried ``create_run`` makes two runs: the uploader tries again, and looks first.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

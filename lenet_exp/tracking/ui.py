@@ -45,11 +45,7 @@ def open_ui(root: Path, port: int = 5000, on_ready: Callable[[str], None] = prin
     """
     _probe(port)
     store.prepare(store.local_uri(root), artifacts(root))
-    with (
-        _signals() as stopped,
-        tempfile.TemporaryFile() as output,
-        _server(root, port, output) as server,
-    ):
+    with _signals() as stopped, tempfile.TemporaryFile() as output, _server(root, port, output) as server:
         if _wait_until_ready(server, port, output, stopped):
             on_ready(f"http://{HOST}:{port}")
             while server.poll() is None and not stopped.wait(0.2):

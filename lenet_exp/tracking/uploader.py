@@ -215,10 +215,9 @@ class Tracker:
         Args:
             spool: The sweep's spool, into which the driver writes.
             facts: What the study's run says.
-            tracking_uri: Where to; see `mlflow_store.local_uri`.
+            tracking_uri: Where to; see `lenet_exp.tracking.store.local_uri`.
             artifact_root: Where new experiments keep their files; None leaves that to the server.
-            on_problem: Called in the thread with one line, once for each outage and each attempt that
-                is put aside.
+            on_problem: Called in the thread with one line, for each outage and each attempt put aside.
             on_recovered: Called in the thread when an outage is over.
         """
         self._spool = spool
@@ -230,8 +229,7 @@ class Tracker:
         self._news = threading.Event()
         self._closing = threading.Event()
         self._stop = threading.Event()
-        self._is_down = False
-        self._down_since = math.inf
+        self._down_since: float | None = None
         self._lost_after_s = math.inf
         self._on_lost: Callable[[], None] = lambda: None
         self._is_drained = False
@@ -292,7 +290,6 @@ class Tracker:
                 is_clean = self._shipper.ship(self._stop.is_set)
             except OutageError as outage:
                 self._went_down(outage)
-                self._check_lost()
                 n_failures += 1
                 if is_closing and n_failures >= TRIES:
                     return
@@ -308,20 +305,16 @@ class Tracker:
                 self._news.wait(FILES_EVERY_S if is_clean else RETRY_S)
 
     def _went_down(self, outage: OutageError) -> None:
-        if not self._is_down:
-            self._is_down = True
+        if self._down_since is None:
             self._down_since = time.monotonic()
             self._note(str(outage))
-
-    def _check_lost(self) -> None:
         if time.monotonic() - self._down_since >= self._lost_after_s:
             self._lost_after_s = math.inf
             self._on_lost()
 
     def _came_up(self) -> None:
-        if self._is_down:
-            self._is_down = False
-            self.problem = None
+        if self._down_since is not None:
+            self._down_since = self.problem = None
             self._on_recovered()
 
     def _note(self, problem: str) -> None:

@@ -131,11 +131,7 @@ def alone_examples_per_s(
     index = torch.from_numpy(split.train).to(labels.device)
     once_more = configuration.model_copy(update={"epochs": 2})
     state = begin(
-        once_more,
-        seed=seed,
-        device=torch.device(device),
-        image_size=images.image_size,
-        training=training,
+        once_more, seed=seed, device=torch.device(device), image_size=images.image_size, training=training
     )
     nothing = Images(pixels, labels, index[:0])
     warm_up = Images(pixels, labels, index[: WARM_UP_STEPS * configuration.batch_size])

@@ -76,7 +76,7 @@ def test_the_table_shows_every_number(
 ) -> None:
     """Without ``--json`` people read the same keys, and are told of a busy machine."""
     asked: list[Question] = []
-    answer = bench.Answer(
+    answer: dict[str, Any] = dict(
         **dict.fromkeys(KEYS[:7], 1.0),
         workers=2,
         threads=1,
@@ -95,7 +95,7 @@ def test_the_table_shows_every_number(
         versions={},
     )
 
-    def run(question: Question, _: object) -> bench.Answer:
+    def run(question: Question, _: object) -> dict[str, Any]:
         asked.append(question)
         return answer
 

@@ -218,7 +218,7 @@ def test_a_server_that_is_gone_and_a_full_disk_are_told(root: Path, monkeypatch:
     assert (code, found["mlflow"][0]) == (7, "wrong")
     assert "http://***@127.0.0.1" in found["mlflow"][1]
 
-    monkeypatch.setattr(doctor, "LOW_DISK_BYTES", 10**18)
+    monkeypatch.setattr(doctor, "MIN_FREE_BYTES", 10**18)
     code, found = visit(root, "--tracking-uri", uri)
     assert (code, found["disk"][0], found["mlflow"][0]) == (5, "wrong", "wrong")
     assert "make room" in found["disk"][1]

@@ -80,11 +80,7 @@ def test_a_training_is_named_by_what_it_is() -> None:
     """A line of the file that is changed is another training, one that is moved is the same."""
     first, moved, changed = (
         {job.name for job in fixed_trainings(parse({"name": "e", "run": runs}))}
-        for runs in (
-            [{"lr": 0.1}, {"lr": 0.2}],
-            [{"lr": 0.2}, {"lr": 0.1}],
-            [{"lr": 0.1}, {"lr": 0.3}],
-        )
+        for runs in ([{"lr": 0.1}, {"lr": 0.2}], [{"lr": 0.2}, {"lr": 0.1}], [{"lr": 0.1}, {"lr": 0.3}])
     )
 
     assert first == moved

@@ -245,10 +245,7 @@ def test_a_trial_that_hangs_is_ended_by_its_time_limit(zygote: Zygote, tmp_path:
     study = Round(zygote, tmp_path, trials=3)
 
     command = study.start(
-        "--trial-timeout",
-        "2s",
-        LENET_EXP_FAULT="epoch:2:hang",
-        LENET_EXP_FAULT_ONCE=str(tmp_path / "marker"),
+        "--trial-timeout", "2s", LENET_EXP_FAULT="epoch:2:hang", LENET_EXP_FAULT_ONCE=str(tmp_path / "marker")
     )
 
     assert command.wait() == 0

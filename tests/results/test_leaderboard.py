@@ -1,6 +1,5 @@
 import io
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,7 +8,7 @@ import pytest
 from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.results.evaluation import Findings
-from lenet_exp.results.leaderboard import COLUMNS, CsvFile, ranked
+from lenet_exp.results.leaderboard import COLUMNS, ranked
 from lenet_exp.results.table import to_csv
 from lenet_exp.study.records import TrialRecord
 
@@ -155,24 +154,3 @@ def test_the_pareto_fronts_are_among_rows_that_were_measured_alike() -> None:
     assert after["pareto_speed"].tolist()[:3] == [True, True, False]
     assert after["pareto_speed"].isna().tolist() == [False, False, False, True, True]
     assert after["pareto_parameters"].tolist()[:3] == [True, False, False]
-
-
-def test_the_file_that_grows_is_the_table_made_anew(tmp_path: Path) -> None:
-    """Whatever comes in, in whatever order, a line that was kept is the line that would be written."""
-    file = CsvFile(tmp_path / "leaderboard.csv")
-    ended: list[TrialRecord] = []
-    run_ids: dict[RunKey, str] = {}
-    for number, value in enumerate([0.5, None, 0.75, 0.5]):
-        ended.append(record(number, value, "COMPLETE" if value else "FAIL"))
-        file.write(ended, run_ids)
-        run_ids[RunKey("trial", number, 1)] = f"run{number}"
-    ended.append(record(0, 0.625, role="baseline"))
-    ended[2] = replace(ended[2], result={"retried": True}, state="FAIL")
-
-    file.write(ended, run_ids)
-    assert (tmp_path / "leaderboard.csv").read_text() == to_csv(ranked(ended, run_ids))
-
-    more, findings = confirmed()
-    ended += [replace(one, key=one.key._replace(trial=one.key.trial + 10)) for one in more]
-    file.write(ended, run_ids, findings)
-    assert (tmp_path / "leaderboard.csv").read_text() == to_csv(ranked(ended, run_ids, findings))

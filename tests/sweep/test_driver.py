@@ -104,11 +104,7 @@ def test_a_sweep_finishes_the_baseline_and_exactly_as_many_trials_as_asked(
         spooled = spool.read(record.key)
         assert spooled is not None
         assert row["val_accuracy"] == record.value == spooled.epochs[-1].val_accuracy
-        assert (row["lr"], row["epochs"], row["config"]) == (
-            record.values["lr"],
-            2,
-            record.config,
-        )
+        assert (row["lr"], row["epochs"], row["config"]) == (record.values["lr"], 2, record.config)
 
 
 def test_a_spare_worker_is_told_while_the_last_attempt_runs(

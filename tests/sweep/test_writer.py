@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -69,3 +70,24 @@ def test_a_result_is_in_the_spool_before_it_is_told(
     assert spooled is not None
     assert spooled.end is not None
     assert spooled.end.state == "COMPLETE"
+
+
+def test_the_table_of_a_large_study_is_not_written_after_each_trial(
+    tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it takes a twentieth of the time at most, no trial waits; whoever ends asks for the rest."""
+    writer = Writer(study, Spool(tmp_path / "e" / "spool"), Layout.of(tmp_path, "e"))
+    clock = iter([0.0, 1.0, 20.5, 21.0, 21.25, 22.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    writer.write_leaderboard()  # takes a second, so that the next is due at 20
+
+    rows = []
+    for _ in range(2):
+        attempt = study.ask()
+        assert attempt is not None
+        writer.begin(attempt, {})
+        writer.epoch(attempt.key, epoch(1, 0.75))
+        writer.end(attempt.key, "COMPLETE", 0.75, {})
+        rows.append(len(pd.read_csv(tmp_path / "e" / "leaderboard.csv")))
+
+    assert rows == [1, 1]

@@ -1,4 +1,4 @@
-"""The gradients of `LeNet` on a CPU, by the layers of `kernels` and `convolution`.
+"""The gradients of `LeNet` on a CPU, by the layers of the rooms beside it.
 
 The backward pass is written out instead of recorded by autograd: the operations are so short that recording
 them costs a tenth of a step, and each gradient has the layout that the one before it wants.
