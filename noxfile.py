@@ -49,7 +49,7 @@ def proofs(session: nox.Session) -> None:
 def crash(session: nox.Session) -> None:
     """Kill workers and drivers 2,000 times, or ``--kills``, and hold what is left against a ledger."""
     python = _python(session, "tests")
-    session.run(python, "-m", "tests.crash.harness", *session.posargs, external=True, env={"PYTHONPATH": "."})
+    session.run(python, "-m", "tests.crash.kills", *session.posargs, external=True, env={"PYTHONPATH": "."})
 
 
 @nox.session(python=False)

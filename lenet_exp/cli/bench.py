@@ -20,7 +20,7 @@ from lenet_exp import __version__
 from lenet_exp.base.errors import NoResultError, SweepInterruptedError
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult, RunKey
-from lenet_exp.cli.harness import small_sweep
+from lenet_exp.cli.overhead import small_sweep
 from lenet_exp.cli.peak import matrix_peak, training_flops
 from lenet_exp.cli.usual_loop import throughput
 from lenet_exp.config.experiment import Data, Experiment

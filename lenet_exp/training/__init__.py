@@ -1,4 +1,4 @@
-"""Inside that process: the network, its optimizers, the loop over epochs, and what is measured."""
+"""Inside that process: network, optimizers, the loop over epochs, what is measured; device and precision."""
 
 from lenet_exp.base.faces import face
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.study.records import TrialRecord
-from tests.crash.harness import Round
+from tests.crash.kills import Round
 from tests.labs.crash_lab import Command, Zygote, kill, session, until
 from tests.labs.studies import read_records
 

@@ -4,7 +4,7 @@ import pytest
 
 from lenet_exp.base.errors import NoResultError
 from lenet_exp.base.records import EpochResult, RunKey
-from lenet_exp.cli.harness import read_harness, small_sweep
+from lenet_exp.cli.overhead import read_harness, small_sweep
 from lenet_exp.tracking.events import AttemptRecord, End
 
 

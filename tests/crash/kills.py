@@ -1,6 +1,6 @@
 """Kills workers and drivers at random instants, and holds what is left against a ledger.
 
-    python -m tests.crash.harness --kills 200 [--real 12] [--seed 0] [--round 100]
+    python -m tests.crash.kills --kills 200 [--real 12] [--seed 0] [--round 100]
 
 A round is one study. Whatever was acknowledged (a line of the command, or a trial that the study has as
 ended when its driver is dead) is entered in a ledger, and must be there unchanged ever after. At the end of a
