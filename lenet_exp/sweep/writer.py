@@ -25,8 +25,8 @@ from lenet_exp.study.records import Attempt, TrialRecord
 from lenet_exp.study.study import Study
 from lenet_exp.tracking.spool import Spool
 
-#: Most of a driver's time that is spent on the leaderboard while a sweep goes on.
-LEADERBOARD_SHARE = 0.05
+#: Share of the time, at most, that is spent on the leaderboard while a sweep goes on.
+LEADERBOARD_SHARE = 0.01
 
 
 class Writer:
