@@ -75,7 +75,7 @@ def test_a_result_is_in_the_spool_before_it_is_told(
 def test_the_table_of_a_large_study_is_not_written_after_each_trial(
     tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As long as it takes a hundredth of the time at most, no trial waits; whoever ends asks for the rest."""
+    """It takes a hundredth of the time at most while trials end; once they have, the driver asks for it."""
     writer = Writer(study, Spool(tmp_path / "e" / "spool"), Layout.of(tmp_path, "e"))
     clock = iter([0.0, 1.0, 100.5, 101.0, 101.25, 110.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
