@@ -109,6 +109,10 @@ class Configuration(Frozen):
 
         What is not used (the third kernel of a two-layer network) is None.
         """
+        return dict(self._flat)
+
+    @cached_property
+    def _flat(self) -> dict[str, Any]:
         flat: dict[str, Any] = {}
         for key, name, layer in _KEYS:
             value = getattr(self, name)
@@ -129,9 +133,7 @@ class Configuration(Frozen):
             pydantic.ValidationError: If it is none.
         """
         fields: dict[str, Any] = {"momentum": 0.0} | {
-            key: value
-            for key, value in written.items()
-            if value is not None and key in cls.model_fields and key not in PER_LAYER
+            name: value for name in _PLAIN if (value := written.get(name)) is not None
         }
         for name, keys in _LAYER_KEYS.items():
             fields[name] = tuple(value for key in keys if (value := written.get(key)) is not None)
@@ -154,6 +156,8 @@ def _keys() -> tuple[str, ...]:
     return tuple(keys)
 
 
+#: The fields that have one value, whatever the number of layers.
+_PLAIN = tuple(name for name in Configuration.model_fields if name not in PER_LAYER)
 #: The keys of a configuration's hyper-parameters: columns, MLflow parameters, Optuna parameters.
 HYPERPARAMETERS = _keys()
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from lenet_exp.base.errors import ConfigError, NoResultError
 from lenet_exp.config.experiment import Experiment
-from lenet_exp.data.datasets import DATASETS
 from lenet_exp.results.evaluation import PLAN, Finalist, Plan
 from lenet_exp.study.records import TrialRecord
 
@@ -81,6 +80,8 @@ def on_dataset(experiment: Experiment, dataset: str | None, folder: str | None =
     """
     if dataset is None or dataset == experiment.data.dataset:
         return experiment
+    from lenet_exp.data.datasets import DATASETS
+
     # The file names the folder of its own data set; one that is known everywhere does not lie there.
     own = None if dataset in DATASETS else experiment.data.folder
     try:
