@@ -84,12 +84,16 @@ class Command:
     @property
     def out(self) -> str:
         """What it has printed."""
-        return (self.folder / f"{self.pid}.out").read_text()
+        return self._said("out")
 
     @property
     def err(self) -> str:
         """What it has said on standard error."""
-        return (self.folder / f"{self.pid}.err").read_text()
+        return self._said("err")
+
+    def _said(self, suffix: str) -> str:
+        file = self.folder / f"{self.pid}.{suffix}"
+        return file.read_text() if file.exists() else ""  # it was killed before it could open it
 
     def poll(self) -> int | None:
         """Return the exit code; None while it runs."""
