@@ -33,8 +33,6 @@ MAX_ROOMS = 10
 MAX_ENTRIES = 15
 MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 400
-#: Wings whose files and functions are still to be divided.
-NOT_YET_DIVIDED = ("sweep", "config", "study", "tracking", "training")
 
 #: Who alone imports a library: a wing, a floor of one, or a room; elsewhere it would spread.
 OWNERS = {
@@ -144,15 +142,11 @@ def test_a_wing_has_at_most_ten_rooms(wing: str) -> None:
     assert sum(folder(room) == wing for room in rooms()) <= MAX_ROOMS
 
 
-def ruled_files() -> list[Path]:
-    """Return the files of the package whose size is ruled."""
-    unruled = {PACKAGE / wing for wing in NOT_YET_DIVIDED}
-    return sorted(path for path in PACKAGE.rglob("*.py") if not unruled & set(path.parents))
-
-
 def test_no_file_is_too_long() -> None:
     """What grows beyond is divided where its subjects part."""
-    lengths = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in ruled_files()}
+    lengths = {
+        str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")
+    }
 
     assert {name: lines for name, lines in lengths.items() if lines > MAX_FILE_LINES} == {}
 
@@ -161,7 +155,7 @@ def test_no_function_is_too_long() -> None:
     """From ``def`` to its last line, its docstring included, it can be seen at once."""
     lengths = {
         f"{path.relative_to(PACKAGE)}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
-        for path in ruled_files()
+        for path in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }

@@ -347,7 +347,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 
 def snapshot(state: TrainingState) -> bytes:
-    """Return what a training has learned so far, as safetensors: `restored` goes on from it bit for bit.
+    """Return what a training has learned so far, as safetensors: `restore` goes on from it bit for bit.
 
     The order of each epoch has a stream of its own and settings follow from the configuration, so what
     is left are the weights, what the optimizer accumulated, and torch's own stream of random numbers.
