@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from lenet_exp.base.records import RunKey, State, TrainOn
@@ -67,7 +68,7 @@ class TrialRecord:
         """The configuration's hash."""
         return self.configuration.id
 
-    @property
+    @cached_property
     def values(self) -> dict[str, Any]:
         """The hyper-parameters by key, always the same keys; those that are not used are None."""
         return self.configuration.hyperparameters()

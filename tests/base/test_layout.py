@@ -1,11 +1,15 @@
 import ast
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lenet_exp.base.errors import ConfigError
-from lenet_exp.base.layout import Below, Layout, artifacts, layouts, mlflow_db, study_db
+from lenet_exp.base.layout import Below, Layout, artifacts, folder_name, layouts, mlflow_db, study_db
 from lenet_exp.base.records import RunKey
+from lenet_exp.config.loader import parse
 from tests.labs.places import PROJECT
 
 #: Names that a path is made of; files whose names are shown to people are among them.
@@ -63,3 +67,29 @@ def test_no_other_room_spells_a_path() -> None:
             spelled += [(path.name, name) for name in FOLDERS if name in joined]
 
     assert spelled == []
+
+
+@given(st.text(min_size=1, max_size=100))
+def test_a_folder_s_name_is_safe_whatever_the_experiment_is_called(name: str) -> None:
+    """The folder is a lower-case name, with @ as in fashion-mnist@mnist, and none of the stores' own."""
+    folder = folder_name(name)
+
+    assert folder not in {"artifacts", "mlflow.db", "study.db", "con"}
+    assert folder == folder.lower()
+    assert re.fullmatch(r"[a-z0-9][a-z0-9_@-]*", folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["CON", "nul", "com1", "LPT9", "artifacts", "mlflow.db", "study.db", "con.txt"]
+)
+def test_a_name_that_means_something_to_the_system_gets_another_folder(name: str) -> None:
+    """The experiment may be called so; its folder is not."""
+    assert folder_name(parse({"name": name}).name) != name.lower()
+
+
+@given(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=2, unique=True))
+def test_two_experiments_never_share_a_folder(names: list[str]) -> None:
+    """Names that look alike keep apart."""
+    one, other = names
+
+    assert folder_name(one) != folder_name(other)
