@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lenet_exp.base.records import EpochResult
 from lenet_exp.cli import program
@@ -27,6 +29,18 @@ from tests.labs.mirror import Mirror
 from tests.labs.places import MINI_FOLDER
 from tests.labs.sections import section
 from tests.labs.swept import SWEPT, Swept
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hypothesis_knows_the_code() -> None:
+    """Have Hypothesis read the project's constants before a test is timed: seconds, in a new clone."""
+
+    @settings(max_examples=1, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.text())
+    def draw(_: str) -> None:
+        pass
+
+    draw()
 
 
 @pytest.fixture
