@@ -44,7 +44,7 @@ CAUSES = (
 )
 
 
-def facts(
+def metadata(
     *, device: str, device_name: str, torch: str, threads: int, compiled: bool, kernels: str
 ) -> dict[str, str | int]:
     """Return what is kept with the result of a training.

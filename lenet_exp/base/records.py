@@ -63,6 +63,16 @@ class EpochResult:
         return asdict(self)
 
 
+def without_seed(label: str) -> str:
+    """Return a label without the number of the seed, which tells trainings of one configuration apart.
+
+    Example:
+        >>> without_seed("trial 3, seed 2"), without_seed("baseline")
+        ('trial 3', 'baseline')
+    """
+    return re.sub(r", seed \d+$", "", label)
+
+
 class RunKey(NamedTuple):
     """Names one attempt: its role, its number within the role's study, and the try.
 

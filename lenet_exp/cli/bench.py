@@ -81,8 +81,8 @@ def run_bench(question: Question, announce: Callable[[str], None]) -> dict[str, 
 
     Returns:
         What was measured, by name; rates are medians over the rounds, of training examples per second:
-        ``seed_examples_per_s`` of the usual loop, by the wall; ``examples_per_s`` of all workers of the best
-        setting together, in their training passes; ``ratio_to_seed``, the second over the first.
+        ``usual_examples_per_s`` of the usual loop, by the wall; ``examples_per_s`` of all workers of the best
+        setting together, in their training passes; ``speedup``, the second over the first.
         ``peak_gflops`` is the rate of ``torch.mm`` in float32 with all cores, or on the accelerator, and
         ``share_of_peak`` what ``examples_per_s`` computes (``flops_per_example`` each), over it.
         ``harness_s``, the median, is of a trial outside training and evaluation, and ``harness_share`` that
@@ -121,9 +121,9 @@ def _measure(question: Question, announce: Callable[[str], None]) -> dict[str, A
     harness = small_sweep(question.path, chosen, workers=best.workers, device=device)
     flops = training_flops(configuration, images.image_size)
     return {
-        "seed_examples_per_s": seed,
+        "usual_examples_per_s": seed,
         "examples_per_s": ours[best],
-        "ratio_to_seed": ours[best] / seed,
+        "speedup": ours[best] / seed,
         "peak_gflops": peak,
         "share_of_peak": ours[best] * flops / 1e9 / peak,
         "harness_share": harness.trial_s / TRIAL_S,

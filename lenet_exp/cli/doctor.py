@@ -40,7 +40,7 @@ SEVERITY = (9, 5, 2, 10, 7, 4, 3, 8)
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One thing that was looked at.
 
     Attributes:
@@ -58,7 +58,7 @@ class Finding:
 
 def examine(
     root: Path, *, tracking_uri: str | None = None, url: str | None = None, repair: bool = False
-) -> Iterator[Finding]:
+) -> Iterator[Check]:
     """Look at everything, and yield what is found as it is found.
 
     Args:
@@ -80,29 +80,29 @@ def examine(
         yield _judged(layout.folder, partial(_experiment, layout, url), mend)
 
 
-def worst(findings: list[Finding]) -> int:
+def worst(checks: list[Check]) -> int:
     """Return the exit code of the finding to mend first; 0 if all is well.
 
     Example:
-        >>> worst([Finding("data", "", 4), Finding("study", "", 9), Finding("disk", "")])
+        >>> worst([Check("data", "", 4), Check("study", "", 9), Check("disk", "")])
         9
     """
-    codes = {finding.exit_code for finding in findings}
+    codes = {check.exit_code for check in checks}
     return next((code for code in SEVERITY if code in codes), 0)
 
 
-def _judged(what: str, check: Callable[[], str], repair: Callable[[], str] | None = None) -> Finding:
+def _judged(what: str, check: Callable[[], str], repair: Callable[[], str] | None = None) -> Check:
     """Return what ``check`` says, after ``repair`` if that is wrong."""
     try:
-        return Finding(what, check())
+        return Check(what, check())
     except LenetExpError as error:
         if repair is None:
-            return Finding(what, str(error), error.exit_code)
+            return Check(what, str(error), error.exit_code)
     try:
         done = repair()
-        return Finding(what, f"{done}; now {check()}", repaired=True)
+        return Check(what, f"{done}; now {check()}", repaired=True)
     except LenetExpError as error:
-        return Finding(what, str(error), error.exit_code)
+        return Check(what, str(error), error.exit_code)
 
 
 def _installation() -> str:
@@ -185,9 +185,9 @@ def _experiment(layout: Layout, url: str | None) -> str:
     begun = spool.study()
     if begun is None:
         return "was never begun"
-    if begun.end is None or has_open(begun.facts.experiment, layout.root, url):
+    if begun.end is None or has_open(begun.metadata.experiment, layout.root, url):
         raise StoreError("was cut off; run the sweep again, or 'lenet-exp doctor --repair'")
-    left = spool.news()
+    left = spool.pending()
     if left:
         raise UnreachableError(
             f"{len(left)} runs are not all in MLflow; run 'lenet-exp sync', or 'lenet-exp doctor --repair'"
@@ -244,4 +244,4 @@ def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None
     report = sync.sync_experiment(chosen, root, tracking_uri=tracking_uri, storage=url)
     if report.problems:
         raise UnreachableError(report.problems[0])
-    return f"ended what was cut off, carried {report.n_shipped} runs"
+    return f"ended what was cut off, carried {report.n_uploaded} runs"

@@ -14,7 +14,7 @@ from statistics import median
 
 from lenet_exp.base.errors import NoResultError
 from lenet_exp.base.layout import layouts
-from lenet_exp.tracking.events import AttemptRecord
+from lenet_exp.tracking.events import RunLog
 from lenet_exp.tracking.spool import Spool
 
 #: What a user has set must not send the runs to a store of theirs.
@@ -62,7 +62,7 @@ def small_sweep(path: Path, overrides: Sequence[str], *, workers: int, device: s
         return read_harness(list(Spool(layout.spool).records()), workers, began)
 
 
-def read_harness(records: Sequence[AttemptRecord], workers: int, began: float) -> Harness:
+def read_harness(records: Sequence[RunLog], workers: int, began: float) -> Harness:
     """Return what a sweep took beside training, from what its spool has.
 
     A trial's time goes from the end of the one whose place it takes to its own end, so that asking, starting,

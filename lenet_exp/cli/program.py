@@ -226,7 +226,7 @@ def sync(
     report = sync_experiment(chosen, root, rebuild=rebuild, tracking_uri=tracking_uri, storage=storage)
     for problem in report.problems:
         _say(f"warning: {mask_url(problem)}")
-    typer.echo(f"carried {report.n_shipped} runs to MLflow, deleted {report.n_deleted}")
+    typer.echo(f"carried {report.n_uploaded} runs to MLflow, deleted {report.n_deleted}")
 
 
 @app.command()
@@ -244,12 +244,12 @@ def doctor(
     """
     from lenet_exp.cli.doctor import examine, worst
 
-    findings = []
-    for finding in examine(root, tracking_uri=tracking_uri, url=storage, repair=repair):
-        findings.append(finding)
-        state = "mended" if finding.repaired else "wrong" if finding.exit_code else "ok"
-        typer.echo(f"{state:7} {finding.what}: {printable(mask_url(finding.text))}")
-    raise typer.Exit(worst(findings))
+    checks = []
+    for check in examine(root, tracking_uri=tracking_uri, url=storage, repair=repair):
+        checks.append(check)
+        state = "mended" if check.repaired else "wrong" if check.exit_code else "ok"
+        typer.echo(f"{state:7} {check.what}: {printable(mask_url(check.text))}")
+    raise typer.Exit(worst(checks))
 
 
 @app.command()

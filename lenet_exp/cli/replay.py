@@ -22,7 +22,7 @@ from lenet_exp.data.images import training_images
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions, Ended, Epoch, Task
 from lenet_exp.execution.resources import WorkerPlan
-from lenet_exp.results.lookup import Recorded, read_recorded
+from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.results.views.console import print_rows
 from lenet_exp.study.records import Attempt, TrialRecord
 
@@ -38,7 +38,7 @@ class Difference:
 
     epoch: int
     metric: str
-    recorded: float
+    results: float
     replayed: float
 
 
@@ -81,7 +81,7 @@ def replay(
     Args:
         experiment: Whose attempt.
         root: Folder of everything that runs wrote.
-        trial: A name of the attempt, as `Recorded.find` takes it.
+        trial: A name of the attempt, as `ExperimentResults.find` takes it.
         threads: Threads of the training; None for as many as the record says.
         device: The device, as the user names it; None for the kind that the record says.
         storage: URL of the study's storage, where it is not a file below ``root``.
@@ -94,18 +94,18 @@ def replay(
         DeviceError: If the device is not there.
         SweepInterruptedError: At Ctrl-C.
     """
-    recorded = read_recorded(experiment, root, storage)
-    record = recorded.find(trial)
-    original = recorded.original(record)
+    results = read_results(experiment, root, storage)
+    record = results.find(trial)
+    original = results.original(record)
     if original is not record:
         say(f"{record.label} was told the value of {original.label}, which was trained; replaying that")
-    attempt = recorded.attempt(original)
+    attempt = results.attempt(original)
     first = attempt.epochs if attempt else ()
     diverged = original.reason.startswith("diverged")
     if not (first or diverged):
         why = original.reason or "no epoch was recorded"
         raise NoResultError(f"{original.label} has nothing to compare with: {why}; name another")
-    images = training_images(recorded.experiment.data)
+    images = training_images(results.experiment.data)
     used = threads or int(original.result.get("threads", 1))
     executor = LocalExecutor()
     try:
@@ -113,28 +113,28 @@ def replay(
         say(f"{original.label}: training it again, {original.configuration.epochs} epochs, on {machine.name}")
         with tempfile.TemporaryDirectory() as folder:
             layout, plan = Layout(Path(folder), "replay"), WorkerPlan(1, used, "as recorded")
-            again = Conditions(_as_trained(recorded, original), images, machine, layout, plan)
-            task = _task(recorded, original, again)
+            again = Conditions(_as_trained(results, original), images, machine, layout, plan)
+            task = _task(results, original, again)
             whole = original.state == "COMPLETE" or diverged
             second = _train(executor, task, first, None if whole else len(first), say)
     except KeyboardInterrupt:
         raise SweepInterruptedError("interrupted; nothing that was recorded has changed") from None
     finally:
         executor.close()
-    now = again.facts() | {"data": images.digest}
-    changes, unknown = _causes(recorded, original, now)
+    now = again.metadata() | {"data": images.digest}
+    changes, unknown = _causes(results, original, now)
     return Replay(original, compare(first, second), max(len(first), len(second)), changes, unknown)
 
 
 def _causes(
-    recorded: Recorded, record: TrialRecord, now: Mapping[str, Any]
+    results: ExperimentResults, record: TrialRecord, now: Mapping[str, Any]
 ) -> tuple[tuple[tuple[str, Any, Any], ...], tuple[str, ...]]:
     """Return what has changed, with then and now, and what cannot be told, as the record does not say it."""
     then = {name: record.result[name] for name in CAUSES if name in record.result}
     if then and "kernels" not in then:  # recorded before there was a choice
         then["kernels"] = "fast" if record.result.get("device_type") == "cpu" else "torch"
-    if "data" in recorded.identity:
-        then = {"data": recorded.identity["data"]["digest"], **then}
+    if "data" in results.fingerprint:
+        then = {"data": results.fingerprint["data"]["digest"], **then}
     changes = tuple((name, value, now[name]) for name, value in then.items() if value != now[name])
     return changes, tuple(name for name in CAUSES if name not in then)
 
@@ -154,9 +154,9 @@ def show(done: Replay) -> None:
                 (
                     str(d.epoch),
                     d.metric,
-                    f"{d.recorded!r}",
+                    f"{d.results!r}",
                     f"{d.replayed!r}",
-                    f"{d.replayed - d.recorded:+.3g}",
+                    f"{d.replayed - d.results:+.3g}",
                 )
                 for d in shown
             ],
@@ -165,22 +165,22 @@ def show(done: Replay) -> None:
     sys.stdout.write(f"{printable(verdict(done))}\n")
 
 
-def _as_trained(recorded: Recorded, record: TrialRecord) -> Experiment:
+def _as_trained(results: ExperimentResults, record: TrialRecord) -> Experiment:
     """Return the experiment with a step computed as the record says, and nothing watched besides."""
     training = {
         "compile": bool(record.result.get("compiled")),
         "kernels": record.result.get("kernels", "fast"),
     }
-    experiment = recorded.experiment
+    experiment = results.experiment
     return experiment.model_copy(
         update={"training": experiment.training.model_copy(update=training), "watch": Watch()}
     )
 
 
-def _task(recorded: Recorded, record: TrialRecord, again: Conditions) -> Task:
+def _task(results: ExperimentResults, record: TrialRecord, again: Conditions) -> Task:
     """Return what the attempt was, to be done again."""
-    attempt = recorded.attempt(record)
-    tags = attempt.facts["tags"] if attempt else {}
+    attempt = results.attempt(record)
+    tags = attempt.metadata["tags"] if attempt else {}
     train_on: TrainOn = tags.get("lenet_exp.train_on", "train")
     key, configuration = record.key, record.configuration
     what = Attempt(key, configuration, record.seed, record.label, key, train_on=train_on)

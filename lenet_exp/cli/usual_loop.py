@@ -67,7 +67,7 @@ def batches(pictures: Pictures, batch_size: int, *, shuffle: bool = True) -> Dat
 
 
 @dataclass
-class Training:
+class UsualTraining:
     """The usual network and optimiser of a configuration; its precision and loss are not looked at.
 
     Attributes:
@@ -125,7 +125,7 @@ def throughput(
         for_s: Seconds to measure.
         device: Where it is trained; None for the CPU.
     """
-    training = Training(configuration, images.image_size, device=device or torch.device("cpu"))
+    training = UsualTraining(configuration, images.image_size, device=device or torch.device("cpu"))
     loader = batches(Pictures(images), configuration.batch_size)
     examples, steps, began = 0, 0, 0.0
     while True:

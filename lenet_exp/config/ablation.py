@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from lenet_exp.base.errors import ConfigError, shorten
-from lenet_exp.config.hyperparameters import ConfigurationTable
+from lenet_exp.config.hyperparameters import PartialConfiguration
 from lenet_exp.config.refusals import nearest, refusal
 
 #: Seeds of each alternative and of the baseline, unless the file says otherwise.
@@ -18,10 +18,10 @@ MAX_SEEDS = 1_000
 MAX_ALTERNATIVES = 1_000
 
 #: What a factor can be without a table: every hyper-parameter, those of a layer too, and the epochs.
-FACTORS = tuple(name for name in ConfigurationTable.model_fields if name != "preset")
+FACTORS = tuple(name for name in PartialConfiguration.model_fields if name != "preset")
 
 
-class NamedTable(ConfigurationTable):
+class NamedTable(PartialConfiguration):
     """A configuration as a file writes it, with a name for people."""
 
     name: str | None = Field(None, max_length=100, description="what tables and pictures call it")

@@ -15,9 +15,9 @@ from lenet_exp.config.ablation import MAX_SEEDS, Alternative, Factors, NamedTabl
 from lenet_exp.config.hyperparameters import (
     PRESETS,
     Configuration,
-    ConfigurationTable,
     Frozen,
     Loss,
+    PartialConfiguration,
     Precision,
     configuration,
     overlay,
@@ -110,7 +110,7 @@ class Experiment(Frozen):
     name: str = Field(description="of the experiment, the study and the folder")
     question: str = Field("", max_length=10_000, description="what the experiment is to answer")
     data: Data = Data()
-    baseline: ConfigurationTable = ConfigurationTable()
+    baseline: PartialConfiguration = PartialConfiguration()
     training: Training = Training()
     space: dict[str, Any] = Field(default_factory=dict, description="hyper-parameter to value, list or range")
     search: Search = Search()

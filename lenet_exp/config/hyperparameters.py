@@ -180,7 +180,7 @@ _KEYS = tuple((key, *split_key(key)) for key in HYPERPARAMETERS)
 _LAYER_KEYS = {name: [key for key, own, layer in _KEYS if own == name and layer] for name in PER_LAYER}
 
 
-class ConfigurationTable(Frozen):
+class PartialConfiguration(Frozen):
     """A configuration as a file writes it: what is left out is as in the baseline."""
 
     preset: Preset | None = Field(None, description="the named configuration to start from: lenet or classic")
@@ -214,7 +214,7 @@ class ConfigurationTable(Frozen):
     precision: Precision | None = None
 
     @model_validator(mode="after")
-    def _lists_fit_the_layers(self) -> ConfigurationTable:
+    def _lists_fit_the_layers(self) -> PartialConfiguration:
         for name, most in PER_LAYER.items():
             value = getattr(self, name)
             if isinstance(value, list) and not 1 <= len(value) <= most:

@@ -19,8 +19,8 @@ from lenet_exp.config.hyperparameters import (
     HYPERPARAMETERS,
     PER_LAYER,
     Configuration,
-    ConfigurationTable,
     Frozen,
+    PartialConfiguration,
     configuration,
     overlay,
     split_key,
@@ -143,7 +143,7 @@ def _check_value(key: str, value: Any) -> None:
     if isinstance(value, list | dict | None):
         raise ConfigError(f"space.{key}: each choice must be one value, found {shorten(value)}")
     try:
-        ConfigurationTable.model_validate({key: value})
+        PartialConfiguration.model_validate({key: value})
     except ValidationError as error:
         rule = refusal(error, {key: value}).rule
         raise ConfigError(f"space.{key}: {rule}, found {shorten(value)}") from None

@@ -30,7 +30,7 @@ def root() -> Path:
 class Cache:
     """The folder of one data set.
 
-    Whoever changes it holds its lock. Reading needs none: files are verified as they are read.
+    Whoever changes it holds its lock. Evaluation needs none: files are verified as they are read.
     """
 
     def __init__(self, name: str) -> None:

@@ -4,7 +4,7 @@ from lenet_exp.base.faces import face
 
 __getattr__, __dir__ = face(
     __name__,
-    calls="call",
+    calls="run_in_process",
     executor="LocalExecutor",
     processes="TRAINER keep_freed_memory start_fork_server",
     protocol="Conditions Ended Epoch Machine Task Warned",

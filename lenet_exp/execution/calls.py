@@ -15,7 +15,7 @@ from lenet_exp.execution.processes import settle_in
 _T = TypeVar("_T")
 
 
-def call(function: Callable[..., _T], *arguments: Any) -> _T:
+def run_in_process(function: Callable[..., _T], *arguments: Any) -> _T:
     """Return what ``function`` gives in a process of its own, which ends with this call.
 
     The process comes from the fork server that the executor has started, so it computes at once.

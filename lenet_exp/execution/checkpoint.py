@@ -22,7 +22,7 @@ from lenet_exp.base.records import EpochResult
 #: A checkpoint of another format is as good as none.
 _FORMAT = 1
 _KEPT = 2
-_STATE, _FACTS = ".state", ".json"
+_STATE, _METADATA = ".state", ".json"
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,9 @@ def save(folder: Path, history: Sequence[EpochResult], state: bytes) -> None:
     """
     stem = f"epoch-{history[-1].epoch:05d}"
     epochs = [result.to_dict() for result in history]
-    facts = {"format": _FORMAT, "size_bytes": len(state), "sha256": _digest(epochs, state), "history": epochs}
-    parts = {folder / f".{stem}{_STATE}.part": state, folder / f".{stem}{_FACTS}.part": _json(facts)}
+    digest = _digest(epochs, state)
+    metadata = {"format": _FORMAT, "size_bytes": len(state), "sha256": digest, "history": epochs}
+    parts = {folder / f".{stem}{_STATE}.part": state, folder / f".{stem}{_METADATA}.part": _json(metadata)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for part, content in parts.items():
@@ -66,20 +67,20 @@ def save(folder: Path, history: Sequence[EpochResult], state: bytes) -> None:
             part.unlink(missing_ok=True)
         raise disk_error(folder / f"{stem}{_STATE}", error) from error
     for old in _stems(folder)[_KEPT:]:
-        # The facts last: without them nobody would look for the state again.
+        # The metadata last: without it nobody would look for the state again.
         (folder / f"{old}{_STATE}").unlink(missing_ok=True)
-        (folder / f"{old}{_FACTS}").unlink(missing_ok=True)
+        (folder / f"{old}{_METADATA}").unlink(missing_ok=True)
 
 
 def newest(folder: Path) -> Checkpoint | None:
     """Return the newest checkpoint that is whole; None if there is none."""
     for stem in _stems(folder):
         try:
-            facts = json.loads((folder / f"{stem}{_FACTS}").read_bytes())
+            metadata = json.loads((folder / f"{stem}{_METADATA}").read_bytes())
             state = (folder / f"{stem}{_STATE}").read_bytes()
-            whole = facts["format"] == _FORMAT and facts["size_bytes"] == len(state)
-            if whole and facts["sha256"] == _digest(facts["history"], state):
-                return Checkpoint(tuple(EpochResult(**result) for result in facts["history"]), state)
+            whole = metadata["format"] == _FORMAT and metadata["size_bytes"] == len(state)
+            if whole and metadata["sha256"] == _digest(metadata["history"], state):
+                return Checkpoint(tuple(EpochResult(**result) for result in metadata["history"]), state)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # cut short or damaged, which is what the one before it is for
     return None
@@ -97,7 +98,7 @@ def discard(folder: Path) -> None:
 
 def _stems(folder: Path) -> list[str]:
     """Return the names of the checkpoints, newest first."""
-    return sorted((file.stem for file in folder.glob(f"epoch-*{_FACTS}")), reverse=True)
+    return sorted((file.stem for file in folder.glob(f"epoch-*{_METADATA}")), reverse=True)
 
 
 def _digest(epochs: list[dict[str, Any]], state: bytes) -> str:

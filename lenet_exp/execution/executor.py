@@ -20,7 +20,7 @@ from multiprocessing.context import ForkServerProcess
 from lenet_exp.base.errors import DeviceError, NoResultError
 from lenet_exp.base.records import RunKey
 from lenet_exp.execution import resources
-from lenet_exp.execution.calls import call
+from lenet_exp.execution.calls import run_in_process
 from lenet_exp.execution.processes import TRAINER, start_fork_server
 from lenet_exp.execution.protocol import Ended, Event, Machine, Task
 from lenet_exp.execution.worker import probe, work
@@ -71,7 +71,7 @@ class LocalExecutor:
             DeviceError: If it cannot be used.
         """
         try:
-            return call(probe, self._trainer, device)
+            return run_in_process(probe, self._trainer, device)
         except NoResultError as error:
             raise DeviceError(f"device {device!r} cannot be used: {error}") from None
 

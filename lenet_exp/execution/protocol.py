@@ -56,10 +56,10 @@ class Conditions:
     limits: Limits = DEFAULT
     test_images: ImageSet | None = None
 
-    def facts(self) -> dict[str, str | int]:
+    def metadata(self) -> dict[str, str | int]:
         """Return what is kept with the result of a training: machine, versions, threads."""
         training, device = self.experiment.training, self.machine.devices[0]
-        return environment.facts(
+        return environment.metadata(
             device=device,
             device_name=self.machine.name,
             torch=self.machine.torch,

@@ -5,9 +5,10 @@ from lenet_exp.base.faces import face
 __getattr__, __dir__ = face(
     __name__,
     aggregate="pareto_front",
-    evaluation="Finalist NOTHING PLAN Plan READINGS Reading SPEEDS Score findings read_readings",
+    evaluation="ConfirmationPlan Evaluation Finalist NOT_CONFIRMED PLAN READINGS SPEEDS Score "
+    "confirmation_summary read_evaluations",
     leaderboard="ranked",
-    lookup="Recorded read_recorded",
+    lookup="ExperimentResults read_results",
     read="own_files show_leaderboard write_own_files",
     table="Table to_csv",
 )

@@ -20,7 +20,7 @@ from lenet_exp.study.records import TrialRecord
 #: The columns, in order.
 COLUMNS = (
     *("factor", "value", "config", "n_seeds", "val_accuracy", "val_accuracy_sem"),
-    *("delta", "delta_low", "delta_high", "p_value", "verdict", "seeds_to_settle"),
+    *("val_delta", "val_delta_low", "val_delta_high", "val_p_value", "verdict", "seeds_to_settle"),
     *("examples_per_s", "examples_per_s_ratio", "n_parameters", "macs", "epochs", "note"),
 )
 
@@ -33,7 +33,8 @@ def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> Ta
         records: Attempts that ended, of whatever role.
 
     Returns:
-        A table of `COLUMNS`. A row has the seeds that were completed; ``delta``, its interval, ``p_value``
+        A table of `COLUMNS`. A row has the seeds that were completed; ``val_delta``, its interval,
+        ``val_p_value``
         (after Holm's correction over the table) and ``verdict`` are those of `lenet_exp.results.verdicts`,
         on the seeds that the baseline has too. A row in which a seed gave no result, as the loss diverged,
         has a ``note`` and no verdict: the seeds that are left would flatter it.
@@ -45,10 +46,10 @@ def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> Ta
     rows = [_measured("baseline", "", own.id, own.epochs, base_rows)]
     samples = []
     for alternative, configuration in experiment.alternatives():
-        identity = configuration.id
-        mine = [r for r in ended if r.key.role == "ablation" and r.config == identity]
-        rows.append(_measured(alternative.factor, alternative.value, identity, configuration.epochs, mine))
-        samples.append(_sample(identity, mine))
+        config = configuration.id
+        mine = [r for r in ended if r.key.role == "ablation" and r.config == config]
+        rows.append(_measured(alternative.factor, alternative.value, config, configuration.epochs, mine))
+        samples.append(_sample(config, mine))
     judged = verdicts(samples, _sample(own.id, base_rows))
     for row, verdict in zip(rows[1:], judged, strict=True):
         row.update(_judged(row, verdict))
@@ -63,7 +64,7 @@ def _as_trained(experiment: Experiment, records: Sequence[TrialRecord]) -> Exper
 
 
 def _measured(
-    factor: str, value: str, identity: str, epochs: int, records: Sequence[TrialRecord]
+    factor: str, value: str, config: str, epochs: int, records: Sequence[TrialRecord]
 ) -> dict[str, Any]:
     """Return what a row says by itself; what is not known is None."""
     complete = list(by_seed(records).values())
@@ -77,7 +78,7 @@ def _measured(
     return found | {
         "factor": factor,
         "value": value,
-        "config": identity,
+        "config": config,
         "n_seeds": len(complete),
         "val_accuracy": finite(accuracy.mean),
         "val_accuracy_sem": finite(accuracy.sem),
@@ -86,17 +87,20 @@ def _measured(
     }
 
 
-def _sample(identity: str, records: Sequence[TrialRecord]) -> Sample:
+def _sample(config: str, records: Sequence[TrialRecord]) -> Sample:
     # What compares test accuracies compares these as well.
     values = {record.seed: math.nan if record.value is None else record.value for record in records}
-    return Sample(identity, tuple(values.values()), tuple(values))
+    return Sample(config, tuple(values.values()), tuple(values))
 
 
 def _judged(row: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
     if row["note"] or verdict.n_seeds == 0:
         return {}
-    names = "delta delta_low delta_high p_value verdict seeds_to_settle"
-    return {name: finite(getattr(verdict, name)) for name in names.split()}
+    numbers = {
+        f"val_{name}": finite(getattr(verdict, name))
+        for name in ("delta", "delta_low", "delta_high", "p_value")
+    }
+    return {**numbers, "verdict": verdict.verdict, "seeds_to_settle": verdict.seeds_to_settle}
 
 
 def _ratio(value: float | None, base: float | None) -> float | None:

@@ -18,7 +18,7 @@ def over_seeds(records: Iterable[TrialRecord]) -> list[TrialRecord]:
 
     Trials stay as they are: a sampler's are each drawn once. Of the others, the one that stands for all has
     the first's key and the mean ``value``; its ``result`` has the means of what was measured, ``n_seeds``,
-    ``val_accuracy_sem`` and ``delta``, the mean difference to the baseline on the seeds that both have.
+    ``val_accuracy_sem`` and ``val_delta``, the mean difference to the baseline on the seeds that both have.
     """
     kept: list[TrialRecord] = []
     groups: dict[tuple[str, str], list[TrialRecord]] = {}
@@ -54,7 +54,7 @@ def _one(group: Sequence[TrialRecord], baseline: dict[int, TrialRecord]) -> Tria
     result |= {
         "n_seeds": len(values),
         "val_accuracy_sem": statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None,
-        "delta": statistics.fmean(differences) if differences else None,
+        "val_delta": statistics.fmean(differences) if differences else None,
     }
     return replace(complete[0], value=statistics.fmean(values), result=result)
 

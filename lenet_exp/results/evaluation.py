@@ -57,7 +57,7 @@ class Finalist:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ConfirmationPlan:
     """What is to be trained and read: fixed before any of it is trained.
 
     Attributes:
@@ -89,7 +89,7 @@ class Plan:
         return {**vars(self), "finalists": finalists, "baseline": self.baseline.to_dict()}
 
     @classmethod
-    def from_dict(cls, written: Mapping[str, Any]) -> Plan:
+    def from_dict(cls, written: Mapping[str, Any]) -> ConfirmationPlan:
         """Return what `to_dict` gave."""
         return cls(
             **{
@@ -121,7 +121,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Evaluation:
     """One reading of the test split, noted before the files are opened and completed after.
 
     Attributes:
@@ -142,7 +142,7 @@ class Reading:
     """
 
     number: int
-    plan: Plan
+    plan: ConfirmationPlan
     dataset: str
     version: str
     again: bool
@@ -166,12 +166,12 @@ class Reading:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Reading:
+    def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
         """Return what `to_dict` gave."""
         return cls(
             **{
                 **values,
-                "plan": Plan.from_dict(values["plan"]),
+                "plan": ConfirmationPlan.from_dict(values["plan"]),
                 "begun": tuple(values["begun"]),
                 "scores": tuple(Score(**one) for one in values["scores"]),
                 "verdicts": tuple(values["verdicts"]),
@@ -202,13 +202,13 @@ class Reading:
         return f"{self.number}{again}: begun {begun}, {state}, {labels}, {len(self.plan.seeds)} seeds"
 
 
-def read_readings(kept: Any) -> list[Reading]:
+def read_evaluations(kept: Any) -> list[Evaluation]:
     """Return the readings that a study kept, as its value for `READINGS` has them."""
-    return [Reading.from_dict(one) for one in kept or ()]
+    return [Evaluation.from_dict(one) for one in kept or ()]
 
 
 @dataclass(frozen=True)
-class Findings:
+class ConfirmationSummary:
     """What is known of configurations beyond their trials.
 
     Attributes:
@@ -221,35 +221,35 @@ class Findings:
 
 
 #: Before anything was confirmed.
-NOTHING = Findings({})
+NOT_CONFIRMED = ConfirmationSummary({})
 
 
-def findings(kept_readings: Any, kept_speeds: Any) -> Findings:
+def confirmation_summary(kept_readings: Any, kept_speeds: Any) -> ConfirmationSummary:
     """Return what the last complete reading found, from what the study kept.
 
     Args:
         kept_readings: What the study keeps as `READINGS`.
         kept_speeds: What it keeps as `SPEEDS`: examples per second by the configuration's hash.
     """
-    complete = [reading for reading in read_readings(kept_readings) if reading.completed]
+    complete = [evaluation for evaluation in read_evaluations(kept_readings) if evaluation.completed]
     if not complete:
-        return NOTHING
-    reading, speeds = complete[-1], kept_speeds or {}
-    by_config = {one["config"]: one for one in reading.verdicts}
+        return NOT_CONFIRMED
+    evaluation, speeds = complete[-1], kept_speeds or {}
+    by_config = {one["config"]: one for one in evaluation.verdicts}
     cells = {
         one.config: {
-            **_test_cells(reading, one.config),
-            **({} if one == reading.plan.baseline else _verdict_cells(by_config[one.config])),
+            **_test_cells(evaluation, one.config),
+            **({} if one == evaluation.plan.baseline else _verdict_cells(by_config[one.config])),
             **({"examples_per_s": speeds[one.config]} if one.config in speeds else {}),
-            "fresh_val_accuracy": (reading.fresh_val_accuracy or {}).get(one.config),
+            "fresh_val_accuracy": (evaluation.fresh_val_accuracy or {}).get(one.config),
         }
-        for one in reading.plan.everyone
+        for one in evaluation.plan.everyone
     }
-    return Findings(cells, tuple(reading.sentences()))
+    return ConfirmationSummary(cells, tuple(evaluation.sentences()))
 
 
-def _test_cells(reading: Reading, config: str) -> dict[str, Any]:
-    reached = [score.test_accuracy for score in reading.scores if score.config == config]
+def _test_cells(evaluation: Evaluation, config: str) -> dict[str, Any]:
+    reached = [score.test_accuracy for score in evaluation.scores if score.config == config]
     n = len(reached)
     mean = math.fsum(reached) / n if n else None
     sem = None

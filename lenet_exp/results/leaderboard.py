@@ -1,4 +1,4 @@
-"""The leaderboard: one row for each configuration that was tried, ranked, against the baseline."""
+"""The leaderboard: a row for each configuration that was tried, ranked, against the baseline; its CSV."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from lenet_exp.base.errors import DataError
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.aggregate import over_seeds, pareto_front
-from lenet_exp.results.evaluation import NOTHING, Findings
-from lenet_exp.results.table import Table
+from lenet_exp.results.evaluation import NOT_CONFIRMED, ConfirmationSummary
+from lenet_exp.results.table import Table, read_csv
 from lenet_exp.study.records import TrialRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What a confirmation found out of one configuration, by column.
 _Cells = Mapping[str, Any]
 
 #: The columns, in order; those of the confirmation are empty until there is one.
 COLUMNS = (
-    *("rank", "role", "trial", "config", "state", "n_seeds"),
-    *("val_accuracy", "val_accuracy_sem", "test_accuracy", "test_accuracy_sem"),
+    *("rank", "role", "trial", "name", "config", "state", "n_seeds"),
+    *("val_accuracy", "val_accuracy_sem", "val_delta", "test_accuracy", "test_accuracy_sem"),
     *("delta", "delta_low", "delta_high", "p_value", "verdict"),
     *("examples_per_s", "train_s", "n_parameters", "macs", "epochs"),
     *HYPERPARAMETERS,
@@ -33,13 +38,17 @@ _PARETO = ("pareto_parameters", "pareto_speed")
 _Baseline = tuple[float | None, str | None]
 
 
-def ranked(records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found: Findings = NOTHING) -> Table:
+def ranked(
+    records: Iterable[TrialRecord],
+    run_ids: Mapping[RunKey, str],
+    confirmation: ConfirmationSummary = NOT_CONFIRMED,
+) -> Table:
     """Return the ranked table of what was tried.
 
     Args:
         records: Attempts that ended; those that were tried again are left out.
         run_ids: MLflow's id of each attempt's run, as far as known.
-        found: What is known of configurations from a confirmation.
+        confirmation: Columns that a confirmation fills, by configuration.
 
     Returns:
         A table of `COLUMNS`. Confirmed rows come first, by ``test_accuracy``, then the other completed
@@ -49,7 +58,8 @@ def ranked(records: Iterable[TrialRecord], run_ids: Mapping[RunKey, str], found:
     shown = over_seeds(r for r in records if not r.superseded and r.key.role != "confirm")
     baseline = _baseline(shown)
     rows = [
-        _row(record, baseline, run_ids.get(record.key), found.cells.get(record.config)) for record in shown
+        _row(record, baseline, run_ids.get(record.key), confirmation.cells.get(record.config))
+        for record in shown
     ]
     rows.sort(key=attrgetter("order"))
     return Table(
@@ -98,13 +108,8 @@ def _row(record: TrialRecord, baseline: _Baseline, run_id: str | None, found: _C
     # A test_accuracy alone does not make a row a confirmed one.
     confirmed = complete and found is not None and found["test_accuracy"] is not None
     value = cells["test_accuracy"] if confirmed else cells["val_accuracy"]
-    trial = cells["trial"]
-    order = (
-        not complete,
-        not confirmed,
-        -value if value is not None else math.inf,
-        -1 if trial is None else trial,
-    )
+    number = -1 if record.key.role == "baseline" else record.key.trial
+    order = (not complete, not confirmed, -value if value is not None else math.inf, number)
     smallness, speed = -_number(cells["n_parameters"]), _number(cells["examples_per_s"])
     return _Row(cells, order, (confirmed, value) if complete else None, smallness, speed)
 
@@ -116,20 +121,21 @@ def _cells(
     is_baseline = record.key.role == "baseline"
     value = record.value if complete else record.history.get(record.epochs)
     reference, code = baseline
-    delta = value - reference if complete and value is not None and reference is not None else None
+    val_delta = value - reference if complete and value is not None and reference is not None else None
     own_code = _code(record)
     result = record.result
     found = dict.fromkeys(COLUMNS)
     return found | {
         "role": record.key.role,
-        "trial": None if is_baseline else record.key.trial,
+        "trial": record.key.trial if record.key.role == "trial" else None,
+        "name": record.name,
         "config": record.config,
         "state": record.state,
         "n_seeds": result.get("n_seeds", 1) if complete else None,
         "val_accuracy": value,
         "val_accuracy_sem": result.get("val_accuracy_sem"),
         "test_accuracy": result.get("test_accuracy") if complete else None,
-        "delta": result.get("delta", delta),
+        "val_delta": result.get("val_delta", val_delta),
         "verdict": "not confirmed" if complete and not is_baseline else None,
         **{name: result.get(name) for name in ("examples_per_s", "train_s", "n_parameters", "macs")},
         "epochs": record.epochs,
@@ -139,6 +145,47 @@ def _cells(
         **(cells or {} if complete else {}),
         "mlflow_run_id": run_id,
     }
+
+
+def read_leaderboard(path: str | Path) -> pd.DataFrame:
+    """Return a ``leaderboard.csv`` as a frame: counts are ``Int64`` also where cells are empty.
+
+    A file of a version before November 2026 is read as today's: there ``delta`` was about the validation
+    images in rows that were not confirmed, and listed runs had a number instead of a ``name``.
+
+    Args:
+        path: The file, as a sweep or ``lenet-exp leaderboard --csv`` wrote it.
+
+    Raises:
+        DataError: If there is no such file, or it is no leaderboard.
+    """
+    rows = read_csv(Path(path))
+    if rows is None or not {"rank", "role", "config", "val_accuracy"} <= set(rows.columns):
+        raise DataError(f"{path} is no leaderboard; export one with: lenet-exp leaderboard --csv FILE")
+    if "val_delta" not in rows.columns:
+        rows = Table(COLUMNS, [dict.fromkeys(COLUMNS) | row for row in _of_before(rows.rows)])
+    return rows.frame()
+
+
+def _of_before(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of the CSV before November 2026 with their two kinds of ``delta`` apart."""
+    is_read = any(row["verdict"] in ("better", "worse", "tie") for row in rows)
+    baseline = next((row["val_accuracy"] for row in rows if row["role"] == "baseline"), None)
+    separated = []
+    for row in rows:
+        confirmed = is_read and row["test_accuracy"] is not None and row["verdict"] != "not confirmed"
+        own = row["val_accuracy"]
+        known = confirmed and own is not None and baseline is not None
+        val_delta = own - baseline if known else None if confirmed else row["delta"]
+        separated.append(
+            {
+                **row,
+                "trial": row["trial"] if row["role"] == "trial" else None,
+                "delta": row["delta"] if confirmed else None,
+                "val_delta": val_delta,
+            }
+        )
+    return separated
 
 
 def _ranks(rows: Sequence[_Row]) -> list[int | None]:

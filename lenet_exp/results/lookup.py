@@ -14,12 +14,18 @@ from typing import Any
 from lenet_exp.base.errors import ConfigError, LenetExpError, NoResultError, UnreachableError
 from lenet_exp.base.layout import Layout
 from lenet_exp.config.experiment import Data, Experiment
-from lenet_exp.results.evaluation import NOTHING, READINGS, SPEEDS, Findings, findings
+from lenet_exp.results.evaluation import (
+    NOT_CONFIRMED,
+    READINGS,
+    SPEEDS,
+    ConfirmationSummary,
+    confirmation_summary,
+)
 from lenet_exp.results.leaderboard import ranked
 from lenet_exp.results.table import Table
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.trials import read_study
-from lenet_exp.tracking.events import AttemptRecord
+from lenet_exp.tracking.events import RunLog
 from lenet_exp.tracking.spool import Spool
 from lenet_exp.tracking.store import log_file
 
@@ -28,7 +34,7 @@ _ID_CHARACTERS = 8
 
 
 @dataclass(frozen=True)
-class Recorded:
+class ExperimentResults:
     """An experiment's records.
 
     Attributes:
@@ -36,22 +42,22 @@ class Recorded:
         layout: Where the experiment's files lie.
         records: Every attempt that has ended.
         spool: What every attempt did.
-        identity: What makes the study this study.
-        findings: What a confirmation found out.
+        fingerprint: What makes the study this study.
+        confirmation: What a confirmation found out.
     """
 
     experiment: Experiment
     layout: Layout
     records: Sequence[TrialRecord]
     spool: Spool
-    identity: dict[str, Any]
-    findings: Findings = NOTHING
+    fingerprint: dict[str, Any]
+    confirmation: ConfirmationSummary = NOT_CONFIRMED
 
     def leaderboard(self) -> Table:
         """Return the ranked table of what was tried."""
-        return ranked(self.records, self.spool.run_ids(), self.findings)
+        return ranked(self.records, self.spool.run_ids(), self.confirmation)
 
-    def attempt(self, record: TrialRecord) -> AttemptRecord | None:
+    def attempt(self, record: TrialRecord) -> RunLog | None:
         """Return what the spool has of the training behind ``record``, which a duplicate shares."""
         return self.spool.read(self.original(record).key)
 
@@ -131,7 +137,7 @@ def _names(record: TrialRecord) -> set[str]:
     return {record.label, record.key.stem} | number
 
 
-def read_recorded(experiment: Experiment, root: Path, storage: str | None = None) -> Recorded:
+def read_results(experiment: Experiment, root: Path, storage: str | None = None) -> ExperimentResults:
     """Return what was recorded of an experiment; it is only read.
 
     Args:
@@ -149,8 +155,8 @@ def read_recorded(experiment: Experiment, root: Path, storage: str | None = None
         raise NoResultError(f"{experiment.name!r} was never run under {layout.root}; run: lenet-exp sweep")
     # The file may have been changed since, or flags may have been stronger than it.
     known = {
-        name: value for name, value in study.identity.get("data", {}).items() if name in Data.model_fields
+        name: value for name, value in study.fingerprint.get("data", {}).items() if name in Data.model_fields
     }
     used = experiment.model_copy(update={"data": experiment.data.model_copy(update=known)})
-    found = findings(study.kept.get(READINGS), study.kept.get(SPEEDS))
-    return Recorded(used, layout, study.records, Spool(layout.spool), study.identity, found)
+    found = confirmation_summary(study.kept.get(READINGS), study.kept.get(SPEEDS))
+    return ExperimentResults(used, layout, study.records, Spool(layout.spool), study.fingerprint, found)

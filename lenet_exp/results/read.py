@@ -42,11 +42,11 @@ def show_leaderboard(
         NoResultError: If nothing was recorded.
         DiskError: If ``csv`` cannot be written.
     """
-    from lenet_exp.results.lookup import read_recorded
+    from lenet_exp.results.lookup import read_results
     from lenet_exp.results.views.console import print_ablation, print_leaderboard
 
-    recorded = read_recorded(experiment, root, storage)
-    table = _ablation(experiment, recorded.records) if experiment.ablate else recorded.leaderboard()
+    results = read_results(experiment, root, storage)
+    table = _ablation(experiment, results.records) if experiment.ablate else results.leaderboard()
     shown = table._replace(rows=table.rows[:top])
     if csv is not None:
         if csv.is_dir():
@@ -58,7 +58,7 @@ def show_leaderboard(
         if experiment.ablate:
             print_ablation(shown)
         else:
-            print_leaderboard(table, top, recorded.findings.sentences)
+            print_leaderboard(table, top, results.confirmation.sentences)
 
 
 def own_files(experiment: Experiment, layout: Layout) -> tuple[Path, ...]:

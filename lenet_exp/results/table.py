@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
@@ -23,7 +24,17 @@ _WHOLE = {
     *("batch_size", "conv_layers", "fc_layers"),
     *(key for key in HYPERPARAMETERS if key[:-2] in ("kernel_size", "padding", "channels", "fc_width")),
 }
-_TYPES = dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(("pareto_parameters", "pareto_speed"), "boolean")
+_MEASURED = {
+    *("val_accuracy", "val_accuracy_sem", "val_delta", "val_delta_low", "val_delta_high", "val_p_value"),
+    *("test_accuracy", "test_accuracy_sem", "delta", "delta_low", "delta_high", "p_value"),
+    *("permutation_p", "mcnemar_p", "fresh_val_accuracy", "examples_per_s", "examples_per_s_ratio"),
+    *("train_s", "lr", "momentum", "weight_decay"),
+}
+_TYPES = {
+    **dict.fromkeys(_WHOLE, "Int64"),
+    **dict.fromkeys(_MEASURED, "float64"),
+    **dict.fromkeys(("pareto_parameters", "pareto_speed"), "boolean"),
+}
 
 
 class Table(NamedTuple):
@@ -66,6 +77,29 @@ def to_csv(table: Table) -> str:
         _csv_line(values)
         for values in (table.columns, *([row[column] for column in table.columns] for row in table.rows))
     )
+
+
+def read_csv(path: Path) -> Table | None:
+    """Return the table that `to_csv` wrote; None if the file is not one, or is not there."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            columns, *lines = csv.reader(file)
+            rows = [dict(zip(columns, map(_value, columns, line), strict=True)) for line in lines]
+    except (OSError, ValueError):  # of text that is no UTF-8, too few cells, or words for numbers
+        return None
+    return Table(columns, rows)
+
+
+def _value(column: str, cell: str) -> Any:
+    """Return what `_cell` made a cell of."""
+    kind = _TYPES.get(column)
+    if not cell:
+        return None
+    if kind == "boolean":
+        return cell == "True"
+    if kind:
+        return int(cell) if kind == "Int64" else float(cell)
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
 
 
 def _csv_line(values: Iterable[Any]) -> str:

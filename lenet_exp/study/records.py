@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from lenet_exp.base.records import RunKey, State, TrainOn
+from lenet_exp.base.records import RunKey, State, TrainOn, without_seed
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.config.trainings import FixedTraining
 
@@ -67,6 +67,11 @@ class TrialRecord:
     def config(self) -> str:
         """The configuration's hash."""
         return self.configuration.id
+
+    @property
+    def name(self) -> str | None:
+        """What the experiment calls a training outside its search, such as a listed run; None for others."""
+        return None if self.key.role in ("trial", "baseline") else without_seed(self.label)
 
     @cached_property
     def values(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.study.rdb import TrialStorage
-from lenet_exp.study.trials import IDENTITY, RECORD, RESULT, RETRY, UNKNOWN, kept_record
+from lenet_exp.study.trials import FINGERPRINT, RECORD, RESULT, RETRY, UNKNOWN, kept_record
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def restore_study(
     name: str,
     trials: Sequence[PastTrial],
     *,
-    identity: Mapping[str, Any] | None = None,
+    fingerprint: Mapping[str, Any] | None = None,
     kept: Mapping[str, Any] | None = None,
 ) -> None:
     """Write one of an experiment's two studies, its trials and then the queue of those to be tried again.
@@ -71,7 +71,7 @@ def restore_study(
         name: The study's name, as Optuna has it.
         trials: The trials in the order of their numbers. One that is missing between two of them was asked
             for and never begun: it has failed.
-        identity: What `Study.check_fingerprint` stored; nothing is stored if it is empty.
+        fingerprint: What `Study.check_fingerprint` stored; nothing is stored if it is empty.
         kept: What `Study.keep` kept, by name.
     """
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
@@ -84,8 +84,8 @@ def restore_study(
     for trial in trials:
         if trial.retry:
             study.enqueue_trial(trial.params, user_attrs={RETRY: trial.retry})
-    if identity:
-        study.set_user_attr(IDENTITY, dict(identity))
+    if fingerprint:
+        study.set_user_attr(FINGERPRINT, dict(fingerprint))
         study.set_user_attr("optuna_version", optuna.__version__)
     for key, value in (kept or {}).items():
         study.set_user_attr(f"lenet_exp.{key}", value)

@@ -32,7 +32,7 @@ from lenet_exp.study.records import Attempt, TrialRecord
 from lenet_exp.study.sampling import Grid, hidden_from_sampler, load_fixed, load_search
 from lenet_exp.study.storage import flush, open_storage
 from lenet_exp.study.trials import (
-    IDENTITY,
+    FINGERPRINT,
     OPEN,
     RECORD,
     RECORD_BASICS,
@@ -43,6 +43,7 @@ from lenet_exp.study.trials import (
     counts,
     differences,
     kept_record,
+    stored_fingerprint,
     trial_records,
 )
 from lenet_exp.study.write_through import SingleWriterStorage
@@ -89,13 +90,13 @@ class Study:
         Raises:
             ConfigError: If the study was started with another fingerprint; nothing is written then.
         """
-        stored = self._search.user_attrs.get(IDENTITY)
+        stored = stored_fingerprint(self._search.user_attrs)
         if stored is None and self._search.get_trials(deepcopy=False):
             name = self.experiment.name
             raise ConfigError(f"study {name!r} is none of lenet-exp's; rename the experiment (name = ...)")
         now = json.loads(json.dumps(fingerprint))
         if stored is None:
-            self._search.set_user_attr(IDENTITY, now)
+            self._search.set_user_attr(FINGERPRINT, now)
             self._search.set_user_attr("optuna_version", optuna.__version__)
             return
         if stored != now:
@@ -269,8 +270,8 @@ class Study:
             # Queued before the failure is told: a crash in between is mended by asking again.
             self._enqueue_retry(trial.params, of | {"crashes": crashes, "alone": alone})
             failpoints.point("after_retry")
-        facts = {"reason": reason, "retried": again, "crashed": crashed, "alone": alone}
-        self.tell(key, "FAIL", result=facts)
+        result = {"reason": reason, "retried": again, "crashed": crashed, "alone": alone}
+        self.tell(key, "FAIL", result=result)
         return again
 
     def _enqueue_retry(self, params: Mapping[str, Any], retry: Mapping[str, Any]) -> None:

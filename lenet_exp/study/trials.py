@@ -16,13 +16,14 @@ from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.storage import read_storage, running_studies
 
 OPEN = ("WAITING", "RUNNING")
-RECORD, RESULT, RETRY, IDENTITY = (f"lenet_exp.{name}" for name in ("record", "result", "retry", "identity"))
+RECORD, RESULT, RETRY = (f"lenet_exp.{name}" for name in ("record", "result", "retry"))
+FINGERPRINT = "lenet_exp.fingerprint"
 #: Told where there is no ``val_accuracy``, because Optuna has no complete trial without a number.
 UNKNOWN = -1.0
 
 
 #: What `kept_record` writes of every attempt; what else a record has is the study's own.
-RECORD_BASICS = ("role", "attempt", "label", "values", "epochs", "identity", "seed")
+RECORD_BASICS = ("role", "attempt", "label", "values", "epochs", "config", "seed")
 
 
 def kept_record(
@@ -40,6 +41,12 @@ def kept_record(
     values, epochs = configuration.hyperparameters(), configuration.epochs
     basics = (key.role, key.attempt, label, values, epochs, configuration.id, seed)
     return {**dict(zip(RECORD_BASICS, basics, strict=True)), **extra}
+
+
+def stored_fingerprint(attributes: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the fingerprint that a study was started with; it was kept as "identity" until November 2026."""
+    stored: dict[str, Any] | None = attributes.get(FINGERPRINT, attributes.get("lenet_exp.identity"))
+    return stored
 
 
 def counts(record: TrialRecord) -> bool:
@@ -109,12 +116,12 @@ class StudyContent(NamedTuple):
     Attributes:
         records: Every attempt that has ended.
         kept: All that `Study.keep` kept, by name.
-        identity: What it was started with, as `Study.check_fingerprint` stored it; empty if nothing was.
+        fingerprint: What it was started with, as `Study.check_fingerprint` stored it; empty if nothing was.
     """
 
     records: list[TrialRecord]
     kept: dict[str, Any]
-    identity: dict[str, Any]
+    fingerprint: dict[str, Any]
 
 
 def read_study(name: str, root: Path, url: str | None = None) -> StudyContent | None:
@@ -139,9 +146,9 @@ def read_study(name: str, root: Path, url: str | None = None) -> StudyContent | 
         if trials is None:
             return None
         records += [record for record in trial_records(trials) if record.state not in OPEN]
-    identity = _attributes(storage, name).get(IDENTITY, {})
+    fingerprint = stored_fingerprint(_attributes(storage, name)) or {}
     kept = {k.removeprefix("lenet_exp."): v for k, v in _attributes(storage, f"{name}/fixed").items()}
-    return StudyContent(records, kept, identity)
+    return StudyContent(records, kept, fingerprint)
 
 
 def _attributes(storage: TrialStorage, study_name: str) -> dict[str, Any]:
@@ -153,11 +160,11 @@ def _attributes(storage: TrialStorage, study_name: str) -> dict[str, Any]:
 
 
 def differences(then: Any, now: Any, key: str = "") -> Iterator[str]:
-    """Yield what differs between two identities, each as "key was this, is now that".
+    """Yield what differs between two fingerprints, each as "key was this, is now that".
 
     Args:
-        then: The identity that was stored, or a value within it.
-        now: The identity of today, or the value in the same place.
+        then: The fingerprint that was stored, or a value within it.
+        now: The fingerprint of today, or the value in the same place.
         key: The place of the two values, as names with dots between.
     """
     if isinstance(then, dict) and isinstance(now, dict):

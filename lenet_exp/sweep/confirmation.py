@@ -25,13 +25,27 @@ from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.data import testset
 from lenet_exp.data.split import division
-from lenet_exp.execution.calls import call
+from lenet_exp.execution.calls import run_in_process
 from lenet_exp.execution.protocol import Conditions
 from lenet_exp.results import champion
 from lenet_exp.results import verdicts as compare
-from lenet_exp.results.evaluation import PLAN, READINGS, SPEEDS, Finalist, Plan, Reading, Score, read_readings
+from lenet_exp.results.evaluation import (
+    PLAN,
+    READINGS,
+    SPEEDS,
+    ConfirmationPlan,
+    Evaluation,
+    Finalist,
+    Score,
+    read_evaluations,
+)
 from lenet_exp.study.records import TrialRecord
-from lenet_exp.training.evaluate import Trained, alone_examples_per_s, right, score
+from lenet_exp.training.evaluate import (
+    SavedNetwork,
+    alone_examples_per_s,
+    correct_predictions,
+    evaluate_networks,
+)
 
 if TYPE_CHECKING:
     from lenet_exp.study.study import Study
@@ -50,7 +64,7 @@ def ensure_available(experiment: Experiment) -> None:
         raise DataError(f"{error}; or leave the confirmation out with --no-confirm") from None
 
 
-def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: int) -> Plan:
+def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: int) -> ConfirmationPlan:
     """Return what is to be confirmed, and how, from now on.
 
     Args:
@@ -59,7 +73,7 @@ def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: in
         n_finished: Trials that the search had finished by then.
     """
     settings = experiment.confirm
-    return Plan(
+    return ConfirmationPlan(
         frozen=_now(),
         finalists=tuple(finalists),
         baseline=Finalist(experiment.baseline_configuration, "baseline", None),
@@ -70,7 +84,7 @@ def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: in
     )
 
 
-def confirmation_trainings(plan: Plan, *, is_alone: bool) -> list[FixedTraining]:
+def confirmation_trainings(plan: ConfirmationPlan, *, is_alone: bool) -> list[FixedTraining]:
     """Return the trainings of a plan, seed by seed, so that whatever is done by some time is paired.
 
     Args:
@@ -89,7 +103,7 @@ def confirmation_trainings(plan: Plan, *, is_alone: bool) -> list[FixedTraining]
     return trainings
 
 
-def _training(finalist: Finalist, plan: Plan, seed: int) -> FixedTraining:
+def _training(finalist: Finalist, plan: ConfirmationPlan, seed: int) -> FixedTraining:
     # The same trainings serve every later plan.
     name = f"confirm {finalist.config} on {plan.train_on}"
     return FixedTraining(name, "confirm", finalist.label, finalist.configuration, seed, plan.train_on)
@@ -143,18 +157,18 @@ class Confirmation:
                 return False
             self._time_alone(plan)
             self._read(plan)
-        readings = read_readings(self.study.kept(READINGS))
-        if not readings:
+        evaluations = read_evaluations(self.study.kept(READINGS))
+        if not evaluations:
             return False
-        self._tell(readings)
+        self._tell(evaluations)
         return True
 
-    def _plan(self, finalists: Callable[[], Sequence[Finalist]], *, again: bool) -> Plan | None:
+    def _plan(self, finalists: Callable[[], Sequence[Finalist]], *, again: bool) -> ConfirmationPlan | None:
         """Return the plan that waits for its reading, a new one, or None if there is nothing to do."""
         kept = self.study.kept(PLAN)
-        plan = Plan.from_dict(kept) if kept else None
-        readings = read_readings(self.study.kept(READINGS))
-        is_read = any(reading.completed and reading.plan == plan for reading in readings)
+        plan = ConfirmationPlan.from_dict(kept) if kept else None
+        evaluations = read_evaluations(self.study.kept(READINGS))
+        is_read = any(evaluation.completed and evaluation.plan == plan for evaluation in evaluations)
         if plan is not None and not again:
             if not is_read:
                 self.announce(f"confirmation: {_shown(plan)}, frozen {plan.frozen}")
@@ -167,7 +181,7 @@ class Confirmation:
                     " 'lenet-exp confirm --again' confirms anew"
                 )
             return None
-        if again and readings and not readings[-1].completed and readings[-1].plan == plan:
+        if again and evaluations and not evaluations[-1].completed and evaluations[-1].plan == plan:
             return plan  # this one is under way
         plan = freeze(self.experiment, finalists(), self.study.n_finished)
         if not plan.finalists:
@@ -176,7 +190,7 @@ class Confirmation:
         self.announce(f"confirmation: {_shown(plan)}")
         return plan
 
-    def _time_alone(self, plan: Plan) -> None:
+    def _time_alone(self, plan: ConfirmationPlan) -> None:
         """Time those that have not been, one after the other with nothing beside them."""
         speeds: dict[str, float] = self.study.kept(SPEEDS) or {}
         split = division(self.experiment.data, self.conditions.images.open()[1])
@@ -184,7 +198,7 @@ class Confirmation:
             if one.config in speeds:
                 continue
             self.settle()
-            speed = call(
+            speed = run_in_process(
                 alone_examples_per_s,
                 one.configuration,
                 self.conditions.images,
@@ -199,7 +213,7 @@ class Confirmation:
                 self.study.keep(SPEEDS, speeds)
                 self.announce(f"{one.label}: {speed:,.0f} examples/s alone")
 
-    def _trained(self, plan: Plan) -> list[tuple[Finalist, int, TrialRecord]]:
+    def _trained(self, plan: ConfirmationPlan) -> list[tuple[Finalist, int, TrialRecord]]:
         """Return what ended with a network, by finalist and seed."""
         ended = [
             (one, seed, self.study.fixed_record(_training(one, plan, seed)))
@@ -208,7 +222,7 @@ class Confirmation:
         ]
         return [(one, seed, record) for one, seed, record in ended if record and record.state == "COMPLETE"]
 
-    def _read(self, plan: Plan) -> None:
+    def _read(self, plan: ConfirmationPlan) -> None:
         """Read the test split: note it, open it, score all networks, and only then complete the note."""
         trained = self._trained(plan)
         if not trained:
@@ -217,11 +231,11 @@ class Confirmation:
         gone = [network.weights for network in networks if not network.weights.exists()]
         if gone:  # told before a reading is spent on the others
             raise DataError(f"{gone[0]} is gone; put it back, or rename the experiment")
-        reading = self._intend(plan)
+        evaluation = self._intend(plan)
         data = self.experiment.data
         self.announce(f"reading the test split of {data.dataset}, for {len(trained)} networks at once")
         images = testset.read_test_split(data)
-        found = call(score, networks, images, self.device, self.threads)
+        found = run_in_process(evaluate_networks, networks, images, self.device, self.threads)
         scores = tuple(
             Score(record.key.stem, one.config, seed, accuracy, loss)
             for (one, seed, record), (accuracy, loss) in zip(trained, found, strict=True)
@@ -230,8 +244,8 @@ class Confirmation:
             metrics = {"test_accuracy": one_score.test_accuracy, "test_loss": one_score.test_loss}
             self.spool.test(RunKey.from_stem(one_score.run), metrics)
         fresh = {one.config: _fresh(trained, one) for one in plan.everyone}
-        reading = replace(
-            reading,
+        evaluation = replace(
+            evaluation,
             completed=_now(),
             digest=images.digest,
             n_images=images.count,
@@ -239,61 +253,63 @@ class Confirmation:
             fresh_val_accuracy={config: float(np.mean(values)) for config, values in fresh.items() if values},
         )
         labels = np.asarray(images.open()[1])
-        samples = [self._sample(reading, one, labels) for one in plan.everyone]
+        samples = [self._sample(evaluation, one, labels) for one in plan.everyone]
         verdicts = compare.verdicts(samples[1:], samples[0], plan.level)
-        reading = replace(reading, verdicts=tuple(vars(verdict) for verdict in verdicts))
+        evaluation = replace(evaluation, verdicts=tuple(vars(verdict) for verdict in verdicts))
         best = plan.finalists[0]
         # What was searched on other images is no measure of the same thing.
         if best.val_accuracy is not None and fresh[best.config] and not self.is_alone:
             curse = compare.winners_curse(best.val_accuracy, fresh[best.config], plan.level)
-            reading = replace(reading, curse=curse)
-        self._keep(replace(reading, champion=champion.winner(reading)))
+            evaluation = replace(evaluation, curse=curse)
+        self._keep(replace(evaluation, champion=champion.winner(evaluation)))
 
-    def _intend(self, plan: Plan) -> Reading:
+    def _intend(self, plan: ConfirmationPlan) -> Evaluation:
         """Keep that the test split is about to be read; one that was cut off is begun once more."""
-        readings = read_readings(self.study.kept(READINGS))
-        if readings and not readings[-1].completed and readings[-1].plan == plan:
-            reading = replace(readings[-1], begun=(*readings[-1].begun, _now()))
+        evaluations = read_evaluations(self.study.kept(READINGS))
+        if evaluations and not evaluations[-1].completed and evaluations[-1].plan == plan:
+            evaluation = replace(evaluations[-1], begun=(*evaluations[-1].begun, _now()))
         else:
             dataset = self.experiment.data.dataset
-            number = len(readings) + 1
-            reading = Reading(number, plan, dataset, __version__, bool(readings), (_now(),))
-        self._keep(reading)
-        return reading
+            number = len(evaluations) + 1
+            evaluation = Evaluation(number, plan, dataset, __version__, bool(evaluations), (_now(),))
+        self._keep(evaluation)
+        return evaluation
 
-    def _keep(self, reading: Reading) -> None:
-        readings = [one for one in read_readings(self.study.kept(READINGS)) if one.number != reading.number]
-        readings.append(reading)
-        self.study.keep(READINGS, [one.to_dict() for one in readings])
-        self._tell(readings)
+    def _keep(self, evaluation: Evaluation) -> None:
+        evaluations = [
+            one for one in read_evaluations(self.study.kept(READINGS)) if one.number != evaluation.number
+        ]
+        evaluations.append(evaluation)
+        self.study.keep(READINGS, [one.to_dict() for one in evaluations])
+        self._tell(evaluations)
 
-    def _tell(self, readings: Sequence[Reading]) -> None:
+    def _tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Bring the file and what MLflow is told up to what the study keeps; again changes nothing."""
         self.layout.readings.parent.mkdir(exist_ok=True)
-        text = json.dumps([one.to_dict() for one in readings], indent=1)
+        text = json.dumps([one.to_dict() for one in evaluations], indent=1)
         write_atomically(self.layout.readings, f"{text}\n".encode())
         there = self.spool.study()
-        tags = {"test_readings": "; ".join(one.as_text() for one in readings)}
-        if there and tags.items() - there.facts.tags.items():
-            self.spool.start_study(replace(there.facts, tags={**there.facts.tags, **tags}))
-        complete = [one for one in readings if one.completed]
+        tags = {"test_readings": "; ".join(one.as_text() for one in evaluations)}
+        if there and tags.items() - there.metadata.tags.items():
+            self.spool.start_study(replace(there.metadata, tags={**there.metadata.tags, **tags}))
+        complete = [one for one in evaluations if one.completed]
         if complete:
             chosen = champion.elected(self.experiment.name, self.experiment.question, complete[-1])
             if chosen and (there is None or there.champion != chosen):
                 self.spool.champion(chosen)
 
-    def _network(self, key: RunKey, finalist: Finalist) -> Trained:
-        return Trained(finalist.configuration, self.layout.weights(key), self.layout.predictions(key))
+    def _network(self, key: RunKey, finalist: Finalist) -> SavedNetwork:
+        return SavedNetwork(finalist.configuration, self.layout.weights(key), self.layout.predictions(key))
 
-    def _sample(self, reading: Reading, finalist: Finalist, labels: np.ndarray) -> compare.Sample:
+    def _sample(self, evaluation: Evaluation, finalist: Finalist, labels: np.ndarray) -> compare.Sample:
         """Return what a finalist reached; a seed that gave no network is not a number."""
-        by_seed = {one.seed: one for one in reading.scores if one.config == finalist.config}
-        seeds = reading.plan.seeds
+        by_seed = {one.seed: one for one in evaluation.scores if one.config == finalist.config}
+        seeds = evaluation.plan.seeds
         reached = tuple(by_seed[s].test_accuracy if s in by_seed else math.nan for s in seeds)
         correct = None
         if len(by_seed) == len(seeds):
             files = [self.layout.predictions(RunKey.from_stem(by_seed[s].run)) for s in seeds]
-            correct = np.stack([right(file, labels) for file in files])
+            correct = np.stack([correct_predictions(file, labels) for file in files])
         return compare.Sample(finalist.config, reached, seeds, correct)
 
 
@@ -307,7 +323,7 @@ def _seeds(experiment: Experiment) -> tuple[int, ...]:
     return tuple(derive_seed(experiment.search.seed, "confirm", n) for n in range(experiment.confirm.seeds))
 
 
-def _shown(plan: Plan) -> str:
+def _shown(plan: ConfirmationPlan) -> str:
     labels = ", ".join(one.label for one in plan.finalists)
     on = "" if plan.train_on == "train" else ", validation images joined"
     return f"{labels} against the baseline, {len(plan.seeds)} fresh seeds each{on}"

@@ -306,14 +306,14 @@ class Driver:
         """End a trained attempt with what its last epoch gave."""
         running = self._running.pop(key)
         last = running.last
-        facts: dict[str, Any] = last.measured() if last is not None else {}
+        result: dict[str, Any] = last.measured() if last is not None else {}
         weighs = cost(running.attempt.configuration, self._conditions.images.image_size)
-        facts |= {"n_parameters": weighs.n_parameters, "macs": weighs.macs}
-        facts |= self._conditions.facts() | {"co_runners": running.co_runners}
+        result |= {"n_parameters": weighs.n_parameters, "macs": weighs.macs}
+        result |= self._conditions.metadata() | {"co_runners": running.co_runners}
         if reason:
-            facts["reason"] = reason
+            result["reason"] = reason
         self._failures.forget()
-        self._end(running.attempt, state, last.val_accuracy if last else None, facts)
+        self._end(running.attempt, state, last.val_accuracy if last else None, result)
         shown = _accuracy(last) if last and state == "COMPLETE" else reason
         speed = f", {last.examples_per_s:,.0f} examples/s" if last else ""
         self._announce(f"{running.attempt.label}: {shown}{speed}")
@@ -337,10 +337,10 @@ class Driver:
         attempt: Attempt,
         state: Literal["COMPLETE", "PRUNED"],
         value: float | None,
-        facts: Mapping[str, Any],
+        result: Mapping[str, Any],
         weights_of: RunKey | None = None,
     ) -> None:
-        self._agenda.remember(self._writer.end(attempt.key, state, value, facts, weights_of))
+        self._agenda.remember(self._writer.end(attempt.key, state, value, result, weights_of))
         self._release(attempt)
 
     def _release(self, attempt: Attempt) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lenet_exp.base.errors import ConfigError, NoResultError
 from lenet_exp.config.experiment import Experiment
-from lenet_exp.results.evaluation import PLAN, Finalist, Plan
+from lenet_exp.results.evaluation import PLAN, ConfirmationPlan, Finalist
 from lenet_exp.study.records import TrialRecord
 
 
@@ -47,7 +47,7 @@ def chosen(
         return []
     top = experiment.confirm.top
     if experiment.name != source.name and (kept := study.kept.get(PLAN)):
-        return Plan.from_dict(kept).finalists[:top]
+        return ConfirmationPlan.from_dict(kept).finalists[:top]
     return best_finalists(study.records, experiment.baseline_configuration.id, top)
 
 

@@ -12,7 +12,7 @@ from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.images import ImageSet
 from lenet_exp.data.split import division
 from lenet_exp.results.read import own_files
-from lenet_exp.tracking.events import DatasetFacts, StudyFacts
+from lenet_exp.tracking.events import DatasetMetadata, StudyMetadata
 
 
 def fingerprint(experiment: Experiment, images: ImageSet) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def fingerprint(experiment: Experiment, images: ImageSet) -> dict[str, Any]:
     }
 
 
-def study_facts(experiment: Experiment, layout: Layout, images: ImageSet) -> StudyFacts:
+def study_metadata(experiment: Experiment, layout: Layout, images: ImageSet) -> StudyMetadata:
     """Return what the study's own run says.
 
     Args:
@@ -54,16 +54,16 @@ def study_facts(experiment: Experiment, layout: Layout, images: ImageSet) -> Stu
         images: The training images.
     """
     files = (layout.experiment_file, layout.leaderboard, layout.readings, layout.overview, layout.report)
-    return StudyFacts(
+    return StudyMetadata(
         # Two folders may record the same experiment on one server, and are two studies there.
         study=f"{experiment.name}-{hashlib.sha256(str(layout.root).encode()).hexdigest()[:8]}",
         experiment=experiment.name,
         params=_params(experiment),
         tags={"mlflow.note.content": mask_url(experiment.question), "version": __version__},
-        dataset=DatasetFacts(experiment.data.dataset, images.digest, str(images.images)),
+        dataset=DatasetMetadata(experiment.data.dataset, images.digest, str(images.images)),
         files=tuple(map(layout.relative, (*files, *own_files(experiment, layout)))),
         image_size=images.image_size,
-        identity=fingerprint(experiment, images),
+        fingerprint=fingerprint(experiment, images),
     )
 
 

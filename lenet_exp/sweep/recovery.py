@@ -18,7 +18,7 @@ from lenet_exp.study.rdb import TrialStorage
 from lenet_exp.study.restore import PastTrial, restore_study
 from lenet_exp.study.study import MAX_ATTEMPTS, Study
 from lenet_exp.study.trials import RECORD, RECORD_BASICS, RETRY
-from lenet_exp.tracking.events import AttemptRecord
+from lenet_exp.tracking.events import RunLog
 from lenet_exp.tracking.spool import Spool
 
 
@@ -49,10 +49,10 @@ def reconcile(study: Study, spool: Spool, layout: Layout) -> None:
     _clean_checkpoints(study, layout)
 
 
-def _adopt(study: Study, spool: Spool, spooled: AttemptRecord) -> bool:
+def _adopt(study: Study, spool: Spool, spooled: RunLog) -> bool:
     """Tell the study how an attempt ended, if the spool has all of it; return whether it had."""
     end = spooled.end
-    if end is None or not end.facts or end.state not in ("COMPLETE", "PRUNED"):
+    if end is None or not end.result or end.state not in ("COMPLETE", "PRUNED"):
         return False
     if end.state == "COMPLETE" and not spooled.epochs:
         return False
@@ -60,7 +60,7 @@ def _adopt(study: Study, spool: Spool, spooled: AttemptRecord) -> bool:
         return False
     study.complete_history(spooled.key, spooled.epochs)
     value = spooled.epochs[-1].val_accuracy if spooled.epochs else None
-    study.tell(spooled.key, end.state, value, end.facts)
+    study.tell(spooled.key, end.state, value, end.result)
     return True
 
 
@@ -98,15 +98,15 @@ def rebuild_study(spool: Spool, storage: TrialStorage) -> int:
     if begun is None:
         return 0
     records = list(spool.records())
-    name = begun.facts.experiment
+    name = begun.metadata.experiment
     searched = list(_past(record for record in records if record.key.role == "trial"))
     fixed = list(_past(record for record in records if record.key.role != "trial"))
-    restore_study(storage, name, searched, identity=begun.facts.identity)
+    restore_study(storage, name, searched, fingerprint=begun.metadata.fingerprint)
     restore_study(storage, f"{name}/fixed", fixed, kept=begun.kept)
     return len(records)
 
 
-def _past(unsorted: Iterable[AttemptRecord]) -> Iterator[PastTrial]:
+def _past(unsorted: Iterable[RunLog]) -> Iterator[PastTrial]:
     """Yield a study's trials by number; a spool is sorted by roles."""
     records = sorted(unsorted, key=lambda record: record.key.trial)
     # Of the attempts at one training only the last was not followed by another.
@@ -115,37 +115,37 @@ def _past(unsorted: Iterable[AttemptRecord]) -> Iterator[PastTrial]:
         yield _trial(record, followed=last[_training(record)] != record.key)
 
 
-def _training(record: AttemptRecord) -> Any:
+def _training(record: RunLog) -> Any:
     extra = _drawn(record)["extra"]
-    return (extra["job"], record.facts["seed"]) if "job" in extra else extra["root"]
+    return (extra["job"], record.metadata["seed"]) if "job" in extra else extra["root"]
 
 
-def _drawn(record: AttemptRecord) -> Mapping[str, Any]:
+def _drawn(record: RunLog) -> Mapping[str, Any]:
     """Return what `Study.drawn` gave when the attempt began."""
-    drawn: Mapping[str, Any] = record.facts.get("study", {})
+    drawn: Mapping[str, Any] = record.metadata.get("study", {})
     if "attributes" in drawn:  # as 0.1.0 wrote it until November 2026, with all values once more
         own, queued = drawn["attributes"][RECORD], drawn["attributes"].get(RETRY)
         otherwise = {name: v for name, v in drawn["params"].items() if own["values"].get(name) != v}
-        extra = {name: value for name, value in own.items() if name not in RECORD_BASICS}
+        extra = {name: value for name, value in own.items() if name not in (*RECORD_BASICS, "identity")}
         drawn = {**drawn, "extra": extra, "retry": queued, "otherwise": otherwise}
     if "extra" not in drawn:
         raise StoreError(f"the spool of {record.key.stem} is too old to rebuild a study from")
     return drawn
 
 
-def _trial(record: AttemptRecord, *, followed: bool) -> PastTrial:
+def _trial(record: RunLog, *, followed: bool) -> PastTrial:
     drawn = _drawn(record)
-    extra, begun = drawn["extra"], record.facts
-    facts = record.end.facts if record.end else {}
+    extra, begun = drawn["extra"], record.metadata
+    told = record.end.result if record.end else {}
     state: State
     retry = None
     if record.end and record.end.state != "FAIL":
-        state, result = record.end.state, dict(facts)
+        state, result = record.end.state, dict(told)
     else:
-        crashed, alone = bool(facts.get("crashed")), bool(facts.get("alone") or extra.get("alone"))
+        crashed, alone = bool(told.get("crashed")), bool(told.get("alone") or extra.get("alone"))
         crashes = extra["crashes"] + crashed
         # An attempt fails in a way that made, or makes, another one follow, or for good.
-        again = followed or (bool(facts.get("retry", True)) and crashes < MAX_ATTEMPTS)
+        again = followed or (bool(told.get("retry", True)) and crashes < MAX_ATTEMPTS)
         reason = (record.end.reason if record.end else None) or "interrupted"
         state = "FAIL"
         result = {"reason": reason, "retried": again, "crashed": crashed, "alone": alone}

@@ -26,16 +26,16 @@ from lenet_exp.execution.processes import TRAINER
 from lenet_exp.execution.protocol import Conditions
 from lenet_exp.execution.resources import DEFAULT, Limits, check_room, measure, plan
 from lenet_exp.execution.signals import signals_to, terminable
-from lenet_exp.results.evaluation import READINGS, SPEEDS, findings
+from lenet_exp.results.evaluation import READINGS, SPEEDS, confirmation_summary
 from lenet_exp.results.read import own_files, show_leaderboard, write_own_files
 from lenet_exp.sweep import confirmation, finalists
-from lenet_exp.sweep.fingerprint import fingerprint, study_facts
+from lenet_exp.sweep.fingerprint import fingerprint, study_metadata
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 
 if TYPE_CHECKING:
     from lenet_exp.study.study import Study
-    from lenet_exp.tracking.events import StudyFacts
+    from lenet_exp.tracking.events import StudyMetadata
     from lenet_exp.tracking.uploader import Tracker
 
 #: Rows of the leaderboard that are shown at the end of a sweep.
@@ -117,8 +117,8 @@ def run_sweep(request: Request) -> None:
                     store.check_reachable(*tracking, timeout_s=15)
                 conditions = _conditions(request, executor, layout)
                 study, spool = _opened(request, conditions, held)
-                facts = study_facts(conditions.experiment, layout, conditions.images)
-                with _tracked(facts, tracking, spool) as tracker:
+                metadata = study_metadata(conditions.experiment, layout, conditions.images)
+                with _tracked(metadata, tracking, spool) as tracker:
                     MainJob(request, conditions, executor, study, spool, tracker, began).run()
                 _conclude(conditions.experiment, layout, request.storage)
     except KeyboardInterrupt:  # before or after the part in which the driver obeys
@@ -202,7 +202,7 @@ class MainJob:
         self._request, self._conditions = request, conditions
         self._executor, self._study, self._spool, self._tracker = executor, study, spool, tracker
         self._began = began
-        self._writer = Writer(study, spool, conditions.layout, tracker.wake)
+        self._writer = Writer(study, spool, conditions.layout, tracker.notify)
         self._know_findings()
 
     def run(self) -> None:
@@ -261,10 +261,10 @@ class MainJob:
             again=request.again,
         )
         self._know_findings()
-        self._tracker.wake()
+        self._tracker.notify()
 
     def _know_findings(self) -> None:
-        self._writer.findings = findings(self._study.kept(READINGS), self._study.kept(SPEEDS))
+        self._writer.confirmation = confirmation_summary(self._study.kept(READINGS), self._study.kept(SPEEDS))
 
 
 @contextmanager
@@ -294,13 +294,13 @@ def _amount(experiment: Experiment) -> str:
 
 
 @contextmanager
-def _tracked(facts: StudyFacts, tracking: tuple[str, Path | None], spool: Spool) -> Iterator[Tracker]:
+def _tracked(metadata: StudyMetadata, tracking: tuple[str, Path | None], spool: Spool) -> Iterator[Tracker]:
     """Give a tracker that follows the spool, and end the study's run in the way the sweep ended."""
     from lenet_exp.tracking.uploader import Tracker
 
     tracker = Tracker(
         spool,
-        facts,
+        metadata,
         tracking_uri=tracking[0],
         artifact_root=tracking[1],
         on_problem=lambda problem: say(f"warning: {problem}"),

@@ -13,11 +13,11 @@ from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import METRICS, EpochResult
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.images import training_images
-from lenet_exp.results.lookup import read_recorded
+from lenet_exp.results.lookup import read_results
 from lenet_exp.results.table import to_csv
 from lenet_exp.study import trials
 from lenet_exp.study.records import TrialRecord
-from lenet_exp.sweep.fingerprint import study_facts
+from lenet_exp.sweep.fingerprint import study_metadata
 from lenet_exp.tracking import store, uploader
 from lenet_exp.tracking.spool import Spool
 from lenet_exp.tracking.store import check_reachable
@@ -61,16 +61,16 @@ def sync_experiment(
             respool(records, spool, layout)
             if spool.study() is None:
                 images = training_images(experiment.data)
-                spool.start_study(study_facts(experiment, layout, images))
+                spool.start_study(study_metadata(experiment, layout, images))
         uri, artifact_root = store.locate(tracking_uri, root)
         check_reachable(uri, artifact_root)
 
         def refresh_leaderboard() -> None:
             if records:
-                csv = to_csv(read_recorded(experiment, root, storage).leaderboard())
+                csv = to_csv(read_results(experiment, root, storage).leaderboard())
                 write_atomically(layout.leaderboard, csv.encode())
 
-        return uploader.sync(spool, uri, artifact_root, rebuild=rebuild, on_carried=refresh_leaderboard)
+        return uploader.sync(spool, uri, artifact_root, rebuild=rebuild, on_uploaded=refresh_leaderboard)
 
 
 def respool(records: Iterable[TrialRecord], spool: Spool, layout: Layout) -> None:

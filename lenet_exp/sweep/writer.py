@@ -18,7 +18,7 @@ from lenet_exp.base.files import write_atomically
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.execution import checkpoint
-from lenet_exp.results.evaluation import NOTHING
+from lenet_exp.results.evaluation import NOT_CONFIRMED
 from lenet_exp.results.leaderboard import ranked
 from lenet_exp.results.table import to_csv
 from lenet_exp.study.records import Attempt, TrialRecord
@@ -33,7 +33,7 @@ class Writer:
     """Writes down what the attempts of one sweep do."""
 
     def __init__(
-        self, study: Study, spool: Spool, layout: Layout, news: Callable[[], None] = lambda: None
+        self, study: Study, spool: Spool, layout: Layout, notify: Callable[[], None] = lambda: None
     ) -> None:
         """Write into these.
 
@@ -41,16 +41,16 @@ class Writer:
             study: The truth.
             spool: Where every epoch is written before anything else.
             layout: Of the experiment; the leaderboard and the weights are there.
-            news: Called when there is something new in the spool.
+            notify: Called when there is something new in the spool.
         """
         self._study = study
         self._spool = spool
         self._layout = layout
-        self._news = news
+        self._notify = notify
         self._leaderboard_due = 0.0
         self._origins: dict[RunKey, RunKey] = {}
         #: What the leaderboard says beyond the trials.
-        self.findings = NOTHING
+        self.confirmation = NOT_CONFIRMED
 
     def begin(self, attempt: Attempt, tags: Mapping[str, str]) -> None:
         """Note that an attempt began."""
@@ -69,12 +69,12 @@ class Writer:
                 "study": self._study.drawn(attempt.key),
             },
         )
-        self._news()
+        self._notify()
 
     def epoch(self, key: RunKey, result: EpochResult) -> bool:
         """Note what an epoch gave; return whether the pruner would end the attempt here."""
         self._spool.epoch(key, result)
-        self._news()
+        self._notify()
         return self._study.report(key, result)
 
     def copy_epochs(self, key: RunKey, original: RunKey) -> None:
@@ -88,7 +88,7 @@ class Writer:
         key: RunKey,
         state: Literal["COMPLETE", "PRUNED"],
         value: float | None,
-        facts: Mapping[str, Any],
+        result: Mapping[str, Any],
         weights_of: RunKey | None = None,
     ) -> TrialRecord:
         """Note how an attempt ended; from here on it is never lost or changed.
@@ -97,24 +97,24 @@ class Writer:
             key: The attempt.
             state: How it ended.
             value: ``val_accuracy`` after the last epoch, for COMPLETE.
-            facts: What was measured, and the ``reason`` why it ended early.
+            result: What was measured, and the ``reason`` why it ended early.
             weights_of: The attempt that left the weights, if it is another one.
         """
-        facts = {**version_of_code(), **facts}
+        result = {**version_of_code(), **result}
         # A trainer that only plays leaves none.
         weights = self._layout.kept_weights(weights_of or key) if state == "COMPLETE" else None
         full: DiskError | None = None
         try:
-            self._spool.end(key, state, facts.get("reason", ""), weights=weights, facts=facts)
+            self._spool.end(key, state, result.get("reason", ""), weights=weights, result=result)
         except DiskError as error:
             full = error  # the study may have room in its file yet
         failpoints.point("before_tell")
-        self._study.tell(key, state, value, facts)
+        self._study.tell(key, state, value, result)
         if full:
             raise full
         failpoints.point("after_tell")
         self._forget_checkpoints(key)
-        self._news()
+        self._notify()
         # Of a study of thousands it takes a tenth of a second, which is not spent after each of its trials.
         if time.monotonic() >= self._leaderboard_due:
             self.write_leaderboard()
@@ -124,7 +124,7 @@ class Writer:
         """Note that an attempt failed; return whether it will be tried again (see `Study.fail`)."""
         full: DiskError | None = None
         try:
-            self._spool.end(key, "FAIL", reason, facts={"retry": retry, "crashed": crashed, "alone": alone})
+            self._spool.end(key, "FAIL", reason, result={"retry": retry, "crashed": crashed, "alone": alone})
         except DiskError as error:
             full = error
         again = self._study.fail(key, reason, retry=retry, crashed=crashed, alone=alone)
@@ -132,7 +132,7 @@ class Writer:
             raise full
         if not again:
             self._forget_checkpoints(key)
-        self._news()
+        self._notify()
         return again
 
     def _forget_checkpoints(self, key: RunKey) -> None:
@@ -143,7 +143,7 @@ class Writer:
     def write_leaderboard(self) -> None:
         """Replace the CSV by one of all that has ended."""
         began = time.monotonic()
-        table = ranked(self._study.records(), self._spool.run_ids(), self.findings)
+        table = ranked(self._study.records(), self._spool.run_ids(), self.confirmation)
         write_atomically(self._layout.leaderboard, to_csv(table).encode())
         took_s = time.monotonic() - began
         self._leaderboard_due = began + took_s / LEADERBOARD_SHARE

@@ -4,7 +4,7 @@ from lenet_exp.base.faces import face
 
 __getattr__, __dir__ = face(
     __name__,
-    events="AttemptRecord Champion DatasetFacts StudyFacts",
+    events="Champion DatasetMetadata RunLog StudyMetadata",
     model="load_network",
     spool="STUDY Spool",
     store="check_reachable local_uri log_file",

@@ -10,7 +10,7 @@ from lenet_exp.base.records import EpochResult, RunKey, State
 
 
 @dataclass(frozen=True)
-class DatasetFacts:
+class DatasetMetadata:
     """What the trainings read.
 
     Attributes:
@@ -25,7 +25,7 @@ class DatasetFacts:
 
 
 @dataclass(frozen=True)
-class StudyFacts:
+class StudyMetadata:
     """What the study's own run says, and what all attempts share.
 
     Attributes:
@@ -37,17 +37,17 @@ class StudyFacts:
         files: To be kept with the study's run, absolute or relative to the experiment's folder; one
             that is not there yet is taken once it is.
         image_size: Side of the images that the models take, in pixels.
-        identity: What makes the study this study, see `lenet_exp.sweep.fingerprint`; for a rebuilding.
+        fingerprint: What makes the study this study, see `lenet_exp.sweep.fingerprint`; for a rebuilding.
     """
 
     study: str
     experiment: str
     params: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, Any] = field(default_factory=dict)
-    dataset: DatasetFacts | None = None
+    dataset: DatasetMetadata | None = None
     files: tuple[str, ...] = ()
     image_size: int = 28
-    identity: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,23 +59,23 @@ class End:
         state: Anything but RUNNING.
         reason: One line, where there is one.
         weights: The attempt's ``weights.safetensors``, relative to the experiment's folder.
-        facts: What the study was told with it; for recovery and rebuilding.
+        result: The measurements that the study was told; recovery and rebuilding read them here.
     """
 
     time_ms: int
     state: State
     reason: str | None = None
     weights: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class AttemptRecord:
+class RunLog:
     """Everything the spool has about an attempt.
 
     Attributes:
         key: The attempt.
-        facts: ``params`` (the effective hyper-parameters and ``epochs``), ``seed``, ``config`` (their
+        metadata: ``params`` (the effective hyper-parameters and ``epochs``), ``seed``, ``config`` (their
             hash), ``label`` and ``tags``, as `Spool.start` was given them; ``study`` is for a rebuild.
         start_ms: Wall clock, since 1970.
         epochs: In order, each once.
@@ -86,7 +86,7 @@ class AttemptRecord:
     """
 
     key: RunKey
-    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     start_ms: int
     epochs: tuple[EpochResult, ...] = ()
     epoch_ms: tuple[int, ...] = ()
@@ -111,27 +111,27 @@ class Champion:
 
 
 @dataclass(frozen=True)
-class StudyRecord:
+class StudyLog:
     """Everything the spool has about the study.
 
     Attributes:
-        facts: As they were told last.
+        metadata: As they were told last.
         start_ms: When it was begun first.
         end: None while a driver is at work.
         champion: None until one was found.
         kept: What `Study.keep` keeps, by name; for a rebuilding.
     """
 
-    facts: StudyFacts
+    metadata: StudyMetadata
     start_ms: int
     end: End | None = None
     champion: Champion | None = None
     kept: Mapping[str, Any] = field(default_factory=dict)
 
 
-def extended_attempt(
-    record: AttemptRecord | None, key: RunKey, entries: Iterable[Mapping[str, Any]]
-) -> AttemptRecord | None:
+def extended_run_log(
+    record: RunLog | None, key: RunKey, entries: Iterable[Mapping[str, Any]]
+) -> RunLog | None:
     """Return the record with the lines ``entries`` added; None if there is nothing to record.
 
     Args:
@@ -142,9 +142,9 @@ def extended_attempt(
     for entry in entries:
         now = entry["time_ms"]
         if record is None:
-            record = AttemptRecord(key, {}, now)
+            record = RunLog(key, {}, now)
         if entry["event"] == "start":  # begun again: whatever ended it before is undone
-            record = replace(record, facts=_attempt_facts(entry["facts"]), end=None)
+            record = replace(record, metadata=_attempt_metadata(_start_of(entry)), end=None)
         elif entry["event"] == "end":
             record = replace(record, end=_end(entry))
         elif entry["event"] == "test":
@@ -156,14 +156,13 @@ def extended_attempt(
     return record
 
 
-def extended_study(record: StudyRecord | None, entries: Iterable[Mapping[str, Any]]) -> StudyRecord | None:
+def extended_study_log(record: StudyLog | None, entries: Iterable[Mapping[str, Any]]) -> StudyLog | None:
     """Return the study's record with the lines ``entries`` added; None if there is nothing to record."""
     for entry in entries:
         if entry["event"] == "start":
-            facts = _study_facts(entry["facts"])
-            record = (
-                replace(record, facts=facts, end=None) if record else StudyRecord(facts, entry["time_ms"])
-            )
+            metadata = _study_metadata(_start_of(entry))
+            start_ms = record.start_ms if record else entry["time_ms"]
+            record = replace(record or StudyLog(metadata, start_ms), metadata=metadata, end=None)
         elif record and entry["event"] == "champion":
             record = replace(record, champion=Champion(**entry["champion"]))
         elif record and entry["event"] == "keep":
@@ -173,14 +172,19 @@ def extended_study(record: StudyRecord | None, entries: Iterable[Mapping[str, An
     return record
 
 
-def _attempt_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is known of an attempt at its start; until 0.1.0 its hash was called ``identity``."""
-    return {"config" if name == "identity" else name: value for name, value in facts.items()}
+def _start_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a start's line says; the key was called ``facts`` until November 2026."""
+    return dict(entry["metadata"] if "metadata" in entry else entry["facts"])
+
+
+def _attempt_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of an attempt at its start; its hash was called ``identity`` at first."""
+    return {"config" if name == "identity" else name: value for name, value in metadata.items()}
 
 
 def _end(entry: Mapping[str, Any]) -> End:
     names = ("time_ms", "state", "reason", "weights")
-    return End(**{name: entry[name] for name in names}, facts=entry.get("facts", {}))
+    return End(**{name: entry[name] for name in names}, result=entry.get("result", entry.get("facts", {})))
 
 
 def _epoch_result(values: Mapping[str, Any]) -> EpochResult:
@@ -190,8 +194,15 @@ def _epoch_result(values: Mapping[str, Any]) -> EpochResult:
     return EpochResult(epoch=values["epoch"], **metrics, watched=watched)
 
 
-def _study_facts(values: Mapping[str, Any]) -> StudyFacts:
+def _study_metadata(values: dict[str, Any]) -> StudyMetadata:
+    if "identity" in values:  # as the fingerprint was called until November 2026
+        values = {"fingerprint": values["identity"], **values}
+        del values["identity"]
     dataset = values["dataset"]
-    return StudyFacts(
-        **{**values, "files": tuple(values["files"]), "dataset": DatasetFacts(**dataset) if dataset else None}
+    return StudyMetadata(
+        **{
+            **values,
+            "files": tuple(values["files"]),
+            "dataset": DatasetMetadata(**dataset) if dataset else None,
+        }
     )

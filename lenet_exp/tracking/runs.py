@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_exp.base.errors import DataError, mask_url
-from lenet_exp.base.records import RunKey, State
+from lenet_exp.base.records import RunKey, State, without_seed
 from lenet_exp.tracking import model
-from lenet_exp.tracking.events import AttemptRecord, Champion, End, StudyRecord
+from lenet_exp.tracking.events import Champion, End, RunLog, StudyLog
 from lenet_exp.tracking.registry import register
 from lenet_exp.tracking.spool import STUDY, Spool
 
@@ -36,11 +36,11 @@ _DIGEST_LENGTH = 36
 _PAGE = 1000
 
 
-class Projection:
+class MlflowRuns:
     """A study's runs in one MLflow store."""
 
     def __init__(
-        self, client: MlflowClient, spool: Spool, study: StudyRecord, artifact_root: Path | None
+        self, client: MlflowClient, spool: Spool, study: StudyLog, artifact_root: Path | None
     ) -> None:
         """Find or make the experiment and the study's run.
 
@@ -63,27 +63,27 @@ class Projection:
 
     # Attempts.
 
-    def begin(self, record: AttemptRecord) -> str:
+    def begin(self, record: RunLog) -> str:
         """Make sure that the attempt has its run, with what is known at its start; return the run's id."""
-        facts = record.facts
+        metadata = record.metadata
+        label = metadata.get("label") or f"{record.key.role}-{record.key.trial}"
         tags = {
             "mlflow.parentRunId": self._study_id,
             "lenet_exp.role": record.key.role,
-            "lenet_exp.trial": record.key.trial,
+            **_which(record.key, label),
             "lenet_exp.attempt": record.key.attempt,
             "lenet_exp.state": record.end.state if record.end else "RUNNING",
-            "lenet_exp.config": facts.get("config"),
-            **_prefixed(facts.get("tags", {})),
+            "lenet_exp.config": metadata.get("config"),
+            **_prefixed(metadata.get("tags", {})),
         }
-        name = facts.get("label") or f"{record.key.role}-{record.key.trial}"
-        run_id, is_new = self._run(record.key.stem, record.start_ms, name, tags)
-        self._log(run_id, params={**facts.get("params", {}), "seed": facts.get("seed")}, tags=tags)
+        run_id, is_new = self._run(record.key.stem, record.start_ms, label, tags)
+        self._log(run_id, params={**metadata.get("params", {}), "seed": metadata.get("seed")}, tags=tags)
         self._log_dataset(run_id)
         if not is_new and record.end is None:
             self._client.update_run(run_id, status="RUNNING")
         return run_id
 
-    def log_epochs(self, run_id: str, record: AttemptRecord, since: int) -> None:
+    def log_epochs(self, run_id: str, record: RunLog, since: int) -> None:
         """Log the epochs after the first ``since`` of the record."""
         from mlflow.entities import Metric
 
@@ -103,12 +103,12 @@ class Projection:
                 for name, value in result.metrics().items()
                 if not math.isfinite(value)
             }
-            if record.facts.get("tags", {}).get("lenet_exp.train_on") == "train+validation":
+            if record.metadata.get("tags", {}).get("lenet_exp.train_on") == "train+validation":
                 not_finite -= {"val_loss", "val_accuracy"}  # there was nothing to validate on
             tags = {"lenet_exp.not_finite": ", ".join(sorted(not_finite))} if not_finite else {}
             self._log(run_id, metrics=metrics, tags=tags)
 
-    def finish(self, run_id: str, record: AttemptRecord, end: End) -> str | None:
+    def finish(self, run_id: str, record: RunLog, end: End) -> str | None:
         """End the attempt's run and give it its model.
 
         Returns:
@@ -125,7 +125,7 @@ class Projection:
             return str(error)
         return None
 
-    def _log_test(self, run_id: str, record: AttemptRecord) -> None:
+    def _log_test(self, run_id: str, record: RunLog) -> None:
         from mlflow.entities import Metric
 
         if record.test:
@@ -145,30 +145,32 @@ class Projection:
         self._log(run_id, tags={"lenet_exp.reason": "cut off"})
         self._client.set_terminated(run_id, "KILLED", time_ms)
 
-    def _log_model(self, run_id: str, record: AttemptRecord, weights: Path) -> None:
-        image_size = self._study.facts.image_size
-        network = model.load_network(record.facts["params"], weights, image_size)
+    def _log_model(self, run_id: str, record: RunLog, weights: Path) -> None:
+        image_size = self._study.metadata.image_size
+        network = model.load_network(record.metadata["params"], weights, image_size)
         epoch = record.epochs[-1].epoch if record.epochs else 0
         model.log_model(self._client, run_id, self._key(record.key.stem), network, image_size, epoch)
         self._client.log_artifact(run_id, str(weights))
 
     # The study.
 
-    def begin_study(self, study: StudyRecord) -> None:
+    def begin_study(self, study: StudyLog) -> None:
         """Bring the study's run up to what its spool says now."""
         self._study = study
-        facts = study.facts
+        metadata = study.metadata
         there = self._client.get_run(self._study_id)
         # A parameter cannot change, and a sweep may go on with other flags.
-        params = {name: value for name, value in facts.params.items() if name not in there.data.params}
-        self._log(self._study_id, params=params, tags={"lenet_exp.state": "RUNNING", **_prefixed(facts.tags)})
+        params = {name: value for name, value in metadata.params.items() if name not in there.data.params}
+        self._log(
+            self._study_id, params=params, tags={"lenet_exp.state": "RUNNING", **_prefixed(metadata.tags)}
+        )
         self._log_dataset(self._study_id)
         if there.info.status != "RUNNING":
             self._client.update_run(self._study_id, status="RUNNING")
 
     def upload_files(self) -> None:
         """Upload the study's files that changed since they were uploaded by this object."""
-        for name in self._study.facts.files:
+        for name in self._study.metadata.files:
             path = self._spool.home / name
             if not path.is_file() or self._uploaded.get(path) == path.stat().st_mtime_ns:
                 continue
@@ -235,16 +237,16 @@ class Projection:
 
     @property
     def _of_study(self) -> str:
-        return f"tags.`lenet_exp.study` = '{self._study.facts.study}'"
+        return f"tags.`lenet_exp.study` = '{self._study.metadata.study}'"
 
     def _key(self, stem: str) -> str:
-        return f"{self._study.facts.study}/{stem}"
+        return f"{self._study.metadata.study}/{stem}"
 
     def _stem(self, run: Run) -> str:
         return str(run.data.tags.get("lenet_exp.key", "")).removeprefix(self._key(""))
 
     def _experiment(self, artifact_root: Path | None) -> str:
-        name = self._study.facts.experiment
+        name = self._study.metadata.experiment
         found = self._client.get_experiment_by_name(name)
         if found is None:
             location = artifact_root.resolve().as_uri() if artifact_root else None
@@ -257,9 +259,9 @@ class Projection:
         known = self._spool.run_id(STUDY)
         if known and not self._exists(known):
             # Another store than last time, or an emptied one: nothing of ours is there.
-            self._spool.forget_shipped()
-        tags = {"lenet_exp.role": "study", **_prefixed(self._study.facts.tags)}
-        return self._run(STUDY, self._study.start_ms, self._study.facts.study, tags)[0]
+            self._spool.forget_uploaded()
+        tags = {"lenet_exp.role": "study", **_prefixed(self._study.metadata.tags)}
+        return self._run(STUDY, self._study.start_ms, self._study.metadata.study, tags)[0]
 
     def _exists(self, run_id: str) -> bool:
         from mlflow import MlflowException
@@ -285,8 +287,11 @@ class Projection:
             self._delete(twin)
         if found:
             run = found[0]
+            if "lenet_exp.trial" in run.data.tags and "lenet_exp.trial" not in tags:
+                # Until November 2026 every run had it, with the number within its role.
+                self._client.delete_tag(run.info.run_id, "lenet_exp.trial")
         else:
-            fixed = {"lenet_exp.study": self._study.facts.study, "lenet_exp.key": self._key(stem)}
+            fixed = {"lenet_exp.study": self._study.metadata.study, "lenet_exp.key": self._key(stem)}
             run = self._client.create_run(self._experiment_id, start_ms, _texts({**tags, **fixed}), name)
         self._spool.keep_run_id(stem, run.info.run_id)
         return run.info.run_id, not found
@@ -322,11 +327,18 @@ class Projection:
     def _log_dataset(self, run_id: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        if dataset := self._study.facts.dataset:
+        if dataset := self._study.metadata.dataset:
             entity = Dataset(dataset.name, dataset.digest[:_DIGEST_LENGTH], "local", mask_url(dataset.source))
             self._client.log_inputs(
                 run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
             )
+
+
+def _which(key: RunKey, label: str) -> dict[str, Any]:
+    """Return a trial's number, or what a confirmation's training confirms; nothing for other roles."""
+    if key.role == "trial":
+        return {"lenet_exp.trial": key.trial}
+    return {"lenet_exp.of": without_seed(label)} if key.role == "confirm" else {}
 
 
 def _prefixed(tags: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,12 +22,12 @@ from lenet_exp.base.files import disk_error
 from lenet_exp.base.records import EpochResult, RunKey, State
 from lenet_exp.tracking import jsonl
 from lenet_exp.tracking.events import (
-    AttemptRecord,
     Champion,
-    StudyFacts,
-    StudyRecord,
-    extended_attempt,
-    extended_study,
+    RunLog,
+    StudyLog,
+    StudyMetadata,
+    extended_run_log,
+    extended_study_log,
 )
 
 #: Stands in for an attempt's stem where the study's own run is meant; no attempt has this stem.
@@ -54,31 +54,31 @@ class Spool:
         self._run_ids: dict[str, str] = {}
         #: The same by key, without the study's; asked for after every trial.
         self._attempt_runs: dict[RunKey, str] = {}
-        self._shipped: dict[str, int] = {}
+        self._uploaded: dict[str, int] = {}
         self._load_index()
-        self._news = {stem for stem, size in self._sizes().items() if size != self._shipped.get(stem)}
+        self._pending = {stem for stem, size in self._sizes().items() if size != self._uploaded.get(stem)}
 
     # What the driver writes.
 
-    def start_study(self, facts: StudyFacts) -> None:
+    def start_study(self, metadata: StudyMetadata) -> None:
         """Note that a driver began to work on the study, for the first time or again."""
-        self._write(STUDY, {"event": "start", "facts": asdict(facts)})
+        self._write(STUDY, {"event": "start", "metadata": asdict(metadata)})
 
     def end_study(self, state: State, reason: str | None = None) -> None:
         """Note that the driver is done: COMPLETE, PRUNED (interrupted, can go on) or FAIL."""
         self._write(STUDY, {"event": "end", "state": state, "reason": reason})
 
-    def start(self, key: RunKey, facts: Mapping[str, Any]) -> None:
+    def start(self, key: RunKey, metadata: Mapping[str, Any]) -> None:
         """Note that an attempt began.
 
         Args:
             key: The attempt.
-            facts: See `AttemptRecord`.
+            metadata: See `RunLog`.
 
         Raises:
             DiskError: If it cannot be written.
         """
-        self._write(key.stem, {"event": "start", "facts": facts})
+        self._write(key.stem, {"event": "start", "metadata": metadata})
 
     def epoch(self, key: RunKey, result: EpochResult) -> None:
         """Note what an epoch gave; of an epoch noted twice the first stays.
@@ -94,7 +94,7 @@ class Spool:
         state: State,
         reason: str | None = None,
         weights: str | None = None,
-        facts: Mapping[str, Any] | None = None,
+        result: Mapping[str, Any] | None = None,
     ) -> None:
         """Note how an attempt ended; the last end stays.
 
@@ -103,12 +103,12 @@ class Spool:
             state: COMPLETE, PRUNED or FAIL.
             reason: One line.
             weights: The path of ``weights.safetensors``, relative to the experiment's folder.
-            facts: What the study is about to be told.
+            result: The measurements that the study is about to be told.
 
         Raises:
             DiskError: If it cannot be written.
         """
-        ended = {"event": "end", "state": state, "reason": reason, "weights": weights, "facts": facts or {}}
+        ended = {"event": "end", "state": state, "reason": reason, "weights": weights, "result": result or {}}
         self._write(key.stem, ended)
 
     def test(self, key: RunKey, metrics: Mapping[str, float]) -> None:
@@ -142,7 +142,7 @@ class Spool:
             raise disk_error(self.path(stem), error) from error
         self._append(self.path(stem), {"time_ms": round(self._clock() * 1000), **entry})
         with self._lock:
-            self._news.add(stem)
+            self._pending.add(stem)
 
     def _append(self, path: Path, entry: Mapping[str, Any]) -> None:
         if path not in self._mended:
@@ -170,16 +170,16 @@ class Spool:
             RunKey.from_stem(stem)
         return self.folder / f"{stem}.jsonl"
 
-    def read(self, key: RunKey) -> AttemptRecord | None:
+    def read(self, key: RunKey) -> RunLog | None:
         """Return what is known of an attempt; None if nothing is.
 
         Raises:
             StoreError: If its file is damaged.
         """
         entries, _ = jsonl.read(self.path(key.stem))
-        return extended_attempt(None, key, entries)
+        return extended_run_log(None, key, entries)
 
-    def records(self) -> Iterator[AttemptRecord]:
+    def records(self) -> Iterator[RunLog]:
         """Yield all attempts, by role, number and try.
 
         Raises:
@@ -189,23 +189,23 @@ class Spool:
             if record := self.read(key):
                 yield record
 
-    def unfinished(self) -> Iterator[AttemptRecord]:
+    def unfinished(self) -> Iterator[RunLog]:
         """Yield the attempts without an end, without reading those that are in MLflow already.
 
         Raises:
             StoreError: If a file is damaged.
         """
-        for key in sorted(RunKey.from_stem(stem) for stem in self.news() if stem != STUDY):
+        for key in sorted(RunKey.from_stem(stem) for stem in self.pending() if stem != STUDY):
             if (record := self.read(key)) and record.end is None:
                 yield record
 
-    def study(self) -> StudyRecord | None:
+    def study(self) -> StudyLog | None:
         """Return what is known of the study; None if it was never started.
 
         Raises:
             StoreError: If its file is damaged.
         """
-        return extended_study(None, jsonl.read(self.path(STUDY))[0])
+        return extended_study_log(None, jsonl.read(self.path(STUDY))[0])
 
     def stems(self) -> list[str]:
         """Return the stems of all attempts, and `STUDY`."""
@@ -263,21 +263,21 @@ class Spool:
         if stem != STUDY:
             self._attempt_runs[RunKey.from_stem(stem)] = run_id
 
-    def news(self) -> list[str]:
+    def pending(self) -> list[str]:
         """Return the stems whose file has lines that were not shipped, the study's last."""
         with self._lock:
-            return sorted(self._news, key=lambda stem: (stem == STUDY, stem))
+            return sorted(self._pending, key=lambda stem: (stem == STUDY, stem))
 
-    def keep_shipped(self, stem: str, offset: int) -> None:
+    def keep_uploaded(self, stem: str, offset: int) -> None:
         """Note that the file is in MLflow up to ``offset``, in bytes, and that it ends there for now."""
-        self._append(self.folder / _INDEX, {"stem": stem, "shipped": offset})
+        self._append(self.folder / _INDEX, {"stem": stem, "uploaded": offset})
         with self._lock:
-            self._shipped[stem] = offset
+            self._uploaded[stem] = offset
             # The driver adds to the file first and to the news after, so nothing is missed between.
             if self.path(stem).stat().st_size == offset:
-                self._news.discard(stem)
+                self._pending.discard(stem)
 
-    def drop(self, stem: str) -> None:
+    def remove(self, stem: str) -> None:
         """Cut off what a dead driver has left of a file's first line: there is no such attempt.
 
         Raises:
@@ -285,21 +285,21 @@ class Spool:
         """
         jsonl.mend(self.path(stem))
         with self._lock:
-            self._news.discard(stem)
+            self._pending.discard(stem)
 
-    def recall(self, stem: str) -> None:
+    def mark_pending(self, stem: str) -> None:
         """Count a file among the news again."""
         with self._lock:
-            self._news.add(stem)
+            self._pending.add(stem)
 
-    def forget_shipped(self) -> None:
+    def forget_uploaded(self) -> None:
         """Forget the runs and what was shipped: all of it is news again."""
         with self._lock:
             (self.folder / _INDEX).unlink(missing_ok=True)
             self._run_ids.clear()
             self._attempt_runs.clear()
-            self._shipped.clear()
-            self._news = set(self._sizes())
+            self._uploaded.clear()
+            self._pending = set(self._sizes())
 
     def _load_index(self) -> None:
         index = self.folder / _INDEX
@@ -312,8 +312,8 @@ class Spool:
         for entry in entries:
             if "run_id" in entry:
                 self._know_run(entry["stem"], entry["run_id"])
-            else:
-                self._shipped[entry["stem"]] = entry["shipped"]
+            else:  # ``shipped`` until November 2026
+                self._uploaded[entry["stem"]] = entry["uploaded" if "uploaded" in entry else "shipped"]
 
 
 def _is_attempt(stem: str) -> bool:

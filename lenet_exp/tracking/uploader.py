@@ -18,8 +18,8 @@ from lenet_exp.base import failpoints
 from lenet_exp.base.errors import LenetExpError, NoResultError, UnreachableError, mask_url
 from lenet_exp.base.records import RunKey, State
 from lenet_exp.tracking import jsonl, store
-from lenet_exp.tracking.events import AttemptRecord, StudyFacts, extended_attempt, extended_study
-from lenet_exp.tracking.runs import Projection
+from lenet_exp.tracking.events import RunLog, StudyMetadata, extended_run_log, extended_study_log
+from lenet_exp.tracking.runs import MlflowRuns
 from lenet_exp.tracking.spool import STUDY, Spool
 from lenet_exp.tracking.store import reason
 
@@ -38,16 +38,16 @@ class OutageError(UnreachableError):
 
 
 @dataclass
-class _Shipment:
+class _Upload:
     """How far an attempt is on its way: what was read of it, and what of that is in MLflow."""
 
-    record: AttemptRecord | None = None
+    record: RunLog | None = None
     offset: int = 0
     run_id: str | None = None
     n_logged: int = 0
 
 
-class Shipper:
+class Uploader:
     """Carries what is new in a spool to a store, in the caller's thread."""
 
     def __init__(
@@ -73,38 +73,38 @@ class Shipper:
         self._artifact_root = artifact_root
         self._on_problem = on_problem
         self._in_sweep = in_sweep
-        self._projection: Projection | None = None
-        self._shipments: dict[str, _Shipment] = {}
+        self._runs: MlflowRuns | None = None
+        self._uploads: dict[str, _Upload] = {}
         self._failures: dict[str, int] = {}
         self._files_due = 0.0
         #: How many attempts were carried to their end.
-        self.n_shipped = 0
+        self.n_uploaded = 0
 
     @property
-    def all_carried(self) -> bool:
+    def all_uploaded(self) -> bool:
         """Whether nothing had to be put aside."""
         return max(self._failures.values(), default=0) < TRIES
 
-    def connect(self) -> Projection:
+    def connect(self) -> MlflowRuns:
         """Return the study in the store.
 
         Raises:
             OutageError: If the store does not answer, or cannot be used as it is.
         """
-        if self._projection is None:
+        if self._runs is None:
             study = self._spool.study()
             if study is None:
                 raise NoResultError(f"{self._spool.home}: nothing was recorded here yet; run the sweep first")
             try:
                 client = store.connect(self._uri, self._artifact_root)
-                projection = Projection(client, self._spool, study, self._artifact_root)
-                projection.settle()
+                runs = MlflowRuns(client, self._spool, study, self._artifact_root)
+                runs.settle()
             except Exception as error:
                 raise self._outage(error) from error
-            self._projection = projection
-        return self._projection
+            self._runs = runs
+        return self._runs
 
-    def ship(self, stop: Callable[[], bool] = lambda: False) -> bool:
+    def upload(self, stop: Callable[[], bool] = lambda: False) -> bool:
         """Carry what is new, the study's own lines last.
 
         Args:
@@ -116,15 +116,15 @@ class Shipper:
         Raises:
             OutageError: If the store does not answer. Call again; nothing is lost or made twice.
         """
-        projection = self.connect()
+        runs = self.connect()
         is_clean = True
-        for stem in self._spool.news():
+        for stem in self._spool.pending():
             if stop():
                 return False
-            ship = self._ship_study if stem == STUDY else partial(self._ship_attempt, stem)
-            is_clean &= self._try(stem, partial(ship, projection))
+            ship = self._upload_study if stem == STUDY else partial(self._upload_attempt, stem)
+            is_clean &= self._try(stem, partial(ship, runs))
         if time.monotonic() >= self._files_due:
-            is_clean &= self._try("files", projection.upload_files)
+            is_clean &= self._try("files", runs.upload_files)
             self._files_due = time.monotonic() + FILES_EVERY_S
         return is_clean
 
@@ -156,45 +156,45 @@ class Shipper:
             return OutageError(str(error))
         return OutageError(f"the tracking store {mask_url(self._uri)} does not answer: {reason(error)}")
 
-    def _ship_attempt(self, stem: str, projection: Projection) -> None:
+    def _upload_attempt(self, stem: str, runs: MlflowRuns) -> None:
         """Carry an attempt as far as the spool has it; what is done already is not done again."""
-        shipment = self._shipments.setdefault(stem, _Shipment())
-        entries, shipment.offset = jsonl.read(self._spool.path(stem), shipment.offset)
-        shipment.record = record = extended_attempt(shipment.record, RunKey.from_stem(stem), entries)
+        upload = self._uploads.setdefault(stem, _Upload())
+        entries, upload.offset = jsonl.read(self._spool.path(stem), upload.offset)
+        upload.record = record = extended_run_log(upload.record, RunKey.from_stem(stem), entries)
         if record is None:
-            self._spool.drop(stem)
-            del self._shipments[stem]
+            self._spool.remove(stem)
+            del self._uploads[stem]
             return
-        if shipment.run_id is None:
-            shipment.run_id = projection.begin(record)
-        projection.log_epochs(shipment.run_id, record, shipment.n_logged)
-        shipment.n_logged = len(record.epochs)
+        if upload.run_id is None:
+            upload.run_id = runs.begin(record)
+        runs.log_epochs(upload.run_id, record, upload.n_logged)
+        upload.n_logged = len(record.epochs)
         if record.end:
-            problem = projection.finish(shipment.run_id, record, record.end)
+            problem = runs.finish(upload.run_id, record, record.end)
             failpoints.point("after_mlflow")
-            self._spool.keep_shipped(stem, shipment.offset)
-            del self._shipments[stem]
-            self.n_shipped += 1
+            self._spool.keep_uploaded(stem, upload.offset)
+            del self._uploads[stem]
+            self.n_uploaded += 1
             if problem:
                 self._on_problem(f"{stem}: {problem}")
         elif not self._in_sweep:
-            projection.cut_off(shipment.run_id, (record.start_ms, *record.epoch_ms)[-1])
+            runs.cut_off(upload.run_id, (record.start_ms, *record.epoch_ms)[-1])
 
-    def _ship_study(self, projection: Projection) -> None:
+    def _upload_study(self, runs: MlflowRuns) -> None:
         entries, offset = jsonl.read(self._spool.path(STUDY))
-        study = extended_study(None, entries)
+        study = extended_study_log(None, entries)
         if study is None:
             return
-        projection.begin_study(study)
+        runs.begin_study(study)
         if study.end:
-            projection.finish_study(study.end)
+            runs.finish_study(study.end)
         elif not self._in_sweep:
-            projection.cut_off_study()
+            runs.cut_off_study()
         if study.champion:
             # Last, so that what it takes from the registry's side holds up nothing else.
-            projection.register(study.champion)
+            runs.register(study.champion)
         if study.end or self._in_sweep:
-            self._spool.keep_shipped(STUDY, offset)
+            self._spool.keep_uploaded(STUDY, offset)
 
 
 class Tracker:
@@ -203,7 +203,7 @@ class Tracker:
     def __init__(
         self,
         spool: Spool,
-        facts: StudyFacts,
+        metadata: StudyMetadata,
         *,
         tracking_uri: str,
         artifact_root: Path | None = None,
@@ -214,19 +214,19 @@ class Tracker:
 
         Args:
             spool: The sweep's spool, into which the driver writes.
-            facts: What the study's run says.
+            metadata: What the study's run says.
             tracking_uri: Where to; see `lenet_exp.tracking.store.local_uri`.
             artifact_root: Where new experiments keep their files; None leaves that to the server.
             on_problem: Called in the thread with one line, for each outage and each attempt put aside.
             on_recovered: Called in the thread when an outage is over.
         """
         self._spool = spool
-        self._facts = facts
+        self._metadata = metadata
         self._on_problem = on_problem
         self._on_recovered = on_recovered
-        self._shipper = Shipper(spool, tracking_uri, artifact_root, self._note, in_sweep=True)
+        self._uploader = Uploader(spool, tracking_uri, artifact_root, self._note, in_sweep=True)
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
-        self._news = threading.Event()
+        self._changed = threading.Event()
         self._closing = threading.Event()
         self._stop = threading.Event()
         self._down_since: float | None = None
@@ -239,16 +239,16 @@ class Tracker:
     def start(self) -> None:
         """Note in the spool that a sweep is at work, and begin to carry."""
         store.prepare_environment()
-        self._spool.start_study(self._facts)
+        self._spool.start_study(self._metadata)
         self._thread.start()
 
     def when_lost(self, on_lost: Callable[[], None], after_s: float) -> None:
         """Call ``on_lost`` once in the thread, should the store be gone for ``after_s`` seconds on end."""
         self._on_lost, self._lost_after_s = on_lost, after_s
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Say that the spool has news. Costs microseconds."""
-        self._news.set()
+        self._changed.set()
 
     def drain(self, timeout_s: float = 20) -> bool:
         """Wait until what is in the spool now is in MLflow; a store that is gone is not waited for.
@@ -257,15 +257,15 @@ class Tracker:
             Whether it is.
         """
         deadline = time.monotonic() + timeout_s
-        self.wake()
-        while self._spool.news() and self.problem is None and time.monotonic() < deadline:
+        self.notify()
+        while self._spool.pending() and self.problem is None and time.monotonic() < deadline:
             time.sleep(RETRY_S / 20)
-        return not self._spool.news()
+        return not self._spool.pending()
 
     def finish(self, state: State, reason: str | None = None) -> None:
         """Note in the spool how the sweep ended: COMPLETE, PRUNED (cut short, can go on) or FAIL."""
         self._spool.end_study(state, reason)
-        self.wake()
+        self.notify()
 
     def close(self, timeout_s: float = 30) -> bool:
         """Carry the rest and end the thread.
@@ -276,7 +276,7 @@ class Tracker:
             Whether all of the spool is in MLflow. If not, `sync` carries the rest.
         """
         self._closing.set()
-        self.wake()
+        self.notify()
         self._thread.join(timeout_s)
         self._stop.set()
         return self._is_drained
@@ -284,10 +284,10 @@ class Tracker:
     def _run(self) -> None:
         wait_s, n_failures = BACKOFF_S[0], 0
         while not self._stop.is_set():
-            self._news.clear()
+            self._changed.clear()
             is_closing = self._closing.is_set()
             try:
-                is_clean = self._shipper.ship(self._stop.is_set)
+                is_clean = self._uploader.upload(self._stop.is_set)
             except OutageError as outage:
                 self._went_down(outage)
                 n_failures += 1
@@ -299,10 +299,10 @@ class Tracker:
             self._came_up()
             wait_s, n_failures = BACKOFF_S[0], 0
             if is_closing and is_clean:
-                self._is_drained = self._shipper.all_carried
+                self._is_drained = self._uploader.all_uploaded
                 return
             if not is_closing:
-                self._news.wait(FILES_EVERY_S if is_clean else RETRY_S)
+                self._changed.wait(FILES_EVERY_S if is_clean else RETRY_S)
 
     def _went_down(self, outage: OutageError) -> None:
         if self._down_since is None:
@@ -327,12 +327,12 @@ class SyncReport:
     """What `sync` did.
 
     Attributes:
-        n_shipped: Attempts that are in MLflow now and were not, or not whole.
+        n_uploaded: Attempts that are in MLflow now and were not, or not whole.
         n_deleted: Runs that the spool does not know, and second copies.
         problems: What could not be carried, a line each.
     """
 
-    n_shipped: int
+    n_uploaded: int
     n_deleted: int
     problems: tuple[str, ...]
 
@@ -343,7 +343,7 @@ def sync(
     artifact_root: Path | None = None,
     *,
     rebuild: bool = False,
-    on_carried: Callable[[], None] = lambda: None,
+    on_uploaded: Callable[[], None] = lambda: None,
 ) -> SyncReport:
     """Carry to MLflow all that is in the spool. No sweep may be at work on it.
 
@@ -353,7 +353,7 @@ def sync(
         artifact_root: Where new experiments keep their files; None leaves that to the server.
         rebuild: Look at every run instead of trusting what is known to be there: make the missing ones
             anew, delete those of this study that the spool does not know.
-        on_carried: Called when every run has its id; what it changes in the study's files is uploaded.
+        on_uploaded: Called when every run has its id; what it changes in the study's files is uploaded.
 
     Raises:
         UnreachableError: If the store does not answer, or cannot be used as it is.
@@ -361,18 +361,18 @@ def sync(
     """
     problems: list[str] = []
     if rebuild:
-        spool.forget_shipped()
+        spool.forget_uploaded()
     begun = spool.study()
     if begun and begun.end is None:  # its driver died: in MLflow it may seem to be at work still
-        spool.recall(STUDY)
-    shipper = Shipper(spool, tracking_uri, artifact_root, problems.append, in_sweep=False)
-    while not shipper.ship():
+        spool.mark_pending(STUDY)
+    uploader = Uploader(spool, tracking_uri, artifact_root, problems.append, in_sweep=False)
+    while not uploader.upload():
         time.sleep(RETRY_S)
-    projection = shipper.connect()
-    n_deleted = projection.delete_unknown() if rebuild else 0
-    on_carried()
+    runs = uploader.connect()
+    n_deleted = runs.delete_unknown() if rebuild else 0
+    on_uploaded()
     try:
-        projection.upload_files()
+        runs.upload_files()
     except Exception as error:
         problems.append(f"files are not in MLflow: {reason(error)}")
-    return SyncReport(shipper.n_shipped, n_deleted, tuple(problems))
+    return SyncReport(uploader.n_uploaded, n_deleted, tuple(problems))

@@ -4,7 +4,7 @@ from lenet_exp.base.faces import face
 
 __getattr__, __dir__ = face(
     __name__,
-    evaluate="Trained alone_examples_per_s right score",
+    evaluate="SavedNetwork alone_examples_per_s correct_predictions evaluate_networks",
     loop="begin fit",
     network="LeNet initialise",
 )

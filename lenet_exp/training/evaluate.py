@@ -29,7 +29,7 @@ WARM_UP_STEPS = 8
 
 
 @dataclass(frozen=True)
-class Trained:
+class SavedNetwork:
     """A trained network on disk.
 
     Attributes:
@@ -43,8 +43,8 @@ class Trained:
     predictions: Path
 
 
-def score(
-    networks: Sequence[Trained], images: ImageSet, device: str, threads: int
+def evaluate_networks(
+    networks: Sequence[SavedNetwork], images: ImageSet, device: str, threads: int
 ) -> list[tuple[float, float]]:
     """Return accuracy and mean loss of each network on all of the images, in float32.
 
@@ -81,7 +81,7 @@ def score(
     return found
 
 
-def _loaded(network: Trained, image_size: int) -> LeNet:
+def _loaded(network: SavedNetwork, image_size: int) -> LeNet:
     from safetensors.torch import load_file
 
     from lenet_exp.training.network import LeNet
@@ -94,7 +94,7 @@ def _loaded(network: Trained, image_size: int) -> LeNet:
     return model.eval()
 
 
-def right(predictions: Path, labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def correct_predictions(predictions: Path, labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return which images a network classified rightly, ``(n_images,)``, from what `score` left."""
     with np.load(predictions, allow_pickle=False) as kept:
         return np.asarray(kept["predicted"] == labels)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from lenet_exp.base import environment
-from lenet_exp.base.environment import CAUSES, CODE, facts
+from lenet_exp.base.environment import CAUSES, CODE, metadata
 
 
 def test_the_facts_are_what_the_libraries_say() -> None:
     """Versions are found without importing anything, and are those that would be imported."""
-    found = facts(
+    found = metadata(
         device="cuda:1",
         device_name="H200",
         torch=torch.__version__,

@@ -66,7 +66,7 @@ def ours(experiment: Experiment, root: Path, overrides: Sequence[str]) -> Outcom
     records = list(Spool(Layout.of(root, experiment.name).spool).records())
     ends = [record.end.time_ms for record in records if record.end and record.end.state == "COMPLETE"]
     began = min(record.start_ms for record in records)
-    scores = {str(record.facts["label"]): record.epochs[-1].val_accuracy for record in records}
+    scores = {str(record.metadata["label"]): record.epochs[-1].val_accuracy for record in records}
     return Outcome(command_s, (max(ends) - began) / 1000, scores)
 
 

@@ -49,9 +49,9 @@ def fill(experiment: Experiment, root: Path, count: int) -> None:
         for epoch in range(1, last + 1):
             value = accuracies.uniform(0.5, 0.9)
             study.report(attempt.key, EpochResult(epoch, 1.0, value, 1.0, value, 1000.0, float(epoch)))
-        facts = {"examples_per_s": 1000.0, "n_parameters": accuracies.randrange(10_000, 100_000)}
+        metadata = {"examples_per_s": 1000.0, "n_parameters": accuracies.randrange(10_000, 100_000)}
         complete = last == attempt.configuration.epochs
-        study.tell(attempt.key, "COMPLETE" if complete else "PRUNED", value if complete else None, facts)
+        study.tell(attempt.key, "COMPLETE" if complete else "PRUNED", value if complete else None, metadata)
 
 
 def cost_ms(experiment: Experiment, root: Path, images: ImageSet) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lenet_exp.cli.usual_loop import Pictures, Training, batches
+from lenet_exp.cli.usual_loop import Pictures, UsualTraining, batches
 from lenet_exp.config import loader
 from lenet_exp.config.experiment import Data, Experiment
 from lenet_exp.config.hyperparameters import Configuration
@@ -37,7 +37,7 @@ def networks(experiment: Experiment) -> dict[str, Configuration]:
 def train(configuration: Configuration, images: ImageSet, data: Data) -> Iterator[dict[str, float]]:
     """Train as the usual loop does, on the same images as ours, and yield the metrics of each epoch."""
     split = division(data, images.open()[1])
-    training = Training(configuration, images.image_size, device=best_device())
+    training = UsualTraining(configuration, images.image_size, device=best_device())
     learn = batches(Pictures(images, split.train), configuration.batch_size)
     validate = batches(Pictures(images, split.validation), configuration.batch_size, shuffle=False)
     for _ in range(configuration.epochs):
@@ -52,7 +52,7 @@ def train(configuration: Configuration, images: ImageSet, data: Data) -> Iterato
 
 
 @torch.no_grad()
-def accuracy(training: Training, loader: Iterable[tuple[Tensor, Tensor]]) -> float:
+def accuracy(training: UsualTraining, loader: Iterable[tuple[Tensor, Tensor]]) -> float:
     """Return the share of pictures that the network puts into the right class."""
     training.network.eval()
     hits = count = 0

@@ -15,7 +15,7 @@ import pytest
 
 from lenet_exp.base import files
 from lenet_exp.cli import doctor
-from lenet_exp.cli.doctor import Finding, worst
+from lenet_exp.cli.doctor import Check, worst
 from lenet_exp.config import loader
 from lenet_exp.data.images import training_images
 from lenet_exp.study.records import TrialRecord
@@ -157,12 +157,12 @@ def test_what_a_killed_driver_left_is_ended(root: Path, in_training: bool) -> No
     study, spool = open_study(mini, root), Spool(root / "mini" / "spool")
     begun = spool.study()
     assert begun is not None
-    spool.start_study(begun.facts)
+    spool.start_study(begun.metadata)
     if in_training:
         attempt = study.ask()
         assert attempt is not None
-        facts = {"params": attempt.configuration.hyperparameters() | {"epochs": 2}, "label": "trial 2"}
-        spool.start(attempt.key, facts)
+        metadata = {"params": attempt.configuration.hyperparameters() | {"epochs": 2}, "label": "trial 2"}
+        spool.start(attempt.key, metadata)
     client = plain_client(store.local_uri(root))
     run_id = spool.run_id("study")
     assert run_id is not None
@@ -203,7 +203,7 @@ def test_a_sweep_at_work_is_no_fault(root: Path) -> None:
     spool = Spool(root / "mini" / "spool")
     begun = spool.study()
     assert begun is not None
-    spool.start_study(begun.facts)
+    spool.start_study(begun.metadata)
     with files.lock(root / "mini" / ".lock"):
         code, found = visit(root, "--repair")
 
@@ -239,5 +239,5 @@ def test_what_mlflow_has_missed_is_carried(root: Path, original: Path) -> None:
 def test_the_exit_code_is_that_of_what_to_mend_first() -> None:
     """A damaged store comes before a full disk, a full disk before a server that is gone."""
     assert worst([]) == 0
-    assert worst([Finding("a", "", 7), Finding("b", "", 5)]) == 5
-    assert worst([Finding("a", "", 5), Finding("b", "", 9)]) == 9
+    assert worst([Check("a", "", 7), Check("b", "", 5)]) == 5
+    assert worst([Check("a", "", 5), Check("b", "", 9)]) == 9

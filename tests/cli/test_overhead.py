@@ -5,13 +5,13 @@ import pytest
 from lenet_exp.base.errors import NoResultError
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.cli.overhead import read_harness, small_sweep
-from lenet_exp.tracking.events import AttemptRecord, End
+from lenet_exp.tracking.events import End, RunLog
 
 
-def attempt(number: int, start_s: float, end_s: float, train_s: float, evaluation_s: float) -> AttemptRecord:
+def attempt(number: int, start_s: float, end_s: float, train_s: float, evaluation_s: float) -> RunLog:
     result = EpochResult(1, 1.0, 0.5, 1.0, 0.5, 1000.0, train_s, evaluation_s)
     end = End(round(end_s * 1000), "COMPLETE", "", None)
-    return AttemptRecord(
+    return RunLog(
         RunKey("trial", number, 1), {}, round(start_s * 1000), (result,), (round(end_s * 1000) - 100,), end
     )
 

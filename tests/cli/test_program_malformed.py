@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from lenet_exp.cli import program
 from lenet_exp.config.ablation import FACTORS
 from lenet_exp.config.experiment import Confirm, Data, Experiment, Run, Search, Training, Watch
-from lenet_exp.config.hyperparameters import ConfigurationTable
+from lenet_exp.config.hyperparameters import PartialConfiguration
 from lenet_exp.config.space import SPACE_KEYS
 from lenet_exp.sweep import run
 from tests.labs.places import PROJECT
@@ -29,7 +29,7 @@ from tests.labs.places import PROJECT
 NEVER = ["nan", "-inf", "1e999", "-1", "[]", "[[]]", "{}", "{ a = 1 }", "1979-05-27", "07:32:00", '"\\u0000"']
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": Data,
-    "baseline": ConfigurationTable,
+    "baseline": PartialConfiguration,
     "training": Training,
     "search": Search,
     "confirm": Confirm,
@@ -356,4 +356,4 @@ def test_every_malformed_override_is_one_line(tmp_path: Path, root: Path, overri
 
 def test_a_run_s_fields_are_a_configuration_s_and_its_name() -> None:
     """What is tried above for a configuration is, but for the count of seeds, all that there is."""
-    assert set(Run.model_fields) == {*ConfigurationTable.model_fields, "name", "seeds"}
+    assert set(Run.model_fields) == {*PartialConfiguration.model_fields, "name", "seeds"}

@@ -15,7 +15,7 @@ from lenet_exp.cli import program
 from lenet_exp.cli.replay import Replay, compare, replay, show, verdict
 from lenet_exp.config import loader
 from lenet_exp.config.hyperparameters import PRESETS, configuration
-from lenet_exp.results.lookup import Recorded, read_recorded
+from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.trials import StudyContent, read_study
 from tests.labs.swept import Swept
@@ -58,7 +58,7 @@ def test_a_trial_is_identical_on_the_same_machine(
 
 def test_every_record_keeps_what_could_explain_a_difference(swept_once: Swept) -> None:
     """Versions, code, processor, device and threads are in the study with each result."""
-    for record in read_recorded(loader.load(swept_once.file), swept_once.root).records:
+    for record in read_results(loader.load(swept_once.file), swept_once.root).records:
         assert set(environment.CAUSES) <= record.result.keys()
         assert record.result["threads"] == 1
 
@@ -91,8 +91,8 @@ def test_what_has_changed_is_told(swept: Swept, monkeypatch: pytest.MonkeyPatch)
     def other_data(name: str, root: Path, _: str | None) -> StudyContent:
         found = read_study(name, root)
         assert found is not None
-        data = {**found.identity["data"], "digest": "otherwise"}
-        return found._replace(identity={**found.identity, "data": data})
+        data = {**found.fingerprint["data"], "digest": "otherwise"}
+        return found._replace(fingerprint={**found.fingerprint, "data": data})
 
     monkeypatch.setattr("lenet_exp.results.lookup.read_study", other_data)
 
@@ -106,8 +106,8 @@ def test_a_pruned_trial_is_trained_as_far_as_it_was(swept: Swept, monkeypatch: p
     """Only the epochs that were recorded are repeated."""
     path = swept.home / "spool" / "trial-00000-1.jsonl"
     path.write_text("".join(line for line in path.read_text().splitlines(True) if '"epoch":2' not in line))
-    find = Recorded.find
-    monkeypatch.setattr(Recorded, "find", lambda *given: changed(find(*given), state="PRUNED"))
+    find = ExperimentResults.find
+    monkeypatch.setattr(ExperimentResults, "find", lambda *given: changed(find(*given), state="PRUNED"))
 
     done = again(swept, "trial 0")
 
@@ -117,12 +117,12 @@ def test_a_pruned_trial_is_trained_as_far_as_it_was(swept: Swept, monkeypatch: p
 def test_a_duplicate_is_replayed_as_what_was_trained(swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own seed was never used, so the training behind it is repeated."""
     told: list[str] = []
-    find = Recorded.find
+    find = ExperimentResults.find
 
-    def twin(self: Recorded, *given: Any) -> TrialRecord:
+    def twin(self: ExperimentResults, *given: Any) -> TrialRecord:
         return changed(find(self, "1"), label="trial 9", seed=1, result={"duplicate_of": 0})
 
-    monkeypatch.setattr(Recorded, "find", twin)
+    monkeypatch.setattr(ExperimentResults, "find", twin)
 
     done = replay(loader.load(swept.file), swept.root, "9", say=told.append)
 
@@ -133,10 +133,10 @@ def test_a_duplicate_is_replayed_as_what_was_trained(swept: Swept, monkeypatch: 
 
 def test_what_has_no_epochs_cannot_be_replayed(swept_once: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told before anything is trained."""
-    find = Recorded.find
+    find = ExperimentResults.find
     change: dict[str, Any] = {"key": RunKey("trial", 77, 1), "state": "PRUNED"}
     change["result"] = {"reason": "infeasible: no map"}
-    monkeypatch.setattr(Recorded, "find", lambda self, _: changed(find(self, "0"), **change))
+    monkeypatch.setattr(ExperimentResults, "find", lambda self, _: changed(find(self, "0"), **change))
 
     with pytest.raises(NoResultError, match="has nothing to compare with: infeasible: no map"):
         again(swept_once, "0")

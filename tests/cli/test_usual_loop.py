@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lenet_exp.base.seeding import derive_seed
-from lenet_exp.cli.usual_loop import Pictures, Training, batches, throughput
+from lenet_exp.cli.usual_loop import Pictures, UsualTraining, batches, throughput
 from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration, overlay
 from lenet_exp.data.images import ImageSet
 from lenet_exp.training.network import LeNet, initialise
@@ -38,17 +38,17 @@ def test_the_network_is_the_configuration_s(mini: ImageSet) -> None:
     initialise(model, chosen.init, derive_seed(1, "init"))
     images = torch.rand(3, 1, 28, 28)
 
-    training = Training(chosen, seed=1)
+    training = UsualTraining(chosen, seed=1)
 
     assert type(training.network) is nn.Sequential
     assert torch.equal(training.network(images), model(images))
     assert isinstance(training.optimizer, torch.optim.SGD)
-    assert isinstance(Training(small()).optimizer, torch.optim.Adam)
+    assert isinstance(UsualTraining(small()).optimizer, torch.optim.Adam)
 
 
 def test_an_epoch_sees_every_picture_once_and_learns(mini: ImageSet) -> None:
     """Each step tells its examples, loss and accuracy; after some epochs the loss is less."""
-    training = Training(small(lr=0.01))
+    training = UsualTraining(small(lr=0.01))
     loader = batches(Pictures(mini), 100)
 
     steps = [list(training.epoch(loader)) for _ in range(3)]
@@ -59,7 +59,7 @@ def test_an_epoch_sees_every_picture_once_and_learns(mini: ImageSet) -> None:
 
 
 def test_throughput_is_of_the_whole_loop(mini: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading that takes longer makes it slower: the data are in."""
+    """Evaluation that takes longer makes it slower: the data are in."""
     chosen = small(batch_size=20)
     quick = throughput(chosen, mini, for_s=0.2)
     read = Pictures.__getitem__

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.config.ablation import FACTORS
 from lenet_exp.config.experiment import Experiment
-from lenet_exp.config.hyperparameters import HYPERPARAMETERS, Configuration, ConfigurationTable
+from lenet_exp.config.hyperparameters import HYPERPARAMETERS, Configuration, PartialConfiguration
 from lenet_exp.config.loader import load, parse
 from lenet_exp.config.space import SPACE_KEYS, Suggester
 
@@ -80,7 +80,7 @@ class Lowest:
 
 @given(
     st.dictionaries(
-        st.sampled_from(list(ConfigurationTable.model_fields)), scalars | st.lists(scalars, max_size=4)
+        st.sampled_from(list(PartialConfiguration.model_fields)), scalars | st.lists(scalars, max_size=4)
     ),
     st.sampled_from(["baseline", "run"]),
 )

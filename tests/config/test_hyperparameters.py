@@ -5,7 +5,7 @@ from lenet_exp.config.hyperparameters import (
     HYPERPARAMETERS,
     PRESETS,
     Configuration,
-    ConfigurationTable,
+    PartialConfiguration,
     configuration,
     overlay,
 )
@@ -94,4 +94,4 @@ def test_same_padding_keeps_the_map_whatever_the_kernel() -> None:
 def test_a_table_refuses_what_cannot_be(values: dict[str, object]) -> None:
     """A value outside its bounds never becomes a configuration."""
     with pytest.raises(ValidationError, match="validation error"):
-        ConfigurationTable.model_validate(values)
+        PartialConfiguration.model_validate(values)

@@ -165,7 +165,9 @@ class Round:
         command = self.start(*arguments)
         assert command.wait() == 0, command.err
         self.settle(command)
-        if Spool(self._root / self._name / "spool").news():  # where the machine is slow MLflow needs longer
+        if Spool(
+            self._root / self._name / "spool"
+        ).pending():  # where the machine is slow MLflow needs longer
             assert self.start().wait() == 0
         self.judge()
 
@@ -257,7 +259,7 @@ class Round:
         assert len(by_key) == len(runs), "two runs of one attempt"
         spool = Spool(self._root / self._name / "spool")
         assert set(by_key) == set(spool.stems()), set(by_key) ^ set(spool.stems())
-        assert not spool.news(), f"not carried: {spool.news()}"
+        assert not spool.pending(), f"not carried: {spool.pending()}"
         status = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
         assert by_key.pop("study").info.status == "FINISHED"
         told = {record.key.stem: record for record in records}

@@ -20,7 +20,7 @@ from lenet_exp.tracking.uploader import Tracker
 from tests.labs.mlflow_lab import (
     BASELINE,
     OTHER,
-    STUDY_FACTS,
+    STUDY_METADATA,
     TRIAL,
     Lab,
     empty_store,
@@ -55,7 +55,7 @@ def line(server: int) -> Iterator[Line]:
     yield line
     line.switch("up")
     client = plain_client(line.uri)
-    if experiment := client.get_experiment_by_name(STUDY_FACTS.experiment):
+    if experiment := client.get_experiment_by_name(STUDY_METADATA.experiment):
         client.rename_experiment(experiment.experiment_id, f"of test {experiment.experiment_id}")
     line.close()
 
@@ -81,7 +81,7 @@ class Tracked:
         self.said: queue.Queue[str] = queue.Queue()
         self.tracker = Tracker(
             lab.spool,
-            STUDY_FACTS,
+            STUDY_METADATA,
             tracking_uri=uri,
             artifact_root=lab.artifacts if uri.startswith("sqlite") else None,
             on_problem=self.said.put,
@@ -112,7 +112,7 @@ def test_a_sweep_is_carried_while_it_goes_on(lab: Lab) -> None:
     """A run is RUNNING with the points it has while it trains, and is ended with the sweep."""
     tracked = Tracked(lab, lab.uri)
     lab.begin(TRIAL)
-    tracked.tracker.wake()
+    tracked.tracker.notify()
     wait_for(lambda: TRIAL in lab.spool.run_ids() and len(history(lab)) == 2)
     assert {run.info.status for run in runs_by_name(lab.client()).values()} == {"RUNNING"}
 
@@ -128,7 +128,7 @@ def test_a_sweep_is_carried_while_it_goes_on(lab: Lab) -> None:
 
 def test_what_was_given_up_runs_again(lab: Lab) -> None:
     """An attempt that was carried as cut off is RUNNING again when its sweep goes on with it."""
-    lab.spool.start_study(STUDY_FACTS)
+    lab.spool.start_study(STUDY_METADATA)
     lab.begin(TRIAL)
     lab.sync()
     lab.spool = lab.opened()
@@ -143,11 +143,11 @@ def test_a_refused_attempt_does_not_hold_up_the_end(lab: Lab) -> None:
     """An attempt that MLflow refuses is told once; the others are carried, and the end says not all are."""
     tracked = Tracked(lab, lab.uri)
     lab.begin(TRIAL)
-    tracked.tracker.wake()
+    tracked.tracker.notify()
     wait_for(lambda: TRIAL in lab.spool.run_ids())
     lab.client().delete_run(lab.spool.run_ids()[TRIAL])
     lab.spool.epoch(TRIAL, result(3))
-    tracked.tracker.wake()
+    tracked.tracker.notify()
     assert f"{TRIAL.stem} is not in MLflow" in tracked.next()
     lab.complete(OTHER)
     before = time.monotonic()
@@ -209,7 +209,7 @@ def test_outages_leave_no_trace(lab: Lab, line: Line) -> None:
     wait_for(lambda: BASELINE in lab.spool.run_ids())
     line.switch("cut")
     lab.spool.epoch(BASELINE, result(2))
-    tracked.tracker.wake()
+    tracked.tracker.notify()
     assert "does not answer" in tracked.next()
     lab.spool.end(BASELINE, "FAIL", "died")
     lab.complete(OTHER)
@@ -259,7 +259,7 @@ def test_a_silent_server_holds_up_nobody(lab: Lab, line: Line, monkeypatch: pyte
 
     line.switch("up")
     report = uploader.sync(lab.opened(), line.uri)
-    assert report.n_shipped == 1
+    assert report.n_uploaded == 1
     assert everything(plain_client(line.uri)) == carried_undisturbed(lab)
 
 
@@ -285,7 +285,7 @@ def test_a_store_that_stays_away_is_reported_lost_once(lab: Lab, line: Line) -> 
     wait_for(lambda: lab.spool.run_id(STUDY) is not None)
     line.switch("cut")
     lab.begin(TRIAL)
-    tracked.tracker.wake()
+    tracked.tracker.notify()
     assert "does not answer" in tracked.next()
     line.switch("up")
     assert tracked.next() == "recovered"
@@ -293,7 +293,7 @@ def test_a_store_that_stays_away_is_reported_lost_once(lab: Lab, line: Line) -> 
 
     line.switch("cut")
     lab.spool.end(TRIAL, "PRUNED")
-    tracked.tracker.wake()
+    tracked.tracker.notify()
 
     assert lost.get(timeout=LIMIT_S) == "lost"
     time.sleep(0.5)
@@ -312,7 +312,7 @@ def test_a_damaged_store_stops_no_sweep(lab: Lab) -> None:
     assert not tracked.close()
 
     store.unlink()
-    assert lab.sync().n_shipped == 1
+    assert lab.sync().n_uploaded == 1
     assert runs_by_name(lab.client())["trial 0"].info.status == "FINISHED"
 
 
@@ -394,7 +394,7 @@ def test_a_sweep_does_not_notice_what_happens_to_its_server(tmp_path: Path) -> N
         assert sweep.wait(timeout=2 * LIMIT_S) == 0, said.read_text()
         wait_until_healthy(port)
         recorded = Spool(spool)
-        if recorded.news():  # it ended before its server was back
+        if recorded.pending():  # it ended before its server was back
             uploader.sync(recorded, uri)
         seen = everything(plain_client(uri), "outage")
     finally:

@@ -4,7 +4,7 @@ import signal
 import pytest
 
 from lenet_exp.base.errors import DataError, NoResultError
-from lenet_exp.execution.calls import call
+from lenet_exp.execution.calls import run_in_process
 
 
 def add(first: int, second: int) -> tuple[int, int]:
@@ -25,7 +25,7 @@ def die() -> None:
 
 def test_the_answer_comes_from_another_process() -> None:
     """What travels there and back is plain."""
-    answer, process = call(add, 2, 3)
+    answer, process = run_in_process(add, 2, 3)
 
     assert answer == 5
     assert process != os.getpid()
@@ -34,12 +34,12 @@ def test_the_answer_comes_from_another_process() -> None:
 def test_a_user_s_mistake_is_the_same_one_here() -> None:
     """With its message and its exit code."""
     with pytest.raises(DataError, match=r"^no such file$"):
-        call(refuse)
+        run_in_process(refuse)
 
 
 def test_a_bug_or_a_death_is_one_line() -> None:
     """It names the function; the caller lives on."""
     with pytest.raises(NoResultError, match=r"^break_down: ValueError: a bug$"):
-        call(break_down)
+        run_in_process(break_down)
     with pytest.raises(NoResultError, match=r"^die: its process died with exit code -9$"):
-        call(die)
+        run_in_process(die)

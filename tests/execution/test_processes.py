@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from lenet_exp.execution.calls import call
+from lenet_exp.execution.calls import run_in_process
 from lenet_exp.execution.processes import start_fork_server
 
 #: Takes and frees 40 MB again and again, and prints the page faults that it cost, once it has settled.
@@ -65,7 +65,7 @@ def test_a_process_looks_for_its_own_garbage_alone() -> None:
     """What the fork server has loaded stays shared; a signal to the caller's group does not reach it."""
     start_fork_server()
 
-    assert call(own) == (True, True, True)
+    assert run_in_process(own) == (True, True, True)
 
 
 def faults(*, keep: bool) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
 from lenet_exp.tracking import store, uploader
-from lenet_exp.tracking.events import DatasetFacts, StudyFacts
+from lenet_exp.tracking.events import DatasetMetadata, StudyMetadata
 from lenet_exp.tracking.spool import Spool
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SMALL = configuration(overlay(PRESETS["lenet"], {"channels": [2, 2], "fc_width": [8, 8], "epochs": 2}))
-STUDY_FACTS = StudyFacts(
+STUDY_METADATA = StudyMetadata(
     study="ünï exp-1",
     experiment="ünï exp",
     params={"trials": 3},
     tags={"version": "0.1"},
-    dataset=DatasetFacts("fashion-mnist", "0" * 64, "/data/images.npy"),
+    dataset=DatasetMetadata("fashion-mnist", "0" * 64, "/data/images.npy"),
     files=("experiment.toml", "leaderboard.csv"),
 )
 
@@ -57,14 +57,14 @@ class Lab:
 
     def begin(self, key: RunKey, n_epochs: int = 2, **tags: Any) -> None:
         """Write the lines of an attempt that trains."""
-        facts = {
+        metadata = {
             "label": f"{key.role} {key.trial}",
             "params": {**SMALL.hyperparameters(), "epochs": SMALL.epochs},
             "seed": 7,
             "config": SMALL.id,
             "tags": tags,
         }
-        self.spool.start(key, facts)
+        self.spool.start(key, metadata)
         for number in range(1, n_epochs + 1):
             self.spool.epoch(key, result(number))
 
@@ -106,19 +106,19 @@ def plain_client(uri: str) -> MlflowClient:
     return MlflowClient(uri)
 
 
-def experiment_id(client: MlflowClient, name: str = STUDY_FACTS.experiment) -> str:
+def experiment_id(client: MlflowClient, name: str = STUDY_METADATA.experiment) -> str:
     """Return the id of the lab's experiment, or of another."""
     experiment = client.get_experiment_by_name(name)
     assert experiment is not None
     return str(experiment.experiment_id)
 
 
-def all_runs(client: MlflowClient, experiment: str = STUDY_FACTS.experiment) -> list[Run]:
+def all_runs(client: MlflowClient, experiment: str = STUDY_METADATA.experiment) -> list[Run]:
     """Return the runs of the experiment that are not deleted."""
     return list(client.search_runs([experiment_id(client, experiment)]))
 
 
-def runs_by_name(client: MlflowClient, experiment: str = STUDY_FACTS.experiment) -> dict[str, Run]:
+def runs_by_name(client: MlflowClient, experiment: str = STUDY_METADATA.experiment) -> dict[str, Run]:
     """Return the runs by name, after making sure that no two share one."""
     runs = all_runs(client, experiment)
     names = {str(run.info.run_name): run for run in runs}
@@ -134,7 +134,7 @@ def points(client: MlflowClient, run: Run) -> dict[str, list[tuple[int, float, i
     }
 
 
-def everything(client: MlflowClient, experiment: str = STUDY_FACTS.experiment) -> dict[str, Any]:
+def everything(client: MlflowClient, experiment: str = STUDY_METADATA.experiment) -> dict[str, Any]:
     """Return all that MLflow shows, without the ids it makes up."""
     runs = runs_by_name(client, experiment)
     ids = {run.info.run_id: name for name, run in runs.items()}

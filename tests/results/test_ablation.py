@@ -67,9 +67,9 @@ def test_each_alternative_is_judged_against_the_baseline_on_the_same_seeds() -> 
     assert column(table, "verdict") == [None, "better", "worse", "tie"]
     assert column(table, "n_seeds") == [5] * 4
     better = row(table, "pooling", "avg")
-    assert better["delta"] == pytest.approx(0.01, abs=1e-3)
-    assert better["delta_low"] <= better["delta"] <= better["delta_high"]
-    assert better["p_value"] < 0.05
+    assert better["val_delta"] == pytest.approx(0.01, abs=1e-3)
+    assert better["val_delta_low"] <= better["val_delta"] <= better["val_delta_high"]
+    assert better["val_p_value"] < 0.05
     assert better["examples_per_s_ratio"] == 2.0
     assert column(table, "n_parameters") == [5] * 4
 
@@ -78,7 +78,7 @@ def test_the_correction_is_over_the_whole_table() -> None:
     """The same differences are less sure where more was tried."""
     short, long = experiment(lr=[0.5]), experiment(lr=[0.5, 0.4, 0.3, 0.2, 0.1])
     p_values = [
-        row(ablation_table(each, trained(each, {"pooling avg": 0.001})), "pooling", "avg")["p_value"]
+        row(ablation_table(each, trained(each, {"pooling avg": 0.001})), "pooling", "avg")["val_p_value"]
         for each in (short, long)
     ]
 

@@ -51,7 +51,7 @@ def test_the_difference_is_taken_on_the_seeds_that_both_have() -> None:
 
     _, behind = over_seeds(records)
 
-    assert behind.result["delta"] == pytest.approx(0.01)
+    assert behind.result["val_delta"] == pytest.approx(0.01)
 
 
 def test_trials_and_single_trainings_stay_as_they_are() -> None:

@@ -3,7 +3,14 @@ from typing import Any
 import pytest
 
 from lenet_exp.config.hyperparameters import PRESETS, configuration
-from lenet_exp.results.evaluation import NOTHING, Finalist, Plan, Reading, Score, findings
+from lenet_exp.results.evaluation import (
+    NOT_CONFIRMED,
+    ConfirmationPlan,
+    Evaluation,
+    Finalist,
+    Score,
+    confirmation_summary,
+)
 
 LENET = configuration(PRESETS["lenet"])
 BASELINE = Finalist(LENET, "baseline", None)
@@ -11,8 +18,8 @@ BETTER = Finalist(LENET.model_copy(update={"lr": 0.1}), "trial 3", 0.9)
 BASE, GOOD = BASELINE.config, BETTER.config
 
 
-def reading(number: int = 1, completed: str | None = "then", **fields: Any) -> Reading:
-    plan = Plan("now", (BETTER,), BASELINE, (7, 8), "train", 0.05, 4)
+def reading(number: int = 1, completed: str | None = "then", **fields: Any) -> Evaluation:
+    plan = ConfirmationPlan("now", (BETTER,), BASELINE, (7, 8), "train", 0.05, 4)
     scores = tuple(
         Score(f"confirm-0000{i}-1", config, seed, accuracy, 0.5)
         for i, (config, seed, accuracy) in enumerate(
@@ -25,7 +32,7 @@ def reading(number: int = 1, completed: str | None = "then", **fields: Any) -> R
         **{"mcnemar_p": 0.02, "seeds_to_settle": None},
     }
     given = {"scores": scores, "verdicts": (verdict,), "champion": GOOD} | fields
-    return Reading(number, plan, "mini", "0.1", number > 1, ("now",), completed, **given)
+    return Evaluation(number, plan, "mini", "0.1", number > 1, ("now",), completed, **given)
 
 
 def test_the_findings_are_those_of_the_last_complete_reading() -> None:
@@ -35,7 +42,7 @@ def test_the_findings_are_those_of_the_last_complete_reading() -> None:
         reading(2, None, scores=(), verdicts=()).to_dict(),
     ]
 
-    found = findings(kept, {GOOD: 1234.0})
+    found = confirmation_summary(kept, {GOOD: 1234.0})
 
     base, good = found.cells[BASE], found.cells[GOOD]
     assert (base["n_seeds"], base["test_accuracy"], base["delta"]) == (2, 0.625, 0.0)
@@ -45,7 +52,7 @@ def test_the_findings_are_those_of_the_last_complete_reading() -> None:
     assert (good["test_accuracy"], good["verdict"], good["delta_low"]) == (0.8125, "better", None)
     assert (good["examples_per_s"], good["fresh_val_accuracy"]) == (1234.0, 0.8)
     assert found.sentences == ("trial 3: better: by much", "champion: trial 3")
-    assert findings(None, None) == findings(kept[1:], None) == NOTHING
+    assert confirmation_summary(None, None) == confirmation_summary(kept[1:], None) == NOT_CONFIRMED
 
 
 def test_a_reading_is_one_line_for_people() -> None:

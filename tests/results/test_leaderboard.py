@@ -1,14 +1,15 @@
-import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from lenet_exp.base.errors import DataError
 from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import PRESETS, configuration
-from lenet_exp.results.evaluation import Findings
-from lenet_exp.results.leaderboard import COLUMNS, ranked
+from lenet_exp.results.evaluation import ConfirmationSummary
+from lenet_exp.results.leaderboard import COLUMNS, ranked, read_leaderboard
 from lenet_exp.results.table import to_csv
 from lenet_exp.study.records import TrialRecord
 
@@ -45,7 +46,7 @@ def test_delta_is_against_the_baseline_which_is_ranked_among_the_others() -> Non
     table = leaderboard([record(0, 0.875, role="baseline"), record(0, 0.75), record(1, 0.9375)], {})
 
     assert table["role"].tolist() == ["trial", "baseline", "trial"]
-    assert table["delta"].tolist() == [0.0625, 0.0, -0.125]
+    assert table["val_delta"].tolist() == [0.0625, 0.0, -0.125]
 
 
 def test_seeds_of_one_configuration_are_one_row() -> None:
@@ -68,7 +69,7 @@ def test_rows_without_a_result_come_last_and_have_no_rank() -> None:
     assert table["state"].tolist() == ["COMPLETE", "PRUNED", "FAIL"]
     assert table["rank"].isna().tolist() == [False, True, True]
     assert table["val_accuracy"].isna().tolist() == [False, False, True]
-    assert table["delta"].isna().all()
+    assert table[["val_delta", "delta"]].isna().all().all()
 
 
 def test_an_attempt_that_was_tried_again_is_shown_once() -> None:
@@ -78,17 +79,34 @@ def test_an_attempt_that_was_tried_again_is_shown_once() -> None:
     assert leaderboard([failed, record(1, 0.5)], {})["trial"].tolist() == [1]
 
 
-def test_the_csv_has_the_columns_of_the_design_and_pandas_reads_it_back() -> None:
-    """Numbers are numbers again, and what is not known is empty."""
-    table = ranked([record(0, 0.875, role="baseline"), record(7, 0.9)], {RunKey("trial", 7, 1): "abc"})
+def test_the_csv_has_the_columns_of_the_design_and_pandas_reads_it_back(tmp_path: Path) -> None:
+    """Numbers are numbers again, whole ones stay whole, and what is not known is empty."""
+    named = replace(record(1, 0.8, role="run"), label="=NA(), seed 1")
+    table = ranked([record(0, 0.875, role="baseline"), record(7, 0.9), named], {RunKey("trial", 7, 1): "abc"})
+    (tmp_path / "leaderboard.csv").write_text(to_csv(table))
 
-    read = pd.read_csv(io.StringIO(to_csv(table)))
+    plain = pd.read_csv(tmp_path / "leaderboard.csv", dtype_backend="numpy_nullable")
+    read = read_leaderboard(tmp_path / "leaderboard.csv")
 
-    assert tuple(read.columns) == COLUMNS
-    assert read.loc[0, "trial"] == 7
-    assert read.loc[0, "val_accuracy"] == 0.9
-    assert read.loc[0, "mlflow_run_id"] == "abc"
-    assert read["test_accuracy"].isna().all()
+    assert tuple(plain.columns) == COLUMNS
+    assert plain["test_accuracy"].isna().all()
+    assert list(read["name"])[2] == "=NA()"
+    pd.testing.assert_frame_equal(read, table.frame())
+    for frame in (plain, read):
+        assert list(frame.loc[0, ["trial", "val_accuracy", "mlflow_run_id"]]) == [7, 0.9, "abc"]
+        counts = frame[["rank", "trial", "epochs", "channels_1"]]
+        assert [str(dtype) for dtype in counts.dtypes] == ["Int64"] * 4
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "rank,role,config,val_accuracy\n1\n", "\udcff"])
+def test_what_is_no_leaderboard_is_refused(tmp_path: Path, content: str) -> None:
+    """One line, and how to get one."""
+    file = tmp_path / "other.csv"
+    with pytest.raises(DataError, match=r"other\.csv is no leaderboard; export one with"):
+        read_leaderboard(file)
+    file.write_text(content, errors="surrogateescape")
+    with pytest.raises(DataError, match=r"other\.csv is no leaderboard; export one with"):
+        read_leaderboard(str(file))
 
 
 def test_a_row_that_other_code_trained_says_so() -> None:
@@ -115,7 +133,7 @@ def found(accuracy: float, verdict: str | None = None, **cells: Any) -> dict[str
     return {"n_seeds": 3, "test_accuracy": accuracy, "verdict": verdict, **cells}
 
 
-def confirmed() -> tuple[list[TrialRecord], Findings]:
+def confirmed() -> tuple[list[TrialRecord], ConfirmationSummary]:
     """Return a baseline and four trials, of which the two best were confirmed and one of them held."""
     tried = [record(0, 0.75, role="baseline")]
     for number, value in enumerate([0.9, 0.95, 0.85, 0.85]):
@@ -128,7 +146,7 @@ def confirmed() -> tuple[list[TrialRecord], Findings]:
         ),
         tried[2].config: found(0.7, "tie", delta=-0.1, seeds_to_settle=20, examples_per_s=2500.0),
     }
-    return tried, Findings(cells)
+    return tried, ConfirmationSummary(cells)
 
 
 def test_confirmed_rows_come_first_by_what_was_confirmed() -> None:
@@ -141,14 +159,15 @@ def test_confirmed_rows_come_first_by_what_was_confirmed() -> None:
     assert table["val_accuracy"].tolist() == [0.9, 0.75, 0.95, 0.85, 0.85]
     assert table["n_seeds"].tolist() == [3, 3, 3, 1, 1]
     assert table["delta"].tolist()[:3] == [0.075, 0.0, -0.1]
-    assert table["delta"].tolist()[3] == pytest.approx(0.1)
+    assert table["delta"].isna().tolist() == [False, False, False, True, True]
+    assert table["val_delta"].tolist() == pytest.approx([0.15, 0.0, 0.2, 0.1, 0.1])
 
 
 def test_the_pareto_fronts_are_among_rows_that_were_measured_alike() -> None:
     """Confirmed rows once there are any, with the speeds they had alone; before that all completed ones."""
-    tried, findings = confirmed()
+    tried, confirmation = confirmed()
     before = leaderboard(tried, {})
-    after = leaderboard(tried, {}, findings)
+    after = leaderboard(tried, {}, confirmation)
 
     assert before["pareto_speed"].tolist() == [True, False, False, False, False]
     assert after["pareto_speed"].tolist()[:3] == [True, True, False]

@@ -10,39 +10,39 @@ from lenet_exp.base.records import RunKey
 from lenet_exp.config import loader
 from lenet_exp.data.images import training_images
 from lenet_exp.data.split import division
-from lenet_exp.results.lookup import Recorded, read_recorded
+from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.tracking.spool import Spool
 from tests.labs.swept import Swept
 
 
 @pytest.fixture
-def recorded(swept_once: Swept) -> Recorded:
+def results(swept_once: Swept) -> ExperimentResults:
     """What the sweep recorded."""
-    return read_recorded(loader.load(swept_once.file), swept_once.root)
+    return read_results(loader.load(swept_once.file), swept_once.root)
 
 
-def test_a_run_has_many_names(recorded: Recorded) -> None:
+def test_a_run_has_many_names(results: ExperimentResults) -> None:
     """A trial is found by its number, its label, its files' name and MLflow's id, whole or in part."""
     key = RunKey("trial", 1, 1)
-    run_id = recorded.spool.run_ids()[key]
+    run_id = results.spool.run_ids()[key]
 
     for name in ("1", "trial 1", "trial-00001-1", run_id, run_id[:12]):
-        assert recorded.find(name).key == key
+        assert results.find(name).key == key
 
-    assert recorded.find("baseline").key.role == "baseline"
+    assert results.find("baseline").key.role == "baseline"
 
 
 def test_the_champion_is_the_registered_one_and_before_that_the_best(
-    recorded: Recorded, tmp_path: Path
+    results: ExperimentResults, tmp_path: Path
 ) -> None:
     """What the confirmation chose is stronger than the search's own best."""
-    best = max((r for r in recorded.records if r.key.role == "trial"), key=lambda r: r.value or 0)
-    assert replace(recorded, spool=Spool(tmp_path / "none")).find("champion") == best
+    best = max((r for r in results.records if r.key.role == "trial"), key=lambda r: r.value or 0)
+    assert replace(results, spool=Spool(tmp_path / "none")).find("champion") == best
 
-    study = recorded.spool.study()
+    study = results.spool.study()
     assert study is not None
     assert study.champion is not None
-    assert recorded.find("champion").key.stem == study.champion.aliases["champion"]
+    assert results.find("champion").key.stem == study.champion.aliases["champion"]
 
 
 @pytest.mark.parametrize(
@@ -53,21 +53,21 @@ def test_the_champion_is_the_registered_one_and_before_that_the_best(
         ("", "has no run ''"),
     ],
 )
-def test_an_unknown_run_is_refused(recorded: Recorded, name: str, message: str) -> None:
+def test_an_unknown_run_is_refused(results: ExperimentResults, name: str, message: str) -> None:
     """Whoever names a run that is not there is told what there is."""
     with pytest.raises(ConfigError, match=rf"{message}".replace("?", r"\?")):
-        recorded.find(name)
+        results.find(name)
 
 
-def test_of_a_training_tried_again_the_last_attempt_is_meant(recorded: Recorded) -> None:
+def test_of_a_training_tried_again_the_last_attempt_is_meant(results: ExperimentResults) -> None:
     """An attempt that failed and was tried again does not hide the one that succeeded."""
-    done = recorded.find("baseline")
+    done = results.find("baseline")
     failed = replace(done, key=RunKey("baseline", 7, 2), state="FAIL", result={"retried": True})
 
-    assert replace(recorded, records=[failed, done]).find("baseline") == done
+    assert replace(results, records=[failed, done]).find("baseline") == done
 
 
-def test_an_ambiguous_name_is_refused(recorded: Recorded) -> None:
+def test_an_ambiguous_name_is_refused(results: ExperimentResults) -> None:
     """The beginning of an id that two runs share names neither."""
     keys = [RunKey("trial", 0, 1), RunKey("trial", 1, 1)]
 
@@ -76,16 +76,16 @@ def test_an_ambiguous_name_is_refused(recorded: Recorded) -> None:
             return {key: f"abcdefabcdef{key.trial}" for key in keys}
 
     with pytest.raises(ConfigError, match="could be 'trial 0', 'trial 1'"):
-        replace(recorded, spool=Twins()).find("abcdefabcdef")  # type: ignore[arg-type]  # only ids matter
+        replace(results, spool=Twins()).find("abcdefabcdef")  # type: ignore[arg-type]  # only ids matter
 
 
-def test_a_duplicate_leads_to_the_training_behind_it(recorded: Recorded) -> None:
+def test_a_duplicate_leads_to_the_training_behind_it(results: ExperimentResults) -> None:
     """A trial that was told another's value has that one's epochs."""
-    trained = recorded.find("trial 0")
+    trained = results.find("trial 0")
     twin = replace(trained, key=RunKey("trial", 9, 1), label="trial 9", result={"duplicate_of": 0})
 
-    assert recorded.original(twin) == trained
-    attempt = recorded.attempt(twin)
+    assert results.original(twin) == trained
+    attempt = results.attempt(twin)
     assert attempt is not None
     assert attempt.key == trained.key
 
@@ -94,22 +94,22 @@ def test_the_data_are_those_the_study_was_started_with(swept_once: Swept, data_c
     """A file changed since does not change which images a record is about."""
     now = loader.load(swept_once.file, ["data.validation=100", "data.seed=5"])
 
-    recorded = read_recorded(now, swept_once.root)
+    results = read_results(now, swept_once.root)
 
-    assert recorded.experiment.data.validation == 200
-    data = recorded.experiment.data
+    assert results.experiment.data.validation == 200
+    data = results.experiment.data
     split = division(data, training_images(data).open()[1])
-    assert split.digest.startswith(recorded.identity["data"]["split"])
-    assert recorded.experiment.search_space.describe() == now.search_space.describe()
+    assert split.digest.startswith(results.fingerprint["data"]["split"])
+    assert results.experiment.search_space.describe() == now.search_space.describe()
 
 
 def test_what_was_never_run_has_no_records(swept_once: Swept, tmp_path: Path) -> None:
     """An experiment that was never started is told so."""
     with pytest.raises(NoResultError, match="'swept' was never run under"):
-        read_recorded(loader.load(swept_once.file), tmp_path)
+        read_results(loader.load(swept_once.file), tmp_path)
 
 
-def test_nothing_finished_has_no_champion(recorded: Recorded) -> None:
+def test_nothing_finished_has_no_champion(results: ExperimentResults) -> None:
     """The best of nothing is nothing."""
     with pytest.raises(NoResultError, match="has no finished trial"):
-        replace(recorded, records=[recorded.find("baseline")]).find("champion")
+        replace(results, records=[results.find("baseline")]).find("champion")

@@ -187,7 +187,7 @@ def test_trials_are_read_as_optuna_reads_them(storage: TrialStorage) -> None:
         for each in (study, other):
             trial = each.ask()
             trial.suggest_float("x", 0, 1)
-            trial.set_user_attr("facts", {"n": number, "lost": float("nan")})
+            trial.set_user_attr("metadata", {"n": number, "lost": float("nan")})
             for step in (2, 1):
                 trial.report(value, step)
             if number < 3:
@@ -199,14 +199,14 @@ def test_trials_are_read_as_optuna_reads_them(storage: TrialStorage) -> None:
 
     kept = storage.kept_trials("s")
 
-    def facts(trials: Iterable[FrozenTrial | KeptTrial]) -> list[str]:
+    def metadata(trials: Iterable[FrozenTrial | KeptTrial]) -> list[str]:
         return [
             repr((t.number, t.state, t.user_attrs, sorted(t.intermediate_values.items()), t.value))
             for t in trials
         ]
 
     assert kept is not None
-    assert facts(kept) == facts(study.get_trials())
+    assert metadata(kept) == metadata(study.get_trials())
     assert storage.kept_trials("none") is None
 
 

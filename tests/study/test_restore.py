@@ -12,7 +12,7 @@ from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.study.restore import PastTrial, restore_study
 from lenet_exp.study.storage import open_storage
-from lenet_exp.study.trials import IDENTITY, RECORD, RESULT, RETRY, UNKNOWN, trial_records
+from lenet_exp.study.trials import FINGERPRINT, RECORD, RESULT, RETRY, UNKNOWN, trial_records
 
 LENET = configuration(PRESETS["lenet"] | {"lr": 0.25, "padding": ["same", 0, 1]})
 PADDINGS = CategoricalDistribution(("same", 0))
@@ -42,7 +42,7 @@ def test_a_study_is_written_from_plain_values(tmp_path: Path) -> None:
         past(4, "FAIL", {"reason": "died"}, {1: 0.5}),
     ]
 
-    restore_study(storage, "s", trials, identity={"space": 1}, kept={"plan": [2]})
+    restore_study(storage, "s", trials, fingerprint={"space": 1}, kept={"plan": [2]})
 
     study = optuna.load_study(study_name="s", storage=storage)
     assert [(trial.state.name, trial.value) for trial in study.trials] == [
@@ -59,7 +59,7 @@ def test_a_study_is_written_from_plain_values(tmp_path: Path) -> None:
     assert study.trials[1].user_attrs[RESULT] == {"train_s": 1.0}
     assert study.trials[1].intermediate_values == {1: 0.5, 2: 0.75}
     assert study.user_attrs == {
-        IDENTITY: {"space": 1},
+        FINGERPRINT: {"space": 1},
         "optuna_version": optuna.__version__,
         "lenet_exp.plan": [2],
     }

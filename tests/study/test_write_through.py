@@ -24,7 +24,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 pytestmark = pytest.mark.usefixtures("way")
 
 
-def facts(study: optuna.Study) -> str:
+def metadata(study: optuna.Study) -> str:
     """Return what a study knows of its trials, apart from identifiers and times; NaN equals NaN."""
     trials: list[dict[str, Any]] = [
         {
@@ -83,10 +83,10 @@ def test_the_storage_has_what_memory_has(tmp_path: Path, ends: list[str]) -> Non
         elif end != "leave":
             study.tell(trial, state=TrialState.PRUNED if end == "prune" else TrialState.FAIL)
 
-    seen = facts(study)
+    seen = metadata(study)
 
-    assert facts(of(storage, name)) == seen
-    assert facts(of(SingleWriterStorage(storage), name)) == seen
+    assert metadata(of(storage, name)) == seen
+    assert metadata(of(SingleWriterStorage(storage), name)) == seen
     assert of(storage, name).user_attrs == study.user_attrs == {"identity": {"lr": [1, 2]}}
 
 

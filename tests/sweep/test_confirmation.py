@@ -22,7 +22,7 @@ from lenet_exp.base.records import RunKey
 from lenet_exp.config import loader
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data import testset
-from lenet_exp.results.evaluation import PLAN, READINGS, Plan, Reading, read_readings
+from lenet_exp.results.evaluation import PLAN, READINGS, ConfirmationPlan, Evaluation, read_evaluations
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.sweep.confirmation import confirmation_trainings, freeze
 from lenet_exp.sweep.finalists import best_finalists
@@ -131,9 +131,9 @@ class Place:
         assert done.returncode == 0, done.stderr
         return done.stdout, done.stderr, json.loads((self.folder / "seen.json").read_text())
 
-    def readings(self) -> list[Reading]:
+    def readings(self) -> list[Evaluation]:
         """Return the readings that the study has on record."""
-        return read_readings(read_kept("confirmed", self.root).get(READINGS))
+        return read_evaluations(read_kept("confirmed", self.root).get(READINGS))
 
     def table(self) -> pd.DataFrame:
         """Return what anyone reads in ``leaderboard.csv``."""
@@ -226,6 +226,8 @@ def test_leaderboard_study_and_mlflow_say_the_same(
         assert run.data.metrics["test_loss"] == score.test_loss
         assert run.data.params["seed"] == str(score.seed)
         assert (run.data.tags["lenet_exp.config"], run.info.status) == (score.config, "FINISHED")
+        assert run.data.tags["lenet_exp.of"] == reading.label(score.config)
+        assert "lenet_exp.trial" not in run.data.tags
     for config, row in table.iterrows():
         mine = pd.Series([score.test_accuracy for score in reading.scores if score.config == config])
         assert (row["n_seeds"], row["test_accuracy"]) == (2, pytest.approx(mine.mean()))
@@ -309,13 +311,13 @@ def test_a_crash_between_training_and_reading_goes_on_where_it_was(
             run_sweep(request(path, tmp_path))
     frozen = read_kept("confirmed", tmp_path).get(PLAN)
     trained = [r for r in read_records("confirmed", tmp_path) or [] if r.key.role == "confirm"]
-    (noted,) = read_readings(read_kept("confirmed", tmp_path).get(READINGS))
+    (noted,) = read_evaluations(read_kept("confirmed", tmp_path).get(READINGS))
     assert (noted.completed, len(noted.begun), len(trained)) == (None, 1, 4)
 
     # Another budget changes what would be best, and not what was frozen.
     run_sweep(request(path, tmp_path, overrides=["confirm.top=3", "confirm.seeds=9", "search.trials=3"]))
 
-    (reading,) = read_readings(read_kept("confirmed", tmp_path).get(READINGS))
+    (reading,) = read_evaluations(read_kept("confirmed", tmp_path).get(READINGS))
     assert reading.completed
     assert (len(reading.begun), reading.again) == (2, False)
     assert read_kept("confirmed", tmp_path).get(PLAN) == frozen
@@ -333,7 +335,7 @@ def test_a_crash_between_training_and_reading_goes_on_where_it_was(
             overrides=["confirm.seeds=2", f"data.folder={other}"],
         )
     )
-    (carried,) = read_readings(read_kept("confirmed@other", tmp_path).get(READINGS))
+    (carried,) = read_evaluations(read_kept("confirmed@other", tmp_path).get(READINGS))
     table = pd.read_csv(tmp_path / "confirmed@other" / "leaderboard.csv")
     assert [one.config for one in carried.plan.finalists] == [one.config for one in reading.plan.finalists]
     assert set(table["config"]) == {one.config for one in carried.plan.everyone}
@@ -391,7 +393,7 @@ def trial(number: int, value: float | None, **values: Any) -> TrialRecord:
     )
 
 
-def plan(experiment: Experiment = EXPERIMENT_MADE) -> Plan:
+def plan(experiment: Experiment = EXPERIMENT_MADE) -> ConfirmationPlan:
     records = [trial(0, 0.8, lr=0.1), trial(1, 0.9, lr=0.2)]
     baseline = experiment.baseline_configuration.id
     return freeze(experiment, best_finalists(records, baseline, 2), n_finished=2)
@@ -425,7 +427,7 @@ def test_fresh_seeds_are_nobody_else_s() -> None:
 def test_a_plan_and_a_reading_come_back_from_the_study_as_they_were() -> None:
     """What is frozen is compared with what was, so nothing may get lost on the way."""
     made = plan()
-    reading = Reading(1, made, "mini", "0.1", again=False, begun=("now",))
+    reading = Evaluation(1, made, "mini", "0.1", again=False, begun=("now",))
 
-    assert Plan.from_dict(json.loads(json.dumps(made.to_dict()))) == made
-    assert Reading.from_dict(json.loads(json.dumps(reading.to_dict()))) == reading
+    assert ConfirmationPlan.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+    assert Evaluation.from_dict(json.loads(json.dumps(reading.to_dict()))) == reading

@@ -260,7 +260,9 @@ def test_given_jobs_are_trained_instead_of_a_search(driver: MakeDriver, tmp_path
     assert "val_accuracy" not in by_label["joined"].result
     assert by_label["alone"].value == by_label["alone"].result["val_accuracy"]
     spooled = {label: spool.read(record.key) for label, record in by_label.items()}
-    seen = {label: one and (one.epochs[-1].train_loss, one.facts["tags"]) for label, one in spooled.items()}
+    seen = {
+        label: one and (one.epochs[-1].train_loss, one.metadata["tags"]) for label, one in spooled.items()
+    }
     assert seen["joined"][0] != seen["alone"][0]  # type: ignore[index] # both were trained
     assert seen["joined"][1]["lenet_exp.train_on"] == "train+validation"  # type: ignore[index] # likewise
 

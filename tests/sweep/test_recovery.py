@@ -90,8 +90,8 @@ def test_what_the_spool_has_whole_is_told_and_not_done_again(
 ) -> None:
     """Value, history and facts are those of the driver that died before it told them."""
     attempt = dead.begin(epochs=2)
-    facts = {"reason": "", "train_s": 1.0}
-    dead.spool.end(attempt.key, outcome, "", facts=facts)
+    metadata = {"reason": "", "train_s": 1.0}
+    dead.spool.end(attempt.key, outcome, "", result=metadata)
 
     study = dead.next_start()
 
@@ -107,7 +107,7 @@ def test_an_epoch_that_was_spooled_and_not_reported_is_in_the_history(dead: Dead
     """The driver may have died between the two."""
     attempt = dead.begin(epochs=1)
     dead.spool.epoch(attempt.key, result(2))
-    dead.spool.end(attempt.key, "COMPLETE", "", facts={"train_s": 1.0})
+    dead.spool.end(attempt.key, "COMPLETE", "", result={"train_s": 1.0})
 
     assert dead.next_start().record(attempt.key).history == {1: 0.1, 2: 0.2}
 
@@ -115,7 +115,7 @@ def test_an_epoch_that_was_spooled_and_not_reported_is_in_the_history(dead: Dead
 def test_a_result_without_its_weights_is_not_taken_for_whole(dead: Dead) -> None:
     """It is tried again, and its checkpoint makes that cheap."""
     attempt = dead.begin(epochs=2)
-    dead.spool.end(attempt.key, "COMPLETE", "", weights="checkpoints/gone", facts={"train_s": 1.0})
+    dead.spool.end(attempt.key, "COMPLETE", "", weights="checkpoints/gone", result={"train_s": 1.0})
 
     assert dead.next_start().record(attempt.key).state == "FAIL"
 

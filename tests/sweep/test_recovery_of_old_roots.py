@@ -11,7 +11,8 @@ import pytest
 from lenet_exp.base.layout import Layout, study_db
 from lenet_exp.base.records import RunKey
 from lenet_exp.config import loader
-from lenet_exp.results.lookup import read_recorded
+from lenet_exp.results.leaderboard import read_leaderboard
+from lenet_exp.results.lookup import read_results
 from lenet_exp.study.storage import open_storage
 from lenet_exp.study.trials import read_study
 from lenet_exp.sweep.recovery import rebuild_study
@@ -20,7 +21,10 @@ from lenet_exp.tracking.spool import Spool
 from tests.labs.old_root import NAMES, unpacked
 
 #: Columns of the leaderboard.
-COMPARED = ("rank", "trial", "config", "state", "n_seeds", "val_accuracy", "verdict", "lr", "mlflow_run_id")
+COMPARED = (
+    *("rank", "trial", "config", "state", "n_seeds", "val_accuracy", "val_delta"),
+    *("test_accuracy", "delta", "delta_low", "p_value", "verdict", "lr", "mlflow_run_id"),
+)
 
 
 @pytest.fixture
@@ -35,8 +39,8 @@ def test_what_it_recorded_is_read_as_it_was(files: dict[str, Path], tmp_path: Pa
         experiment = loader.load(files[name])
         layout = Layout.of(tmp_path / "root", experiment.name)
 
-        then = pd.read_csv(layout.leaderboard)
-        now = read_recorded(experiment, layout.root).leaderboard().frame()
+        then = read_leaderboard(layout.leaderboard)
+        now = read_results(experiment, layout.root).leaderboard().frame()
 
         for column in COMPARED:
             before, after = then[column].tolist(), now[column].tolist()

@@ -17,7 +17,7 @@ from lenet_exp.study.storage import open_storage
 from lenet_exp.study.study import MAX_ATTEMPTS, Study, open_study
 from lenet_exp.sweep.recovery import rebuild_study
 from lenet_exp.sweep.writer import Writer
-from lenet_exp.tracking.events import StudyFacts
+from lenet_exp.tracking.events import StudyMetadata
 from lenet_exp.tracking.spool import Spool
 from tests.labs.studies import read_records
 
@@ -33,16 +33,16 @@ EXPERIMENT = parse(
         "search": {"pruner": "none"},
     }
 )
-IDENTITY = {"space": EXPERIMENT.search_space.describe(), "n": 1.5}
+FINGERPRINT = {"space": EXPERIMENT.search_space.describe(), "n": 1.5}
 
 
 def begun(root: Path) -> tuple[Study, Spool, Writer]:
     """Return the study of a sweep that begins, with all that writes it down."""
     (root / "e").mkdir(parents=True, exist_ok=True)
     study, spool = open_study(EXPERIMENT, root), Spool(root / "e" / "spool")
-    study.check_fingerprint(IDENTITY)
+    study.check_fingerprint(FINGERPRINT)
     study.when_kept(spool.keep)
-    spool.start_study(StudyFacts("e-1", "e", identity=IDENTITY))
+    spool.start_study(StudyMetadata("e-1", "e", fingerprint=FINGERPRINT))
     return study, spool, Writer(study, spool, Layout.of(root, "e"))
 
 
@@ -99,7 +99,7 @@ def test_what_is_rebuilt_is_what_was_told(tmp_path: Path) -> None:
 
     records = study.records()
     again = open_study(EXPERIMENT, tmp_path / "new")
-    again.check_fingerprint(IDENTITY)
+    again.check_fingerprint(FINGERPRINT)
     assert again.kept("plan") == {"finalists": [2], "level": 0.05}
     assert shown(again) == shown(study)
     assert to_csv(ranked(again.records(), {})) == to_csv(ranked(records, {}))

@@ -209,16 +209,16 @@ def test_the_study_s_run_says_what_was_searched_and_on_what(finished: Finished, 
     assert study is not None
     assert study.end is not None
     assert study.end.state == "COMPLETE"
-    facts = study.facts
-    assert (facts.experiment, facts.files) == (
+    metadata = study.metadata
+    assert (metadata.experiment, metadata.files) == (
         "mini",
         ("experiment.toml", "leaderboard.csv", "confirm/readings.json", "overview.png", "report.html"),
     )
-    assert facts.study.startswith("mini-")
+    assert metadata.study.startswith("mini-")
     expected = {"trials": 0, "sampler": "random", "seed": 0, "validation": 200, "epochs": 1}
-    assert facts.params.items() >= (expected | {"dataset": "fashion-mnist-mini"}).items()
-    assert facts.dataset is not None
-    assert facts.dataset.digest == training_images(loader.load(path).data).digest
+    assert metadata.params.items() >= (expected | {"dataset": "fashion-mnist-mini"}).items()
+    assert metadata.dataset is not None
+    assert metadata.dataset.digest == training_images(loader.load(path).data).digest
 
 
 def test_a_sweep_needs_nobody_to_listen(

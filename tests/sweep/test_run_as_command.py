@@ -276,8 +276,10 @@ def test_every_training_is_a_finished_run_with_a_point_for_each_epoch(done: Done
     _, *children = done.sweep.runs()
     client = done.sweep.client()
 
-    roles = sorted((run.data.tags["lenet_exp.role"], run.data.tags["lenet_exp.trial"]) for run in children)
-    assert roles == [("baseline", "0"), ("trial", "0"), ("trial", "1"), ("trial", "2")]
+    roles = sorted(
+        (run.data.tags["lenet_exp.role"], run.data.tags.get("lenet_exp.trial")) for run in children
+    )
+    assert roles == [("baseline", None), ("trial", "0"), ("trial", "1"), ("trial", "2")]
     for run in children:
         assert (run.info.status, run.data.tags["lenet_exp.attempt"]) == ("FINISHED", "1")
         assert set(run.data.params) == {*HYPERPARAMETERS, "epochs", "seed"}

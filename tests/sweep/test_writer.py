@@ -27,7 +27,7 @@ def study(tmp_path: Path) -> Study:
 def test_an_attempt_is_in_the_spool_the_study_and_the_table(tmp_path: Path, study: Study) -> None:
     """All three say the same of it."""
     spool, news = Spool(tmp_path / "e" / "spool"), list[int]()
-    recorder = Writer(study, spool, Layout.of(tmp_path, "e"), news=lambda: news.append(1))
+    recorder = Writer(study, spool, Layout.of(tmp_path, "e"), notify=lambda: news.append(1))
     attempt = study.ask()
     assert attempt is not None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.tracking import uploader
-from tests.labs.mlflow_lab import SMALL, STUDY_FACTS, TRIAL, Lab, runs_by_name
+from tests.labs.mlflow_lab import SMALL, STUDY_METADATA, TRIAL, Lab, runs_by_name
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """An experiment whose study has begun."""
     monkeypatch.setattr(uploader, "RETRY_S", 0.01)
     lab = Lab(tmp_path)
-    lab.spool.start_study(STUDY_FACTS)
+    lab.spool.start_study(STUDY_METADATA)
     return lab
 
 

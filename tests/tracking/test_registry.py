@@ -6,7 +6,7 @@ import pytest
 
 from lenet_exp.tracking import uploader
 from lenet_exp.tracking.events import Champion
-from tests.labs.mlflow_lab import BASELINE, STUDY_FACTS, TRIAL, Lab
+from tests.labs.mlflow_lab import BASELINE, STUDY_METADATA, TRIAL, Lab
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """An experiment with two complete attempts in its spool, and nothing in MLflow."""
     monkeypatch.setattr(uploader, "RETRY_S", 0.01)
     lab = Lab(tmp_path)
-    lab.spool.start_study(STUDY_FACTS)
+    lab.spool.start_study(STUDY_METADATA)
     lab.complete(BASELINE)
     lab.complete(TRIAL)
     return lab
@@ -55,7 +55,7 @@ def test_a_model_that_is_missing_is_said_and_holds_nothing_up(lab: Lab) -> None:
 
     report = lab.sync()
 
-    assert report.n_shipped == 2
+    assert report.n_uploaded == 2
     assert report.problems == (
         "study is not in MLflow: trial-00009-1: no model to register as ünï exp@champion",
     )

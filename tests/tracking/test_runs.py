@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.base.records import METRICS
-from lenet_exp.tracking.runs import Projection
-from tests.labs.mlflow_lab import BASELINE, STUDY_FACTS, TRIAL, Lab, runs_by_name
+from lenet_exp.tracking.runs import MlflowRuns
+from tests.labs.mlflow_lab import BASELINE, STUDY_METADATA, TRIAL, Lab, runs_by_name
 
 
 @pytest.fixture
@@ -12,15 +12,15 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
-def projection(lab: Lab) -> Projection:
+def projection(lab: Lab) -> MlflowRuns:
     study = lab.spool.study()
     assert study is not None
-    return Projection(lab.client(), lab.spool, study, lab.artifacts)
+    return MlflowRuns(lab.client(), lab.spool, study, lab.artifacts)
 
 
 def test_an_attempt_is_one_run_however_often_it_is_begun(lab: Lab) -> None:
     """Below the study's run, with its parameters, and one point an epoch."""
-    lab.spool.start_study(STUDY_FACTS)
+    lab.spool.start_study(STUDY_METADATA)
     lab.begin(TRIAL)
     record = lab.spool.read(TRIAL)
     assert record is not None
@@ -43,7 +43,7 @@ def test_an_attempt_is_one_run_however_often_it_is_begun(lab: Lab) -> None:
 
 def test_a_run_ends_as_its_attempt_did(lab: Lab) -> None:
     """Complete is FINISHED, pruned KILLED, failed FAILED."""
-    lab.spool.start_study(STUDY_FACTS)
+    lab.spool.start_study(STUDY_METADATA)
     for key, state, status in ((TRIAL, "PRUNED", "KILLED"), (BASELINE, "FAIL", "FAILED")):
         lab.begin(key)
         lab.spool.end(key, state)  # type: ignore[arg-type]  # a tuple forgets which texts it has

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lenet_exp.base.errors import DataError
 from lenet_exp.base.records import EpochResult, RunKey
-from lenet_exp.tracking.events import DatasetFacts, End, StudyFacts
+from lenet_exp.tracking.events import DatasetMetadata, End, StudyMetadata
 from lenet_exp.tracking.spool import STUDY, Spool
 
 KEY = RunKey("trial", 12, 1)
@@ -43,7 +43,7 @@ def test_an_attempt_is_read_back(spool: Spool) -> None:
     record = Spool(spool.folder).read(KEY)
 
     assert record is not None
-    assert record.facts == FACTS
+    assert record.metadata == FACTS
     assert record.epochs == (epoch(1), epoch(2))
     assert (record.start_ms, record.epoch_ms) == (1000, (2000, 3000))
     assert record.end == End(4000, "COMPLETE", None, "checkpoints/weights.safetensors")
@@ -109,13 +109,13 @@ def test_a_crash_in_a_line_costs_that_line_only(spool: Spool) -> None:
 def test_any_text_survives(tmp_path: Path, label: str, value: object) -> None:
     """Labels and values of any script, and with any control character, are read back as they were."""
     spool = Spool(tmp_path / "any")
-    facts = {"label": label, "params": {"x": value}}
+    metadata = {"label": label, "params": {"x": value}}
 
-    spool.start(KEY, facts)
+    spool.start(KEY, metadata)
 
     record = spool.read(KEY)
     assert record is not None
-    assert record.facts == facts
+    assert record.metadata == metadata
 
 
 def test_records_come_in_order_whatever_else_lies_there(spool: Spool) -> None:
@@ -126,7 +126,7 @@ def test_records_come_in_order_whatever_else_lies_there(spool: Spool) -> None:
         RunKey("trial", 2, 2),
         RunKey("trial", 100_000, 1),
     ]
-    spool.start_study(StudyFacts("exp-1", "exp"))
+    spool.start_study(StudyMetadata("exp-1", "exp"))
     for key in reversed(keys):
         spool.start(key, FACTS)
     spool.keep_run_id(keys[0].stem, "run")
@@ -138,21 +138,21 @@ def test_records_come_in_order_whatever_else_lies_there(spool: Spool) -> None:
 
 def test_a_study_is_read_back(spool: Spool) -> None:
     """The study's facts are those of its last start, its beginning that of the first."""
-    data = DatasetFacts("mnist", "0123", "/data")
-    spool.start_study(StudyFacts("exp-1", "exp", params={"trials": 3}))
+    data = DatasetMetadata("mnist", "0123", "/data")
+    spool.start_study(StudyMetadata("exp-1", "exp", params={"trials": 3}))
     spool.end_study("PRUNED", "interrupted")
-    last = StudyFacts("exp-1", "exp", {"trials": 4}, {"a": "b"}, data, ("leaderboard.csv",), 32)
+    last = StudyMetadata("exp-1", "exp", {"trials": 4}, {"a": "b"}, data, ("leaderboard.csv",), 32)
     spool.start_study(last)
 
     study = Spool(spool.folder).study()
 
     assert study is not None
-    assert (study.facts, study.start_ms, study.end) == (last, 1000, None)
+    assert (study.metadata, study.start_ms, study.end) == (last, 1000, None)
 
 
 def test_a_study_ends(spool: Spool) -> None:
     """How the driver ended is kept, with the reason."""
-    spool.start_study(StudyFacts("exp-1", "exp"))
+    spool.start_study(StudyMetadata("exp-1", "exp"))
     spool.end_study("FAIL", "no space")
 
     study = spool.study()
@@ -164,17 +164,17 @@ def test_a_study_ends(spool: Spool) -> None:
 def test_news_are_what_was_not_shipped(spool: Spool) -> None:
     """News is whatever has lines that are not in MLflow, in this process or the next; the study is last."""
     other = RunKey("baseline", 0, 1)
-    spool.start_study(StudyFacts("exp-1", "exp"))
+    spool.start_study(StudyMetadata("exp-1", "exp"))
     spool.start(KEY, FACTS)
     spool.start(other, FACTS)
-    assert spool.news() == [other.stem, KEY.stem, STUDY]
+    assert spool.pending() == [other.stem, KEY.stem, STUDY]
 
-    spool.keep_shipped(KEY.stem, spool.path(KEY.stem).stat().st_size)
-    spool.keep_shipped(other.stem, spool.path(other.stem).stat().st_size)
+    spool.keep_uploaded(KEY.stem, spool.path(KEY.stem).stat().st_size)
+    spool.keep_uploaded(other.stem, spool.path(other.stem).stat().st_size)
     spool.end(other, "FAIL")
 
-    assert spool.news() == [other.stem, STUDY]
-    assert Spool(spool.folder).news() == [other.stem, STUDY]
+    assert spool.pending() == [other.stem, STUDY]
+    assert Spool(spool.folder).pending() == [other.stem, STUDY]
 
 
 def test_lines_written_while_shipping_stay_news(spool: Spool) -> None:
@@ -183,9 +183,9 @@ def test_lines_written_while_shipping_stay_news(spool: Spool) -> None:
     offset = spool.path(KEY.stem).stat().st_size
     spool.epoch(KEY, epoch(1))
 
-    spool.keep_shipped(KEY.stem, offset)
+    spool.keep_uploaded(KEY.stem, offset)
 
-    assert spool.news() == [KEY.stem]
+    assert spool.pending() == [KEY.stem]
 
 
 def test_run_ids_outlive_the_process(spool: Spool) -> None:
@@ -204,12 +204,12 @@ def test_what_was_shipped_can_be_forgotten(spool: Spool) -> None:
     """After forgetting, all is news again and no run is known, in the next process too."""
     spool.start(KEY, FACTS)
     spool.keep_run_id(KEY.stem, "a1")
-    spool.keep_shipped(KEY.stem, spool.path(KEY.stem).stat().st_size)
+    spool.keep_uploaded(KEY.stem, spool.path(KEY.stem).stat().st_size)
 
-    spool.forget_shipped()
+    spool.forget_uploaded()
 
     for each in (spool, Spool(spool.folder)):
-        assert each.news() == [KEY.stem]
+        assert each.pending() == [KEY.stem]
         assert each.run_ids() == {}
 
 
@@ -223,7 +223,7 @@ def test_a_damaged_index_is_forgotten(spool: Spool) -> None:
     again = Spool(spool.folder)
 
     assert again.run_ids() == {}
-    assert again.news() == [KEY.stem]
+    assert again.pending() == [KEY.stem]
 
 
 def test_unfinished_attempts_are_found(spool: Spool) -> None:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lenet_exp.base.errors import NoResultError
-from lenet_exp.base.records import METRICS
+from lenet_exp.base.records import METRICS, RunKey
 from lenet_exp.tracking import store, uploader
 from lenet_exp.tracking.spool import Spool
 from tests.labs.mlflow_lab import (
     BASELINE,
     OTHER,
     SMALL,
-    STUDY_FACTS,
+    STUDY_METADATA,
     TRIAL,
     Lab,
     empty_store,
@@ -45,7 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def lab(tmp_path: Path) -> Lab:
     """An experiment whose study has begun."""
     lab = Lab(tmp_path)
-    lab.spool.start_study(STUDY_FACTS)
+    lab.spool.start_study(STUDY_METADATA)
     return lab
 
 
@@ -61,7 +61,7 @@ def test_attempts_appear_in_mlflow(lab: Lab) -> None:
 
     runs = runs_by_name(lab.client())
     study, trial, baseline, other = (runs[name] for name in ("ünï exp-1", "trial 0", "baseline 0", "trial 1"))
-    assert report == uploader.SyncReport(n_shipped=3, n_deleted=0, problems=())
+    assert report == uploader.SyncReport(n_uploaded=3, n_deleted=0, problems=())
     assert {run.data.tags["mlflow.parentRunId"] for run in (trial, baseline, other)} == {study.info.run_id}
     assert [run.info.status for run in (trial, baseline, other)] == ["FINISHED", "KILLED", "FAILED"]
     assert trial.data.params["channels_1"] == "2"
@@ -106,10 +106,24 @@ def test_carrying_again_changes_nothing(lab: Lab) -> None:
     lab.sync()
     before = everything(lab.client())
 
-    assert lab.sync().n_shipped == 0
-    assert lab.sync(rebuild=True).n_shipped == 1
+    assert lab.sync().n_uploaded == 0
+    assert lab.sync(rebuild=True).n_uploaded == 1
 
     assert everything(lab.client()) == before
+
+
+def test_a_number_that_is_no_trial_s_goes_when_runs_are_rebuilt(lab: Lab) -> None:
+    """Until November 2026 every run had one; today a confirmation's run says what it confirms."""
+    lab.complete(confirmed := RunKey("confirm", 0, 1))
+    lab.sync()
+    run_id = lab.opened().run_ids()[confirmed]
+    lab.client().set_tag(run_id, "lenet_exp.trial", "0")
+
+    lab.sync(rebuild=True)
+
+    tags = lab.client().get_run(run_id).data.tags
+    assert "lenet_exp.trial" not in tags
+    assert tags["lenet_exp.of"] == "confirm 0"
 
 
 class CrashError(BaseException):
@@ -146,7 +160,7 @@ def test_a_crash_anywhere_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.Mo
         root = tmp_path / str(n_calls)
         root.mkdir()
         lab = Lab(root)
-        lab.spool.start_study(STUDY_FACTS)
+        lab.spool.start_study(STUDY_METADATA)
         lab.complete(TRIAL)
         lab.spool.end_study("COMPLETE")
         client = CrashingClient(connect(lab.uri), n_calls)
@@ -202,7 +216,7 @@ def test_the_study_has_a_run_of_its_own(lab: Lab) -> None:
 
     lab.sync()
 
-    run = runs_by_name(lab.client())[STUDY_FACTS.study]
+    run = runs_by_name(lab.client())[STUDY_METADATA.study]
     assert run.data.params == {"trials": "3"}
     assert run.data.tags["lenet_exp.version"] == "0.1"
     assert run.data.tags["lenet_exp.role"] == "study"
@@ -217,13 +231,13 @@ def test_a_study_goes_on_with_other_flags(lab: Lab) -> None:
     lab.spool.end_study("PRUNED", "interrupted")
     lab.sync()
     lab.spool.start_study(
-        replace(STUDY_FACTS, params={"trials": 5, "sampler": "tpe"}, tags={"version": "0.2"})
+        replace(STUDY_METADATA, params={"trials": 5, "sampler": "tpe"}, tags={"version": "0.2"})
     )
     lab.spool.end_study("COMPLETE")
 
     lab.sync()
 
-    run = runs_by_name(lab.client())[STUDY_FACTS.study]
+    run = runs_by_name(lab.client())[STUDY_METADATA.study]
     assert run.info.status == "FINISHED"
     assert run.data.params == {"trials": "3", "sampler": "tpe"}
     assert run.data.tags["lenet_exp.version"] == "0.2"
@@ -269,12 +283,12 @@ def test_rebuilding_removes_what_the_spool_does_not_know(lab: Lab) -> None:
     lab.sync()
     client = lab.client()
     before = everything(client)
-    ours = {"lenet_exp.study": STUDY_FACTS.study}
+    ours = {"lenet_exp.study": STUDY_METADATA.study}
     client.create_run(
-        "1", tags={**ours, "lenet_exp.key": f"{STUDY_FACTS.study}/{TRIAL.stem}"}, run_name="twin"
+        "1", tags={**ours, "lenet_exp.key": f"{STUDY_METADATA.study}/{TRIAL.stem}"}, run_name="twin"
     )
     client.create_run(
-        "1", tags={**ours, "lenet_exp.key": f"{STUDY_FACTS.study}/trial-00009-1"}, run_name="ghost"
+        "1", tags={**ours, "lenet_exp.key": f"{STUDY_METADATA.study}/trial-00009-1"}, run_name="ghost"
     )
     other = client.create_run("1", tags={"lenet_exp.study": "another"}, run_name="other")
     client.delete_run(runs_by_name(client)["baseline 0"].info.run_id)
@@ -292,7 +306,7 @@ def test_ghosts_do_not_run(lab: Lab) -> None:
     lab.sync()
     client = lab.client()
     for name, stem in (("twin", TRIAL.stem), ("ghost", "trial-00009-1")):
-        tags = {"lenet_exp.study": STUDY_FACTS.study, "lenet_exp.key": f"{STUDY_FACTS.study}/{stem}"}
+        tags = {"lenet_exp.study": STUDY_METADATA.study, "lenet_exp.key": f"{STUDY_METADATA.study}/{stem}"}
         client.create_run("1", tags=tags, run_name=name)
 
     lab.sync()
@@ -315,7 +329,7 @@ def test_another_store_gets_everything(lab: Lab) -> None:
 
     sync_report = uploader.sync(lab.opened(), store.local_uri(other), other / "artifacts")
 
-    assert sync_report.n_shipped == 1
+    assert sync_report.n_uploaded == 1
     assert everything(plain_client(store.local_uri(other))) == before
 
 
@@ -350,7 +364,7 @@ def test_an_attempt_that_mlflow_refuses_does_not_hold_up_the_others(lab: Lab) ->
 def test_what_is_recorded_while_the_thread_waits_is_drained_at_once(tmp_path: Path) -> None:
     """Whoever drains need not know whether the thread was woken for what is new."""
     lab = Lab(tmp_path)
-    tracker = uploader.Tracker(lab.spool, STUDY_FACTS, tracking_uri=lab.uri, artifact_root=lab.artifacts)
+    tracker = uploader.Tracker(lab.spool, STUDY_METADATA, tracking_uri=lab.uri, artifact_root=lab.artifacts)
     tracker.start()
     try:
         assert tracker.drain()
@@ -368,7 +382,7 @@ def test_an_attempt_whose_first_line_was_cut_off_is_none(lab: Lab, left: bytes) 
     lab.complete(TRIAL)
     (lab.home / "spool" / f"{OTHER.stem}.jsonl").write_bytes(left)
     lab.spool = lab.opened()
-    tracker = uploader.Tracker(lab.spool, STUDY_FACTS, tracking_uri=lab.uri, artifact_root=lab.artifacts)
+    tracker = uploader.Tracker(lab.spool, STUDY_METADATA, tracking_uri=lab.uri, artifact_root=lab.artifacts)
     tracker.start()
 
     assert tracker.drain(timeout_s=10)
@@ -376,8 +390,8 @@ def test_an_attempt_whose_first_line_was_cut_off_is_none(lab: Lab, left: bytes) 
     assert tracker.close()
 
     assert sorted(lab.opened().stems()) == ["study", TRIAL.stem]
-    assert lab.opened().news() == []
-    assert set(runs_by_name(lab.client())) == {STUDY_FACTS.study, "trial 0"}
+    assert lab.opened().pending() == []
+    assert set(runs_by_name(lab.client())) == {STUDY_METADATA.study, "trial 0"}
 
 
 def test_nothing_recorded_is_told(tmp_path: Path) -> None:

@@ -8,7 +8,12 @@ from lenet_exp.base.errors import DataError
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
 from lenet_exp.data.images import ImageSet
 from lenet_exp.data.split import validation_split
-from lenet_exp.training.evaluate import Trained, alone_examples_per_s, right, score
+from lenet_exp.training.evaluate import (
+    SavedNetwork,
+    alone_examples_per_s,
+    correct_predictions,
+    evaluate_networks,
+)
 from lenet_exp.training.loop import DEFAULT_TRAINING, Images, begin, evaluate, load, save_weights
 from lenet_exp.training.network import LeNet
 
@@ -21,14 +26,14 @@ def test_a_network_scores_what_evaluating_it_gives(mini: ImageSet, tmp_path: Pat
     """Accuracy and loss are those of `evaluate`, and the predictions that are left add up to them."""
     model = begin(SMALL, seed=1).model
     save_weights(model, tmp_path / "weights.safetensors")
-    network = Trained(SMALL, tmp_path / "weights.safetensors", tmp_path / "new" / "predictions.npz")
+    network = SavedNetwork(SMALL, tmp_path / "weights.safetensors", tmp_path / "new" / "predictions.npz")
 
-    ((accuracy, loss),) = score([network], mini, "cpu", threads=1)
+    ((accuracy, loss),) = evaluate_networks([network], mini, "cpu", threads=1)
 
     pixels, labels = load(mini, torch.device("cpu"))
     expected = evaluate(model, Images(pixels, labels, torch.arange(mini.count)), SMALL.loss)
     assert (loss, accuracy) == expected
-    correct = right(network.predictions, np.asarray(mini.open()[1]))
+    correct = correct_predictions(network.predictions, np.asarray(mini.open()[1]))
     assert correct.shape == (mini.count,)
     assert correct.mean() == accuracy
 
@@ -36,10 +41,10 @@ def test_a_network_scores_what_evaluating_it_gives(mini: ImageSet, tmp_path: Pat
 def test_weights_of_another_network_are_refused(mini: ImageSet, tmp_path: Path) -> None:
     """The message names the file."""
     save_weights(LeNet(configuration(PRESETS["lenet"])), tmp_path / "weights.safetensors")
-    network = Trained(SMALL, tmp_path / "weights.safetensors", tmp_path / "predictions.npz")
+    network = SavedNetwork(SMALL, tmp_path / "weights.safetensors", tmp_path / "predictions.npz")
 
     with pytest.raises(DataError, match=r"weights.safetensors: no network of this configuration"):
-        score([network], mini, "cpu", threads=1)
+        evaluate_networks([network], mini, "cpu", threads=1)
 
 
 def test_a_network_alone_has_a_speed_unless_it_diverges(mini: ImageSet) -> None:

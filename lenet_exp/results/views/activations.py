@@ -25,7 +25,7 @@ from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.data.datasets import find_dataset
 from lenet_exp.data.images import training_images
 from lenet_exp.data.split import division
-from lenet_exp.results.lookup import read_recorded
+from lenet_exp.results.lookup import read_results
 from lenet_exp.results.views.feature_maps import Input, choose, look, parse_classes, trained_network
 from lenet_exp.results.views.png import png
 from lenet_exp.tracking.store import local_uri
@@ -60,7 +60,7 @@ def draw_activations(
     Args:
         experiment: Whose attempt.
         root: Folder of everything that runs write.
-        run: A name of the attempt, as `Recorded.find` takes it.
+        run: A name of the attempt, as `ExperimentResults.find` takes it.
         classes: Names or numbers of classes, with commas between.
         inputs: Images of each class.
         tracking_uri: URI of an MLflow store; None for the one below ``root``.
@@ -76,23 +76,23 @@ def draw_activations(
         DataError: If the images or the weights are missing or damaged.
         DiskError: If the picture cannot be written.
     """
-    recorded = read_recorded(experiment, root, storage)
-    record = recorded.find(run)
-    section = recorded.experiment.data
+    results = read_results(experiment, root, storage)
+    record = results.find(run)
+    section = results.experiment.data
     names = find_dataset(section).classes
     wanted = parse_classes(classes, names)
-    network = trained_network(recorded, record)
+    network = trained_network(results, record)
     images = training_images(section)
     pixels, labels = images.open()
     numbers = choose(division(section, labels), labels, wanted, inputs, names)
     seen = look(network, pixels[numbers], labels[numbers], numbers)
     configuration = record.configuration
     score = f", val_accuracy {record.value:.4f}" if record.value is not None else ""
-    figure = draw(seen, names, configuration, f"{recorded.experiment.name}, {record.label}{score}")
+    figure = draw(seen, names, configuration, f"{results.experiment.name}, {record.label}{score}")
     slug = "-".join(re.sub(r"[^a-z0-9]+", "-", names[number].lower()).strip("-") for number in wanted)
-    path = recorded.layout.home / f"activations-{record.key.stem}-{slug}.png"
+    path = results.layout.home / f"activations-{record.key.stem}-{slug}.png"
     write_atomically(path, png(figure))
-    recorded.add_to_run(record.key.stem, path, tracking_uri or local_uri(root.absolute()), say)
+    results.add_to_run(record.key.stem, path, tracking_uri or local_uri(root.absolute()), say)
     return path
 
 

@@ -16,14 +16,15 @@ from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.table import Table as Rows
 
 #: How the numbers of a column are written.
+_DELTAS = ("delta", "delta_low", "delta_high")
 _FORMATS = {
     **dict.fromkeys(("val_accuracy", "val_accuracy_sem", "test_accuracy", "test_accuracy_sem"), ".4f"),
-    **dict.fromkeys(("delta", "delta_low", "delta_high"), "+.4f"),
+    **dict.fromkeys((*_DELTAS, *(f"val_{name}" for name in _DELTAS)), "+.4f"),
     **{"p_value": ".4f", "examples_per_s": ",.0f", "examples_per_s_ratio": ".2f"},
     **dict.fromkeys(("n_parameters", "macs"), ",d"),
 }
 #: Columns of the leaderboard that hold numbers, in order; the test split's once there are any.
-_NUMBERS = ("val_accuracy", "test_accuracy", "delta", "examples_per_s", "n_parameters")
+_NUMBERS = ("val_accuracy", "val_delta", "test_accuracy", "delta", "examples_per_s", "n_parameters")
 #: Characters that a line must have for speed and size to stand in the table, and for spreads and intervals.
 _NARROW, _WIDE = 110, 130
 
@@ -48,9 +49,9 @@ def print_leaderboard(ranked: Rows, top: int | None = None, sentences: Sequence[
     out = console()
     rows = ranked.rows
     confirmed = any(row["test_accuracy"] is not None for row in rows)
-    left_out = set() if confirmed else {"test_accuracy"}
+    left_out = set() if confirmed else {"test_accuracy", "delta"}
     if out.width < _NARROW:
-        left_out |= {"examples_per_s", "n_parameters"}
+        left_out |= {"examples_per_s", "n_parameters", *(["val_delta"] if confirmed else [])}
     numbers = [column for column in _NUMBERS if column not in left_out]
     for column in numbers:
         table.add_column(column, justify="right", no_wrap=True)
@@ -68,7 +69,6 @@ def print_leaderboard(ranked: Rows, top: int | None = None, sentences: Sequence[
 
 
 def _leaderboard_cells(row: Mapping[str, Any], columns: Sequence[str], width: int) -> list[str]:
-    label = row["role"] if row["trial"] is None else f"{row['role']} {row['trial']}"
     numbers = [cell_text(row, column) for column in columns]
     # The sentences below the table have the interval too, so a narrow terminal misses nothing.
     if width >= _WIDE and row["test_accuracy_sem"] is not None:
@@ -76,7 +76,12 @@ def _leaderboard_cells(row: Mapping[str, Any], columns: Sequence[str], width: in
     if width >= _WIDE and row["delta_low"] is not None:
         numbers[columns.index("delta")] += f" [{cell_text(row, 'delta_low')}, {cell_text(row, 'delta_high')}]"
     outcome = cell_text(row, "verdict" if row["state"] == "COMPLETE" else "state")
-    return [cell_text(row, "rank"), label, *numbers, outcome, describe(row)]
+    return [cell_text(row, "rank"), printable(row_label(row)), *numbers, outcome, describe(row)]
+
+
+def row_label(row: Mapping[str, Any]) -> str:
+    """Return what people call a row of a leaderboard: its name, or as in ``trial 12`` and ``baseline``."""
+    return row["name"] or (row["role"] if row["trial"] is None else f"{row['role']} {row['trial']}")
 
 
 def cell_text(row: Mapping[str, Any], column: str) -> str:
@@ -95,7 +100,7 @@ def print_ablation(ablation: Rows) -> None:
     table.add_column("factor")
     table.add_column("value")
     for heading in (
-        *("n_seeds", "val_accuracy", "delta", "its interval", "p_value"),
+        *("n_seeds", "val_accuracy", "val_delta", "its interval", "val_p_value"),
         *("examples_per_s", "n_parameters", "macs"),
     ):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -112,9 +117,9 @@ def _ablation_cells(row: Mapping[str, Any]) -> list[str]:
     return [
         *(cells[column] for column in ("factor", "value", "n_seeds")),
         cells["val_accuracy"] + (f" ± {sem}" if sem else ""),
-        cells["delta"],
-        f"[{cells['delta_low']}, {cells['delta_high']}]" if cells["delta_low"] else "",
-        cells["p_value"],
+        cells["val_delta"],
+        f"[{cells['val_delta_low']}, {cells['val_delta_high']}]" if cells["val_delta_low"] else "",
+        cells["val_p_value"],
         cells["examples_per_s"] + (f" x{ratio}" if ratio else ""),
         cells["n_parameters"],
         cells["macs"],
@@ -180,12 +185,12 @@ def print_bench(answer: Mapping[str, Any]) -> None:
     """Print what `lenet_exp.cli.bench` measured, each number with what it is."""
     rows = [
         (
-            "seed_examples_per_s",
-            f"{answer['seed_examples_per_s']:,.0f}",
+            "usual_examples_per_s",
+            f"{answer['usual_examples_per_s']:,.0f}",
             f"the usual loop: DataLoader, float32, {answer['seed_threads']} threads and 2 reading processes",
         ),
         ("examples_per_s", f"{answer['examples_per_s']:,.0f}", f"a sweep of ours, {answer['precision']}"),
-        ("ratio_to_seed", f"{answer['ratio_to_seed']:.2f}", ""),
+        ("speedup", f"{answer['speedup']:.2f}", ""),
         ("peak_gflops", f"{answer['peak_gflops']:,.0f}", "float32 matrix products of torch.mm, GFLOP/s"),
         (
             "share_of_peak",

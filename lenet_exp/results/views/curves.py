@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lenet_exp.base.records import METRICS
 from lenet_exp.results.table import Table
 from lenet_exp.results.views.png import plain, png
-from lenet_exp.tracking.events import AttemptRecord
+from lenet_exp.tracking.events import RunLog
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ _LINES: dict[str, tuple[LineStyle, str]] = {
 }
 
 
-def curves_table(records: Iterable[AttemptRecord]) -> Table:
+def curves_table(records: Iterable[RunLog]) -> Table:
     """Return a row for each epoch of the list's trainings, the last try of each.
 
     Returns:
@@ -37,9 +37,9 @@ def curves_table(records: Iterable[AttemptRecord]) -> Table:
     """
     rows: list[dict[str, Any]] = [
         {
-            "label": record.facts.get("label", record.key.stem),
+            "label": record.metadata.get("label", record.key.stem),
             "state": record.end.state if record.end else "RUNNING",
-            "seed": record.facts.get("seed"),
+            "seed": record.metadata.get("seed"),
             "epoch": result.epoch,
             **result.metrics(),
         }
@@ -52,9 +52,9 @@ def curves_table(records: Iterable[AttemptRecord]) -> Table:
     )
 
 
-def _last_attempts(records: Iterable[AttemptRecord]) -> list[AttemptRecord]:
+def _last_attempts(records: Iterable[RunLog]) -> list[RunLog]:
     last = {
-        (record.key.role, record.facts.get("config"), record.facts.get("seed")): record
+        (record.key.role, record.metadata.get("config"), record.metadata.get("seed")): record
         for record in sorted(records, key=lambda record: record.key.trial)
         if record.key.role in ("baseline", "run")
     }

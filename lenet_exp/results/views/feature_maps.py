@@ -16,7 +16,7 @@ from torch import nn
 
 from lenet_exp.base.errors import ConfigError, NoResultError
 from lenet_exp.data.split import Split
-from lenet_exp.results.lookup import Recorded
+from lenet_exp.results.lookup import ExperimentResults
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.model import load_network
 
@@ -75,11 +75,11 @@ def parse_classes(text: str, names: Sequence[str]) -> list[int]:
     return list(found)
 
 
-def trained_network(recorded: Recorded, record: TrialRecord) -> nn.Module:
+def trained_network(results: ExperimentResults, record: TrialRecord) -> nn.Module:
     """Return the network of an attempt, with its weights.
 
     Args:
-        recorded: The experiment's records.
+        results: The experiment's records.
         record: The attempt.
 
     Raises:
@@ -91,9 +91,9 @@ def trained_network(recorded: Recorded, record: TrialRecord) -> nn.Module:
             f"{record.label} has no weights, as it was not trained to its end ({record.state});"
             " name another run"
         )
-    weights = recorded.layout.weights(recorded.original(record).key)
+    weights = results.layout.weights(results.original(record).key)
     params = {**record.values, "epochs": record.configuration.epochs}
-    return load_network(params, weights, recorded.experiment.data.resize)
+    return load_network(params, weights, results.experiment.data.resize)
 
 
 def choose(

@@ -264,12 +264,12 @@ def _category(value: Any) -> Any:
 
 
 def _hover(record: TrialRecord) -> str:
-    facts: Mapping[str, Any] = record.result
+    result: Mapping[str, Any] = record.result
     lines = [f"<b>{_text(record.label)}</b>: {last_accuracy(record):.4f}", _text(describe(record.values))]
     if record.reason:
         lines.append(_text(record.reason[:200]))
-    if facts.get("n_parameters") and facts.get("examples_per_s"):
-        lines.append(f"{facts['n_parameters']:,} parameters, {facts['examples_per_s']:,.0f} examples/s")
+    if result.get("n_parameters") and result.get("examples_per_s"):
+        lines.append(f"{result['n_parameters']:,} parameters, {result['examples_per_s']:,.0f} examples/s")
     return "<br>".join(lines)
 
 

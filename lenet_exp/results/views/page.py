@@ -15,8 +15,8 @@ from lenet_exp.base.errors import printable
 from lenet_exp.base.files import write_atomically
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
-from lenet_exp.results.lookup import Recorded, read_recorded
-from lenet_exp.results.views.console import cell_text
+from lenet_exp.results.lookup import ExperimentResults, read_results
+from lenet_exp.results.views.console import cell_text, row_label
 from lenet_exp.results.views.figures import fronts, history, learning_curves, slices
 from lenet_exp.results.views.overview import overview
 from lenet_exp.results.views.selection import Curve, baseline_of, complete, tried, varied
@@ -30,9 +30,9 @@ MAX_ROWS = 200
 MAX_CURVES = 8
 
 #: The columns, by how they begin, that are written as on the terminal.
-_AS_SHOWN = ("val_accuracy", "test_accuracy", "delta")
+_AS_SHOWN = ("val_accuracy", "val_delta", "test_accuracy", "delta")
 #: Said by another column, or of no use on a page.
-_LEFT_OUT = {"role", "trial", "state", "train_s", "macs", "mlflow_run_id"}
+_LEFT_OUT = {"role", "trial", "name", "state", "train_s", "macs", "mlflow_run_id"}
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -65,14 +65,15 @@ footer {{ margin-top: 2rem; color: #8a949e; font-size: 13px; }}
 <h1>{title}</h1>
 <p class="question">{question}</p>
 <p class="answer">{answer}</p>
-<dl>{facts}</dl>
+<dl>{details}</dl>
 {plots}
 <h2>Leaderboard</h2>
 <p>{note}</p>
 <div class="wide"><table>
 {table}
 </table></div>
-<footer>Shares are in [0, 1]; delta is against the baseline. Made by lenet_exp {version}.</footer>
+<footer>Shares are in [0, 1]; val_delta is against the baseline on validation images, delta on test images and
+the same seeds. Made by lenet_exp {version}.</footer>
 </body>
 </html>
 """
@@ -102,45 +103,45 @@ def write_report(
         NoResultError: If the experiment was never started.
         DiskError: If a file cannot be written.
     """
-    recorded = read_recorded(experiment, root, storage)
-    shown = curves(recorded)
-    write_atomically(recorded.layout.overview, overview(recorded.records, shown))
-    path = recorded.layout.report
-    write_atomically(path, page(recorded, shown).encode())
+    results = read_results(experiment, root, storage)
+    shown = curves(results)
+    write_atomically(results.layout.overview, overview(results.records, shown))
+    path = results.layout.report
+    write_atomically(path, page(results, shown).encode())
     if say is not None:
-        for file in (recorded.layout.overview, path):
+        for file in (results.layout.overview, path):
             uri = tracking_uri or local_uri(root.absolute())
-            if not recorded.add_to_run(STUDY, file, uri, say):
+            if not results.add_to_run(STUDY, file, uri, say):
                 break
     return path
 
 
-def curves(recorded: Recorded) -> list[Curve]:
+def curves(results: ExperimentResults) -> list[Curve]:
     """Return the learning curves to show: of the baseline, and of the best trial or the runs of a list."""
-    done = complete(recorded.records)
+    done = complete(results.records)
     best = sorted(done, key=lambda r: (-(r.value or 0.0), r.key.trial))
     if best and best[0].key.role == "trial":
         best = best[:1]
-    chosen = [*best[:MAX_CURVES], *([b] if (b := baseline_of(recorded.records)) else [])]
+    chosen = [*best[:MAX_CURVES], *([b] if (b := baseline_of(results.records)) else [])]
     found = []
     for record in chosen:
-        attempt = recorded.attempt(record)
+        attempt = results.attempt(record)
         if attempt and attempt.epochs:
             found.append(Curve(record.label, attempt.epochs, record.key.role == "baseline"))
     return found
 
 
-def page(recorded: Recorded, shown: Sequence[Curve]) -> str:
+def page(results: ExperimentResults, shown: Sequence[Curve]) -> str:
     """Return the page as HTML.
 
     Args:
-        recorded: The experiment's records.
+        results: The experiment's records.
         shown: The learning curves to show.
     """
     from plotly.offline import get_plotlyjs
 
-    experiment, records = recorded.experiment, recorded.records
-    rows = recorded.leaderboard().plain_rows()
+    experiment, records = results.experiment, results.records
+    rows = results.leaderboard().plain_rows()
     plots = []
     if tried(records):
         plots += [("Search" if experiment.space else "Runs", history(records))]
@@ -151,8 +152,8 @@ def page(recorded: Recorded, shown: Sequence[Curve]) -> str:
     return _PAGE.format(
         title=_html(experiment.name),
         question="<br>".join(_html(line) for line in experiment.question.splitlines()),
-        answer="<br>".join(map(_html, [answer(records, rows), *recorded.findings.sentences])),
-        facts="".join(f"<dt>{_html(n)}</dt><dd>{_html(v)}</dd>" for n, v in _facts(recorded)),
+        answer="<br>".join(map(_html, [answer(rows), *results.confirmation.sentences])),
+        details="".join(f"<dt>{_html(n)}</dt><dd>{_html(v)}</dd>" for n, v in _details(results)),
         script=get_plotlyjs(),
         plots="\n".join(
             f"<h2>{heading}</h2>\n" + _plot(figure, f"plot-{number}")
@@ -181,11 +182,10 @@ def _plot(figure: Any, name: str) -> str:
     )
 
 
-def answer(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> str:
+def answer(rows: Sequence[dict[str, Any]]) -> str:
     """Return in a sentence or two what came out.
 
     Args:
-        records: Every attempt.
         rows: The leaderboard's rows, the best first.
     """
     ranked = [row for row in rows if row["rank"] is not None]
@@ -193,7 +193,7 @@ def answer(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> st
     best = next((row for row in ranked if row["role"] != "baseline"), None)
     if best is None:
         return "Nothing was completed yet."
-    label = _labels(records)[best["role"], best["trial"]]
+    label = row_label(best)
     text = f"Best is {label} with val_accuracy {best['val_accuracy']:.4f}"
     if baseline is None:
         return f"{text}; the baseline was not completed."
@@ -204,9 +204,9 @@ def answer(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> st
     return f"{text} On fresh seeds: {best['verdict']}."
 
 
-def _facts(recorded: Recorded) -> list[tuple[str, str]]:
+def _details(results: ExperimentResults) -> list[tuple[str, str]]:
     """Return what else is to know about the study."""
-    experiment, records = recorded.experiment, recorded.records
+    experiment, records = results.experiment, results.records
     searched = [r for r in records if r.key.role in ("trial", "run") and not r.superseded]
     counts = {
         "complete": sum(r.state == "COMPLETE" for r in searched),
@@ -248,7 +248,7 @@ def _note(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> str
 
 def _table(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> str:
     """Return the rows of the table, those columns left out that say nothing."""
-    labels, names = _labels(records), set(varied(records)) or set(HYPERPARAMETERS)
+    names = set(varied(records)) or set(HYPERPARAMETERS)
     rest = [row for row in rows[MAX_ROWS:] if row["role"] == "baseline"]
     shown = [
         row if row["state"] == "COMPLETE" else row | {"verdict": row["state"]}
@@ -272,14 +272,9 @@ def _table(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> st
     for row in shown:
         kind = "baseline" if row["role"] == "baseline" else "" if row["state"] == "COMPLETE" else "out"
         cells = [cell("td", column, _shown(row, column)) for column in columns]
-        cells.insert(1, f"<td>{_html(labels[row['role'], row['trial']])}</td>")
+        cells.insert(1, f"<td>{_html(row_label(row))}</td>")
         lines.append(f'<tr class="{kind}">{"".join(cells)}</tr>')
     return "\n".join(lines)
-
-
-def _labels(records: Sequence[TrialRecord]) -> dict[tuple[str, int | None], str]:
-    """Return what people call the rows of the leaderboard."""
-    return {(r.key.role, None if r.key.role == "baseline" else r.key.trial): r.label for r in records}
 
 
 def _shown(row: Mapping[str, Any], column: str) -> str:

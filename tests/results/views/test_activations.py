@@ -13,7 +13,7 @@ from lenet_exp.base.records import RunKey
 from lenet_exp.config import loader
 from lenet_exp.data.images import training_images
 from lenet_exp.data.split import division
-from lenet_exp.results.lookup import read_recorded
+from lenet_exp.results.lookup import read_results
 from lenet_exp.results.views import activations
 from lenet_exp.results.views.activations import draw, draw_activations, mosaic
 from lenet_exp.results.views.feature_maps import Input, look
@@ -32,7 +32,7 @@ def test_the_picture_is_kept_and_logged(swept: Swept, capsys: pytest.CaptureFixt
     assert path == swept.home / "activations-baseline-00000-1-2-4.png"
     with Image.open(path) as picture:
         assert picture.size[0] > 700
-    run_id = read_recorded(chosen, swept.root).spool.run_ids()[RunKey("baseline", 0, 1)]
+    run_id = read_results(chosen, swept.root).spool.run_ids()[RunKey("baseline", 0, 1)]
     files = [file.path for file in connect(local_uri(swept.root)).list_artifacts(run_id)]
     assert path.name in files
     assert capsys.readouterr().err == ""
@@ -65,11 +65,11 @@ def test_only_validation_images_are_shown(swept: Swept, monkeypatch: pytest.Monk
         return shown
 
     monkeypatch.setattr(activations, "look", watched)
-    recorded = read_recorded(loader.load(swept.file), swept.root)
+    results = read_results(loader.load(swept.file), swept.root)
 
-    draw_activations(recorded.experiment, swept.root, "baseline", "2,4")
+    draw_activations(results.experiment, swept.root, "baseline", "2,4")
 
-    data = recorded.experiment.data
+    data = results.experiment.data
     pixels, labels = training_images(data).open()
     split = division(data, labels)
     assert [image.label for image in shown] == [2, 2, 2, 4, 4, 4]

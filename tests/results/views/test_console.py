@@ -155,9 +155,9 @@ def test_a_confirmed_table_shows_verdict_spread_and_interval_where_there_is_room
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wide table has all, a narrow one no broken numbers; below it stands what was found out."""
-    tried, findings = confirmed()
-    cells = {config: {**one, "test_accuracy_sem": 0.0125} for config, one in findings.cells.items()}
-    frame = ranked(tried, {}, replace(findings, cells=cells))
+    tried, confirmation = confirmed()
+    cells = {config: {**one, "test_accuracy_sem": 0.0125} for config, one in confirmation.cells.items()}
+    frame = ranked(tried, {}, replace(confirmation, cells=cells))
 
     print_leaderboard(frame, sentences=["trial 0: better: \x1b[31mby [much]"])
     wide = capsys.readouterr().out

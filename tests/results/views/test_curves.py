@@ -2,13 +2,13 @@ import warnings
 
 from lenet_exp.base.records import METRICS, EpochResult, RunKey
 from lenet_exp.results.views.curves import curves_picture, curves_table
-from lenet_exp.tracking.events import AttemptRecord, End
+from lenet_exp.tracking.events import End, RunLog
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def attempt(number: int, label: str, epochs: int = 2, role: str = "run", **watched: float) -> AttemptRecord:
-    return AttemptRecord(
+def attempt(number: int, label: str, epochs: int = 2, role: str = "run", **watched: float) -> RunLog:
+    return RunLog(
         RunKey(role, number, 1),
         {"label": label, "seed": 7, "config": label},
         0,

@@ -10,7 +10,7 @@ from lenet_exp.base.errors import ConfigError, NoResultError
 from lenet_exp.config import loader
 from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration, overlay
 from lenet_exp.data.datasets import DATASETS
-from lenet_exp.results.lookup import read_recorded
+from lenet_exp.results.lookup import read_results
 from lenet_exp.results.views.feature_maps import Input, look, parse_classes, trained_network
 from lenet_exp.training.network import LeNet, initialise
 from tests.labs.swept import Swept
@@ -63,8 +63,8 @@ def test_an_unknown_class_is_refused(text: str, message: str) -> None:
 
 def test_what_was_not_trained_to_its_end_has_no_network(swept_once: Swept) -> None:
     """A pruned trial left no weights, which is told before a file is looked for."""
-    recorded = read_recorded(loader.load(swept_once.file), swept_once.root)
-    pruned = replace(recorded.find("baseline"), state="PRUNED")
+    results = read_results(loader.load(swept_once.file), swept_once.root)
+    pruned = replace(results.find("baseline"), state="PRUNED")
 
     with pytest.raises(NoResultError, match="baseline has no weights, as it was not trained to its end"):
-        trained_network(recorded, pruned)
+        trained_network(results, pruned)

@@ -12,7 +12,7 @@ from lenet_exp.base.records import RunKey
 from lenet_exp.cli import program
 from lenet_exp.config import loader
 from lenet_exp.results.leaderboard import ranked
-from lenet_exp.results.lookup import Recorded, read_recorded
+from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.results.views import page as report
 from lenet_exp.results.views.page import answer, curves, page, write_report
 from lenet_exp.study.records import TrialRecord
@@ -47,18 +47,18 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def recorded(swept_once: Swept) -> Recorded:
+def results(swept_once: Swept) -> ExperimentResults:
     """What the sweep recorded."""
-    return read_recorded(loader.load(swept_once.file), swept_once.root)
+    return read_results(loader.load(swept_once.file), swept_once.root)
 
 
 def rows(records: list[TrialRecord]) -> list[dict[str, object]]:
     return ranked(records, {}).plain_rows()
 
 
-def test_the_sweep_writes_the_page_and_mlflow_has_it(swept_once: Swept, recorded: Recorded) -> None:
+def test_the_sweep_writes_the_page_and_mlflow_has_it(swept_once: Swept, results: ExperimentResults) -> None:
     """At its end, beside the leaderboard, and with the study's run."""
-    run_id = recorded.spool.run_id(STUDY_STEM)
+    run_id = results.spool.run_id(STUDY_STEM)
     assert run_id is not None
 
     there = {file.path for file in connect(local_uri(swept_once.root)).list_artifacts(run_id)}
@@ -86,9 +86,9 @@ def test_the_page_loads_nothing(swept_once: Swept) -> None:
     assert len(html) < 6_000_000
 
 
-def test_all_plots_and_rows_are_there(recorded: Recorded) -> None:
+def test_all_plots_and_rows_are_there(results: ExperimentResults) -> None:
     """History, curves, cost and hyper-parameters; one row for the baseline and each trial."""
-    html = page(recorded, curves(recorded))
+    html = page(results, curves(results))
     found = Page(html)
 
     assert re.findall(r"<h2>(.*?)</h2>", html) == [
@@ -103,7 +103,7 @@ def test_all_plots_and_rows_are_there(recorded: Recorded) -> None:
     assert [a for tag, a in found.elements if tag == "tr" and a.get("class") == "baseline"] == [
         {"class": "baseline"}
     ]
-    best = max((r for r in recorded.records if r.key.role == "trial"), key=lambda r: r.value or 0)
+    best = max((r for r in results.records if r.key.role == "trial"), key=lambda r: r.value or 0)
     assert f"{best.value:.4f}" in found.text
 
 
@@ -124,13 +124,13 @@ def test_the_command_writes_and_adds_to_mlflow(swept: Swept, capsys: pytest.Capt
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_names_are_shown_and_not_obeyed(recorded: Recorded) -> None:
+def test_names_are_shown_and_not_obeyed(results: ExperimentResults) -> None:
     """A question, a label and a reason with tags and control characters are text."""
     named = replace(STUDY[1], label=EVIL, key=RunKey("run", 1, 1), result={"reason": EVIL, "device": EVIL})
-    asked = recorded.experiment.model_copy(update={"question": f"{EVIL}\nsecond line"})
-    plain = Page(page(replace(recorded, records=[STUDY[0], STUDY[2]]), []))
+    asked = results.experiment.model_copy(update={"question": f"{EVIL}\nsecond line"})
+    plain = Page(page(replace(results, records=[STUDY[0], STUDY[2]]), []))
 
-    html = page(replace(recorded, experiment=asked, records=[STUDY[0], named]), [])
+    html = page(replace(results, experiment=asked, records=[STUDY[0], named]), [])
 
     found = Page(html)
     assert "alert(1)" in found.text
@@ -147,23 +147,23 @@ def test_names_are_shown_and_not_obeyed(recorded: Recorded) -> None:
 def test_the_answer_says_how_sure_it_is() -> None:
     """Against the baseline, confirmed or not; or that there is none yet."""
     shown = rows(STUDY)
-    text = answer(STUDY, shown)
+    text = answer(shown)
     assert text.startswith("Best is trial 2 with val_accuracy 0.8800, +0.0300 against the baseline's 0.8500.")
     assert text.endswith("not confirmed.")
 
     confirmed = [row | {"verdict": "better"} if row["role"] == "trial" else row for row in shown]
-    assert answer(STUDY, confirmed).endswith("On fresh seeds: better.")
-    assert answer([], []) == "Nothing was completed yet."
+    assert answer(confirmed).endswith("On fresh seeds: better.")
+    assert answer([]) == "Nothing was completed yet."
     alone = [record(0, 0.8)]
-    assert answer(alone, rows(alone)).endswith("the baseline was not completed.")
+    assert answer(rows(alone)).endswith("the baseline was not completed.")
 
 
-def test_a_long_study_has_a_short_table(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_study_has_a_short_table(results: ExperimentResults, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first rows, and the baseline wherever it stands; the rest is in the CSV file."""
     monkeypatch.setattr(report, "MAX_ROWS", 5)
     many = [record(-1, 0.1), *(record(i, 0.5 + i / 1000) for i in range(20))]
 
-    found = Page(page(replace(recorded, records=many), []))
+    found = Page(page(replace(results, records=many), []))
 
     assert sum(tag == "tr" for tag, _ in found.elements) == 1 + 5 + 1
     assert "The first 5 of 21 rows" in found.text
