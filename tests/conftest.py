@@ -68,7 +68,7 @@ def swept_once(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     done.file.write_text(SWEPT)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LENET_EXP_DATA", str(folder / "data"))
-        request = pipeline.Request(done.file, loader.load(done.file), done.root, workers=2, device="cpu")
+        request = pipeline.Request(loader.load(done.file), done.root, workers=2, device="cpu")
         pipeline.run_sweep(request)
     return done
 

@@ -116,42 +116,21 @@ Overrides = Annotated[
 ]
 
 
-def experiment_path(given: Path | None) -> Path:
-    """Return the experiment file to use.
-
-    Args:
-        given: What the user named; None for the default. A name such as ``quick`` is looked up among the
-            experiments that come with the project.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    home = Path(__file__).parent.parent
-    shelves = [Path("experiments"), home / "experiments", home.parent / "experiments"]
-    if given is not None and (given.exists() or given.suffix or len(given.parts) > 1):
-        return given
-    name = f"{given or 'fashion_mnist'}.toml"
-    for shelf in shelves:
-        if (shelf / name).exists():
-            return shelf / name
-    known = sorted({path.stem for shelf in shelves for path in shelf.glob("*.toml")})
-    raise ConfigError(f"no experiment called {str(given)!r}; name a file, or one of {', '.join(known)}")
-
-
 def load_experiment(
     given: Path | None, overrides: Sequence[str] | None = None, flags: Mapping[str, Any] | None = None
 ) -> Experiment:
     """Return the experiment that a command is about.
 
     Args:
-        given: The experiment file as the user named it; see `experiment_path`.
+        given: The experiment file as the user named it; see `lenet_exp.config.loader.experiment_path`.
         overrides: What ``--set`` was given.
         flags: Values of other flags by the key they set, stronger than the overrides; None sets nothing.
 
     Raises:
         ConfigError: If there is no such file, or it or an override is wrong.
     """
-    from lenet_exp.config.loader import load  # pydantic takes a fifth of a second, and --help none of it
+    # pydantic takes a fifth of a second, and --help none of it.
+    from lenet_exp.config.loader import experiment_path, load
 
     return load(experiment_path(given), overrides or (), flags)
 

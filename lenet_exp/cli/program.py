@@ -16,7 +16,7 @@ import typer
 from lenet_exp import __version__
 from lenet_exp.base.errors import LenetExpError, mask_url, printable
 from lenet_exp.cli import options
-from lenet_exp.cli.options import experiment_path, load_experiment, workers_count
+from lenet_exp.cli.options import load_experiment, workers_count
 
 app = typer.Typer(
     name="lenet-exp",
@@ -120,7 +120,6 @@ def sweep(
 
     run_sweep(
         Request(
-            path=experiment_path(experiment),
             experiment=asked,
             root=root,
             workers=n_workers,
@@ -164,7 +163,6 @@ def confirm_command(
     is_folder_given = any(override.partition("=")[0].strip() == "data.folder" for override in overrides or ())
     run_sweep(
         Request(
-            path=experiment_path(experiment),
             experiment=asked,
             root=root,
             workers=n_workers,
@@ -349,9 +347,10 @@ def bench(
     Example: lenet-exp bench --json > bench.json
     """
     from lenet_exp.cli.bench import Question, run_bench
+    from lenet_exp.config.loader import experiment_path
     from lenet_exp.results.views.console import print_bench
 
-    path, given = experiment_path(Path("bench")), tuple(overrides or ())
+    path, given = experiment_path("bench"), tuple(overrides or ())
     experiment = load_experiment(path, given)
     question = Question(path, experiment, given, for_s=for_s, rounds=rounds, device=device)
     answer = run_bench(question, _say)

@@ -7,6 +7,6 @@ __getattr__, __dir__ = face(
     architecture="InfeasibleError POOL cost flat_features layers",
     experiment="Data Experiment Training Watch",
     hyperparameters="Activation CLASSES Configuration HYPERPARAMETERS Init Loss Precision",
-    loader="load",
+    loader="experiment_path load",
     trainings="FixedTraining fixed_trainings",
 )

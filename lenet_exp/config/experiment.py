@@ -7,7 +7,7 @@ import unicodedata
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.base.records import TrainOn
@@ -120,6 +120,17 @@ class Experiment(Frozen):
     ablate: dict[str, Any] = Field(default_factory=dict, description="factor to its alternatives, and seeds")
     watch: Watch = Watch()
     confirm: Confirm = Confirm()
+    _text: str = PrivateAttr("")
+
+    @property
+    def text(self) -> str:
+        """The file that the experiment was read from, without overrides; made up where there was none."""
+        made = self.model_dump_json(exclude_unset=True)
+        return self._text or f"# Made in Python, without a file.\n# {made}\n"
+
+    def keep_text(self, text: str) -> None:
+        """Keep the text of the file that the experiment was read from."""
+        self._text = text
 
     @field_validator("name")
     @classmethod

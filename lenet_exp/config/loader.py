@@ -21,12 +21,37 @@ MAX_FILE_BYTES = 1_000_000
 MAX_DEPTH = 10
 
 
-def load(path: Path, overrides: Iterable[str] = (), flags: Mapping[str, Any] | None = None) -> Experiment:
+def experiment_path(name: str | Path | None) -> Path:
+    """Return the experiment file that somebody names.
+
+    Args:
+        name: A file, or a bare name such as ``quick`` of an experiment in ``experiments`` of the current
+            folder or among those that come with the project; None for the default, ``fashion_mnist``.
+
+    Raises:
+        ConfigError: If a bare name is not known.
+    """
+    given = Path(name or "fashion_mnist")
+    if name is not None and (given.exists() or given.suffix or len(given.parts) > 1):
+        return given
+    package = Path(__file__).parent.parent
+    folders = [Path("experiments"), package / "experiments", package.parent / "experiments"]
+    for folder in folders:
+        if (folder / f"{given}.toml").exists():
+            return folder / f"{given}.toml"
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
+    raise ConfigError(f"no experiment called {str(given)!r}; name a file, or one of {', '.join(known)}")
+
+
+def load(
+    path: Path, overrides: Iterable[str] | Mapping[str, Any] = (), flags: Mapping[str, Any] | None = None
+) -> Experiment:
     """Read, check and return the experiment in ``path``.
 
     Args:
         path: A TOML file.
-        overrides: ``section.key=value`` each, stronger than the file; the value is TOML, else text.
+        overrides: Values stronger than the file's, as texts ``section.key=value`` whose value is TOML, else
+            text; or values by dotted key. None sets nothing.
         flags: By dotted key, stronger than everything; None is not set.
 
     Raises:
@@ -34,11 +59,10 @@ def load(path: Path, overrides: Iterable[str] = (), flags: Mapping[str, Any] | N
     """
     text = _read(path)
     data = _parse(path, text)
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise ConfigError(f"--set takes section.key=value, found {override!r}")
-        _put(data, key.strip(), _toml_value(value.strip()), source="--set")
+    by_key = overrides if isinstance(overrides, Mapping) else dict(map(_override, overrides))
+    for key, value in by_key.items():
+        if value is not None:
+            _put(data, key, value, source="--set")
     for key, value in (flags or {}).items():
         if value is not None:
             _put(data, key, value, source=f"--{key.rpartition('.')[2]}")
@@ -54,12 +78,14 @@ def parse(data: Mapping[str, Any], source: str = "experiment", text: str = "") -
     if _depth(data) > MAX_DEPTH:
         raise ConfigError(f"{source}: not an experiment: nested too deeply")
     try:
-        return Experiment.model_validate(data)
+        experiment = Experiment.model_validate(data)
     except ConfigError as error:
         raise ConfigError(f"{_place(source, text, str(error).partition(':')[0])}{error}") from None
     except ValidationError as error:
         refused = refusal(error, data)
         raise ConfigError(f"{_place(source, text, refused.key)}{_sentence(refused)}") from None
+    experiment.keep_text(text)
+    return experiment
 
 
 def _read(path: Path) -> str:
@@ -100,6 +126,13 @@ def _depth(value: Any) -> int:
         inner = [item.values() if isinstance(item, Mapping) else item for item in level]
         level = [part for parts in inner for part in parts if isinstance(part, Mapping | list)]
     return depth
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set takes section.key=value, found {text!r}")
+    return key.strip(), _toml_value(value.strip())
 
 
 def _toml_value(text: str) -> Any:

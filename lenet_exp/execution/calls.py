@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from lenet_exp.base.errors import LenetExpError, NoResultError
-from lenet_exp.execution.processes import settle_in
+from lenet_exp.execution.processes import main_module_hidden, settle_in
 
 _T = TypeVar("_T")
 
@@ -31,7 +31,8 @@ def run_in_process(function: Callable[..., _T], *arguments: Any) -> _T:
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe()
     process = context.Process(target=_answer, args=(theirs, function, arguments), daemon=True)
-    process.start()
+    with main_module_hidden():
+        process.start()
     theirs.close()
     try:
         found: _T | Exception = ours.recv()

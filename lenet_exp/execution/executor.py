@@ -21,7 +21,7 @@ from lenet_exp.base.errors import DeviceError, NoResultError
 from lenet_exp.base.records import RunKey
 from lenet_exp.execution import resources
 from lenet_exp.execution.calls import run_in_process
-from lenet_exp.execution.processes import TRAINER, start_fork_server
+from lenet_exp.execution.processes import TRAINER, main_module_hidden, start_fork_server
 from lenet_exp.execution.protocol import Ended, Event, Machine, Task
 from lenet_exp.execution.worker import probe, work
 
@@ -80,7 +80,8 @@ class LocalExecutor:
         ours, theirs = self._context.Pipe()
         arguments = (theirs, self._trainer, task)
         process = self._context.Process(target=work, args=arguments, daemon=True, name=task.key.stem)
-        process.start()
+        with main_module_hidden():
+            process.start()
         theirs.close()
         self._workers[task.key] = _Worker(process, ours)
 

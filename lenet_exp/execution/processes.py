@@ -8,7 +8,11 @@ import multiprocessing
 import os
 import platform
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.forkserver import ensure_running
+from types import ModuleType
 
 #: The module that trains; a test of everything around it names another one.
 TRAINER = "lenet_exp.training.trainer"
@@ -22,8 +26,7 @@ def start_fork_server(trainer: str = TRAINER) -> None:
     Args:
         trainer: The module that trains; see `lenet_exp.execution.protocol.Trainer`.
     """
-    # A child imports the caller's main module, which may be the CLI.
-    preloaded = ["lenet_exp.execution.preload", trainer, "lenet_exp.cli.program"]
+    preloaded = ["lenet_exp.execution.preload", trainer]
     multiprocessing.get_context("forkserver").set_forkserver_preload(preloaded)
     # Blocked in the fork server and so in all its children: what Ctrl-C, or a scheduler's warning to all
     # processes of a job, asks for is the driver's affair.
@@ -32,6 +35,21 @@ def start_fork_server(trainer: str = TRAINER) -> None:
         ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def main_module_hidden() -> Iterator[None]:
+    """Start processes that do not import the caller's main module.
+
+    A process needs nothing of it, and importing it would run a script without an
+    ``if __name__ == "__main__"`` a second time.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def settle_in() -> None:

@@ -4,11 +4,13 @@ from lenet_exp.base.faces import face
 
 __getattr__, __dir__ = face(
     __name__,
+    ablation="ablation_table",
     aggregate="pareto_front",
     evaluation="ConfirmationPlan Evaluation Finalist NOT_CONFIRMED PLAN READINGS SPEEDS Score "
     "confirmation_summary read_evaluations",
-    leaderboard="ranked",
+    leaderboard="ranked read_leaderboard",
     lookup="ExperimentResults read_results",
     read="own_files show_leaderboard write_own_files",
     table="Table to_csv",
+    verdicts="Verdict",
 )

@@ -214,10 +214,12 @@ class ConfirmationSummary:
     Attributes:
         cells: Columns of the leaderboard by the configuration's hash.
         sentences: The same in plain words.
+        evaluation: The evaluation of the test split that all this is from; None before there was one.
     """
 
     cells: Mapping[str, Mapping[str, Any]]
     sentences: tuple[str, ...] = ()
+    evaluation: Evaluation | None = None
 
 
 #: Before anything was confirmed.
@@ -245,7 +247,7 @@ def confirmation_summary(kept_readings: Any, kept_speeds: Any) -> ConfirmationSu
         }
         for one in evaluation.plan.everyone
     }
-    return ConfirmationSummary(cells, tuple(evaluation.sentences()))
+    return ConfirmationSummary(cells, tuple(evaluation.sentences()), evaluation)
 
 
 def _test_cells(evaluation: Evaluation, config: str) -> dict[str, Any]:

@@ -49,8 +49,7 @@ class Request:
     """What the user asked for.
 
     Attributes:
-        path: The experiment file.
-        experiment: What it says, flags applied.
+        experiment: The experiment, flags and overrides applied.
         root: Folder of everything that runs write.
         workers: Trials at once; None to choose.
         timeout_s: Seconds after which no trial is begun.
@@ -64,10 +63,10 @@ class Request:
         confirm: Whether to confirm what a finished search found.
         again: Whether to read the test split once more if it was read.
         dataset: Confirm on this data set what the experiment found on its own.
-        dataset_folder: Where the files of ``dataset`` lie, if the user said so.
+        dataset_folder: Folder of ``dataset``'s files, if the user named it.
+        prints: True to print the leaderboard and where the files lie at the end.
     """
 
-    path: Path
     experiment: Experiment
     root: Path
     workers: int | None = None
@@ -83,6 +82,7 @@ class Request:
     again: bool = False
     dataset: str | None = None
     dataset_folder: str | None = None
+    prints: bool = True
 
     @property
     def conducted(self) -> Experiment:
@@ -120,7 +120,8 @@ def run_sweep(request: Request) -> None:
                 metadata = study_metadata(conditions.experiment, layout, conditions.images)
                 with _tracked(metadata, tracking, spool) as tracker:
                     MainJob(request, conditions, executor, study, spool, tracker, began).run()
-                _conclude(conditions.experiment, layout, request.storage)
+                if request.prints:
+                    _conclude(conditions.experiment, layout, request.storage)
     except KeyboardInterrupt:  # before or after the part in which the driver obeys
         raise SweepInterruptedError("interrupted; run the same command again to go on") from None
     finally:
@@ -162,7 +163,7 @@ def _opened(request: Request, conditions: Conditions, held: Callable[[], None]) 
     study.when_kept(spool.keep)
     study.check_fingerprint(fingerprint(experiment, conditions.images))
     reconcile(study, spool, layout)
-    write_atomically(layout.experiment_file, mask_url(request.path.read_bytes().decode()).encode())
+    write_atomically(layout.experiment_file, mask_url(request.experiment.text).encode())
     amount, workers = _amount(experiment) if request.search else "confirmation", conditions.plan
     say(
         f"{experiment.name}: {amount}, {workers.workers} at once ({workers.reason}),"

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.base.errors import ConfigError
-from lenet_exp.cli.options import experiment_path, seconds, workers_count
+from lenet_exp.cli.options import seconds, workers_count
+from lenet_exp.config.loader import experiment_path
 
 
 @pytest.mark.parametrize(("text", "expected"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])

@@ -228,7 +228,7 @@ def test_flags_are_stronger_than_overrides_and_these_than_the_file(
     search = asked.experiment.search
     assert (search.trials, search.seed, search.pruner, search.sampler) == (5, 7, "none", "tpe")
     assert (asked.workers, asked.timeout_s, asked.device, asked.root) == (2, 90.0, "cpu", Path("there"))
-    assert (asked.path, asked.tracking_uri) == (Path("mini.toml"), None)
+    assert (asked.experiment.text, asked.tracking_uri) == (Path("mini.toml").read_text(), None)
 
 
 def test_confirmation_is_part_of_the_sweep_and_a_command_of_its_own(

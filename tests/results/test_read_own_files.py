@@ -88,7 +88,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def run(path: Path, root: Path, *overrides: str) -> Ran:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        run_sweep(Request(path, loader.load(path, overrides), root, workers=2, device="cpu"))
+        run_sweep(Request(loader.load(path, overrides), root, workers=2, device="cpu"))
     return Ran(path, root, out.getvalue(), err.getvalue())
 
 

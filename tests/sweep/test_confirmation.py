@@ -199,7 +199,7 @@ def test_run_again_nothing_is_read_and_nothing_changes(
     monkeypatch.setattr(testset, "read_test_split", None)
 
     for search in (True, False):
-        run_sweep(Request(Path("e.toml"), loader.load(Path("e.toml")), Path("runs"), search=search))
+        run_sweep(Request(loader.load(Path("e.toml")), Path("runs"), search=search))
         assert capsys.readouterr().out == swept[0]
 
     assert place.readings() == before[0]
@@ -274,7 +274,7 @@ def test_another_reading_is_asked_for_and_on_record_as_such(
     monkeypatch.chdir(place.folder)
     experiment = loader.load(Path("e.toml"), ["confirm.seeds=3"])
 
-    run_sweep(Request(Path("e.toml"), experiment, Path("runs"), search=False, again=True))
+    run_sweep(Request(experiment, Path("runs"), search=False, again=True))
 
     first, second = place.readings()
     assert capsys.readouterr().err.count("reading the test split") == 1
@@ -294,7 +294,7 @@ def test_another_reading_is_asked_for_and_on_record_as_such(
 
 def request(path: Path, root: Path, **settings: Any) -> Request:
     overrides = settings.pop("overrides", ["confirm.top=1", "confirm.seeds=2"])
-    return Request(path, loader.load(path, overrides), root, device="cpu", **settings)
+    return Request(loader.load(path, overrides), root, device="cpu", **settings)
 
 
 def test_a_crash_between_training_and_reading_goes_on_where_it_was(

@@ -58,7 +58,7 @@ def test_its_sweep_is_gone_on_with(files: dict[str, Path], tmp_path: Path) -> No
     before = read_study(experiment.name, layout.root)
     assert before is not None
 
-    run_sweep(Request(files["search"], experiment, layout.root, workers=1, device="cpu"))
+    run_sweep(Request(experiment, layout.root, workers=1, device="cpu"))
 
     after = read_study(experiment.name, layout.root)
     assert after is not None

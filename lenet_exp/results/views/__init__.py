@@ -7,5 +7,6 @@ __getattr__, __dir__ = face(
     activations="draw_activations",
     console="print_ablation print_bench print_leaderboard print_rows print_shapes",
     curves="curves_picture curves_table",
+    notebook="Results",
     page="write_report",
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from lenet_exp.base.records import METRICS
+from lenet_exp.base.records import METRICS, Role
 from lenet_exp.results.table import Table
 from lenet_exp.results.views.png import plain, png
 from lenet_exp.tracking.events import RunLog
@@ -29,36 +29,51 @@ _LINES: dict[str, tuple[LineStyle, str]] = {
 }
 
 
-def curves_table(records: Iterable[RunLog]) -> Table:
-    """Return a row for each epoch of the list's trainings, the last try of each.
+def curves_table(records: Iterable[RunLog], roles: Collection[Role] = ("baseline", "run")) -> Table:
+    """Return a row for each epoch of each training; of one that was tried again, the last attempt's.
+
+    Args:
+        records: Spooled attempts, in any order.
+        roles: Roles of the trainings to show; the default shows a list of runs.
 
     Returns:
-        ``label``, ``state``, ``seed``, ``epoch``, the metrics of an epoch, and what was watched besides.
+        ``label``, ``role``, ``config``, ``state``, ``seed``, ``epoch``, the metrics of an epoch, and what
+        was watched besides.
     """
     rows: list[dict[str, Any]] = [
         {
             "label": record.metadata.get("label", record.key.stem),
+            "role": record.key.role,
+            "config": record.metadata.get("config"),
             "state": record.end.state if record.end else "RUNNING",
             "seed": record.metadata.get("seed"),
             "epoch": result.epoch,
             **result.metrics(),
         }
-        for record in _last_attempts(records)
+        for record in _last_attempts(records, roles)
         for result in record.epochs
     ]
     columns = dict.fromkeys(name for row in rows for name in row)
     return Table(
-        list(columns) or ["label", "state", "seed", "epoch", *METRICS], [columns | row for row in rows]
+        list(columns) or ["label", "role", "config", "state", "seed", "epoch", *METRICS],
+        [columns | row for row in rows],
     )
 
 
-def _last_attempts(records: Iterable[RunLog]) -> list[RunLog]:
+def _last_attempts(records: Iterable[RunLog], roles: Collection[Role]) -> list[RunLog]:
     last = {
-        (record.key.role, record.metadata.get("config"), record.metadata.get("seed")): record
+        _training(record): record
         for record in sorted(records, key=lambda record: record.key.trial)
-        if record.key.role in ("baseline", "run")
+        if record.key.role in roles
     }
     return list(last.values())
+
+
+def _training(record: RunLog) -> tuple[Any, ...]:
+    """Return what attempts at one training share."""
+    metadata = record.metadata
+    train_on = metadata.get("tags", {}).get("lenet_exp.train_on")
+    return record.key.role, metadata.get("config"), metadata.get("seed"), train_on
 
 
 def curves_picture(table: Table, title: str) -> bytes:

@@ -1,0 +1,155 @@
+"""The public face, as a notebook and a script use it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import lenet_exp
+from lenet_exp.base.errors import ConfigError, NoResultError
+from lenet_exp.results.leaderboard import COLUMNS
+from tests.labs.places import MINI_FOLDER
+from tests.labs.swept import Swept
+
+#: Two trials of a small network, and a confirmation.
+EXPERIMENT = f"""
+name = "small"
+
+[data]
+dataset = "fashion-mnist-mini"
+folder = "{MINI_FOLDER}"
+validation = 200
+limit = 200
+
+[baseline]
+channels = 4
+fc_layers = 1
+
+[training]
+epochs = 1
+
+[space]
+lr = [0.001, 0.01, 0.1]
+
+[search]
+trials = 9
+
+[confirm]
+top = 1
+seeds = 2
+"""
+
+#: No ``if __name__ == "__main__"``, as in a notebook.
+CODE = """
+import lenet_exp
+
+print("begun")
+results = lenet_exp.run_sweep(
+    lenet_exp.load_experiment("small.toml", {"search.trials": 2}), root="runs", workers=2, device="cpu"
+)
+print(len(results.leaderboard), len(results.verdicts), type(results.champion).__name__, len(results.curves))
+"""
+
+
+def run(code: str | None, *arguments: str, cwd: Path) -> str:
+    """Return what a Python of its own prints that is given the code."""
+    done = subprocess.run(
+        [sys.executable, *arguments], input=code, cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_script_without_a_guard_and_a_session_run_a_sweep(tmp_path: Path, data_cache: Path) -> None:
+    """Its lines run once, whatever processes the sweep starts, and again it has nothing left to train."""
+    (tmp_path / "small.toml").write_text(EXPERIMENT)
+    (tmp_path / "script.py").write_text(CODE)
+
+    of_script = run(None, "script.py", cwd=tmp_path)
+    of_session = run(CODE, "-", cwd=tmp_path)
+
+    # Baseline and two trials of one epoch each, and two seeds of the confirmed and the baseline.
+    assert of_script == of_session == "begun\n3 1 LeNet 7\n"
+
+
+def test_what_was_recorded_is_opened(swept_once: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames with typed columns, curves of every training, and networks ready to be used."""
+    results = lenet_exp.open_results(str(swept_once.file), str(swept_once.root))
+
+    table, curves = results.leaderboard, results.curves
+    assert tuple(table.columns) == COLUMNS
+    pd.testing.assert_frame_equal(table, lenet_exp.read_leaderboard(results.folder / "leaderboard.csv"))
+    searched = curves[curves["role"] != "confirm"]
+    assert sorted(searched["label"].unique()) == ["baseline", "trial 0", "trial 1", "trial 2"]
+    last = searched.groupby("label").tail(1).set_index("config")["val_accuracy"]
+    assert last.to_dict() == table.set_index("config")["val_accuracy"].to_dict()
+    assert (curves["role"] == "confirm").sum() == 2 * 5 * (1 + len(results.verdicts))
+    logits = results.champion(torch.zeros(3, 1, 28, 28))
+    assert logits.shape == (3, 10)
+    assert not results.network("baseline").training
+    by_config = table.set_index("config")["delta"]
+    assert all(by_config[verdict.config] == verdict.delta for verdict in results.verdicts)
+    assert [verdict.sentence in "\n".join(results.sentences) for verdict in results.verdicts] == [True] * 3
+    assert repr(results).startswith("<Results of 'swept': 24 complete trainings, champion: ")
+    monkeypatch.setenv("LENET_EXP_ROOT", str(swept_once.root))
+    assert lenet_exp.open_results(swept_once.file).folder == results.folder
+
+
+def test_the_face_is_small_and_loads_nothing() -> None:
+    """``dir`` shows what there is, no name hides a module, and importing it takes no library along."""
+    code = "import sys, lenet_exp; print(*dir(lenet_exp)); print(*sys.modules)"
+    names, modules = (set(line.split()) for line in run(None, "-c", code, cwd=Path()).splitlines())
+
+    package = Path(lenet_exp.__file__).parent
+    assert names == set(lenet_exp.__all__)
+    assert not names & {path.stem for path in package.iterdir()}
+    assert not modules & {"torch", "pandas", "numpy", "optuna", "mlflow", "pydantic", "typer", "rich"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"experiment": "no_such"}, "no experiment called 'no_such'; name a file, or one of "),
+        ({"experiment": Path("no_such.toml")}, r"no_such\.toml: no such experiment file"),
+        ({"experiment": "quick", "workers": 0}, "workers must be a whole number above zero or None, found 0"),
+        ({"experiment": "quick", "timeout_s": -1.0}, "timeout_s must be above zero or None, found -1.0"),
+    ],
+)
+def test_a_mistake_raises_what_the_command_line_prints(
+    arguments: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    """Before anything runs."""
+    with pytest.raises(ConfigError, match=message):
+        lenet_exp.run_sweep(root=tmp_path, **arguments)  # type: ignore[arg-type]  # some are wrong on purpose
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overrides_are_values_or_texts(tmp_path: Path) -> None:
+    """As a dictionary, or as ``--set`` takes them; a wrong one is refused in the same words."""
+    (file := tmp_path / "small.toml").write_text(EXPERIMENT)
+
+    by_key = lenet_exp.load_experiment(
+        file, {"search.trials": 3, "search.sampler": "random", "data.limit": None}
+    )
+    by_text = lenet_exp.load_experiment(str(file), ["search.trials=3", "search.sampler=random"])
+
+    assert (
+        by_key
+        == by_text
+        == lenet_exp.load_experiment(file, by_text.text and ["search.trials=3", "search.sampler=random"])
+    )
+    assert (by_key.search.trials, by_key.search.sampler, by_key.data.limit) == (3, "random", 200)
+    for wrong in ({"search.trials": -3}, ["search.trials=-3"], "search.trials=-3"):
+        with pytest.raises(lenet_exp.LenetExpError, match=r"search\.trials: must be .*, found -3"):
+            lenet_exp.load_experiment(file, wrong)
+
+
+def test_what_never_ran_has_no_results(tmp_path: Path) -> None:
+    """One line, and what to do."""
+    with pytest.raises(NoResultError, match=r"'quick' was never run under .*; run: lenet-exp sweep"):
+        lenet_exp.open_results("quick", tmp_path)
