@@ -43,11 +43,15 @@ def main(
         sys.path.insert(0, str(PROJECT))
     given = _read(arguments)
     with tempfile.TemporaryDirectory(prefix="lenet-exp-gpu-") as folder, _environment(Path(folder)):
+        from lenet_exp.base.errors import LenetExpError
         from tests.labs import gpu_bench, gpu_report, gpu_steps
 
         report = gpu_report.Report("", {}, given.output, began=began)
         report.say("torch is loaded")
-        bench = gpu_bench.prepare(given.data, Path(folder), given.seconds, given.rounds, report.say)
+        try:
+            bench = gpu_bench.prepare(given.data, Path(folder), given.seconds, given.rounds, report.say)
+        except LenetExpError as error:
+            raise SystemExit(f"error: {error}") from None
         report.title, report.facts = (
             f"Measured on {gpu_bench.device_name(bench.device)}",
             gpu_bench.facts(bench),

@@ -19,7 +19,7 @@ import torch
 from lenet_exp.data.images import ImageSet
 from tests import gpu
 from tests.labs import cuda_checks
-from tests.labs.gpu_report import NotMeasuredError, Row, Step
+from tests.labs.gpu_report import Row, Step
 from tests.labs.places import PROJECT
 
 #: All that has to be installed, with what these packages themselves require.
@@ -106,6 +106,12 @@ def test_what_is_not_begun_in_time_is_said_to_be_so(bare: Path) -> None:
     assert "bit for bit" not in done.stdout
 
 
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """One line says so, before anything is measured."""
+    with pytest.raises(SystemExit, match=r"^error: .*/none: no such folder"):
+        gpu.main(["--data", str(tmp_path / "none")])
+
+
 def test_a_check_that_fails_fails_the_run_and_the_others_are_still_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,10 +120,6 @@ def test_a_check_that_fails_fails_the_run_and_the_others_are_still_run(
     def broken() -> Generator[Row]:
         yield Row("before", "1 s", "so far")
         raise AssertionError("two | three\nand more")
-
-    def wanting() -> Generator[Row]:
-        raise NotMeasuredError("no such thing")
-        yield
 
     def endless() -> Generator[Row]:
         time.sleep(60)
@@ -128,7 +130,10 @@ def test_a_check_that_fails_fails_the_run_and_the_others_are_still_run(
 
     output = tmp_path / "table.md"
     flags = ["--output", str(output)]
-    lacks = [Step("wanting", wanting, check=True), Step("endless", endless, most_s=0.05)]
+    lacks = [
+        Step("wanting", broken, wanting="no such thing", check=True),
+        Step("endless", endless, most_s=0.05),
+    ]
     harmless = [*lacks, Step("well", well, check=True)]
 
     assert gpu.main(flags, lambda _: harmless) == 0

@@ -134,7 +134,7 @@ def throughput(
         images: What to train on.
         for_s: Seconds to measure.
         device: Where it is trained; None for the CPU.
-        pictures: What makes of ``images`` the data set that the processes read from.
+        pictures: Maker of the data set that the processes read from; by default as torchvision has it.
     """
     training = Training(configuration, images.image_size, device=device or torch.device("cpu"))
     loader = batches(pictures(images), configuration.batch_size)

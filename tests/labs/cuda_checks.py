@@ -43,7 +43,7 @@ def trained(images: Images, device: torch.device, training: Training = DEFAULT_T
     Args:
         images: What is learned from; moved to the device.
         device: Where it is trained.
-        training: How a step is computed.
+        training: The way to compute a step.
     """
     there = Images(*(part.to(device) for part in (images.pixels, images.labels, images.index)))
     return list(fit(begin(small_network(), seed=1, device=device, training=training), there, there))

@@ -45,9 +45,8 @@ def attempts(bench: Bench) -> Generator[Row]:
         executor.close()
     does = "a process, its device, images and network, a checkpoint after each epoch, weights, the end"
     quantity = "an attempt outside its training and evaluation passes"
-    yield Row(
-        f"{quantity}, the first", f"{outside[0]:.2f} s", f"starting the fork server, which imports; {does}"
-    )
+    first = f"starting the fork server, which imports; {does}"
+    yield Row(f"{quantity}, the first", f"{outside[0]:.2f} s", first)
     yield Row(f"{quantity}, later ones", f"{spread(outside[1:], '.2f')} s", f"from the fork server: {does}")
     how = f"training pass of an attempt's first epoch, less that of its last; {len(first_extra)} attempts"
     yield Row("what a first epoch takes more", f"{spread(first_extra, '.2f')} s", how)
@@ -98,9 +97,9 @@ def _memory_rows(found: Mapping[str, float], free: int, bench: Bench) -> Iterato
     """Yield what an attempt's process took.
 
     Args:
-        found: What `watched_trainer.memory` told after its last epoch.
-        free: What the driver had free before it, in bytes.
-        bench: With the images that it trained on.
+        found: The answer of `watched_trainer.memory` after its last epoch.
+        free: Bytes that the driver had free before it.
+        bench: The device, and the images that it trained on.
     """
     name = "memory of an attempt, {}".format
     if bench.device.type == "cuda":
@@ -115,4 +114,5 @@ def _memory_rows(found: Mapping[str, float], free: int, bench: Bench) -> Iterato
 
 
 def _mb(size: float) -> str:
+    """Return a size in bytes as people say it."""
     return f"{size / 1e6:,.0f} MB"

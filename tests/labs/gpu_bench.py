@@ -20,7 +20,6 @@ from lenet_exp.data import idx
 from lenet_exp.data.images import ImageSet, training_images
 from lenet_exp.execution.resources import measure
 from lenet_exp.training.loop import resolve_device
-from tests.labs.gpu_report import NotMeasuredError
 from tests.labs.places import MINI_FOLDER, PROJECT
 
 #: Images of random bytes, on an accelerator and on a CPU.
@@ -34,13 +33,13 @@ class Bench:
     """What is measured, and with what.
 
     Attributes:
-        device: Where.
-        images: What is trained for speed and memory.
+        device: The best one of this machine.
+        images: The images that are trained on for speed and memory.
         data: The ``[data]`` of an experiment on them.
         fixture: A piece of Fashion-MNIST, for what has to come out right.
-        folder: Where files may be left.
+        folder: Place for files, to be removed at the end.
         for_s: Seconds of each measurement of speed.
-        rounds: How often each is repeated, in turn.
+        rounds: Repetitions of each, in turn.
         say: Called with a line for people.
     """
 
@@ -61,9 +60,9 @@ def prepare(
 
     Args:
         data: A folder of IDX files; None for random bytes.
-        folder: Where files may be left.
+        folder: Place for files, to be removed at the end.
         for_s: Seconds of each measurement of speed; None for what suits the device.
-        rounds: How often each is repeated.
+        rounds: Repetitions of each.
         say: Called with a line for people.
 
     Raises:
@@ -104,10 +103,9 @@ def random_images(folder: Path, count: int) -> Path:
     return folder
 
 
-def need_cuda(bench: Bench) -> None:
-    """Raise `NotMeasuredError` unless the device is a CUDA device."""
-    if bench.device.type != "cuda":
-        raise NotMeasuredError("no CUDA device")
+def no_cuda(bench: Bench) -> str:
+    """Return why nothing can be measured that needs a CUDA device; empty if there is one."""
+    return "" if bench.device.type == "cuda" else "no CUDA device"
 
 
 def device_name(device: torch.device) -> str:

@@ -18,10 +18,6 @@ from statistics import median
 _RING_AGAIN_S = 10.0
 
 
-class NotMeasuredError(Exception):
-    """Something is not there that a step needs; nothing is wrong."""
-
-
 class OutOfTimeError(BaseException):
     """A step's time is over; no ``except Exception`` on the way stops it."""
 
@@ -52,16 +48,18 @@ class Step:
 
     Attributes:
         name: The quantity of its row where it gives none of its own.
-        run: Gives the rows as they arise; it raises `NotMeasuredError` where something is wanting.
-        how: As in a row.
+        run: Gives the rows as they arise.
+        how: The last cell of that row.
+        wanting: Something that it needs and that is not here, in which case it is not run; else empty.
         least_s: Seconds that must be left for it to be begun.
         most_s: Seconds after which it is cut off.
-        check: Whether it has to be run for everything to have held; what is measured need not.
+        check: True if not everything held where there was no time for it; what is measured may be left out.
     """
 
     name: str
     run: Callable[[], Generator[Row]]
     how: str = ""
+    wanting: str = ""
     least_s: float = 0.0
     most_s: float = 60.0
     check: bool = False
@@ -76,7 +74,7 @@ class Report:
         facts: What it ran with, by name.
         file: Where the table is written too, after each row, so that it is there if the rest never comes.
         rows: The table.
-        began: When the clock of the lines was started, as `time.monotonic` has it.
+        began: Moment at which the clock of the lines was started, as `time.monotonic` has it.
     """
 
     title: str
@@ -112,10 +110,13 @@ def run_steps(steps: Sequence[Step], report: Report, deadline: float) -> bool:
     Args:
         steps: In the order in which they are run.
         report: Takes their rows.
-        deadline: When the last of them must have ended, as `time.monotonic` has it.
+        deadline: Moment by which the last of them must have ended, as `time.monotonic` has it.
     """
     held = True
     for step in steps:
+        if step.wanting:
+            report.add(Row(step.name, f"not measured: {step.wanting}", step.how))
+            continue
         left = deadline - time.monotonic()
         report.say(f"{step.name} ...")
         try:
@@ -124,8 +125,6 @@ def run_steps(steps: Sequence[Step], report: Report, deadline: float) -> bool:
             with closing(step.run()) as rows, limited(min(left, step.most_s)):
                 for row in rows:
                     report.add(row)
-        except NotMeasuredError as reason:
-            report.add(Row(step.name, f"not measured: {reason}", step.how))
         except OutOfTimeError:
             held = held and not step.check
             spent = "" if left < step.most_s else f" after {step.most_s:.0f} s"

@@ -20,7 +20,7 @@ from tests.labs.gpu_bench import Bench
 from tests.labs.gpu_report import Row, spread
 
 #: Batches of an epoch at most, on an accelerator and on a CPU; all full, as each size is compiled by itself.
-_MANY, _FEW = 80, 8
+_MANY, _FEW = 200, 8
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Ours:
         """Load the images and build the network.
 
         Args:
-            bench: With the device and the images.
-            way: How a step is computed.
+            bench: The device and the images.
+            way: The way to compute a step.
         """
         endless = configuration(overlay(PRESETS["lenet"], {"precision": way.precision, "epochs": 10_000}))
         pixels, labels = load(bench.images, bench.device)
@@ -103,8 +103,8 @@ def rates(bench: Bench, ways: Sequence[Way]) -> Generator[Row]:
     """Measure the usual loop and ours in turn, on one device, in one process.
 
     Args:
-        bench: With device, images and time.
-        ways: How ours computes a step, one after the other in each round.
+        bench: The device, the images and the time.
+        ways: Ways in which ours computes a step, one after the other in each round.
     """
     pictures, reads = reader(bench.images)
     ours = {}

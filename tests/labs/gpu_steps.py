@@ -15,8 +15,8 @@ from lenet_exp.execution.resources import measure, plan
 from lenet_exp.training.loop import Images, begin, fit
 from tests.labs.cuda_checks import CHECKS, Check, whole
 from tests.labs.gpu_attempts import attempts
-from tests.labs.gpu_bench import Bench, need_cuda
-from tests.labs.gpu_report import NotMeasuredError, Row, Step
+from tests.labs.gpu_bench import Bench, no_cuda
+from tests.labs.gpu_report import Row, Step
 from tests.labs.gpu_speed import Way, rates
 from tests.labs.places import PROJECT
 
@@ -25,13 +25,14 @@ def steps(bench: Bench) -> list[Step]:
     """Return all steps, what may take longest at the end."""
     eager = [Way(precision) for precision in ("float32", "bfloat16")]
     compiled = [Way(precision, compiled=True) for precision in ("float32", "bfloat16")]
+    small_sweep = "a small sweep as a user runs it"
     return [
         *(check_step(bench, check) for check in CHECKS),
         Step("an attempt", partial(attempts, bench), "as in a sweep", least_s=20, most_s=90),
         Step("the same training twice", partial(same_twice, bench), "from one seed", least_s=10),
         speed_step(bench, "eager", eager),
         *(speed_step(bench, str(way), [way]) for way in compiled),
-        Step("a trial of a sweep", partial(sweep, bench), "a small sweep", least_s=15, most_s=60),
+        Step("a trial of a sweep", partial(sweep, bench), small_sweep, missing(), least_s=15, most_s=60),
     ]
 
 
@@ -39,37 +40,44 @@ def speed_step(bench: Bench, name: str, ways: Sequence[Way]) -> Step:
     """Return the step that measures some ways beside the usual loop; a card alone has compiled ones.
 
     Args:
-        bench: With device, images and time.
-        name: What the ways are called together.
-        ways: How ours computes a step.
+        bench: The device, the images and the time.
+        name: Name of the ways together.
+        ways: Ways in which ours computes a step.
     """
-
-    def run() -> Generator[Row]:
-        if any(way.compiled for way in ways):
-            need_cuda(bench)
-        yield from rates(bench, ways)
-
     in_turn_s = (1 + len(ways)) * bench.rounds * bench.for_s
-    how = "our loop and the usual one in turn"
-    return Step(f"`examples_per_s`, {name}", run, how, least_s=10 + in_turn_s, most_s=60 + 2 * in_turn_s)
+    return Step(
+        f"`examples_per_s`, {name}",
+        partial(rates, bench, ways),
+        "our loop and the usual one in turn",
+        no_cuda(bench) if any(way.compiled for way in ways) else "",
+        least_s=10 + in_turn_s,
+        most_s=60 + 2 * in_turn_s,
+    )
 
 
 def check_step(bench: Bench, check: Check) -> Step:
     """Return the step of a check that needs a card.
 
     Args:
-        bench: With the device and the images.
+        bench: The device and the images.
         check: One of `CHECKS`.
     """
     name, how = f"`{check.__name__}`", (check.__doc__ or "").partition("\n")[0]
 
     def run() -> Generator[Row]:
-        need_cuda(bench)
         check(whole(bench.fixture), bench.device)
         yield Row(name, "held", how)
 
-    there = bench.device.type == "cuda"
-    return Step(name, run, how, least_s=20 if there else 0, most_s=120, check=there)
+    # Long, because graphs are compiled twice, for full batches and for the last.
+    return Step(name, run, how, no_cuda(bench), least_s=20, most_s=150, check=True)
+
+
+def missing() -> str:
+    """Return what is not installed of all that a sweep needs; empty if nothing is wanting."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    needed = [line.partition(">")[0] for line in project["dependencies"]]
+    wanting = [name for name in needed if find_spec(name) is None]
+    return f"no {', '.join(wanting)} here" if wanting else ""
 
 
 def same_twice(bench: Bench) -> Generator[Row]:
@@ -82,11 +90,8 @@ def same_twice(bench: Bench) -> Generator[Row]:
     losses = max(abs(one.train_loss / other.train_loss - 1) for one, other in zip(ones, others, strict=True))
     moved = max(float((a - b).abs().max()) for a, b in zip(weights, other_weights, strict=True))
     same = [_numbers(one) for one in ones] == [_numbers(other) for other in others] and not moved
-    value = (
-        "the same, bit for bit"
-        if same
-        else f"train_loss differs by {losses:.1e} of it, weights by {moved:.1e}"
-    )
+    differs = f"train_loss differs by {losses:.1e} of it, weights by {moved:.1e}"
+    value = "the same, bit for bit" if same else differs
     if not same and bench.device.type == "cpu":
         raise AssertionError(value)
     how = f"{len(ones)} epochs on {bench.fixture.count:,} images, one process; has to be so on a CPU"
@@ -104,19 +109,12 @@ def _trained(bench: Bench) -> tuple[list[EpochResult], list[torch.Tensor]]:
 
 
 def _numbers(result: EpochResult) -> tuple[float, ...]:
+    """Return what has to be the same."""
     return result.train_loss, result.train_accuracy, result.val_loss, result.val_accuracy
 
 
 def sweep(bench: Bench) -> Generator[Row]:
-    """Run a small sweep as a user does, and tell what it took beside training.
-
-    Raises:
-        NotMeasuredError: If a library is wanting that a whole sweep needs.
-    """
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    needed = [line.partition(">")[0] for line in project["dependencies"]]
-    if missing := [name for name in needed if find_spec(name) is None]:
-        raise NotMeasuredError(f"no {', '.join(missing)} here")
+    """Run a small sweep as a user does, and tell what it took beside training."""
     from lenet_exp.cli.overhead import small_sweep
 
     chosen = {name: getattr(bench.data, name) for name in ("dataset", "folder", "validation")}
