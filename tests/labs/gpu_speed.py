@@ -15,6 +15,7 @@ from lenet_exp.cli.usual_loop import READERS, Pictures, throughput
 from lenet_exp.config.experiment import Training
 from lenet_exp.config.hyperparameters import PRESETS, Precision, configuration, overlay
 from lenet_exp.data.images import ImageSet
+from lenet_exp.execution.processes import keep_freed_memory
 from lenet_exp.training.loop import Images, begin, fit, load
 from tests.labs.gpu_bench import Bench
 from tests.labs.gpu_report import Row, spread
@@ -106,6 +107,7 @@ def rates(bench: Bench, ways: Sequence[Way]) -> Generator[Row]:
         bench: The device, the images and the time.
         ways: Ways in which ours computes a step, one after the other in each round.
     """
+    keep_freed_memory()  # as an attempt's process does; the usual loop gains by it too
     pictures, reads = reader(bench.images)
     ours = {}
     for way in ways:
