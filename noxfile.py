@@ -1,4 +1,4 @@
-"""The checks: ``nox -s tests proofs lint types smoke``, and ``crash`` and ``bench``; ``nox -l`` lists them.
+"""The checks: ``nox -s tests proofs lint types smoke``; ``crash``, ``bench``, ``gpu``; ``nox -l`` lists them.
 
 All but ``smoke`` share one environment, ``.venv``, which is the README's own: torch alone is several
 gigabytes. With ``--no-venv`` they run in the environment that nox is in, and install nothing.
@@ -99,3 +99,12 @@ def bench(session: nox.Session) -> None:
     environment = {"PYTHONPATH": str(Path().absolute())}
     compare = ["python", "-m", "tests.benchmarks.compare", "--output", "mlruns/bench.md"]
     session.run(*compare, *session.posargs, env=environment)
+
+
+@nox.session(python=False)
+def gpu(session: nox.Session) -> None:
+    """Check and measure this machine's card, in less than six minutes; arguments go to tests/gpu.py.
+
+    Where only PyTorch, NumPy, pydantic and safetensors are installed, ``python tests/gpu.py`` does it.
+    """
+    session.run(_python(session), "tests/gpu.py", *session.posargs, external=True)

@@ -7,16 +7,14 @@ an `nn.Sequential` in float32; and two numbers read back after every step.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.hyperparameters import Configuration
@@ -40,9 +38,14 @@ class Pictures(Dataset[tuple[Tensor, int]]):
             images: The data set.
             index: Numbers of the pictures to take; None takes all.
         """
+        # Only here: a machine that has neither can still run the loop, over pictures read otherwise.
+        from PIL import Image
+        from torchvision import transforms
+
         # Plain arrays, which are quicker to take a picture from.
         self._pixels, self._labels = map(np.asarray, images.open())
         self._index = np.arange(images.count) if index is None else np.asarray(index)
+        self._picture = Image.fromarray
         self._transform = transforms.Compose([transforms.ToTensor()])
 
     def __len__(self) -> int:
@@ -52,10 +55,12 @@ class Pictures(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, number: int) -> tuple[Tensor, int]:
         """Return a picture, ``(1, size, size)`` float32 in [0, 1], and its class."""
         where = self._index[number]
-        return self._transform(Image.fromarray(self._pixels[where])), int(self._labels[where])
+        return self._transform(self._picture(self._pixels[where])), int(self._labels[where])
 
 
-def batches(pictures: Pictures, batch_size: int, *, shuffle: bool = True) -> DataLoader[tuple[Tensor, int]]:
+def batches(
+    pictures: Dataset[tuple[Tensor, int]], batch_size: int, *, shuffle: bool = True
+) -> DataLoader[tuple[Tensor, int]]:
     """Return the loader of one epoch after the other, with processes of its own in each.
 
     Args:
@@ -112,7 +117,12 @@ class UsualTraining:
 
 
 def throughput(
-    configuration: Configuration, images: ImageSet, *, for_s: float, device: torch.device | None = None
+    configuration: Configuration,
+    images: ImageSet,
+    *,
+    for_s: float,
+    device: torch.device | None = None,
+    pictures: Callable[[ImageSet], Dataset[tuple[Tensor, int]]] = Pictures,
 ) -> float:
     """Return training examples per second by the wall, their reading included.
 
@@ -124,9 +134,10 @@ def throughput(
         images: What to train on.
         for_s: Seconds to measure.
         device: Where it is trained; None for the CPU.
+        pictures: Maker of the data set that the processes read from; by default as torchvision has it.
     """
     training = UsualTraining(configuration, images.image_size, device=device or torch.device("cpu"))
-    loader = batches(Pictures(images), configuration.batch_size)
+    loader = batches(pictures(images), configuration.batch_size)
     examples, steps, began = 0, 0, 0.0
     while True:
         for count, _, _ in training.epoch(loader):

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-import platformdirs
-
 from lenet_exp.base.errors import ConfigError, DataError, DiskError
 from lenet_exp.base.files import sync_file
 from lenet_exp.base.messages import say
@@ -23,8 +21,12 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 
 def root() -> Path:
     """Return the folder of all data sets: ``LENET_EXP_DATA``, or one in the user's cache folder."""
-    named = os.environ.get("LENET_EXP_DATA")
-    return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("lenet_exp")
+    if named := os.environ.get("LENET_EXP_DATA"):
+        return Path(named).expanduser().absolute()
+    # An attempt's process loads this module and looks for no folder.
+    import platformdirs
+
+    return platformdirs.user_cache_path("lenet_exp")
 
 
 class Cache:

@@ -10,6 +10,7 @@ from lenet_exp.base.errors import DeviceError, DivergedError
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.experiment import Training
 from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration, overlay
+from lenet_exp.data.images import ImageSet
 from lenet_exp.training.loop import (
     Images,
     TrainingState,
@@ -29,6 +30,7 @@ from lenet_exp.training.loop import (
     save_weights,
     snapshot,
 )
+from tests.labs import cuda_checks
 
 
 def variant(**values: object) -> Configuration:
@@ -241,34 +243,16 @@ def test_pytorch_s_own_layers_train_what_ours_train(
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_graphs_train_as_the_plain_step_does(images: Images) -> None:
+def test_cuda_graphs_train_as_the_plain_step_does(mini: ImageSet) -> None:
     """Three epochs, the last batch smaller than the others, on a CUDA device."""
-    device = torch.device("cuda")
-    on_device = Images(images.pixels.to(device), images.labels.to(device), images.index.to(device))
-
-    plain, compiled = (
-        list(fit(begin(variant(), seed=1, device=device, training=Training(compile=c)), on_device, on_device))
-        for c in (False, True)
-    )
-
-    for one, other in zip(plain, compiled, strict=True):
-        assert other.train_loss == pytest.approx(one.train_loss, rel=1e-2)
-        assert other.val_accuracy == pytest.approx(one.val_accuracy, abs=0.02)
+    cuda_checks.cuda_graphs_train_as_the_plain_step_does(cuda_checks.whole(mini), torch.device("cuda"))
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_cuda_device_trains_what_a_cpu_trains(images: Images) -> None:
+def test_a_cuda_device_trains_what_a_cpu_trains(mini: ImageSet) -> None:
     """The same configuration and seed give the same numbers but for rounding."""
-    device = torch.device("cuda")
-    on_device = Images(images.pixels.to(device), images.labels.to(device), images.index.to(device))
-
-    there = list(fit(begin(variant(), seed=1, device=device), on_device, on_device))
-    here = list(fit(begin(variant(), seed=1), images, images))
-
-    for one, other in zip(here, there, strict=True):
-        assert other.train_loss == pytest.approx(one.train_loss, rel=1e-2)
-        assert other.val_accuracy == pytest.approx(one.val_accuracy, abs=0.02)
+    cuda_checks.a_cuda_device_trains_what_a_cpu_trains(cuda_checks.whole(mini), torch.device("cuda"))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
