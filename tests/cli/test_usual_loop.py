@@ -59,7 +59,7 @@ def test_an_epoch_sees_every_picture_once_and_learns(mini: ImageSet) -> None:
 
 
 def test_throughput_is_of_the_whole_loop(mini: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evaluation that takes longer makes it slower: the data are in."""
+    """Reading that takes longer makes it slower: the data are in."""
     chosen = small(batch_size=20)
     quick = throughput(chosen, mini, for_s=0.2)
     read = Pictures.__getitem__

@@ -41,7 +41,7 @@ def test_reading_goes_on_at_the_offset(path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
-    """Evaluation what nobody has written yet is no error."""
+    """Reading what nobody has written yet is no error."""
     assert jsonl.read(tmp_path / "none.jsonl") == ([], 0)
 
 
