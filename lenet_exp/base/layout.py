@@ -148,5 +148,6 @@ class Layout:
         for path in (self.home, self.spool, self.checkpoints):
             if not path.resolve().is_relative_to(self.root.resolve()):
                 raise ConfigError(
-                    f"{path} is a link that leads out of {self.root}; remove it, or make {self.root} itself a link"
+                    f"{path} is a link that leads out of {self.root}; remove it,"
+                    f" or make {self.root} itself a link"
                 )
