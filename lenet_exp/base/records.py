@@ -30,8 +30,8 @@ class EpochResult:
 
     Attributes:
         epoch: Number of the epoch, counted from 1.
-        train_loss: Mean loss of the training examples, each computed just before the weights learned from it.
-        train_accuracy: Share of the training examples classified correctly, at the same moments, in [0, 1].
+        train_loss: Mean loss of the training examples, each measured at its step, while the weights change.
+        train_accuracy: Share of the training examples classified correctly at their steps, in [0, 1].
         val_loss: Mean loss of the validation images after the epoch; NaN without such images.
         val_accuracy: Share of the validation images classified correctly, in [0, 1]; NaN without such images.
         examples_per_s: Training examples per second of the epoch's training pass, evaluation left out.

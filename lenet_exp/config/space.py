@@ -134,7 +134,7 @@ def parse_dimension(key: str, written: Any) -> Dimension:
         written: Value of the key in the file: a list is a choice, a table a range, any other value is fixed.
 
     Raises:
-        ConfigError: If the key is unknown, or the hyper-parameter cannot have a value.
+        ConfigError: If the key is unknown, or the hyper-parameter cannot have one of the values.
 
     Example:
         >>> parse_dimension("kernel_size", [3, 5])
