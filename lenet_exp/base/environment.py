@@ -1,6 +1,6 @@
-"""What a training ran in: versions, processor and code, so that a later one can be compared with it.
+"""The environment of a training: versions, processor and code, for comparison with that of a later training.
 
-Nothing is imported to find out a version.
+Versions are read without importing the packages.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lenet_exp import __version__
 
-#: The modules that a training's numbers go through; a change to one of them may change the numbers.
+#: The modules that compute a training's results; a change to one of them may change the results.
 CODE = (
     "base.seeding",
     "config.architecture",
@@ -28,7 +28,7 @@ CODE = (
     "training.optimizers",
 )
 
-#: What can make the same training give other numbers, in the order in which it is told.
+#: The entries of `metadata` that can change a training's results, in the order in which a replay names them.
 CAUSES = (
     "code",
     "lenet_exp",
@@ -47,15 +47,15 @@ CAUSES = (
 def metadata(
     *, device: str, device_name: str, torch: str, threads: int, compiled: bool, kernels: str
 ) -> dict[str, str | int]:
-    """Return what is kept with the result of a training.
+    """Return the metadata that is kept with the result of a training.
 
     Args:
-        device: As torch names it, such as ``cpu`` or ``cuda:0``.
-        device_name: The processor's or accelerator's own name.
-        torch: torch's version.
-        threads: Of the training's process.
-        compiled: Whether the step was a compiled graph.
-        kernels: Whose layers computed the step: ``fast``, this project's own, or ``torch``.
+        device: Torch's name for the device, such as ``cpu`` or ``cuda:0``; its type is kept, not its number.
+        device_name: Manufacturer's name for the processor or accelerator.
+        torch: Version of torch.
+        threads: Number of threads that the training's process computes with.
+        compiled: True if the training step ran as a compiled graph.
+        kernels: Layers that computed the step: ``fast``, this project's own, or ``torch``, PyTorch's.
     """
     return {
         "device": device_name,
@@ -73,7 +73,7 @@ def metadata(
 
 
 def version_of_code() -> dict[str, str | int]:
-    """Return which code trains: the package's version, and a digest of what decides a number."""
+    """Return the version of the code that trains: the package's, and the digest of `CODE`."""
     return {"lenet_exp": __version__, "code": code()}
 
 
@@ -89,10 +89,10 @@ def processor() -> str:
 
 @functools.cache
 def code(package: Path = Path(__file__).parent.parent) -> str:
-    """Return a digest of `CODE`, 12 hexadecimal digits: it needs no repository and sees every edit."""
+    """Return a digest of the files of `CODE`, 12 hexadecimal digits; it needs no repository."""
     digest = hashlib.sha256()
     for name in CODE:
-        # Line ends do not matter, and a checkout may change them.
+        # A checkout may change line ends, which change no result.
         digest.update((package / f"{name.replace('.', '/')}.py").read_bytes().replace(b"\r\n", b"\n") + b"\0")
     return digest.hexdigest()[:12]
 

@@ -1,7 +1,7 @@
 """The exceptions a user can meet, each with the exit code that ends the command.
 
-The message is one line: what is wrong, what was found, what to do. Wherever it is shown, it has gone
-through `printable` and `mask_url`.
+A message is one line: what is wrong, what was found, what to do. Before it is shown, it goes through
+`printable` and `mask_url`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ _SECRET = re.compile(
 
 
 class LenetExpError(Exception):
-    """Base of all errors that are the user's to mend: shown as one line, never as a traceback."""
+    """Base of all errors that a user can fix: shown as one line, never as a traceback."""
 
     exit_code = 1
 
 
 class ConfigError(LenetExpError):
-    """A flag or an experiment file says something that cannot be."""
+    """A flag or an experiment file is invalid."""
 
     exit_code = 2
 
 
 class NoResultError(LenetExpError):
-    """The command ended, and there is nothing to show for it."""
+    """The command ended without a result."""
 
     exit_code = 3
 
@@ -46,7 +46,7 @@ class DiskError(LenetExpError):
 
 
 class PortError(LenetExpError):
-    """The port is taken."""
+    """Another process uses the port."""
 
     exit_code = 6
 
@@ -70,21 +70,21 @@ class StoreError(LenetExpError):
 
 
 class DeviceError(LenetExpError):
-    """The device asked for is not there, or does not compute."""
+    """The device asked for is missing, or fails to compute."""
 
     exit_code = 10
 
 
 class SweepInterruptedError(LenetExpError):
-    """The sweep was told to stop; nothing is lost and the same command goes on."""
+    """The sweep was told to stop; nothing is lost, and the same command continues it."""
 
     def __init__(self, message: str, exit_code: int = 130, deadline: float | None = None) -> None:
-        """Say why.
+        """Keep how, and how soon, the command has to end.
 
         Args:
-            message: One line.
-            exit_code: 143 for SIGTERM.
-            deadline: By when the process has to be gone, by the monotonic clock; None for no hurry.
+            message: One line for the user: why the command ends, and what to do.
+            exit_code: Exit code of the command: 130 for SIGINT, 143 for SIGTERM.
+            deadline: Latest end of the process, in seconds of the monotonic clock; None for no hurry.
         """
         super().__init__(message)
         self.exit_code = exit_code
@@ -106,7 +106,7 @@ def printable(text: str) -> str:
 
 
 def mask_url(text: str) -> str:
-    """Return ``text`` without the secrets of the URLs in it.
+    """Return ``text`` with the secrets of the URLs in it replaced by ``***``.
 
     Example:
         >>> mask_url("cannot reach https://ann:s3cret@mlflow.example/?token=abc")
@@ -116,7 +116,7 @@ def mask_url(text: str) -> str:
 
 
 def shorten(value: object) -> str:
-    """Return what a message shows of a value that a user wrote, whatever it is.
+    """Return a value that a user wrote, as a message shows it: at most 60 characters.
 
     Example:
         >>> shorten("avg"), shorten(16 ** 5000)

@@ -1,6 +1,6 @@
-"""A wing's face: the names that others use of it, each loaded with its room when it is first asked for.
+"""A wing's face: the names that other wings use, each of which imports its room on first use.
 
-A face that loaded everything would have every command wait for libraries that it does not need.
+A face that imported everything would make every command wait for libraries that it does not need.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 
 
 def face(package: str, **rooms: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` of a wing's ``__init__``.
+    """Return the ``__getattr__`` and ``__dir__`` of a wing's ``__init__``.
 
     Args:
-        package: The wing's ``__name__``.
-        rooms: The names that each of its rooms shows to others, with spaces between.
+        package: Dotted name of the wing, its ``__name__``.
+        rooms: Names that each room shows to other wings, separated by spaces, by the room's name.
     """
     room_of = {name: room for room, names in rooms.items() for name in names.split()}
 

@@ -1,9 +1,9 @@
-"""Fail points: places between two writes at which a test can have the process die, and so prove the order.
+"""Fail points: places between two writes where a test can kill the process, to prove that the order is safe.
 
-``LENET_EXP_FAULT=point[:n]:kill|raise|hang|enospc`` makes the ``n``-th passage of a point (the first, unless
-said otherwise) end in that way, in every process that inherits the variable. With
-``LENET_EXP_FAULT_ONCE=PATH`` only one of them all does, the one that creates the file ``PATH``.
-Unset, a point costs one comparison.
+``LENET_EXP_FAULT=point[:n]:kill|raise|hang|enospc`` makes the ``n``-th passage of a point (by default the
+first) fail in that way, in every process that inherits the variable. With ``LENET_EXP_FAULT_ONCE=PATH`` it
+fails in one process only, the one that creates the file ``PATH``. If the variable is not set, a point costs
+one comparison.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 Point = Literal[
-    "after_ask",  # a trial was taken, and nothing is recorded of it
-    "epoch",  # in the worker: an epoch is trained
-    "checkpoint",  # in the worker: a checkpoint is written, and is not in its place yet
-    "before_send",  # in the worker: the driver is to be told of an epoch
-    "completed",  # in the worker: the weights are saved, and the driver is to be told
-    "spool",  # a line is to be added
-    "before_tell",  # the spool has how an attempt ended
-    "in_tell",  # the study has the facts of an ended attempt, and not its state
-    "after_tell",  # the study has it too
-    "after_retry",  # a retry is queued, and what it retries has not failed yet
-    "in_csv",  # the leaderboard is written, and is not in its place yet
-    "after_mlflow",  # a run has got its end, and the spool does not know
+    "after_ask",  # the study has a new trial; nothing of it is recorded yet
+    "epoch",  # in the worker: an epoch is trained, and not yet in a checkpoint
+    "checkpoint",  # in the worker: a checkpoint is written, but not yet renamed to its final name
+    "before_send",  # in the worker: the checkpoint is in place; the driver does not know of the epoch
+    "completed",  # in the worker: the weights are saved; the driver does not know
+    "spool",  # a line is about to be added to the spool
+    "before_tell",  # the spool has the end of an attempt; the study does not
+    "in_tell",  # the study has the result of an ended attempt, but not its state
+    "after_tell",  # spool and study have the end of an attempt
+    "after_retry",  # a retry is queued; the attempt that it repeats has not failed yet
+    "in_csv",  # a CSV file is written, but not yet renamed to its final name
+    "after_mlflow",  # an MLflow run is finished; the spool does not know that it is uploaded
 ]
 Kind = Literal["kill", "raise", "hang", "enospc"]
 
@@ -38,15 +38,15 @@ Kind = Literal["kill", "raise", "hang", "enospc"]
 class _Fault:
     point: str
     kind: Kind
-    left: int
-    once: Path | None
+    passages_left: int
+    marker: Path | None
 
 
-def _parse(text: str, once: str | None) -> _Fault:
-    found = re.fullmatch(r"(\w+)(?::(\d+))?:(\w+)", text)
-    if not found or found[1] not in get_args(Point) or found[3] not in get_args(Kind):
+def _parse(text: str, marker: str | None) -> _Fault:
+    match = re.fullmatch(r"(\w+)(?::(\d+))?:(\w+)", text)
+    if not match or match[1] not in get_args(Point) or match[3] not in get_args(Kind):
         raise ValueError(f"LENET_EXP_FAULT is point[:n]:kill|raise|hang|enospc, found {text!r}")
-    return _Fault(found[1], cast(Kind, found[3]), int(found[2] or 1), Path(once) if once else None)
+    return _Fault(match[1], cast(Kind, match[3]), int(match[2] or 1), Path(marker) if marker else None)
 
 
 _fault = (
@@ -57,22 +57,27 @@ _fault = (
 
 
 def point(name: Point) -> None:
-    """Pass the point called ``name``; what happens there is up to the environment."""
+    """Pass the point called ``name``, and fail there if the environment says so."""
     if _fault is not None:
         _pass(_fault, name)
 
 
-def arm(text: str | None, once: Path | None = None) -> None:
-    """Set what the environment sets, for this process alone; None for nothing."""
+def arm(text: str | None, marker: Path | None = None) -> None:
+    """Replace, in this process alone, the fault that the environment sets.
+
+    Args:
+        text: Fault as ``LENET_EXP_FAULT`` writes it; None for no fault.
+        marker: File whose creation makes the fault happen in one process only; None for every process.
+    """
     global _fault  # noqa: PLW0603 - one comparison is all that an unarmed point may cost
-    _fault = _parse(text, str(once) if once else None) if text else None
+    _fault = _parse(text, str(marker) if marker else None) if text else None
 
 
 def _pass(fault: _Fault, name: Point) -> None:
     if name != fault.point:
         return
-    fault.left -= 1
-    if fault.left != 0 or not _is_first(fault.once):
+    fault.passages_left -= 1
+    if fault.passages_left != 0 or not _is_first(fault.marker):
         return
     if fault.kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)

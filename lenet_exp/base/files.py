@@ -18,10 +18,14 @@ from lenet_exp.base.errors import DiskError, LockedError, mask_url
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` beside ``path`` and rename it there, so that a reader sees old or new.
+    """Write ``content`` beside ``path`` and rename it there, so that a reader sees the old file or the new.
+
+    Args:
+        path: File to replace or create; its folder exists.
+        content: All bytes of the new file.
 
     Raises:
-        DiskError: If the disk is full or the folder cannot be written; ``path`` is as before.
+        DiskError: If the disk is full or the folder cannot be written; ``path`` is unchanged.
     """
     part = path.with_name(f"{path.name}.part")
     try:
@@ -39,7 +43,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make the content of a file, or the names in a folder, durable."""
+    """Wait until the content of a file, or the names in a folder, would survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -48,10 +52,10 @@ def sync_file(path: Path) -> None:
 
 
 def writable_folder(folder: Path) -> Path:
-    """Return ``folder``, created if need be, after a file was written in it.
+    """Create ``folder`` if need be, check that a file can be written in it, and return it.
 
     Raises:
-        DiskError: If that is not possible.
+        DiskError: If either fails.
     """
     probe = folder / f".probe-{os.getpid()}"
     try:
@@ -64,13 +68,13 @@ def writable_folder(folder: Path) -> Path:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename the file, and what SQLite keeps beside it, so that it can still be looked at.
+    """Rename a damaged SQLite file, with its ``-wal`` and ``-shm``, so that it can still be examined.
 
     Returns:
-        Where it is now.
+        The new path, which ends in ``.damaged-`` and the time.
 
     Raises:
-        DiskError: If it cannot be renamed.
+        DiskError: If a file cannot be renamed.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S")
     target = path.with_name(f"{path.name}.damaged-{stamp}")
@@ -85,7 +89,12 @@ def move_aside(path: Path) -> Path:
 
 
 def disk_error(path: Path, error: OSError) -> DiskError:
-    """Return the error to raise when ``path`` could not be written."""
+    """Return the `DiskError` to raise when ``path`` could not be written, with what to do about it.
+
+    Args:
+        path: File or folder that could not be written.
+        error: Error that the system gave.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskError(f"{path}: no space left on its disk; make room and run the same command again")
     reason = os.strerror(error.errno) if error.errno else str(error)
@@ -94,10 +103,10 @@ def disk_error(path: Path, error: OSError) -> DiskError:
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold ``path`` for one process; the kernel lets go when the process ends, however it ends.
+    """Hold the lock file ``path``; the kernel releases it when the process ends, however it ends.
 
     Raises:
-        LockedError: If another process holds it, with who it is.
+        LockedError: If another process holds it; the message describes that process.
         DiskError: If the file cannot be written.
     """
     try:
@@ -110,13 +119,13 @@ def lock(path: Path) -> Iterator[None]:
         except BlockingIOError:
             raise LockedError(f"{path.parent} is held by {_holder(path)}; wait for it, or end it") from None
         file.truncate(0)
-        file.write(json.dumps(_ourselves()))
+        file.write(json.dumps(_this_process()))
         file.flush()
         yield
 
 
 def lock_holder(path: Path) -> str | None:
-    """Return who holds ``path`` now, in words; None if nobody does."""
+    """Return a description of the process that holds the lock file ``path``, or None if none does."""
     try:
         with path.open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -127,7 +136,7 @@ def lock_holder(path: Path) -> str | None:
     return None
 
 
-def _ourselves() -> dict[str, object]:
+def _this_process() -> dict[str, object]:
     command = " ".join([Path(sys.executable).name, *sys.orig_argv[1:]])
     return {
         "pid": os.getpid(),

@@ -1,15 +1,15 @@
-"""Where everything that runs write lies below the root: the one place that spells a path.
+"""The paths of all files that runs write, below one root folder; no other module spells them.
 
 ::
 
     <root>/
-      study.db, mlflow.db, artifacts/      the stores that all experiments share
+      study.db, mlflow.db, artifacts/      stores that all experiments share
       <experiment>/                        `Layout.home`
         .lock, experiment.toml, leaderboard.csv, report.html, overview.png, traceback.txt
         ablation.csv, curves.csv, curves.png
-        spool/                             a file of JSON lines for each attempt
-        checkpoints/<attempt>/             weights.safetensors, and the checkpoints of what is under way
-        confirm/                           readings.json, and what each network said of the test images
+        spool/                             the log of each attempt, a file of JSON lines
+        checkpoints/<attempt>/             weights.safetensors; before it, the training's checkpoints
+        confirm/                           readings.json, and each network's predictions for the test images
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from pathlib import Path
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.base.records import RunKey
 
-#: Taken by the stores beside the experiments' folders, or by Windows.
+#: Names that no experiment's folder may have: the stores beside it have them, or Windows reserves them.
 _RESERVED = {"artifacts", "mlflow.db", "study.db", "con", "prn", "aux", "nul"}
 _RESERVED |= {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
 
 
 def study_db(root: Path) -> Path:
-    """Return the SQLite file of the studies below ``root``, whether it exists or not."""
+    """Return the path of the studies' SQLite file below ``root``; it may not exist."""
     return root / "study.db"
 
 
 def mlflow_db(root: Path) -> Path:
-    """Return the SQLite file of MLflow's store below ``root``, whether it exists or not."""
+    """Return the path of MLflow's SQLite file below ``root``; it may not exist."""
     return root / "mlflow.db"
 
 
 def artifacts(root: Path) -> Path:
-    """Return the folder of the files that runs have in MLflow's store below ``root``."""
+    """Return the path of MLflow's artifact folder below ``root``; it may not exist."""
     return root / "artifacts"
 
 
 def layouts(root: Path) -> list[Layout]:
-    """Return the layout of every experiment that has recorded anything below ``root``."""
+    """Return the layout of every experiment below ``root`` that has a spool, by name."""
     spools = sorted(path for path in root.glob("*/spool") if path.is_dir() and not path.is_symlink())
     return [Layout(root, path.parent.name) for path in spools]
 
 
 def folder_name(name: str) -> str:
-    """Return a folder's name for an experiment's, safe on every file system; two names never share one.
+    """Return the name of an experiment's folder: valid on every file system, different for different names.
 
     Example:
         >>> folder_name("fashion-mnist")
@@ -64,7 +64,12 @@ def folder_name(name: str) -> str:
 
 
 class Below:
-    """A path in an experiment's folder, as an attribute of its `Layout`."""
+    """A path in an experiment's folder, as an attribute of its `Layout`.
+
+    Args:
+        name: Path relative to the experiment's folder.
+        text: Docstring of the attribute.
+    """
 
     def __init__(self, name: str, text: str) -> None:
         self._name = name
@@ -76,11 +81,11 @@ class Below:
 
 @dataclass(frozen=True)
 class Layout:
-    """The paths of one experiment; nothing is made by asking for one.
+    """The paths of one experiment; asking for one creates nothing.
 
     Attributes:
-        root: Folder of everything that runs write.
-        folder: Name of the experiment's folder in it.
+        root: Folder of all files that runs write, shared by all experiments.
+        folder: Name of the experiment's folder below the root.
     """
 
     root: Path
@@ -88,7 +93,12 @@ class Layout:
 
     @classmethod
     def of(cls, root: Path, name: str) -> Layout:
-        """Return the layout of the experiment called ``name``, its root made absolute."""
+        """Return the layout of an experiment.
+
+        Args:
+            root: Folder of all files that runs write; it is made absolute.
+            name: Name of the experiment, as its file writes it.
+        """
         return cls(root.absolute(), folder_name(name))
 
     @property
@@ -96,41 +106,41 @@ class Layout:
         """The experiment's folder."""
         return self.root / self.folder
 
-    lock = Below(".lock", "Held by whoever works on the experiment.")
-    experiment_file = Below("experiment.toml", "A copy of the experiment file, without secrets.")
-    leaderboard = Below("leaderboard.csv", "The leaderboard.")
-    report = Below("report.html", "The HTML page.")
-    overview = Below("overview.png", "The picture beside the page.")
-    ablation = Below("ablation.csv", "The table of an ablation.")
-    curves = Below("curves.csv", "Every epoch of a list of runs.")
-    curves_picture = Below("curves.png", "The same as a picture.")
-    traceback = Below("traceback.txt", "The newest traceback of an attempt that raised.")
-    spool = Below("spool", "Folder of what every attempt did.")
-    checkpoints = Below("checkpoints", "Folder of weights and checkpoints, a folder for each attempt.")
-    readings = Below("confirm/readings.json", "What was read of the test split.")
+    lock = Below(".lock", "Lock file, held by the process that works on the experiment.")
+    experiment_file = Below("experiment.toml", "Copy of the experiment file, without secrets.")
+    leaderboard = Below("leaderboard.csv", "Table of the configurations tried, ranked.")
+    report = Below("report.html", "HTML page of the results.")
+    overview = Below("overview.png", "Picture of the trials, learning curves and fronts.")
+    ablation = Below("ablation.csv", "Table of an ablation.")
+    curves = Below("curves.csv", "Table of every epoch of a list of runs.")
+    curves_picture = Below("curves.png", "Picture of the epochs of a list of runs.")
+    traceback = Below("traceback.txt", "Newest traceback of an attempt that raised an exception.")
+    spool = Below("spool", "Folder of the attempts' logs.")
+    checkpoints = Below("checkpoints", "Folder of weights and checkpoints, with a folder for each attempt.")
+    readings = Below("confirm/readings.json", "Evaluations of the test split, as JSON.")
 
     def training(self, first: RunKey) -> Path:
-        """Return the folder of a training's checkpoints, named after the ``first`` attempt at it."""
+        """Return the folder of a training's checkpoints, which all its attempts share; ``first`` names it."""
         return self.checkpoints / first.stem
 
     def weights(self, key: RunKey) -> Path:
-        """Return the weights that an attempt leaves when it is complete."""
+        """Return the path of the weights that an attempt leaves when it completes."""
         return self.checkpoints / key.stem / "weights.safetensors"
 
     def predictions(self, key: RunKey) -> Path:
-        """Return what a confirmed network said of each test image."""
+        """Return the path of a confirmed network's predictions for the test images."""
         return self.home / "confirm" / f"{key.stem}.npz"
 
     def relative(self, path: Path) -> str:
-        """Return a path in the experiment's folder as it is written down, relative to that folder."""
+        """Return ``path`` as records keep it: relative to the experiment's folder, with forward slashes."""
         return path.relative_to(self.home).as_posix()
 
     def kept_weights(self, key: RunKey) -> str | None:
-        """Return an attempt's weights relative to the experiment's folder; None if it left none."""
+        """Return the path of an attempt's weights as `relative` gives it, or None if it left none."""
         return self.relative(self.weights(key)) if self.weights(key).is_file() else None
 
     def check_links(self) -> None:
-        """Make sure that what is written below the root stays there.
+        """Check that no symbolic link has the experiment's files written outside the root.
 
         Raises:
             ConfigError: If a link leads out of the root.
@@ -138,5 +148,6 @@ class Layout:
         for path in (self.home, self.spool, self.checkpoints):
             if not path.resolve().is_relative_to(self.root.resolve()):
                 raise ConfigError(
-                    f"{path} is a link that leads out of {self.root}; remove it, or link {self.root} itself"
+                    f"{path} is a link that leads out of {self.root}; remove it,"
+                    f" or make {self.root} itself a link"
                 )

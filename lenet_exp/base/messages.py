@@ -1,4 +1,4 @@
-"""What people are told beside a command's result: lines on standard error."""
+"""Messages for people: lines on standard error, beside a command's result on standard output."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lenet_exp.base.errors import printable
 def say(line: str) -> None:
     """Print a line on standard error, its control characters escaped.
 
-    A standard error that is closed, or whose reader is gone, is no reason to stop what is told of.
+    If standard error is closed, or its reader is gone, the line is lost and the work goes on.
     """
-    # A stream closed at our end raises ValueError; Python sets None where there was none from the start.
+    # A closed stream raises ValueError; sys.stderr is None if the process started without one.
     with suppress(OSError, ValueError):
         if sys.stderr is not None:
             sys.stderr.write(f"{printable(line)}\n")

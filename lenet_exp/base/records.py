@@ -1,6 +1,6 @@
-"""The plain values that cross processes, files and modules: what an attempt is, and what it gave.
+"""Plain values that pass between processes, files and modules: the key of an attempt, the result of an epoch.
 
-Nothing here needs torch, Optuna or MLflow, so that a driver can read what a worker wrote.
+They need neither torch nor Optuna nor MLflow, so driver and worker can both load them.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
-#: ``trial`` is drawn by the sampler; the other roles are trainings that no sampler chose.
+#: The sampler draws the configuration of a ``trial``; those of the other roles come from elsewhere.
 Role = Literal["trial", "baseline", "run", "confirm", "ablation"]
 
-#: The images that a training learns from; with those of the validation joined none are left to validate on.
+#: The images to train on. ``train+validation`` leaves none to validate on.
 TrainOn = Literal["train", "train+validation"]
 
-#: As Optuna names them. ``FAIL`` is a bug or a crash, ``PRUNED`` a trial ended on purpose.
+#: The states of an attempt, under Optuna's names: ``FAIL`` after a bug or a crash, ``PRUNED`` if ended early.
 State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 
-#: The metrics of an epoch, under the one name each has everywhere.
+#: The metrics that every epoch has, by the name that each has everywhere.
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "examples_per_s", "train_s")
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch of training gave.
+    """The result of one epoch of training.
 
     Attributes:
-        epoch: Counted from 1; the number of epochs behind the model.
-        train_loss: Mean over the epoch's training examples, as the weights changed.
-        train_accuracy: Share in [0, 1], likewise.
-        val_loss: Mean over the validation split after the epoch; NaN where its images are trained on.
-        val_accuracy: Share in [0, 1] of the validation split after the epoch; NaN likewise.
-        examples_per_s: Training examples over the wall time of the training pass.
-        train_s: Seconds of training so far, evaluation left out, all epochs together.
-        evaluation_s: Seconds of the evaluation after the epoch; 0 if nobody looked.
-        watched: What the experiment watches besides, by name; empty unless it asks for something.
+        epoch: Number of the epoch, counted from 1.
+        train_loss: Mean loss of the training examples, each measured at its step, while the weights change.
+        train_accuracy: Share of the training examples classified correctly at their steps, in [0, 1].
+        val_loss: Mean loss of the validation images after the epoch; NaN without such images.
+        val_accuracy: Share of the validation images classified correctly, in [0, 1]; NaN without such images.
+        examples_per_s: Training examples per second of the epoch's training pass, evaluation left out.
+        train_s: Seconds of training in all epochs so far, evaluation left out.
+        evaluation_s: Seconds that the evaluation after the epoch took; 0 if it was not measured.
+        watched: Further metrics that the experiment's ``[watch]`` asks for, by name.
     """
 
     epoch: int
@@ -51,11 +51,11 @@ class EpochResult:
     watched: Mapping[str, float] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics by name, what is watched among them, without the epoch."""
+        """Return all metrics by name, the watched ones included."""
         return {name: getattr(self, name) for name in METRICS} | dict(self.watched)
 
     def measured(self) -> dict[str, float]:
-        """Return the metrics by name, without those of a validation that there was not."""
+        """Return the metrics by name, without those that are NaN because there was no validation."""
         return {name: value for name, value in self.metrics().items() if not math.isnan(value)}
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class EpochResult:
 
 
 def without_seed(label: str) -> str:
-    """Return a label without the number of the seed, which tells trainings of one configuration apart.
+    """Return a label without its ``, seed N``, so that trainings that differ only in the seed share it.
 
     Example:
         >>> without_seed("trial 3, seed 2"), without_seed("baseline")
@@ -74,7 +74,12 @@ def without_seed(label: str) -> str:
 
 
 class RunKey(NamedTuple):
-    """Names one attempt: its role, its number within the role's study, and the try.
+    """The key of one attempt at a training.
+
+    Attributes:
+        role: A `Role`.
+        trial: Number of the attempt's trial in the study of its role, counted from 0.
+        attempt: Number of the attempt at this training, counted from 1.
 
     Example:
         >>> RunKey("trial", 12, 1).stem
@@ -89,17 +94,17 @@ class RunKey(NamedTuple):
 
     @property
     def stem(self) -> str:
-        """The name of the attempt's files, without their ending."""
+        """The name of the attempt's files, without their suffix."""
         return f"{self.role}-{self.trial:05d}-{self.attempt}"
 
     @classmethod
     def from_stem(cls, stem: str) -> RunKey:
-        """Return the key that ``stem`` names.
+        """Return the key whose `stem` is ``stem``.
 
         Raises:
-            ValueError: If it names none.
+            ValueError: If it is the stem of no key.
         """
-        found = re.fullmatch(r"([a-z]+)-(\d{5,})-(\d+)", stem)
-        if not found:
+        match = re.fullmatch(r"([a-z]+)-(\d{5,})-(\d+)", stem)
+        if not match:
             raise ValueError(f"not the name of an attempt: {stem!r}")
-        return cls(found[1], int(found[2]), int(found[3]))
+        return cls(match[1], int(match[2]), int(match[3]))

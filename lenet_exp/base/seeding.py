@@ -1,7 +1,7 @@
 """Named, independent random streams from one seed.
 
-A stream is named by what it is for (``"init"``, ``"order", 3``), so that drawing more from one of
-them, or in another order, changes no other.
+A stream is named after its purpose (``"init"``, ``"order", 3``), so that drawing more from one stream, or
+in another order, changes no other.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ _BITS = 63
 
 
 def derive_seed(root: int, *names: str | int) -> int:
-    """Return the seed of the stream called ``names`` below ``root``.
+    """Return the seed of the random stream called ``names``, derived from the seed ``root``.
 
     Args:
-        root: Any integer; 0 is a seed like any other.
-        names: What the stream is for, from the general to the special.
+        root: Seed that the stream is derived from: any integer, 0 too.
+        names: Purpose of the stream, from the general to the particular.
 
     Returns:
         An integer in [0, 2**63).
@@ -28,6 +28,6 @@ def derive_seed(root: int, *names: str | int) -> int:
         >>> derive_seed(0, "order", 1) == derive_seed(0, "order", 2)
         False
     """
-    # repr keeps 1 and "1", and ("ab",) and ("a", "b"), apart.
+    # repr tells 1 from "1", and ("ab",) from ("a", "b").
     digest = hashlib.blake2b(repr((root, *names)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> (64 - _BITS)

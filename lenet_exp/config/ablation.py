@@ -1,4 +1,4 @@
-"""The alternatives of an ablation: what a file's ``[ablate]`` writes, checked."""
+"""The alternatives of an ablation: a file's ``[ablate]``, checked."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from lenet_exp.base.errors import ConfigError, shorten
 from lenet_exp.config.hyperparameters import PartialConfiguration
 from lenet_exp.config.refusals import nearest, refusal
 
-#: Seeds of each alternative and of the baseline, unless the file says otherwise.
+#: Number of seeds for the baseline and each alternative, unless the file sets ``seeds``.
 DEFAULT_SEEDS = 5
 MAX_SEEDS = 1_000
 MAX_ALTERNATIVES = 1_000
 
-#: What a factor can be without a table: every hyper-parameter, those of a layer too, and the epochs.
+#: Factors whose alternatives may be plain values: hyper-parameters, also those of one layer, and the epochs.
 FACTORS = tuple(name for name in PartialConfiguration.model_fields if name != "preset")
 
 
 class NamedTable(PartialConfiguration):
-    """A configuration as a file writes it, with a name for people."""
+    """A configuration as a file writes it, with a name that people read."""
 
-    name: str | None = Field(None, max_length=100, description="what tables and pictures call it")
+    name: str | None = Field(None, max_length=100, description="name in tables and pictures")
 
     def values(self) -> dict[str, Any]:
-        """Return what the table sets, by name, without the preset and the name."""
+        """Return the hyper-parameters that the table sets, by name."""
         return {key: value for key, value in super().values().items() if key != "name"}
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """One thing that is changed in the baseline, everything else as it was.
+    """One change of the baseline; everything else stays.
 
     Attributes:
-        factor: What varies, such as ``pooling``.
-        value: What it is here, for people: ``avg``, ``3-8``, or the name of a table.
-        table: What is laid over the baseline.
+        factor: Name of the factor that varies, such as ``pooling``.
+        value: Value of the factor, as people read it: ``avg``, ``3-8``, or the name of a table.
+        table: Values that replace the baseline's.
     """
 
     factor: str
@@ -48,21 +48,26 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Factors:
-    """A file's ``[ablate]``: its alternatives in order, and the seeds that each is trained on."""
+    """A file's ``[ablate]``, checked.
+
+    Attributes:
+        alternatives: Alternatives of all factors, in the file's order.
+        seeds: Number of seeds that the baseline and each alternative are trained on.
+    """
 
     alternatives: tuple[Alternative, ...]
     seeds: int
 
 
 def parse_factors(written: Mapping[str, Any]) -> Factors:
-    """Return what ``[ablate]`` means.
+    """Check and return the alternatives and seeds of a file's ``[ablate]``.
 
     Args:
-        written: ``seeds``, and for each factor a list of alternatives: values that a hyper-parameter (or
-            ``epochs``) can have, or tables that set several. A factor of tables alone can have any name.
+        written: ``seeds``, and for each factor a list of alternatives: values of a hyper-parameter (or of
+            ``epochs``), or tables that set several. A factor with tables alone may have any name.
 
     Raises:
-        ConfigError: If a factor is unknown, or an alternative cannot be.
+        ConfigError: If a factor is unknown, or an alternative is invalid.
 
     Example:
         >>> [(a.factor, a.value) for a in parse_factors({"channels": [[3, 8], 12]}).alternatives]
@@ -80,7 +85,9 @@ def parse_factors(written: Mapping[str, Any]) -> Factors:
     if not alternatives:
         raise ConfigError('ablate: needs a factor with its alternatives, as in pooling = ["avg"]; found none')
     if len(alternatives) > MAX_ALTERNATIVES:
-        raise ConfigError(f"ablate: at most {MAX_ALTERNATIVES:,} alternatives, found {len(alternatives):,}")
+        raise ConfigError(
+            f"ablate: at most {MAX_ALTERNATIVES:,} alternatives are allowed, found {len(alternatives):,}"
+        )
     return Factors(tuple(alternatives), seeds)
 
 
@@ -92,7 +99,7 @@ def _alternatives(factor: str, listed: Any) -> list[Alternative]:
     if factor not in FACTORS and not all(isinstance(value, dict) for value in listed):
         raise ConfigError(
             f"ablate.{factor}: unknown hyper-parameter {factor!r}; {nearest(factor, FACTORS)}"
-            " (only tables can have another name)"
+            " (another name is for tables only)"
         )
     return [_alternative(factor, value) for value in listed]
 
@@ -103,16 +110,21 @@ def _alternative(factor: str, value: Any) -> Alternative:
         table = NamedTable.model_validate(written)
     except ValidationError as error:
         refused = refusal(error, written)
-        where = f"{factor}: {refused.key}" if isinstance(value, dict) and refused.key else factor
-        raise ConfigError(f"ablate.{where}: {refused.rule}, found {shorten(value)}") from None
+        if refused.kind == "extra_forbidden":
+            advice = nearest(refused.key, NamedTable.model_fields)
+            raise ConfigError(f"ablate.{factor}: unknown key {refused.key!r}; {advice}") from None
+        place = f"{factor}: {refused.key}" if isinstance(value, dict) and refused.key else factor
+        # A rule of our own says what was found.
+        finding = "" if refused.kind == "value_error" else f", found {shorten(value)}"
+        raise ConfigError(f"ablate.{place}: {refused.rule}{finding}") from None
     if not table.values() and table.preset is None:
         raise ConfigError(f"ablate.{factor}: a table must set something, found {shorten(value)}")
-    return Alternative(factor, table.name or _shown(value), table)
+    return Alternative(factor, table.name or _readable(value), table)
 
 
-def _shown(value: Any) -> str:
+def _readable(value: Any) -> str:
     if isinstance(value, dict):
-        return " ".join(f"{key} {_shown(each)}" for key, each in value.items())
+        return " ".join(f"{key} {_readable(entry)}" for key, entry in value.items())
     if isinstance(value, list):
         return "-".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,6 @@
-"""The layers a configuration stands for, worked out without building them.
+"""The layers of a configuration's network, computed without building them.
 
-Needs no torch, so that a driver can refuse an impossible network in microseconds.
+This needs no torch, so the driver can refuse an infeasible network in microseconds.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from math import prod
 
 from lenet_exp.config.hyperparameters import CLASSES, Configuration
 
-#: Side and stride of the pooling windows.
+#: Side and stride of the pooling windows, in pixels.
 POOL = 2
 
 
 class InfeasibleError(ValueError):
-    """The configuration has no network: a feature map is smaller than the kernel or window on it."""
+    """The network cannot exist: a feature map is smaller than the kernel or pooling window on it."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One row of the table of layers.
+    """One layer of a network.
 
     Attributes:
-        name: What the layer does, as in ``Conv2d 5x5, padding 2``.
-        output: Shape of one example after it, channels first.
-        n_parameters: Weights and biases.
-        macs: Multiplications with an addition that one example costs, forward.
+        name: Kind of the layer with its sizes, such as ``Conv2d 5x5, padding 2``.
+        output: Shape of the output for one example, channels first.
+        n_parameters: Number of weights and biases.
+        macs: Multiply-accumulate operations of one example's forward pass.
     """
 
     name: str
@@ -36,14 +36,14 @@ class Layer:
 
 
 def layers(configuration: Configuration, image_size: int = 28) -> list[Layer]:
-    """Return the network's layers in order, the input not among them.
+    """Return the layers of a configuration's network, in order.
 
     Args:
-        configuration: The network.
+        configuration: Configuration of the network.
         image_size: Side of the square, one-channel input, in pixels.
 
     Raises:
-        InfeasibleError: If a feature map would be smaller than what is laid on it.
+        InfeasibleError: If a feature map is smaller than the kernel or pooling window on it.
 
     Example:
         >>> from lenet_exp.config.hyperparameters import PRESETS, configuration
@@ -86,17 +86,26 @@ def _linear(inputs: int, outputs: int) -> Layer:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network weighs: ``n_parameters`` weights and biases, ``macs`` an example, forward."""
+    """The size of a network.
+
+    Attributes:
+        n_parameters: Number of weights and biases.
+        macs: Multiply-accumulate operations of one example's forward pass.
+    """
 
     n_parameters: int
     macs: int
 
 
 def cost(configuration: Configuration, image_size: int = 28) -> Cost:
-    """Return parameters and MACs of the network.
+    """Return the size of a configuration's network.
+
+    Args:
+        configuration: Configuration of the network.
+        image_size: Side of the square input, in pixels.
 
     Raises:
-        InfeasibleError: As `layers`.
+        InfeasibleError: If a feature map is smaller than the kernel or pooling window on it.
 
     Example:
         >>> from lenet_exp.config.hyperparameters import PRESETS, configuration
@@ -108,6 +117,14 @@ def cost(configuration: Configuration, image_size: int = 28) -> Cost:
 
 
 def flat_features(configuration: Configuration, image_size: int = 28) -> int:
-    """Return the length of what the first fully connected layer takes in."""
+    """Return the number of inputs of the first fully connected layer.
+
+    Args:
+        configuration: Configuration of the network.
+        image_size: Side of the square input, in pixels.
+
+    Raises:
+        InfeasibleError: If a feature map is smaller than the kernel or pooling window on it.
+    """
     flat = next(layer for layer in layers(configuration, image_size) if layer.name == "Flatten")
     return prod(flat.output)

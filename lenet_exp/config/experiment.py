@@ -1,4 +1,4 @@
-"""`Experiment`: a question, and all that is needed to answer it; `loader` reads it from a TOML file."""
+"""`Experiment`: a question and the settings that answer it; `loader` reads it from a TOML file."""
 
 from __future__ import annotations
 
@@ -32,14 +32,18 @@ PrunerName = Literal["hyperband", "halving", "median", "none"]
 
 
 class Data(Frozen):
-    """Which images, and how the training images are divided."""
+    """The data set, and the division of its training images."""
 
-    dataset: str = Field("fashion-mnist", description="fashion-mnist, mnist, kmnist, or a name of yours")
-    folder: str | None = Field(None, description="where IDX files lie, looked in before any download")
-    validation: int = Field(10_000, ge=1, le=10_000_000, description="training images kept for validation")
-    limit: int | None = Field(None, ge=1, le=10_000_000, description="train on this many images only")
-    resize: int = Field(28, ge=4, le=256, description="side of the images, in pixels")
-    seed: int = Field(0, ge=0, lt=2**63, description="of the division into training and validation")
+    dataset: str = Field("fashion-mnist", description="fashion-mnist, mnist, kmnist, or a name for your own")
+    folder: str | None = Field(None, description="folder of the IDX files, tried before any download")
+    validation: int = Field(
+        10_000, ge=1, le=10_000_000, description="number of training images kept for validation"
+    )
+    limit: int | None = Field(
+        None, ge=1, le=10_000_000, description="number of images to train on; by default all others"
+    )
+    resize: int = Field(28, ge=4, le=256, description="side of the resized images, in pixels")
+    seed: int = Field(0, ge=0, lt=2**63, description="root of the random division of the images")
 
     @field_validator("dataset")
     @classmethod
@@ -48,76 +52,99 @@ class Data(Frozen):
 
 
 class Training(Frozen):
-    """What every configuration of the experiment shares."""
+    """Settings of every training, unless the baseline, a run, an alternative or the space has its own."""
 
     epochs: int = Field(10, ge=1, le=10_000, description="passes over the training images")
-    batch_size: int = Field(256, ge=1, le=65_536, description="images a step")
-    precision: Precision = Field("auto", description="auto, float32 or bfloat16")
+    batch_size: int = Field(256, ge=1, le=65_536, description="images per step")
+    precision: Precision = Field(
+        "auto", description="auto (what the device does natively), float32 or bfloat16"
+    )
     loss: Loss = Field("cross_entropy", description="cross_entropy or mse")
-    compile: bool = Field(False, description="whether an accelerator runs a step as one compiled graph")
+    compile: bool = Field(False, description="true to run each step on an accelerator as one compiled graph")
     kernels: Kernels = Field(
-        "fast", description="on a CPU: fast, this project's own, or torch, PyTorch's layers and autograd"
+        "fast", description="layers on a CPU: fast (this project's own) or torch (PyTorch's, with autograd)"
     )
 
     def values(self) -> dict[str, Any]:
-        """Return the hyper-parameters among them."""
+        """Return the hyper-parameters among the settings, and the epochs, by name."""
         return self.model_dump(exclude={"compile", "kernels"})
 
 
 class Search(Frozen):
-    """How the space is searched."""
+    """The search of the space."""
 
     trials: int = Field(
-        60, ge=0, le=1_000_000, description="finished trials in all, those of earlier calls too"
+        60,
+        ge=0,
+        le=1_000_000,
+        description="finished trials to have at the end, those of earlier calls included",
     )
     sampler: SamplerName = Field("tpe", description="tpe, random, grid, qmc or cmaes")
     pruner: PrunerName = Field("hyperband", description="hyperband, halving, median or none")
     seed: int = Field(0, ge=0, lt=2**63, description="root of all random streams of the study")
-    startup_trials: int = Field(10, ge=0, le=100_000, description="random trials before the sampler learns")
-    min_epochs: int = Field(1, ge=1, le=10_000, description="epochs before a trial may be pruned")
-    reduction_factor: int = Field(3, ge=2, le=100, description="one trial in this many goes on")
+    startup_trials: int = Field(
+        10, ge=0, le=100_000, description="trials drawn at random before the sampler learns"
+    )
+    min_epochs: int = Field(
+        1, ge=1, le=10_000, description="epochs that each trial gets before it may be pruned"
+    )
+    reduction_factor: int = Field(
+        3, ge=2, le=100, description="one trial in this many passes each comparison"
+    )
 
 
 class Confirm(Frozen):
-    """How the best configurations are trained anew against the baseline."""
+    """The confirmation: the best configurations and the baseline, trained on fresh seeds and compared."""
 
-    top: int = Field(3, ge=1, le=100, description="configurations to confirm")
-    seeds: int = Field(5, ge=1, le=1_000, description="fresh seeds for each, the same for all")
-    train_on: TrainOn = Field("train", description="train, or train+validation")
-    level: float = Field(0.05, gt=0, lt=0.5, description="chance of a verdict where nothing differs")
+    top: int = Field(3, ge=1, le=100, description="number of configurations to confirm")
+    seeds: int = Field(
+        5, ge=1, le=1_000, description="number of fresh seeds, the same for all configurations"
+    )
+    train_on: TrainOn = Field("train", description="images to train on: train, or train+validation")
+    level: float = Field(
+        0.05, gt=0, lt=0.5, description="significance level: chance of a verdict if nothing differs"
+    )
 
 
 class Watch(Frozen):
-    """What is measured after each epoch besides the training itself."""
+    """Measurements after each epoch, beside those of training and validation."""
 
-    test_split: bool = Field(False, description="test_loss and test_accuracy; of a fixed list only")
-    diagnostics: bool = Field(False, description="dead or saturated units and gradient norms, by layer")
+    test_split: bool = Field(
+        False, description="true to measure test_loss and test_accuracy; for a list of runs only"
+    )
+    diagnostics: bool = Field(
+        False, description="true to measure dead or saturated units and gradient norms of each layer"
+    )
 
 
 class Run(NamedTable):
     """One configuration of a fixed list."""
 
-    seeds: int = Field(1, ge=1, le=MAX_SEEDS, description="trainings of it, each from another seed")
+    seeds: int = Field(1, ge=1, le=MAX_SEEDS, description="number of trainings, each on a seed of its own")
 
     def values(self) -> dict[str, Any]:
-        """Return what the run sets in its configuration, by name, without the preset."""
+        """Return the hyper-parameters that the run sets, by name."""
         return {key: value for key, value in super().values().items() if key != "seeds"}
 
 
 class Experiment(Frozen):
-    """A question and how it is answered; see ``experiments/`` for examples."""
+    """A question and the settings that answer it; ``experiments/`` has examples."""
 
-    name: str = Field(description="of the experiment, the study and the folder")
-    question: str = Field("", max_length=10_000, description="what the experiment is to answer")
+    name: str = Field(description="name of the experiment, its study and its folder")
+    question: str = Field("", max_length=10_000, description="question that the experiment answers")
     data: Data = Data()
     baseline: PartialConfiguration = PartialConfiguration()
     training: Training = Training()
-    space: dict[str, Any] = Field(default_factory=dict, description="hyper-parameter to value, list or range")
+    space: dict[str, Any] = Field(
+        default_factory=dict, description="a value, a list or a range for each hyper-parameter"
+    )
     search: Search = Search()
     run: list[Run] = Field(
-        default_factory=list, max_length=1_000, description="a fixed list of configurations"
+        default_factory=list, max_length=1_000, description="configurations to train instead of a search"
     )
-    ablate: dict[str, Any] = Field(default_factory=dict, description="factor to its alternatives, and seeds")
+    ablate: dict[str, Any] = Field(
+        default_factory=dict, description="a list of alternatives for each factor, and seeds"
+    )
     watch: Watch = Watch()
     confirm: Confirm = Confirm()
     _text: str = PrivateAttr("")
@@ -147,7 +174,8 @@ class Experiment(Frozen):
             raise ValueError(f"{given[0]} is not searched; leave [search] out")
         if self.watch.test_split and "confirm" in self.model_fields_set:
             raise ConfigError(
-                "watch.test_split: [confirm] chooses before the test split is read; leave one of them out"
+                "watch.test_split: [confirm] chooses its finalists before it reads the test split, so epochs"
+                " may not show it; leave one of the two out"
             )
         if self.watch.test_split and (self.space or self.ablate):
             raise ConfigError(
@@ -165,31 +193,30 @@ class Experiment(Frozen):
         return self
 
     def _alternatives_differ(self) -> None:
-        """Raise if an alternative is the baseline, or another one: it would be compared with itself."""
+        """Raise if two configurations of the ablation are equal: one would be compared with itself."""
         known = {self.baseline_configuration.id: "the baseline"}
         for alternative, changed in self.alternatives():
-            said = f"{alternative.factor} {alternative.value}"
             if changed.id in known:
                 raise ConfigError(
                     f"ablate.{alternative.factor}: {alternative.value!r} is the same configuration as"
                     f" {known[changed.id]}; leave it out"
                 )
-            known[changed.id] = said
+            known[changed.id] = f"{alternative.factor} {alternative.value}"
 
     @property
     def base(self) -> dict[str, Any]:
-        """Full values of the baseline, which are those of whatever is not said otherwise."""
+        """The baseline's full values, which hold wherever nothing else is set."""
         preset = PRESETS[self.baseline.preset or "lenet"]
         return overlay(preset, self.training.values() | self.baseline.values())
 
     @property
     def baseline_configuration(self) -> Configuration:
-        """The configuration everything is compared with."""
+        """The baseline: the configuration that all others are compared with."""
         return configuration(self.base)
 
     @property
     def search_space(self) -> Space:
-        """The space, with the baseline's values for what it leaves out."""
+        """The space to search, with the baseline's values for what it leaves out."""
         return Space(self._dimensions, self.base)
 
     @cached_property
@@ -201,31 +228,31 @@ class Experiment(Frozen):
         return parse_factors(self.ablate) if self.ablate else None
 
     def runs(self) -> list[tuple[str, Configuration]]:
-        """Return the fixed list: a label and a configuration each."""
+        """Return the label and the configuration of each listed run, in the file's order."""
         return [
             (run.name or f"run {number}", self._changed(run)) for number, run in enumerate(self.run, start=1)
         ]
 
     def alternatives(self) -> list[tuple[Alternative, Configuration]]:
-        """Return what the ablation tries beside the baseline, in the file's order; none without one."""
+        """Return the ablation's alternatives with their configurations, in the file's order."""
         listed = self._factors.alternatives if self._factors else ()
         return [(alternative, self._changed(alternative.table)) for alternative in listed]
 
     def _changed(self, table: NamedTable) -> Configuration:
-        """Return the baseline with a table laid over it, or over the preset that the table names."""
+        """Return the baseline with a table's values, or the table's preset with them."""
         preset = PRESETS[table.preset or self.baseline.preset or "lenet"]
-        own = {"precision": self.base["precision"]} if table.preset else self.baseline.values()
-        return configuration(overlay(preset, self.training.values() | own | table.values()))
+        kept = {"precision": self.base["precision"]} if table.preset else self.baseline.values()
+        return configuration(overlay(preset, self.training.values() | kept | table.values()))
 
     @property
     def seeds(self) -> int:
-        """How many seeds the baseline is trained on: as many as what is compared with it."""
+        """Number of seeds that the baseline is trained on: as many as any configuration compared with it."""
         return self._factors.seeds if self._factors else max((run.seeds for run in self.run), default=1)
 
     def with_precision(self, native: Precision) -> Experiment:
-        """Return the experiment with ``precision = "auto"`` replaced by what the device does natively.
+        """Return the experiment with the precision ``native`` of the device in place of ``auto``.
 
-        Precision is part of a configuration's hash, so it is known before any hash is taken.
+        Precision is part of a configuration's hash, so ``auto`` is resolved before any hash is taken.
         """
         if self.base["precision"] != "auto":
             return self
@@ -235,20 +262,20 @@ class Experiment(Frozen):
         """Return the experiment on another data set, under a name that no experiment file can have.
 
         Args:
-            dataset: The data set's name, as in ``[data]``.
-            folder: Where its files lie; None if they are not the user's own.
+            dataset: Name of the data set, as in ``[data]``.
+            folder: Folder of its IDX files, as in ``[data]``; None to find them without.
         """
         data = self.data.model_copy(update={"dataset": _checked_name(dataset), "folder": folder})
         return self.model_copy(update={"name": f"{self.name}@{dataset}", "data": data})
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the main job ends with a confirmation: a list of runs has none unless it asks for it."""
+        """True if a sweep ends with a confirmation: after a search, or if the file has ``[confirm]``."""
         return bool(self.space) or "confirm" in self.model_fields_set
 
     @property
     def trials(self) -> int:
-        """How many trials the study is to have finished in all; none without a space."""
+        """Number of finished trials that the study is to have at the end; 0 without a space."""
         return self.search.trials if self.space else 0
 
 

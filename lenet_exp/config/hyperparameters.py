@@ -1,8 +1,8 @@
-"""What a training is: `Configuration`, the hyper-parameters it is written in, and the baselines.
+"""`Configuration`: all hyper-parameters of a training; the ways to write them, and the presets.
 
-A hyper-parameter of a layer has one value per layer. Where people write it (a file, a flag) it is one
-value for all layers, a list with one value per layer, or a key per layer (``kernel_size_2``); in
-Optuna, MLflow and the leaderboard it is always the key per layer.
+A per-layer hyper-parameter has a value for each layer. A file or a flag writes one value for all layers, a
+list with a value for each, or a key for one layer (``kernel_size_2``). Optuna, MLflow and the leaderboard
+have only keys for one layer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_CONV_LAYERS = 3
 MAX_FC_LAYERS = 3
 CLASSES = 10
 
-#: Hyper-parameters that every convolution layer, or every hidden fully connected layer, has its own of.
+#: The per-layer hyper-parameters, each with the largest number of layers that may have it.
 PER_LAYER: dict[str, int] = {
     "kernel_size": MAX_CONV_LAYERS,
     "padding": MAX_CONV_LAYERS,
@@ -42,16 +42,16 @@ FcWidth = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Frozen(BaseModel):
-    """A part of a configuration: checked once, never changed, no key unknown."""
+    """A model that is checked once, never changes, and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy with some fields replaced, in which what follows from fields is computed anew.
+        """Return a copy with some fields replaced; its cached properties are computed anew.
 
         Args:
-            update: New values by field, not checked.
-            deep: Whether the fields' values are copied too.
+            update: New values by field, which are not checked; None to replace none.
+            deep: True to copy the values of the fields too.
         """
         copied = super().model_copy(update=update, deep=deep)
         for name in copied.__dict__.keys() - type(copied).model_fields.keys():
@@ -60,31 +60,31 @@ class Frozen(BaseModel):
 
 
 class Configuration(Frozen):
-    """All that fixes a training, apart from its seed and its data.
+    """All that determines a training, apart from its seed and its data.
 
-    The sequences have one entry per layer that exists, so two configurations that do the same are equal.
+    Per-layer values have one entry for each layer that exists, so equal trainings have equal configurations.
     """
 
-    pooling: Pooling = Field(description="after each convolution layer: the mean or the maximum of 2x2")
+    pooling: Pooling = Field(description="mean or maximum of each 2x2 window, after each convolution")
     kernel_size: tuple[KernelSize, ...] = Field(
         min_length=1, max_length=MAX_CONV_LAYERS, description="side of each layer's square kernel, in pixels"
     )
     padding: tuple[Padding, ...] = Field(description="zeros around each layer's input, in pixels")
     channels: tuple[Channels, ...] = Field(description="output channels of each convolution layer")
-    activation: Activation = Field(description="after each convolution and each hidden layer")
+    activation: Activation = Field(description="function after each convolution and each hidden layer")
     fc_width: tuple[FcWidth, ...] = Field(
         max_length=MAX_FC_LAYERS - 1, description="outputs of each hidden fully connected layer"
     )
-    init: Init = Field(description="how weights begin; biases always begin as torch's default")
+    init: Init = Field(description="distribution of the first weights; biases always have torch's default")
     optimizer: OptimizerName = Field(description="adam, or sgd")
     lr: float = Field(gt=0, le=100, description="learning rate")
-    momentum: float = Field(ge=0, lt=1, description="of sgd; not used by adam")
+    momentum: float = Field(ge=0, lt=1, description="momentum of sgd; not used by adam")
     weight_decay: float = Field(ge=0, le=1, description="L2 penalty")
     loss: Loss = Field(description="cross_entropy, or mse against one-hot labels")
-    batch_size: int = Field(ge=1, le=65_536, description="images a step")
+    batch_size: int = Field(ge=1, le=65_536, description="images per step")
     epochs: int = Field(ge=1, le=10_000, description="passes over the training images")
     precision: Precision = Field(
-        description="of the arithmetic in training; auto is what the device does natively"
+        description="arithmetic of the training; auto is what the device does natively"
     )
 
     @model_validator(mode="after")
@@ -96,18 +96,18 @@ class Configuration(Frozen):
 
     @property
     def conv_layers(self) -> int:
-        """How many convolution layers there are, 1 to 3."""
+        """Number of convolution layers, 1 to 3."""
         return len(self.kernel_size)
 
     @property
     def fc_layers(self) -> int:
-        """How many fully connected layers there are, that of the classes included, 1 to 3."""
+        """Number of fully connected layers, the output layer included, 1 to 3."""
         return len(self.fc_width) + 1
 
     def hyperparameters(self) -> dict[str, Any]:
-        """Return every hyper-parameter by its key, always the same keys in the same order.
+        """Return every hyper-parameter by key, always the same keys in the same order.
 
-        What is not used (the third kernel of a two-layer network) is None.
+        Unused ones (the third kernel size of a two-layer network) are None.
         """
         return dict(self._flat)
 
@@ -122,15 +122,15 @@ class Configuration(Frozen):
         return flat
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the form in which a configuration is written down: its hyper-parameters, and ``epochs``."""
+        """Return the configuration as records keep it: its hyper-parameters by key, and ``epochs``."""
         return self.hyperparameters() | {"epochs": self.epochs}
 
     @classmethod
     def from_dict(cls, written: Mapping[str, Any]) -> Configuration:
-        """Return the configuration that `to_dict` wrote down.
+        """Return the configuration whose `to_dict` is ``written``.
 
         Raises:
-            pydantic.ValidationError: If it is none.
+            pydantic.ValidationError: If it is not a valid configuration.
         """
         fields: dict[str, Any] = {"momentum": 0.0} | {
             name: value for name in _PLAIN if (value := written.get(name)) is not None
@@ -141,14 +141,14 @@ class Configuration(Frozen):
 
     @cached_property
     def id(self) -> str:
-        """The configuration's name: a hash of what it does, ``c`` and 11 hexadecimal digits."""
+        """The configuration's name: a hash of all its values, ``c`` and 11 hexadecimal digits."""
         digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
-        # The letter keeps spreadsheets and pandas from reading a number.
+        # The letter keeps spreadsheets and pandas from reading it as a number.
         return f"c{digest[:11]}"
 
 
 def _keys() -> tuple[str, ...]:
-    """Return the hyper-parameters in the order of the columns."""
+    """Return the keys of all hyper-parameters, in the order of the leaderboard's columns."""
     order = "pooling conv_layers kernel_size padding channels activation fc_layers fc_width init optimizer lr"
     keys: list[str] = []
     for name in f"{order} momentum weight_decay loss batch_size precision".split():
@@ -156,14 +156,14 @@ def _keys() -> tuple[str, ...]:
     return tuple(keys)
 
 
-#: The fields that have one value, whatever the number of layers.
+#: The fields of a configuration that have one value for the whole network.
 _PLAIN = tuple(name for name in Configuration.model_fields if name not in PER_LAYER)
 #: The keys of a configuration's hyper-parameters: columns, MLflow parameters, Optuna parameters.
 HYPERPARAMETERS = _keys()
 
 
 def split_key(key: str) -> tuple[str, int | None]:
-    """Return a key's hyper-parameter and its layer, counted from 1; None if it has no layer.
+    """Return the hyper-parameter of a key, and its layer, counted from 1, or None if the key names no layer.
 
     Example:
         >>> split_key("kernel_size_2"), split_key("lr")
@@ -177,13 +177,16 @@ def split_key(key: str) -> tuple[str, int | None]:
 
 #: Each key with its hyper-parameter and layer, and the keys of each hyper-parameter that has layers.
 _KEYS = tuple((key, *split_key(key)) for key in HYPERPARAMETERS)
-_LAYER_KEYS = {name: [key for key, own, layer in _KEYS if own == name and layer] for name in PER_LAYER}
+_LAYER_KEYS = {
+    name: [key for key, hyperparameter, layer in _KEYS if hyperparameter == name and layer]
+    for name in PER_LAYER
+}
 
 
 class PartialConfiguration(Frozen):
-    """A configuration as a file writes it: what is left out is as in the baseline."""
+    """A configuration as a file writes it; what it leaves out is as in the baseline."""
 
-    preset: Preset | None = Field(None, description="the named configuration to start from: lenet or classic")
+    preset: Preset | None = Field(None, description="named configuration to start from: lenet or classic")
     pooling: Pooling | None = None
     conv_layers: int | None = Field(None, ge=1, le=MAX_CONV_LAYERS)
     kernel_size: KernelSize | list[KernelSize] | None = None
@@ -222,12 +225,12 @@ class PartialConfiguration(Frozen):
         return self
 
     def values(self) -> dict[str, Any]:
-        """Return what the table sets, by name, without the preset."""
+        """Return the hyper-parameters that the table sets, and the epochs, by name."""
         return {k: v for k, v in self.model_dump(exclude_none=True).items() if k != "preset"}
 
 
-#: The network and training of the seed, and the book's first LeNet. The third convolution layer
-#: is what an experiment with three layers gets unless it says otherwise.
+#: Full values of today's LeNet, the default baseline, and of the first LeNet in *Dive into Deep Learning*.
+#: The values of a third convolution layer are for experiments that add one.
 PRESETS: dict[str, dict[str, Any]] = {
     "lenet": {
         "pooling": "max",
@@ -258,18 +261,19 @@ PRESETS["classic"] = PRESETS["lenet"] | {
 
 
 def overlay(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the full values ``base`` with ``values`` laid over them.
+    """Return a copy of ``base`` in which ``values`` replace what they name.
 
     Args:
-        base: A preset, or what an earlier call gave: every name, with a list for each layer's own.
-        values: Names or keys per layer; one value for a per-layer name goes to all of its layers.
+        base: Full values, such as a preset: every hyper-parameter by name, the per-layer ones as lists.
+        values: New values by name or by the key of one layer. A single value for a per-layer name replaces
+            those of all layers, a list those of the first layers.
 
     Example:
         >>> overlay(PRESETS["lenet"], {"channels": [12], "kernel_size_2": 3})["channels"]
         [12, 16, 32]
     """
     full = {name: list(value) if isinstance(value, list) else value for name, value in base.items()}
-    # Keys per layer are the more exact ones, so they go last.
+    # Keys of one layer are more specific than names, so they come last.
     for key, value in sorted(values.items(), key=lambda item: split_key(item[0])[1] is not None):
         name, layer = split_key(key)
         if layer is not None:
@@ -283,7 +287,7 @@ def overlay(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
 
 
 def configuration(values: Mapping[str, Any]) -> Configuration:
-    """Return the configuration that the full ``values`` mean: unused layers dropped, padding in pixels.
+    """Return the configuration with the full ``values``, without unused layers, and with padding in pixels.
 
     Raises:
         pydantic.ValidationError: If a value is outside its bounds.

@@ -1,4 +1,4 @@
-"""From an experiment file to an `Experiment`: read, checked as a whole, and refused in one line."""
+"""Reads an experiment file into an `Experiment`; an invalid file is refused in one line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lenet_exp.base.errors import ConfigError, shorten
 from lenet_exp.config.experiment import Experiment, Run
 from lenet_exp.config.refusals import Refusal, nearest, refusal
 
-#: An experiment file larger than this is not one.
+#: Largest experiment file that is read; a larger one was named by mistake.
 MAX_FILE_BYTES = 1_000_000
 
-#: Nor is one in which tables and lists are deeper in each other.
+#: Deepest nesting of tables and lists in an experiment file; no experiment needs more than five.
 MAX_DEPTH = 10
 
 
@@ -49,13 +49,14 @@ def load(
     """Read, check and return the experiment in ``path``.
 
     Args:
-        path: A TOML file.
-        overrides: Values stronger than the file's, as texts ``section.key=value`` whose value is TOML, else
-            text; or values by dotted key. None sets nothing.
-        flags: By dotted key, stronger than everything; None is not set.
+        path: Experiment file, in TOML.
+        overrides: Values that override the file: texts ``section.key=value``, whose value is text if it is not
+            TOML, or values by dotted key, of which None overrides nothing.
+        flags: Values by dotted key that override all else; a value of None overrides nothing.
 
     Raises:
-        ConfigError: With the key, what was found, the rule and, where known, the line.
+        ConfigError: If the experiment is invalid; the message has the key, the rule, the value and, if known,
+            the line.
     """
     text = _read(path)
     data = _parse(path, text)
@@ -70,10 +71,15 @@ def load(
 
 
 def parse(data: Mapping[str, Any], source: str = "experiment", text: str = "") -> Experiment:
-    """Return the experiment that the tables of ``data`` describe.
+    """Check and return the experiment that a file's tables describe.
+
+    Args:
+        data: Tables of the file, by name.
+        source: Name of the file in messages.
+        text: Text of the file, in which the line of an error is looked up; empty if there is none.
 
     Raises:
-        ConfigError: As `load`.
+        ConfigError: If the experiment is invalid.
     """
     if _depth(data) > MAX_DEPTH:
         raise ConfigError(f"{source}: not an experiment: nested too deeply")
@@ -93,7 +99,7 @@ def _read(path: Path) -> str:
         if path.is_dir():
             raise ConfigError(f"{path}: is a folder; name an experiment file (.toml)")
         if path.exists() and not path.is_file():
-            raise ConfigError(f"{path}: is no regular file; name an experiment file (.toml)")
+            raise ConfigError(f"{path}: is not a regular file; name an experiment file (.toml)")
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
@@ -119,7 +125,7 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
 
 
 def _depth(value: Any) -> int:
-    """Return how deep tables and lists are in each other, of any depth."""
+    """Return how deeply tables and lists are nested; there is no recursion that a depth could exhaust."""
     depth, level = 0, [value]
     while level:
         depth += 1
@@ -137,10 +143,10 @@ def _override(text: str) -> tuple[str, Any]:
 
 def _toml_value(text: str) -> Any:
     try:
-        read = tomllib.loads(f"value = {text}")
+        table = tomllib.loads(f"value = {text}")
     except (tomllib.TOMLDecodeError, RecursionError, ValueError):
         return text
-    return read["value"] if len(read) == 1 else text
+    return table["value"] if len(table) == 1 else text
 
 
 def _put(data: dict[str, Any], dotted: str, value: Any, source: str) -> None:
@@ -148,23 +154,23 @@ def _put(data: dict[str, Any], dotted: str, value: Any, source: str) -> None:
     for section in sections:
         inner = data.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"{source}: {dotted!r} leads through {section!r}, which is no section")
+            raise ConfigError(f"{source}: {section!r} in {dotted!r} is not a section")
         data = inner
     data[key] = value
 
 
 def _sentence(refused: Refusal) -> str:
-    """Return what is wrong, what was found, and what to do."""
+    """Return the message of a refusal, without the file's name."""
     key = refused.key
     if refused.kind == "extra_forbidden":
         section, _, name = key.rpartition(".")
-        where = f" in [{section}]" if section else ""
-        return f"unknown key {name!r}{where}; {nearest(name, _known_keys(refused.location[:-1]))}"
+        place = f" in [{section}]" if section else ""
+        return f"unknown key {name!r}{place}; {nearest(name, _known_keys(refused.location[:-1]))}"
     if refused.kind == "missing":
         return f"{key} is missing; an experiment needs it"
     if refused.kind == "value_error":
         return f"{key}: {refused.rule}" if key else refused.rule
-    return f"{key}: {refused.rule}, found {shorten(refused.found)}"
+    return f"{key}: {refused.rule}, found {shorten(refused.value)}"
 
 
 def _known_keys(section: Sequence[str | int]) -> list[str]:
@@ -176,7 +182,7 @@ def _known_keys(section: Sequence[str | int]) -> list[str]:
 
 
 def _place(source: str, text: str, key: str) -> str:
-    """Return ``file:line: ``, or ``file: `` where the line is not known."""
+    """Return ``file:line: ``, or ``file: `` if the line is not known."""
     section, _, name = re.sub(r"\[\d+\]", "", key).rpartition(".")
     current = ""
     for number, line in enumerate(text.splitlines(), start=1):

@@ -1,4 +1,4 @@
-"""What pydantic refuses, in our words: which key is wrong, and which rule its value broke."""
+"""Pydantic's errors in our words: which key is wrong, and which rule its value breaks."""
 
 from __future__ import annotations
 
@@ -16,44 +16,49 @@ class Refusal:
     """The first thing wrong with what a user wrote.
 
     Attributes:
-        key: Its dotted key, such as ``space.lr`` or ``run[2].lr``; empty for the whole.
-        location: The same as pydantic has it, with its notes on types.
-        kind: Pydantic's name for what is wrong, such as ``missing`` or ``extra_forbidden``.
-        rule: What must hold, such as ``must be greater than 0``.
-        found: The value that was refused.
+        key: Dotted key of the value, such as ``space.lr`` or ``run[2].lr``; empty for the whole file.
+        location: Pydantic's location of the value, which has names of types between the keys.
+        kind: Pydantic's name for the error, such as ``missing`` or ``extra_forbidden``.
+        rule: Rule that the value breaks, such as ``must be greater than 0``.
+        value: Value that was refused.
     """
 
     key: str
     location: tuple[str | int, ...]
     kind: str
     rule: str
-    found: Any
+    value: Any
 
 
 def refusal(error: ValidationError, written: Any) -> Refusal:
-    """Return the first thing wrong.
+    """Return the most telling of the refusals in an error of pydantic's.
 
     Args:
-        error: What pydantic raised.
-        written: The tables that it refused.
+        error: Error that pydantic raised.
+        written: Tables that it refused, as the user wrote them.
     """
     refusals = [_refusal(detail, written) for detail in error.errors()]
-    # A field that takes a number or a list reports both refusals; the deeper one, and the one that does
-    # not complain of the type, tells more.
+    # A field that takes a number or a list reports a refusal for each. The deeper key tells more, and so
+    # does a refusal for another reason than the type.
     return min(
         refusals,
-        key=lambda one: (-len(re.split(r"[.\[]", one.key)), one.kind.endswith("_type"), "list" in one.kind),
+        key=lambda each: (
+            -len(re.split(r"[.\[]", each.key)),
+            each.kind.endswith("_type"),
+            "list" in each.kind,
+        ),
     )
 
 
 def _refusal(detail: Mapping[str, Any], written: Any) -> Refusal:
     rule = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    rule = re.sub(r"a valid dictionary( or instance of \w+)?", "a table", rule)
     location = tuple(detail["loc"])
     return Refusal(_key(location, written), location, detail["type"], rule, detail["input"])
 
 
 def _key(location: Sequence[str | int], written: Any) -> str:
-    """Return the dotted key of a pydantic location, its notes on types left out."""
+    """Return the dotted key of a pydantic location, without the names of types in it."""
     parts: list[str] = []
     for depth, part in enumerate(location):
         last = depth == len(location) - 1
@@ -67,7 +72,11 @@ def _key(location: Sequence[str | int], written: Any) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return what to say of a name that is not known: the one that was meant, or all that there are.
+    """Return advice on an unknown name: the known name most like it, or else all known names.
+
+    Args:
+        name: Unknown name that the user wrote.
+        known: Names that are allowed there.
 
     Example:
         >>> nearest("dropuot", ["dropout", "lr"])

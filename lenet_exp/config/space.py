@@ -1,7 +1,7 @@
-"""The space a study searches: its dimensions, how a trial draws from it, and the grid it spans.
+"""The space that a study searches: its dimensions, the draw of a trial, and the grid.
 
-A *dimension* belongs to one hyper-parameter, or to one layer's (``channels_2``). A per-layer
-hyper-parameter is drawn anew for each layer that the trial has.
+A *dimension* belongs to a hyper-parameter, or to that of one layer (``channels_2``). A per-layer
+hyper-parameter is drawn separately for each layer that the trial's network has.
 """
 
 from __future__ import annotations
@@ -29,44 +29,43 @@ from lenet_exp.config.refusals import nearest, refusal
 
 Scalar = str | int | float
 
-#: What a space may name: every hyper-parameter, with or without its layer.
+#: The keys that a space may have: every hyper-parameter, also for one layer.
 SPACE_KEYS = tuple(dict.fromkeys([*(split_key(key)[0] for key in HYPERPARAMETERS), *HYPERPARAMETERS]))
 
-#: A grid larger than this is a mistake: at ten seconds a trial it would take a day.
+#: Most points of a grid: at ten seconds a trial, that many take more than a day.
 MAX_GRID = 10_000
 
-
-#: Finer than this is no step but a mistake.
+#: Most steps of a range; a finer step is a mistake.
 MAX_STEPS = 1_000_000_000
 
 
 class Range(Frozen):
-    """A dimension between two numbers, both among its values."""
+    """A dimension of the numbers between two bounds, bounds included."""
 
-    low: int | float = Field(description="the smallest value")
-    high: int | float = Field(description="the largest value")
-    log: bool = Field(False, description="draw the logarithm evenly")
-    step: int | float | None = Field(None, gt=0, description="distance between values")
+    low: int | float = Field(description="smallest value")
+    high: int | float = Field(description="largest value")
+    log: bool = Field(False, description="true to draw evenly on a logarithmic scale")
+    step: int | float | None = Field(None, gt=0, description="distance between neighbouring values")
 
     @model_validator(mode="after")
     def _bounds(self) -> Range:
         if self.low > self.high:
-            raise ValueError(f"low must not be above high, found {self.low} and {self.high}")
+            raise ValueError("low must not be above high")
         if self.log and self.low <= 0:
-            raise ValueError(f"low must be above 0 for a logarithmic range, found {self.low}")
+            raise ValueError("low must be above 0 in a logarithmic range")
         if self.log and self.step is not None:
             raise ValueError("a logarithmic range has no step")
         if self.step is not None and (self.high - self.low) / self.step > MAX_STEPS:
-            raise ValueError(f"a range has at most {MAX_STEPS:,} steps, found more")
+            raise ValueError(f"a range has at most {MAX_STEPS:,} steps")
         return self
 
     @property
     def whole(self) -> bool:
-        """Whether the values are integers."""
+        """True if the values are integers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def values(self) -> list[Scalar] | None:
-        """Return every value, or None if there are too many to count out."""
+        """Return every value, ascending, or None if there are more than `MAX_GRID`."""
         if not self.whole and self.step is None:
             return None
         step = self.step or 1
@@ -76,14 +75,14 @@ class Range(Frozen):
 
 @dataclass(frozen=True)
 class Fixed:
-    """A dimension with one value, which is not drawn."""
+    """A dimension with a single value, which is not drawn."""
 
     value: Any
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A dimension of named or numbered values without an order."""
+    """A dimension of listed values, whose order means nothing."""
 
     options: tuple[Scalar, ...]
 
@@ -92,38 +91,59 @@ Dimension = Fixed | Choice | Range
 
 
 class Suggester(Protocol):
-    """The part of an Optuna trial that draws."""
+    """The part of an Optuna trial that draws values, under Optuna's names."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
-        """Draw one of ``choices``."""
+        """Draw one of ``choices``.
+
+        Args:
+            name: Key of the hyper-parameter.
+            choices: Values to draw from.
+        """
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """Draw an integer from [low, high]."""
+        """Draw an integer.
+
+        Args:
+            name: Key of the hyper-parameter.
+            low: Smallest value.
+            high: Largest value.
+            step: Distance between neighbouring values.
+            log: True to draw evenly on a logarithmic scale.
+        """
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """Draw a number from [low, high]."""
+        """Draw a number.
+
+        Args:
+            name: Key of the hyper-parameter.
+            low: Smallest value.
+            high: Largest value.
+            step: Distance between neighbouring values; None for any number between the bounds.
+            log: True to draw evenly on a logarithmic scale.
+        """
 
 
 def parse_dimension(key: str, written: Any) -> Dimension:
-    """Return the dimension that a file's ``[space]`` writes for ``key``.
+    """Check and return a dimension of a file's ``[space]``.
 
     Args:
-        key: One of `SPACE_KEYS`.
-        written: A value fixes, a list is a choice, a table is a range.
+        key: Key of the dimension, one of `SPACE_KEYS`.
+        written: Value of the key in the file: a list is a choice, a table a range, any other value is fixed.
 
     Raises:
-        ConfigError: If the key is unknown, or a value is not one that the hyper-parameter can have.
+        ConfigError: If the key is unknown, or the hyper-parameter cannot have one of the values.
 
     Example:
         >>> parse_dimension("kernel_size", [3, 5])
         Choice(options=(3, 5))
     """
     if key not in SPACE_KEYS:
-        shared = "epochs are shared by all trials: [training] epochs"
-        rule = shared if key == "epochs" else nearest(key, SPACE_KEYS)
-        raise ConfigError(f"space.{key}: unknown hyper-parameter {key!r}; {rule}")
+        if key == "epochs":
+            raise ConfigError("space.epochs: all trials train the same epochs; set [training] epochs")
+        raise ConfigError(f"space.{key}: unknown hyper-parameter {key!r}; {nearest(key, SPACE_KEYS)}")
     if isinstance(written, dict):
         return _parse_range(key, written)
     if isinstance(written, list):
@@ -139,7 +159,7 @@ def parse_dimension(key: str, written: Any) -> Dimension:
 
 
 def _check_value(key: str, value: Any) -> None:
-    """Raise unless the hyper-parameter can have ``value``."""
+    """Raise if the hyper-parameter cannot have ``value``."""
     if isinstance(value, list | dict | None):
         raise ConfigError(f"space.{key}: each choice must be one value, found {shorten(value)}")
     try:
@@ -170,18 +190,18 @@ def _parse_range(key: str, table: Mapping[str, Any]) -> Range:
 
 @dataclass(frozen=True)
 class Space:
-    """The dimensions of a study, and the values of what it does not search.
+    """The dimensions that a study searches, and the values of all other hyper-parameters.
 
     Attributes:
-        dimensions: By hyper-parameter or, for one layer's own, by key.
-        base: Full values (see `lenet_exp.config.hyperparameters.overlay`) of what has no dimension.
+        dimensions: Dimensions by key, one of `SPACE_KEYS`; that of one layer overrides that of all layers.
+        base: Full values (see `lenet_exp.config.hyperparameters.overlay`), which hold without a dimension.
     """
 
     dimensions: Mapping[str, Dimension]
     base: Mapping[str, Any]
 
     def dimension(self, key: str) -> Dimension:
-        """Return the dimension of ``key``: its own, else its hyper-parameter's, else the base's value."""
+        """Return the dimension of ``key``, else that of its hyper-parameter, else the base's value, fixed."""
         name, layer = split_key(key)
         for candidate in (key, name):
             if candidate in self.dimensions:
@@ -189,19 +209,19 @@ class Space:
         return Fixed(self.base[name] if layer is None else self.base[name][layer - 1])
 
     def suggest(self, trial: Suggester) -> Configuration:
-        """Return the configuration that ``trial`` draws; only what is used is drawn."""
+        """Return the configuration that ``trial`` draws; layers that it does not have draw nothing."""
         drawn: dict[str, Any] = {}
         for key in self._keys(drawn):
             drawn[key] = _draw(trial, key, self.dimension(key))
         return self.configuration(drawn)
 
     def configuration(self, values: Mapping[str, Any]) -> Configuration:
-        """Return the configuration with these values by key, the fixed and the base's filled in."""
+        """Return the configuration with the drawn ``values``, by key, the fixed ones and the base's."""
         fixed = {k: d.value for k, d in self.dimensions.items() if isinstance(d, Fixed)}
         return configuration(overlay(self.base, fixed | dict(values)))
 
     def _keys(self, drawn: Mapping[str, Any]) -> Iterator[str]:
-        """Yield the keys in use, in the order of drawing; ``drawn`` fills as the caller goes on."""
+        """Yield the keys in use, in the order of drawing; the caller adds each drawn value to ``drawn``."""
         yield "conv_layers"
         yield "fc_layers"
         used = dict.fromkeys(PER_LAYER, drawn["conv_layers"]) | {"fc_width": drawn["fc_layers"] - 1}
@@ -212,10 +232,10 @@ class Space:
             yield key
 
     def grid(self) -> list[dict[str, Scalar]]:
-        """Return every point of the space, one for each configuration that differs.
+        """Return the points of the space, by key: one for each distinct configuration.
 
         Raises:
-            ConfigError: If a dimension cannot be counted out, or the points are more than `MAX_GRID`.
+            ConfigError: If a dimension, or the whole grid, has more than `MAX_GRID` values.
         """
         points: list[dict[str, Scalar]] = []
         for keys, options in self._grids():
@@ -225,12 +245,12 @@ class Space:
         return [{k: v for k, v in point.items() if k in drawn} for point in distinct.values()]
 
     def check_grid(self) -> None:
-        """Raise what `grid` raises, without counting out the points."""
+        """Raise what `grid` raises, without making the points."""
         for _ in self._grids():
             pass
 
     def _grids(self) -> Iterator[tuple[list[str], list[list[Any]]]]:
-        """Yield, for each depth of network, the keys in use and the values of each."""
+        """Yield, for each number of layers, the keys in use and the values of each."""
         n_points = 0
         for conv_layers, fc_layers in itertools.product(
             self._options("conv_layers"), self._options("fc_layers")
@@ -240,7 +260,10 @@ class Space:
             options = [[first[key]] if key in first else self._options(key) for key in keys]
             n_points += prod(map(len, options))
             if n_points > MAX_GRID:
-                raise ConfigError(f"search.sampler: a grid has at most {MAX_GRID:,} points, found more")
+                raise ConfigError(
+                    f"search.sampler: a grid has at most {MAX_GRID:,} points, found more; narrow the space,"
+                    " or take another sampler"
+                )
             yield keys, options
 
     def _options(self, key: str) -> list[Any]:
@@ -251,11 +274,13 @@ class Space:
             return list(dimension.options)
         values = dimension.values()
         if values is None:
-            raise ConfigError(f"space.{key}: a grid needs a list or a step, found a range without")
+            raise ConfigError(
+                f"space.{key}: a grid needs a list, or a range with a step and at most {MAX_GRID:,} values"
+            )
         return values
 
     def describe(self) -> dict[str, Any]:
-        """Return the dimensions as plain values, to be stored and compared."""
+        """Return the dimensions as plain values, which can be stored and compared."""
         described: dict[str, Any] = {}
         for key, dimension in sorted(self.dimensions.items()):
             if isinstance(dimension, Range):

@@ -15,12 +15,12 @@ class FixedTraining:
     """A training outside the search: the baseline, a listed run, an alternative of an ablation, a finalist.
 
     Attributes:
-        name: What the study knows it by, within the experiment; with the seed it is unique.
-        role: Its role.
-        label: What people call it.
-        configuration: What to train.
-        seed: Root of its random streams.
-        train_on: The images it learns from.
+        name: Name under which the study keeps it; unique in the experiment, together with the seed.
+        role: Role of its attempts.
+        label: Name that people read, such as ``baseline, seed 2``.
+        configuration: Configuration to train.
+        seed: Root of the training's random streams.
+        train_on: Images to train on: the training images, or those of the validation too.
     """
 
     name: str
@@ -32,10 +32,11 @@ class FixedTraining:
 
 
 def fixed_trainings(experiment: Experiment) -> list[FixedTraining]:
-    """Return the baseline with the experiment's list of runs, or with the alternatives of its ablation.
+    """Return the trainings of the baseline, and of the experiment's list of runs or its ablation, in order.
 
-    All that is compared has the same seeds, so that each pair begins with the same random streams. Seed goes
-    before seed: a table that was cut off has as many of one row as of another.
+    All configurations use the same seeds, so that each is compared with the baseline on equal random streams.
+    Every configuration is trained on the first seed before any is trained on the second, so that an
+    interrupted sweep has compared them on equally many seeds.
     """
     listed = [
         (_training("run", label, configuration), run.seeds)
@@ -47,24 +48,28 @@ def fixed_trainings(experiment: Experiment) -> list[FixedTraining]:
     ]
     baseline = FixedTraining("baseline", "baseline", "baseline", experiment.baseline_configuration, 0)
     return [
-        replace(one, seed=seed, label=one.label if seeds == 1 else f"{one.label}, seed {number + 1}")
+        replace(
+            training,
+            seed=seed,
+            label=training.label if seeds == 1 else f"{training.label}, seed {number + 1}",
+        )
         for number, seed in enumerate(paired_seeds(experiment.search.seed, experiment.seeds))
-        for one, seeds in [(baseline, experiment.seeds), *listed]
+        for training, seeds in [(baseline, experiment.seeds), *listed]
         if number < seeds
     ]
 
 
 def _training(role: Role, label: str, configuration: Configuration) -> FixedTraining:
-    # Named by what it is, not by where it stands: a line of the file that changes is another training.
+    # Named by its configuration, not by its position in the file: a changed run is another training.
     return FixedTraining(f"{role} {configuration.id}", role, label, configuration, 0)
 
 
 def paired_seeds(root: int, count: int) -> list[int]:
-    """Return the seeds that fixed trainings are paired by; more of them begin with the same ones.
+    """Return the seeds that all fixed trainings share; a longer list begins with the shorter one.
 
     Args:
-        root: The experiment's seed.
-        count: How many are wanted.
+        root: Seed that they are derived from, ``search.seed``.
+        count: Number of seeds to return.
 
     Example:
         >>> paired_seeds(0, 3)[:2] == paired_seeds(0, 2)

@@ -1,4 +1,4 @@
-"""The cache of data sets: one folder each, whose files appear whole or not at all."""
+"""The cache of data sets: a folder for each, whose files appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 
 def root() -> Path:
     """Return the folder of all data sets: ``LENET_EXP_DATA``, or one in the user's cache folder."""
-    if named := os.environ.get("LENET_EXP_DATA"):
-        return Path(named).expanduser().absolute()
+    if folder := os.environ.get("LENET_EXP_DATA"):
+        return Path(folder).expanduser().absolute()
     # An attempt's process loads this module and looks for no folder.
     import platformdirs
 
@@ -30,28 +30,28 @@ def root() -> Path:
 
 
 class Cache:
-    """The folder of one data set.
+    """The folder of one data set in the cache.
 
-    Whoever changes it holds its lock. Evaluation needs none: files are verified as they are read.
+    Whoever changes it holds its `lock`. Readers hold none: they verify the files that they read.
     """
 
     def __init__(self, name: str) -> None:
-        """Name the folder; nothing is made yet.
+        """Choose the folder of the data set called ``name``, without creating it.
 
         Raises:
-            ConfigError: If ``name`` is not fit for a folder's name everywhere.
+            ConfigError: If ``name`` cannot be a folder's name on every system.
         """
         if not _NAME.fullmatch(name):
             raise ConfigError(
-                "the name of a data set is 1 to 100 lower-case letters, digits, '-' or '_', a letter or digit"
-                f" first, found {name[:60]!r}"
+                "the name of a data set must be 1 to 100 lower-case letters, digits, '-' or '_', a letter or"
+                f" digit first, found {name[:60]!r}"
             )
         self.name = name
         self.folder = root() / name
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turn the system's errors into a `DiskError` that names the folder."""
+        """Turn an `OSError` of the block into a `DiskError` that names the folder."""
         try:
             yield
         except OSError as error:
@@ -62,7 +62,7 @@ class Cache:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder against other processes; it is made if need be."""
+        """Keep other processes from changing the folder, which is created if need be."""
         with self.writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = (self.folder / "lock").open("a")
@@ -70,39 +70,39 @@ class Cache:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say(f"waiting for another process that prepares {self.name}")
+                say(f"waiting for another process that prepares the data set {self.name}")
                 fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
-    def verified(self, want: idx.IdxFile) -> idx.Content | None:
-        """Return what a cached file holds; None if it is not there, or no checksum of it is known.
+    def verified(self, expected: idx.IdxFile) -> idx.Content | None:
+        """Return the content of a cached file, or None if it is missing or has no known checksum.
 
         Raises:
             DataError: If the file is damaged.
         """
-        path = self.folder / want.name
-        if want.sha256 is None or not path.exists():
+        path = self.folder / expected.name
+        if expected.sha256 is None or not path.exists():
             return None
         with idx.opened(path) as stream:
-            return idx.verify(stream, want, str(path))
+            return idx.verify(stream, expected, str(path))
 
-    def store(self, stream: idx.Readable, want: idx.IdxFile, shown: str) -> idx.Content:
-        """Copy a file into the cache if it is what is wanted, and return what it holds.
+    def store(self, stream: idx.Readable, expected: idx.IdxFile, shown: str) -> idx.Content:
+        """Verify a file, copy it into the cache, and return its content.
 
         Args:
-            stream: The bytes of the file, unpacked.
-            want: The file that they must be, and its name in the cache.
-            shown: The file's name in messages.
+            stream: Bytes of the file, unpacked.
+            expected: Properties that the file must have, its name in the cache among them.
+            shown: Name of the file in messages.
 
         Raises:
-            DataError: If it is not what is wanted; what the cache held before stays.
+            DataError: If it has other properties; a file of this name in the cache stays.
         """
-        with self.replacing(want.name) as sink:
-            return idx.verify(stream, want, shown, sink)
+        with self.replacing(expected.name) as sink:
+            return idx.verify(stream, expected, shown, sink)
 
     @contextmanager
     def replacing(self, name: str) -> Iterator[IO[bytes]]:
-        """Give a handle to write to; when the block ends without an error, the file ``name`` is replaced."""
+        """Yield a file to write to, which replaces the file ``name`` when the block ends without an error."""
         target = self.folder / name
         part = target.with_name(f"{name}.part")
         with self.writing():
@@ -117,28 +117,28 @@ class Cache:
             sync_file(self.folder)
 
     def set_aside(self, name: str) -> Path:
-        """Rename the file ``name`` to end in ``.bad``, so that it can be looked at, and return it."""
+        """Rename the file ``name`` to end in ``.bad``, so that it can be examined; return its new path."""
         path = self.folder / name
         with self.writing():
             return path.replace(path.with_name(f"{name.removesuffix('.part')}.bad"))
 
     @property
     def pins(self) -> Path:
-        """The file that keeps the checksums of the files that were pinned at first use."""
+        """The file with the checksums of the files that were pinned at first use."""
         return self.folder / "checksums.json"
 
     def pinned(self) -> dict[str, str]:
         """Return the SHA-256 of each pinned file, by the file's name.
 
         Raises:
-            DataError: If the file of the pins is damaged.
+            DataError: If the file of checksums is damaged.
         """
         try:
             pins = json.loads(self.pins.read_bytes())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise DataError(f"{self.pins}: cannot be read: {error}; delete it, or mend it") from None
+            raise DataError(f"{self.pins}: cannot be read: {error}; repair it, or delete it") from None
         if not isinstance(pins, dict):
             raise DataError(
                 f"{self.pins}: must hold a table of checksums, found a {type(pins).__name__}; delete it"
@@ -146,7 +146,7 @@ class Cache:
         return {str(name): str(sha256) for name, sha256 in pins.items()}
 
     def pin(self, sums: Mapping[str, str]) -> None:
-        """Add to the pins the SHA-256 that files must have from now on, by the files' names."""
+        """Pin the SHA-256 ``sums``, by the files' names: from now on the files must have them."""
         text = json.dumps(self.pinned() | dict(sums), indent=2, sort_keys=True)
         with self.replacing(self.pins.name) as sink:
             sink.write(f"{text}\n".encode())

@@ -1,4 +1,4 @@
-"""The registry of data sets: what their files must be, and who has them."""
+"""The registry of data sets: properties of their files, and sources to obtain them from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def _part(
     prefix: str, count: int | None = None, images: str | None = None, labels: str | None = None
 ) -> Part:
-    """Return what the two files of a part must be: their number of 28x28 images, and their SHA-256."""
+    """Return a part with ``count`` images of 28x28 and the SHA-256 of its files; None if not known."""
     return Part(
         IdxFile(f"{prefix}-images-idx3-ubyte", 3, (count, 28, 28) if count else None, images),
         IdxFile(f"{prefix}-labels-idx1-ubyte", 1, (count,) if count else None, labels),
@@ -26,13 +26,13 @@ def _part(
 
 
 def _torchvision(name: str, attribute: str) -> Any:
-    """Return what torchvision knows of its data set ``name``: the mirrors, or the files with their MD5."""
-    import torchvision.datasets  # costs seconds, and only a download needs it
+    """Return an attribute of torchvision's data set ``name``: its mirrors, or its files with their MD5."""
+    import torchvision.datasets  # takes seconds, and only a download needs it
 
     return getattr(getattr(torchvision.datasets, name), attribute)
 
 
-#: The data sets that are known by the SHA-256 of their files, or by the MD5 of what mirrors have.
+#: The built-in data sets, verified by the SHA-256 of their files, or by the MD5 of the mirrors' packed files.
 DATASETS = {
     "fashion-mnist": Dataset(
         name="fashion-mnist",
@@ -87,15 +87,15 @@ DATASETS = {
 
 
 def user_folder(section: Data) -> Path | None:
-    """Return the folder in which the files lie, if the user says so."""
+    """Return the folder of the IDX files that the user named, or None."""
     return Path(section.folder).expanduser() if section.folder else None
 
 
 def find_dataset(section: Data) -> Dataset:
-    """Return the data set that an experiment names: one of `DATASETS`, or else the user's own.
+    """Return the data set that an experiment names: one of `DATASETS`, or the user's own.
 
     Raises:
-        ConfigError: If the name is not known, and no folder says where the files are.
+        ConfigError: If the name is unknown, and the user names no folder of such files.
     """
     name = section.dataset
     if name in DATASETS:
@@ -103,6 +103,6 @@ def find_dataset(section: Data) -> Dataset:
     if not section.folder and not Cache(name).pinned():
         raise ConfigError(
             f"unknown data set {name!r}; known are {', '.join(DATASETS)};"
-            " your own needs its folder: --set data.folder=..."
+            " for your own, name its folder with --set data.folder=..."
         )
     return Dataset(name, train=_part("train"), test=_part("t10k"), classes=tuple("0123456789"))

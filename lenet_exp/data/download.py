@@ -1,6 +1,6 @@
-"""Fetching a data set's files over the network: from a mirror, or as a Debian package.
+"""Downloads of a data set's files, from a mirror or as a Debian package.
 
-Nothing here is trusted: what comes is verified before it is used.
+Nothing that is downloaded is trusted: the callers verify it before they use it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from urllib.request import Request, urlopen
 
 from lenet_exp.base.messages import say
 
-#: Seconds to wait for a connection, and then for each next part of an answer.
+#: Seconds to wait for a connection, and then for each part of a response.
 TIMEOUT_S = 10
 
 _ATTEMPTS = 3
 _CHUNK_BYTES = 1 << 16
 _APT_TIMEOUT_S = 900
 
-#: Folders of our own, so that neither root's rights nor the system's lists are needed or touched. The
-#: hooks that a system hangs on an update would work on the system's folders, so they are left out.
+#: apt works in a folder of ours, so that it needs no root and leaves the system's package lists alone. A
+#: system's hooks on an update would change the system's folders, so they are cleared.
 _APT_CONFIG = """\
 Dir::State "{folder}";
 Dir::State::Lists "{folder}/lists";
@@ -42,59 +42,60 @@ Acquire::https::Timeout "{timeout}";
 
 
 class UnavailableError(Exception):
-    """A source has not got what it was asked for; the message says which and why. No user sees it."""
+    """A source does not have a file; the message says why, and the caller tries the next source."""
 
 
 class _CutError(Exception):
-    """A download ended early; what came so far is kept."""
+    """A download ended early; the part that came is kept."""
 
 
-def download(url: str, part: Path, most_bytes: int) -> None:
-    """Fetch ``url`` into ``part``, going on from what an earlier download left there.
+def download(url: str, part: Path, max_bytes: int) -> None:
+    """Download ``url`` into ``part``, from the byte where an earlier download ended.
 
     Args:
-        url: The address of the file.
-        part: The file to collect it in. What a cut download leaves there stays, for another time.
-        most_bytes: The most that any copy can have; a longer answer is given up.
+        url: Address of the file.
+        part: File to write to. If the download ends early, the bytes that came stay there for the next call.
+        max_bytes: Most bytes that any copy of the file can have; a longer response is given up.
 
     Raises:
-        UnavailableError: If the file is not to be had there, or does not come whole.
+        UnavailableError: If the server does not have the file, or does not send all of it.
         OSError: If ``part`` cannot be written.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            _stream(url, part, most_bytes)
+            _stream(url, part, max_bytes)
             break
         except _CutError as cut:
             if attempt == _ATTEMPTS:
                 raise UnavailableError(f"{url}: {cut}") from None
 
 
-def _stream(url: str, part: Path, most_bytes: int) -> None:
+def _stream(url: str, part: Path, max_bytes: int) -> None:
     have = part.stat().st_size if part.exists() else 0
     with _answer(url, part, have) as response:
         resumed = response.status == 206
         have = have if resumed else 0
-        whole = None if response.length is None else have + response.length
-        with part.open("ab" if resumed else "wb") as sink, _progress(url, have, whole) as tell:
+        total = None if response.length is None else have + response.length
+        with part.open("ab" if resumed else "wb") as sink, _progress(url, have, total) as report:
             while chunk := _read(response):
                 have += sink.write(chunk)
-                tell(have)
-                if have > most_bytes:
+                report(have)
+                if have > max_bytes:
                     part.unlink()
-                    raise UnavailableError(f"{url}: longer than the {most_bytes:,} bytes that any copy has")
-    if whole is not None and have < whole:
-        raise _CutError(f"closed after {have:,} of {whole:,} bytes")
+                    raise UnavailableError(f"{url}: longer than the {max_bytes:,} bytes that any copy has")
+    if total is not None and have < total:
+        raise _CutError(f"closed after {have:,} of {total:,} bytes")
 
 
 def _answer(url: str, part: Path, have: int) -> HTTPResponse:
-    """Return the server's answer to a request for all but the first ``have`` bytes."""
+    """Return the server's response to a request for all but the first ``have`` bytes."""
     headers = {"User-Agent": "lenet_exp"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         return cast(HTTPResponse, urlopen(Request(url, headers=headers), timeout=TIMEOUT_S))
     except HTTPError as error:
         error.close()
-        if error.code == 416 and have:  # nothing lies beyond what we have, so that is not a beginning of it
+        if error.code == 416 and have:
+            # The file has no more bytes than we have, so ours are not the beginning of it.
             part.unlink()
             raise _CutError("HTTP 416") from None
         raise UnavailableError(f"{url}: HTTP {error.code}") from None
@@ -112,10 +113,10 @@ def _read(response: HTTPResponse) -> bytes:
 
 
 @contextmanager
-def _progress(url: str, have: int, whole: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a download, by a bar on a terminal or else a line; give a function that takes the bytes so far."""
+def _progress(url: str, have: int, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a download, as a bar on a terminal or else a line; yield a function for the bytes so far."""
     if not sys.stderr.isatty():
-        size = f" ({whole:,} bytes)" if whole else ""
+        size = f" ({total:,} bytes)" if total else ""
         say(f"downloading {url}{size}")
         yield lambda _: None
         return
@@ -124,25 +125,25 @@ def _progress(url: str, have: int, whole: int | None) -> Iterator[Callable[[int]
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"downloading {url.rpartition('/')[2]}", total=whole, completed=have)
+        task = progress.add_task(f"downloading {url.rpartition('/')[2]}", total=total, completed=have)
         yield lambda so_far: progress.update(task, completed=so_far)
 
 
 def fetch_package(package: str, kept: Path) -> None:
-    """Fetch a Debian package without root; apt verifies it by the signatures of the system's sources.
+    """Download a Debian package without root; apt verifies it by the signatures of the system's sources.
 
     Args:
-        package: The name of the package, of which the newest version is taken.
-        kept: The file to keep it in.
+        package: Name of the package; its newest version is downloaded.
+        kept: File to write it to.
 
     Raises:
-        UnavailableError: If there is no apt here, or it has no such package.
+        UnavailableError: If this system has no apt, or apt does not find the package.
         OSError: If a file cannot be written.
     """
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise UnavailableError(f"Debian package {package}: no apt-get and dpkg-deb here")
-    say(f"fetching the Debian package {package}")
-    # One folder of a fixed name, under the cache's lock: what a killed process left is cleared away here.
+    say(f"downloading the Debian package {package}")
+    # The name is fixed, so that the next call removes what a killed process left; the cache is locked.
     folder = kept.with_name("apt.part")
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -150,18 +151,18 @@ def fetch_package(package: str, kept: Path) -> None:
         (folder / "archives" / "partial").mkdir(parents=True)
         config = folder / "apt.conf"
         config.write_text(_APT_CONFIG.format(folder=folder, timeout=TIMEOUT_S), encoding="utf-8")
-        # A source of the system's that fails says nothing yet about the one that has the package.
+        # Other sources of the system may fail while the one with the package works.
         _apt(package, config, "update", may_fail=True)
         _apt(package, config, "download", package)
-        found = next(folder.glob(f"{package}_*.deb"))
-        found.replace(kept)
+        archive = next(folder.glob(f"{package}_*.deb"))
+        archive.replace(kept)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _apt(package: str, config: Path, *command: str, may_fail: bool = False) -> None:
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             ["apt-get", "-q", "-c", str(config), *command],
             cwd=config.parent,
             stdin=subprocess.DEVNULL,
@@ -173,24 +174,24 @@ def _apt(package: str, config: Path, *command: str, may_fail: bool = False) -> N
         )
     except subprocess.TimeoutExpired:
         raise UnavailableError(f"Debian package {package}: apt-get {command[0]} took too long") from None
-    if done.returncode and not may_fail:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UnavailableError(f"Debian package {package}: apt-get {command[0]}: {said[-1]}")
+    if completed.returncode and not may_fail:
+        lines = completed.stderr.strip().splitlines() or [f"exit code {completed.returncode}"]
+        raise UnavailableError(f"Debian package {package}: apt-get {command[0]}: {lines[-1]}")
 
 
 @contextmanager
 def package_member(package: Path, name: str) -> Iterator[IO[bytes]]:
-    """Open a file in a Debian package; nothing else of the package is unpacked.
+    """Open a file in a Debian package without unpacking the others.
 
     Args:
-        package: The package, a ``.deb`` file.
-        name: The file's name, without its folder.
+        package: The package's ``.deb`` file.
+        name: Name of the file in it, without its folder.
 
     Raises:
         UnavailableError: If the package cannot be read, or has no such file.
     """
     command = ["dpkg-deb", "--fsys-tarfile", str(package)]
-    # Who leaves early ends dpkg-deb by a broken pipe, which it would complain of.
+    # A caller that does not read to the end breaks the pipe, of which dpkg-deb would complain on stderr.
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|") as tar:

@@ -1,7 +1,7 @@
-"""The IDX format of MNIST and its kin, read with suspicion.
+"""The IDX format of MNIST's files: header, size, labels and checksum are checked as a file is read.
 
-An IDX file of bytes begins with two zeros, 0x08 for unsigned bytes and the number of dimensions; then
-comes each dimension's length (big-endian, 32 bits), then the values, the last dimension running fastest.
+An IDX file of bytes begins with two zeros, 0x08 for unsigned bytes, and the number of dimensions. Each
+dimension's length follows (big-endian, 32 bits), then the values, in row-major order.
 
 Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits", section "File formats".
 """
@@ -21,7 +21,7 @@ from typing import IO, Protocol
 
 from lenet_exp.base.errors import DataError
 
-#: Where the values of a file begin, by its number of dimensions.
+#: Bytes before the values of a file: the length of its header.
 IMAGES_OFFSET = 16
 LABELS_OFFSET = 8
 
@@ -30,14 +30,14 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class IdxFile:
-    """What a file must be to be taken.
+    """The properties that a file must have to be accepted.
 
     Attributes:
-        name: The file's name, unpacked.
-        dimensions: 3 for images, ``(count, rows, columns)``; 1 for labels.
-        shape: The shape that the header must say; None if any will do.
-        sha256: The checksum of the unpacked file; None if it is not known yet.
-        classes: The number of classes; labels are below it.
+        name: Name of the unpacked file.
+        dimensions: Number of dimensions: 3 for images, ``(count, rows, columns)``; 1 for labels.
+        shape: Shape in the header; None to accept any.
+        sha256: SHA-256 of the unpacked file, in hexadecimal digits; None if it is not known yet.
+        classes: Number of classes; labels are below it.
     """
 
     name: str
@@ -48,23 +48,28 @@ class IdxFile:
 
 
 class Readable(Protocol):
-    """What bytes can be read from: a file, or what unpacks one."""
+    """A source of bytes: a file, or a stream that unpacks one."""
 
     def read(self, size: int, /) -> bytes:
-        """Return the next ``size`` bytes, or fewer where they end."""
+        """Return the next ``size`` bytes, or fewer at the end."""
         ...
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a verified file holds: the shape in its header, and the SHA-256 of all its bytes."""
+    """The content of a verified file.
+
+    Attributes:
+        shape: Shape in the header.
+        sha256: SHA-256 of all bytes, in hexadecimal digits.
+    """
 
     shape: tuple[int, ...]
     sha256: str
 
 
 def header(shape: tuple[int, ...]) -> bytes:
-    """Return the header of a file of ``shape``.
+    """Return the header of an IDX file of bytes with this ``shape``.
 
     Example:
         >>> header((2,)).hex()
@@ -75,7 +80,7 @@ def header(shape: tuple[int, ...]) -> bytes:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Readable]:
-    """Open a file for `verify`, unpacking it on the way if its name ends in ``.gz``.
+    """Open a file for `verify`; one whose name ends in ``.gz`` is unpacked as it is read.
 
     Raises:
         DataError: If it cannot be opened.
@@ -88,22 +93,22 @@ def opened(path: Path) -> Iterator[Readable]:
         yield stream
 
 
-def verify(stream: Readable, want: IdxFile, shown: str, sink: IO[bytes] | None = None) -> Content:
-    """Read ``stream`` to its end, and refuse all but the file that is wanted.
+def verify(stream: Readable, expected: IdxFile, shown: str, sink: IO[bytes] | None = None) -> Content:
+    """Read ``stream`` to its end, and check that it is the expected file.
 
-    The header, the size and the labels are judged before the checksum, as they tell more.
+    Header, size and labels are checked before the checksum, because their messages tell more.
 
     Args:
-        stream: The bytes of a file, unpacked.
-        want: The file that they must be.
-        shown: The file's name in messages.
-        sink: The file to copy the bytes to; the caller throws away what a refused file left there.
+        stream: Bytes of the file, unpacked.
+        expected: Properties that the file must have.
+        shown: Name of the file in messages.
+        sink: File to copy the bytes to, None to copy nothing; the caller discards the copy of a refused file.
 
     Raises:
-        DataError: With ``shown``, what was found and what was expected.
+        DataError: If the file has other properties, or cannot be read.
     """
-    head = _read(stream, 4 + 4 * want.dimensions, shown)
-    shape = _shape(head, want, shown)
+    head = _read(stream, 4 + 4 * expected.dimensions, shown)
+    shape = _shape(head, expected, shown)
     promised = len(head) + math.prod(shape)
     digest, size, highest = hashlib.sha256(), 0, 0
     chunk = head
@@ -115,31 +120,33 @@ def verify(stream: Readable, want: IdxFile, shown: str, sink: IO[bytes] | None =
             sink.write(chunk)
         digest.update(chunk)
         chunk = _read(stream, _CHUNK_BYTES, shown)
-        if want.dimensions == 1:
+        if expected.dimensions == 1:
             highest = max(max(chunk, default=0), highest)
     if size < promised:
-        raise DataError(f"{shown}: is {size:,} bytes long, its header promises {promised:,}")
-    if highest >= want.classes:
-        raise DataError(f"{shown}: holds the label {highest}, labels are 0 to {want.classes - 1}")
-    if want.sha256 not in (None, digest.hexdigest()):
-        raise DataError(f"{shown}: its SHA-256 is {digest.hexdigest()}, expected {want.sha256}")
+        raise DataError(f"{shown}: is {size:,} bytes long, but its header promises {promised:,}")
+    if highest >= expected.classes:
+        raise DataError(f"{shown}: holds the label {highest}; labels must be 0 to {expected.classes - 1}")
+    if expected.sha256 not in (None, digest.hexdigest()):
+        raise DataError(f"{shown}: its SHA-256 is {digest.hexdigest()}, expected {expected.sha256}")
     return Content(shape, digest.hexdigest())
 
 
-def _shape(head: bytes, want: IdxFile, shown: str) -> tuple[int, ...]:
-    """Return the shape that a file's first bytes promise."""
-    kind = "images" if want.dimensions == 3 else "labels"
-    magic = bytes([0, 0, 8, want.dimensions])
+def _shape(head: bytes, expected: IdxFile, shown: str) -> tuple[int, ...]:
+    """Check the header of a file, and return the shape in it."""
+    kind = "images" if expected.dimensions == 3 else "labels"
+    magic = bytes([0, 0, 8, expected.dimensions])
     if head[:4] != magic:
         raise DataError(
-            f"{shown}: begins with 0x{head[:4].hex()}, an IDX file of {kind} with 0x{magic.hex()}"
+            f"{shown}: begins with 0x{head[:4].hex()}; an IDX file of {kind} begins with 0x{magic.hex()}"
         )
-    if len(head) < 4 + 4 * want.dimensions:
+    if len(head) < 4 + 4 * expected.dimensions:
         raise DataError(f"{shown}: is {len(head)} bytes long, too short for the header of an IDX file")
-    shape = struct.unpack(f">{want.dimensions}I", head[4:])
-    if want.shape not in (None, shape):
-        raise DataError(f"{shown}: its header says {_lengths(shape)}, expected {_lengths(want.shape or ())}")
-    if want.dimensions == 3 and shape[1] != shape[2]:
+    shape = struct.unpack(f">{expected.dimensions}I", head[4:])
+    if expected.shape not in (None, shape):
+        raise DataError(
+            f"{shown}: its header says {_lengths(shape)}, expected {_lengths(expected.shape or ())}"
+        )
+    if expected.dimensions == 3 and shape[1] != shape[2]:
         raise DataError(f"{shown}: its header says {_lengths(shape)}, expected square images")
     if 0 in shape:
         raise DataError(f"{shown}: its header says {_lengths(shape)}, expected at least one image")

@@ -1,6 +1,6 @@
 """The training images of a data set, verified and mapped into memory.
 
-The test images are behind `lenet_exp.data.testset`; nothing here touches their files.
+The test images are read by `lenet_exp.data.testset`; nothing here opens their files.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     # A worker loads this module too, and has no experiment.
     from lenet_exp.config.experiment import Data
 
-#: Images resized at a time, which bounds the memory it takes.
+#: Images resized at a time, which bounds the memory that resizing takes.
 _RESIZE_CHUNK = 2048
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Where images and their labels lie: cheap to send to another process, which opens them itself.
+    """The files of images and their labels: cheap to send to another process, which opens them itself.
 
     Attributes:
-        name: The data set's name.
-        images: An IDX file of ``(count, image_size, image_size)`` bytes.
-        labels: An IDX file of ``(count,)`` bytes.
-        count: The number of images.
-        image_size: The side of an image, in pixels.
-        digest: A hash of the original images, the labels and the size; 32 hexadecimal digits.
+        name: Name of the data set.
+        images: IDX file of ``(count, image_size, image_size)`` bytes.
+        labels: IDX file of ``(count,)`` bytes.
+        count: Number of images.
+        image_size: Side of an image, in pixels.
+        digest: Hash of the original images, the labels and the image size; 32 hexadecimal digits.
     """
 
     name: str
@@ -51,11 +51,11 @@ class ImageSet:
     digest: str
 
     def open(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Map the files into memory, shared by all who do.
+        """Map the files into memory that all processes share.
 
         Returns:
-            The images, ``(count, image_size, image_size)``, 0 black to 255 white, and the labels,
-            ``(count,)``, 0 to 9. Both are read-only.
+            The images, ``(count, image_size, image_size)``, from 0 for black to 255 for white, and the
+            labels, ``(count,)``, from 0 to 9. Both are read-only.
 
         Raises:
             DataError: If the files have gone since they were verified.
@@ -65,16 +65,16 @@ class ImageSet:
             images = np.memmap(self.images, np.uint8, "r", idx.IMAGES_OFFSET, shape)
             labels = np.memmap(self.labels, np.uint8, "r", idx.LABELS_OFFSET, (self.count,))
         except (OSError, ValueError) as error:
-            raise DataError(f"{self.name}: {error}; run the command again to have the files back") from None
+            raise DataError(f"{self.name}: {error}; run the command again to restore the files") from None
         return images, labels
 
 
 def training_images(section: Data) -> ImageSet:
-    """Return the training images of an experiment: found, verified, unpacked, and resized if need be.
+    """Return the training images of an experiment: obtained, verified, unpacked, and resized if need be.
 
     Raises:
-        ConfigError: If the data set is not known, and no folder says where its files are.
-        DataError: If a file is damaged, or is nowhere to be had.
+        ConfigError: If the data set is unknown, and the user names no folder of such files.
+        DataError: If a file is damaged, or no source has it.
         DiskError: If the cache cannot be written.
     """
     dataset = find_dataset(section)
@@ -82,15 +82,16 @@ def training_images(section: Data) -> ImageSet:
 
 
 def image_set(section: Data, dataset: Dataset, part: Part) -> ImageSet:
-    """Return the images of one part of a data set; no file of another part is touched.
+    """Return the images of one part of a data set; no file of another part is opened.
 
     Args:
-        section: The experiment's ``[data]``, which says where files may lie, and how large images are to be.
-        dataset: The data set that the section names.
-        part: The part to take: training or test images.
+        section: Section ``[data]`` of the experiment, with the user's folder and the image size.
+        dataset: Data set that the section names.
+        part: Part of the data set: its training or its test images.
 
     Raises:
-        DataError, DiskError: As `training_images`.
+        DataError: If a file is damaged, or no source has it.
+        DiskError: If the cache cannot be written.
     """
     images, labels = obtain(dataset, part, user_folder(section))
     count, size = images.shape[:2]
@@ -100,17 +101,17 @@ def image_set(section: Data, dataset: Dataset, part: Part) -> ImageSet:
 
 
 def _resized(dataset: Dataset, images: CachedFile, size: int) -> Path:
-    """Return an IDX file of the images at another size, made once and kept in the cache."""
+    """Return an IDX file of the images at another size, made at first use and kept in the cache."""
     cache = Cache(dataset.name)
     stem = images.path.name.removesuffix("-idx3-ubyte")
-    # The original's checksum in the name keeps images of other content apart.
+    # The original's checksum in the name tells the resized images of different originals apart.
     name = f"{stem}-{size}-{images.sha256[:12]}-idx3-ubyte"
     shape = (images.shape[0], size, size)
     try:
         if cache.verified(IdxFile(name, 3, shape, cache.pinned().get(name))):
             return cache.folder / name
     except DataError as error:
-        say(f"warning: {error}; resizing the images anew")
+        say(f"warning: {error}; resizing the images again")
     with cache.lock():
         digest = hashlib.sha256()
         with cache.replacing(name) as sink:
@@ -122,7 +123,7 @@ def _resized(dataset: Dataset, images: CachedFile, size: int) -> Path:
 
 
 def _resized_bytes(images: CachedFile, size: int) -> Iterator[bytes]:
-    """Give the images resized as ``torchvision.transforms.Resize`` does before ``ToTensor``, in chunks."""
+    """Yield the images in chunks, resized as ``torchvision.transforms.Resize`` does before ``ToTensor``."""
     import torch
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import resize

@@ -1,4 +1,4 @@
-"""Where the files of a data set come from: folders, mirrors, a Debian package."""
+"""The sources of a data set's files: the cache, folders, mirrors, a Debian package."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ from lenet_exp.data.cache import Cache
 from lenet_exp.data.download import UnavailableError, download, fetch_package, package_member
 from lenet_exp.data.idx import Content, IdxFile
 
-#: Where Debian's packages of data sets put them, a folder each.
+#: Folder in which Debian's packages install data sets, with a folder for each.
 SYSTEM_FOLDER = Path("/usr/share/datasets")
 
 
 @dataclass(frozen=True)
 class Part:
-    """The two files of a split."""
+    """The two files of the training or the test images.
+
+    Attributes:
+        images: File of the images.
+        labels: File of their labels.
+    """
 
     images: IdxFile
     labels: IdxFile
@@ -34,17 +39,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set: what its files must be, and who has them.
+    """A data set: the properties of its files, and the sources to obtain them from.
 
     Attributes:
-        name: The name in experiments, and of the data set's folders.
-        train: The files of the training images and their labels.
-        test: The files of the test images and their labels.
-        classes: The meaning of the labels 0, 1, ...
-        mirrors: Called for the addresses to which the names of the files, with ``.gz``, are added.
-        md5s: Called for the MD5 of those packed files by name, where no SHA-256 is known beforehand.
-        subfolder: The folder in which torchvision puts the files, below the one it is given.
-        debian_package: The Debian package that holds the files, gzipped.
+        name: Name of the data set in experiments, and of its folders.
+        train: Files of the training images and their labels.
+        test: Files of the test images and their labels.
+        classes: Names of the classes, in the order of the labels 0, 1, ...
+        mirrors: Function that returns the base addresses of mirrors, which have the files as ``<name>.gz``.
+        md5s: Function that returns the MD5 of the mirrors' packed files by name; None if SHA-256 or nothing
+            is known of the files.
+        subfolder: Folder below its root in which torchvision stores the files; None if it does not.
+        debian_package: Name of the Debian package that holds the files, gzipped; None if there is none.
     """
 
     name: str
@@ -58,18 +64,24 @@ class Dataset:
 
     @property
     def built_in(self) -> bool:
-        """Whether the files' checksums are known beforehand."""
+        """True if the SHA-256 of the files is known beforehand."""
         return self.train.images.sha256 is not None
 
     @property
-    def own(self) -> bool:
-        """Whether nobody but the user has the files."""
+    def user_supplied(self) -> bool:
+        """True if the user supplies the files: no mirror or package has them."""
         return not self.built_in and self.md5s is None
 
 
 @dataclass(frozen=True)
 class CachedFile:
-    """A verified file of the cache: where it is, and what it holds."""
+    """A verified file of the cache.
+
+    Attributes:
+        path: Path of the file in the cache.
+        shape: Shape in the file's header.
+        sha256: SHA-256 of the file, in hexadecimal digits.
+    """
 
     path: Path
     shape: tuple[int, ...]
@@ -77,110 +89,116 @@ class CachedFile:
 
 
 def obtain(dataset: Dataset, part: Part, folder: Path | None) -> tuple[CachedFile, CachedFile]:
-    """Return the images and the labels of ``part``, verified and in the cache, wherever they came from.
+    """Return the images and the labels of ``part``, verified and in the cache, from whatever source has them.
 
-    The cache's files are verified each time, those in ``folder`` too. The files of a user's own data set
-    are pinned: what they are at first use they must be ever after.
+    Files in the cache and in ``folder`` are verified each time. If no SHA-256 is known beforehand, that of
+    the first use is pinned: the files must keep it.
 
     Args:
-        dataset: The data set to look for.
-        part: The files to look for, one of the data set's parts; no others are touched.
-        folder: The folder that the user named. Files lie there gzipped or plain, in the folder itself, in one
-            of the data set's name below it, or as torchvision leaves them.
+        dataset: Data set to obtain.
+        part: Part of the data set to obtain; files of other parts are not opened.
+        folder: Folder that the user named, or None. The files are looked for, plain or gzipped, in it, in a
+            folder of the data set's name below it, and where torchvision stores them below it.
 
     Raises:
-        DataError: If a file is damaged, or is nowhere to be had.
+        DataError: If a file is damaged, or no source has it.
         DiskError: If the cache cannot be written.
     """
     cache = Cache(dataset.name)
-    wanted = _with_pins(dataset, part, cache)
+    files = _with_pins(dataset, part, cache)
     if folder is not None:
-        _verify_named(dataset, wanted, folder, cache)
-    contents = _cached(wanted, cache)
+        _verify_named(dataset, files, folder, cache)
+    contents = _cached(files, cache)
     if contents is None:
         with cache.lock():
-            wanted = _with_pins(dataset, part, cache)
-            contents = [_mended(dataset, want, folder, cache) for want in wanted]
+            files = _with_pins(dataset, part, cache)
+            contents = [_obtain_file(dataset, expected, folder, cache) for expected in files]
             _check_counts(dataset, contents)
             if not dataset.built_in:
-                cache.pin({want.name: content.sha256 for want, content in zip(wanted, contents, strict=True)})
+                cache.pin(
+                    {expected.name: content.sha256 for expected, content in zip(files, contents, strict=True)}
+                )
     images, labels = (
-        CachedFile(cache.folder / want.name, content.shape, content.sha256)
-        for want, content in zip(wanted, contents, strict=True)
+        CachedFile(cache.folder / expected.name, content.shape, content.sha256)
+        for expected, content in zip(files, contents, strict=True)
     )
     return images, labels
 
 
 def within_reach(dataset: Dataset, part: Part, folder: Path | None) -> bool:
-    """Return whether files can be had without a network; none is opened to find out.
+    """Return whether the files can be obtained without a network; none is opened to find out.
 
     Args:
-        dataset: The data set to look for.
-        part: The files to look for, one of the data set's parts.
-        folder: The folder that the user named.
+        dataset: Data set to look for.
+        part: Part of the data set to look for.
+        folder: Folder that the user named, or None.
     """
     cache = Cache(dataset.name)
     return all(
-        (want.sha256 is not None and (cache.folder / want.name).exists())
-        or _in_folder(dataset, want, folder)
-        or _in_system(dataset, want)
+        (expected.sha256 is not None and (cache.folder / expected.name).exists())
+        or _in_folder(dataset, expected, folder)
+        or _in_system(dataset, expected)
         or _kept_package(dataset, cache)
-        for want in _with_pins(dataset, part, cache)
+        for expected in _with_pins(dataset, part, cache)
     )
 
 
 def _with_pins(dataset: Dataset, part: Part, cache: Cache) -> list[IdxFile]:
-    """Return the two files of ``part``; where no checksum is known beforehand, with the pinned one."""
+    """Return the two files of ``part``, with pinned checksums if none are known beforehand."""
     if dataset.built_in:
         return list(part)
     pins = cache.pinned()
-    return [replace(want, sha256=pins.get(want.name)) for want in part]
+    return [replace(expected, sha256=pins.get(expected.name)) for expected in part]
 
 
-def _verify_named(dataset: Dataset, wanted: Sequence[IdxFile], folder: Path, cache: Cache) -> None:
+def _verify_named(dataset: Dataset, files: Sequence[IdxFile], folder: Path, cache: Cache) -> None:
     """Refuse damaged files in the folder that the user named, whatever the cache holds."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; data.folder must be where files of {dataset.name} lie")
-    for want in wanted:
-        path = _in_folder(dataset, want, folder)
+        raise DataError(
+            f"{folder}: no such folder; data.folder must be the folder with the files of {dataset.name}"
+        )
+    for expected in files:
+        path = _in_folder(dataset, expected, folder)
         if path is None:
-            if dataset.own:
+            if dataset.user_supplied:
                 raise DataError(
-                    f"{folder}: holds no {want.name}, plain or .gz; a data set of your own needs it"
+                    f"{folder}: holds no {expected.name}, plain or .gz, which a data set of your own needs"
                 )
             continue
         try:
             with idx.opened(path) as stream:
-                idx.verify(stream, want, _shown(path))
+                idx.verify(stream, expected, _shown(path))
         except DataError as error:
-            pinned = not dataset.built_in and want.sha256
-            advice = f"; for a changed data set take a new name, or delete {cache.pins}" if pinned else ""
+            pinned = not dataset.built_in and expected.sha256
+            advice = (
+                f"; if the data set has changed, give it a new name, or delete {cache.pins}" if pinned else ""
+            )
             raise DataError(f"{error}; replace the file{advice}") from None
 
 
-def _cached(wanted: Sequence[IdxFile], cache: Cache) -> list[Content] | None:
-    """Return what the cached files hold; None if one is missing or damaged."""
+def _cached(files: Sequence[IdxFile], cache: Cache) -> list[Content] | None:
+    """Return the contents of the cached files, or None if a file is missing or damaged."""
     try:
-        contents = [cache.verified(want) for want in wanted]
+        contents = [cache.verified(expected) for expected in files]
     except DataError:
-        return None  # told by `_mended`, unless another process mends it first
+        return None  # `_obtain_file` reports the damage, unless another process repairs it first
     return [content for content in contents if content] if all(contents) else None
 
 
-def _mended(dataset: Dataset, want: IdxFile, folder: Path | None, cache: Cache) -> Content:
-    """Return what the cached file holds, once it is there and good."""
+def _obtain_file(dataset: Dataset, expected: IdxFile, folder: Path | None, cache: Cache) -> Content:
+    """Return the content of the cached file, which the first source with a good copy supplies if need be."""
     try:
-        if content := cache.verified(want):
+        if content := cache.verified(expected):
             return content
     except DataError as error:
-        aside = cache.set_aside(want.name)
-        say(f"warning: {error}; kept as {aside.name}, looking for a good copy")
-    if path := _in_folder(dataset, want, folder):
-        return _from_file(path, want, cache)
+        aside = cache.set_aside(expected.name)
+        say(f"warning: {error}; kept as {aside}, looking for a good copy")
+    if path := _in_folder(dataset, expected, folder):
+        return _from_file(path, expected, cache)
     tried = [str(place) for place in (cache.folder, folder) if place]
-    for source in _ladder(dataset, cache):
+    for source in _sources(dataset, cache):
         try:
-            return source(dataset, want, cache)
+            return source(dataset, expected, cache)
         except UnavailableError as reason:
             tried.append(str(reason))
         except DataError as error:
@@ -188,18 +206,18 @@ def _mended(dataset: Dataset, want: IdxFile, folder: Path | None, cache: Cache) 
             tried.append(str(error))
     install = f"install the Debian package {dataset.debian_package}, or " if dataset.debian_package else ""
     raise DataError(
-        f"no good copy of {want.name} of {dataset.name} found; {install}name a folder that has it with"
+        f"no good copy of {expected.name} of {dataset.name} found; {install}name a folder that has it with"
         f" --set data.folder=...; tried: {'; '.join(tried)}"
     )
 
 
-def _ladder(dataset: Dataset, cache: Cache) -> Iterator[Callable[[Dataset, IdxFile, Cache], Content]]:
-    """Give the sources to try after the cache and the user's folder; the network comes last."""
+def _sources(dataset: Dataset, cache: Cache) -> Iterator[Callable[[Dataset, IdxFile, Cache], Content]]:
+    """Yield the sources to try after the cache and the user's folder, those on the network last."""
     if dataset.built_in:
         yield _from_system
         if _kept_package(dataset, cache):
             yield _from_kept_package
-    if not dataset.own:
+    if not dataset.user_supplied:
         yield _from_mirrors
     if dataset.debian_package:
         yield _from_debian
@@ -209,72 +227,72 @@ def _check_counts(dataset: Dataset, contents: Sequence[Content]) -> None:
     images, labels = (content.shape[0] for content in contents)
     if images != labels:
         raise DataError(
-            f"{dataset.name}: there are {images:,} images and {labels:,} labels; there must be one each"
+            f"{dataset.name}: there are {images:,} images and {labels:,} labels; each image needs a label"
         )
 
 
-def _from_file(path: Path, want: IdxFile, cache: Cache) -> Content:
+def _from_file(path: Path, expected: IdxFile, cache: Cache) -> Content:
     with idx.opened(path) as stream:
-        return cache.store(stream, want, _shown(path))
+        return cache.store(stream, expected, _shown(path))
 
 
-def _from_system(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
-    path = _in_system(dataset, want)
+def _from_system(dataset: Dataset, expected: IdxFile, cache: Cache) -> Content:
+    path = _in_system(dataset, expected)
     if path is None:
         raise UnavailableError(str(SYSTEM_FOLDER / dataset.name))
-    return _from_file(path, want, cache)
+    return _from_file(path, expected, cache)
 
 
-def _from_kept_package(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
+def _from_kept_package(dataset: Dataset, expected: IdxFile, cache: Cache) -> Content:
     kept = _package(dataset, cache)
     try:
-        with package_member(kept, f"{want.name}.gz") as member, gzip.open(member) as stream:
-            return cache.store(stream, want, f"{want.name}.gz of {kept}")
+        with package_member(kept, f"{expected.name}.gz") as member, gzip.open(member) as stream:
+            return cache.store(stream, expected, f"{expected.name}.gz of {kept}")
     except (DataError, UnavailableError):
         cache.set_aside(kept.name)
         raise
 
 
-def _from_debian(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
-    # Kept for the files that are not wanted yet, which are then to be had without a network.
+def _from_debian(dataset: Dataset, expected: IdxFile, cache: Cache) -> Content:
+    # The package is kept, so that the data set's other files can be obtained from it without a network.
     with cache.writing():
         fetch_package(str(dataset.debian_package), _package(dataset, cache))
-    return _from_kept_package(dataset, want, cache)
+    return _from_kept_package(dataset, expected, cache)
 
 
-def _from_mirrors(dataset: Dataset, want: IdxFile, cache: Cache) -> Content:
+def _from_mirrors(dataset: Dataset, expected: IdxFile, cache: Cache) -> Content:
     failures = []
     for mirror in dataset.mirrors():
-        url = f"{mirror.rstrip('/')}/{want.name}.gz"
+        url = f"{mirror.rstrip('/')}/{expected.name}.gz"
         try:
-            return _from_mirror(dataset, url, want, cache)
+            return _from_mirror(dataset, url, expected, cache)
         except UnavailableError as reason:
             failures.append(str(reason))
         except DataError as error:
-            aside = cache.set_aside(f"{want.name}.gz.part")
+            aside = cache.set_aside(f"{expected.name}.gz.part")
             say(f"warning: {error}; kept as {aside}, looking for another copy")
             failures.append(str(error))
     raise UnavailableError("; ".join(failures))
 
 
-def _from_mirror(dataset: Dataset, url: str, want: IdxFile, cache: Cache) -> Content:
-    part = cache.folder / f"{want.name}.gz.part"
+def _from_mirror(dataset: Dataset, url: str, expected: IdxFile, cache: Cache) -> Content:
+    part = cache.folder / f"{expected.name}.gz.part"
     resumed = part.exists()
-    # No compression makes bytes that cannot be compressed much longer.
-    most_bytes = 2 * math.prod(want.shape or ()) + 1024
+    # Packed files are hardly longer than plain ones, even if their bytes cannot be compressed.
+    max_bytes = 2 * math.prod(expected.shape or ()) + 1024
     with cache.writing():
-        download(url, part, most_bytes)
+        download(url, part, max_bytes)
     try:
         if dataset.md5s:
-            _check_md5(part, dataset.md5s()[f"{want.name}.gz"], url)
+            _check_md5(part, dataset.md5s()[f"{expected.name}.gz"], url)
         with gzip.open(part) as stream:
-            content = cache.store(stream, want, f"{url} (unpacked)")
+            content = cache.store(stream, expected, f"{url} (unpacked)")
     except DataError:
         if not resumed:
             raise
-        # The beginning may have been another mirror's, packed otherwise.
+        # The first bytes may be from another mirror, which packed the file differently.
         part.unlink()
-        return _from_mirror(dataset, url, want, cache)
+        return _from_mirror(dataset, url, expected, cache)
     part.unlink()
     return content
 
@@ -286,16 +304,16 @@ def _check_md5(path: Path, md5: str, shown: str) -> None:
         raise DataError(f"{shown}: its MD5 is {digest}, expected {md5}")
 
 
-def _in_folder(dataset: Dataset, want: IdxFile, folder: Path | None) -> Path | None:
-    """Return the file in a folder that the user named, if it is there."""
+def _in_folder(dataset: Dataset, expected: IdxFile, folder: Path | None) -> Path | None:
+    """Return the path of the file in the folder that the user named, or None."""
     if folder is None:
         return None
     below = [dataset.name, *([dataset.subfolder] if dataset.subfolder else [])]
-    return _first([folder, *(folder / name for name in below)], want.name)
+    return _first([folder, *(folder / name for name in below)], expected.name)
 
 
-def _in_system(dataset: Dataset, want: IdxFile) -> Path | None:
-    return _first([SYSTEM_FOLDER / dataset.name], want.name) if dataset.built_in else None
+def _in_system(dataset: Dataset, expected: IdxFile) -> Path | None:
+    return _first([SYSTEM_FOLDER / dataset.name], expected.name) if dataset.built_in else None
 
 
 def _first(folders: Sequence[Path], name: str) -> Path | None:
@@ -308,7 +326,7 @@ def _package(dataset: Dataset, cache: Cache) -> Path:
 
 
 def _kept_package(dataset: Dataset, cache: Cache) -> bool:
-    """Return whether there is a package from an earlier call, and what it takes to unpack it."""
+    """Return whether an earlier call left a package, and ``dpkg-deb`` is there to unpack it."""
     kept = dataset.debian_package is not None and _package(dataset, cache).exists()
     return kept and shutil.which("dpkg-deb") is not None
 

@@ -1,4 +1,4 @@
-"""How the training images are divided into those to train on and those to choose by."""
+"""The division of the training images into those to train on and those to validate on."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """How the training images are divided.
+    """A division of the training images.
 
     Attributes:
-        train: ``(n,)`` int64, ascending: the numbers of the images to train on.
-        validation: ``(m,)`` int64, ascending: the numbers of the images to choose by.
+        train: Indices of the images to train on, ``(n,)`` int64, ascending.
+        validation: Indices of the images to validate on, ``(m,)`` int64, ascending.
         digest: SHA-256 of both, in this order; 64 hexadecimal digits.
     """
 
@@ -32,20 +32,20 @@ class Split:
     digest: str
 
     def joined(self) -> Split:
-        """Return the division in which all of these images are trained on, and none are left to choose by."""
+        """Return the division that trains on all of these images and validates on none; its digest stays."""
         both = np.sort(np.concatenate([self.train, self.validation]))
         return Split(both, self.validation[:0], self.digest)
 
 
 def division(section: Data, labels: NDArray[np.integer]) -> Split:
-    """Return how an experiment divides its training images.
+    """Return an experiment's division of its training images.
 
     Args:
-        section: The experiment's ``[data]``.
-        labels: ``(count,)``, the images' classes.
+        section: Section ``[data]`` of the experiment.
+        labels: Classes of all training images, ``(count,)``.
 
     Raises:
-        ConfigError: If there are not as many images.
+        ConfigError: If the section asks for more images than there are.
     """
     return validation_split(labels, section.validation, section.seed, section.limit)
 
@@ -53,18 +53,18 @@ def division(section: Data, labels: NDArray[np.integer]) -> Split:
 def validation_split(
     labels: NDArray[np.integer], validation: int, seed: int, limit: int | None = None
 ) -> Split:
-    """Divide the images at random, every class with its share on either side.
+    """Divide the images at random, with the same proportions of the classes on both sides.
 
-    The validation images do not depend on ``limit``, and a smaller limit takes some of a larger one's images.
+    The validation images do not depend on ``limit``, and a smaller limit selects among a larger one's images.
 
     Args:
-        labels: ``(count,)``, the images' classes.
-        validation: The number of images to keep for validation.
-        seed: The root of the random division; any integer.
-        limit: The number of other images to train on; None for all of them.
+        labels: Classes of all images, ``(count,)``, as integers from 0.
+        validation: Number of images to validate on.
+        seed: Root of the random division; any integer.
+        limit: Number of the other images to train on; None for all of them.
 
     Raises:
-        ConfigError: If there are not as many images.
+        ConfigError: If there are fewer images than that.
     """
     count = len(labels)
     if not 0 < validation < count:
@@ -81,7 +81,7 @@ def validation_split(
     generator = np.random.Generator(np.random.PCG64(derive_seed(seed, "split")))
     order = generator.permutation(count)
     by_class = np.bincount(labels)
-    # The images class by class, those of a class in random order.
+    # The images by class, in random order within each class.
     grouped = np.split(order[np.argsort(labels[order], kind="stable")], np.cumsum(by_class)[:-1])
     kept = _shares(by_class, validation)
     used = _shares(by_class - kept, left if limit is None else limit)
@@ -92,7 +92,7 @@ def validation_split(
 
 
 def _shares(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
-    """Divide ``total`` in proportion to ``counts``, by largest remainders; the first of equals gets more.
+    """Divide ``total`` in proportion to ``counts``, by largest remainders; ties go to the first.
 
     Example:
         >>> _shares(np.array([5, 3, 2]), 4).tolist()

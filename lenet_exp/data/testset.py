@@ -1,8 +1,8 @@
-"""The test images: found, verified and opened here and nowhere else, and for two purposes only.
+"""The test images: opened here and nowhere else, and for two purposes only.
 
-The confirmation reads them once its finalists are frozen. A fixed list of runs may show them after each
-epoch: such a list chooses nothing, so nothing can be chosen by what it shows. A search or an ablation that
-asks for them is refused when its file is read (`lenet_exp.config.experiment`), and here once more.
+The confirmation reads them after its finalists are fixed. A list of runs may measure them after each epoch:
+it chooses nothing, so no choice can depend on them. A search or an ablation that asks for them is refused
+when its file is read (`lenet_exp.config.experiment`), and once more here.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from lenet_exp.data.sources import obtain, within_reach
 
 
 def read_test_split(section: Data) -> ImageSet:
-    """Return the test images of an experiment: found, verified, unpacked, and resized if need be.
+    """Return the test images of an experiment: obtained, verified, unpacked, and resized if need be.
 
     Raises:
-        ConfigError: If the data set is not known, and no folder says where its files are.
-        DataError: If a file is damaged, or is nowhere to be had.
+        ConfigError: If the data set is unknown, and the user names no folder of such files.
+        DataError: If a file is damaged, or no source has it.
         DiskError: If the cache cannot be written.
     """
     dataset = find_dataset(section)
@@ -27,14 +27,13 @@ def read_test_split(section: Data) -> ImageSet:
 
 
 def ensure_available(section: Data) -> None:
-    """Make sure that the test images can be read later, even if the network is gone by then.
+    """Make sure that the test images can be read later without a network.
 
-    Files that are here are not opened. Others are fetched into the cache, and looked at only as far as
-    verifying them on their way takes.
+    Files on this machine are not opened. Others are downloaded into the cache, and only verified on the way.
 
     Raises:
-        ConfigError: If the data set is not known, and no folder says where its files are.
-        DataError: If they are nowhere to be had.
+        ConfigError: If the data set is unknown, and the user names no folder of such files.
+        DataError: If no source has a file.
         DiskError: If the cache cannot be written.
     """
     dataset, folder = find_dataset(section), user_folder(section)
@@ -43,11 +42,12 @@ def ensure_available(section: Data) -> None:
 
 
 def shown_test_images(experiment: Experiment) -> ImageSet | None:
-    """Return the test images if the experiment shows them after each epoch, else None and open nothing.
+    """Return the test images if the experiment measures them after each epoch, else None, opening none.
 
     Raises:
-        ConfigError: If the experiment chooses among configurations.
-        DataError: If the images are missing or damaged.
+        ConfigError: If the experiment is a search or an ablation, which chooses among configurations.
+        DataError: If a file is damaged, or no source has it.
+        DiskError: If the cache cannot be written.
     """
     if not experiment.watch.test_split:
         return None

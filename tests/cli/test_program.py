@@ -129,7 +129,7 @@ def test_an_unknown_command_or_flag_or_value_is_refused(
         ),
         (["."], ".: is a folder; name an experiment file (.toml)"),
         (["mini.toml", "--set", "search.sampler"], "--set takes section.key=value, found 'search.sampler'"),
-        (["mini.toml", "--set", "name.x=1"], "--set: 'name.x' leads through 'name', which is no section"),
+        (["mini.toml", "--set", "name.x=1"], "--set: 'name' in 'name.x' is not a section"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(

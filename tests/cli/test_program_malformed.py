@@ -312,8 +312,8 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path, root: Path) -> None
     """A pipe would wait for ever, a device never end."""
     os.mkfifo(tmp_path / "pipe.toml")
 
-    assert "is no regular file" in refused(tmp_path / "pipe.toml", root)
-    assert "is no regular file" in refused(Path("/dev/zero"), root)
+    assert "is not a regular file" in refused(tmp_path / "pipe.toml", root)
+    assert "is not a regular file" in refused(Path("/dev/zero"), root)
 
 
 OVERRIDES = [

@@ -78,7 +78,7 @@ def test_what_chooses_may_not_see_the_test_split(kind: dict[str, Any], said: str
 
     listed = {"name": "x", "run": [{"lr": 0.1}]} | watch
     assert parse(listed).watch.test_split
-    with pytest.raises(ConfigError, match=r"watch.test_split: \[confirm\] chooses before"):
+    with pytest.raises(ConfigError, match=r"watch.test_split: \[confirm\] chooses its finalists before"):
         parse(listed | {"confirm": {"seeds": 3}})
     assert not parse({"name": "x"} | kind | {"watch": {"diagnostics": True}}).watch.test_split
 

@@ -32,7 +32,7 @@ MALFORMED: list[tuple[str | bytes, str]] = [
     ),
     ("name = 'a'\n[space]\nlr = { low = 1, high = 0 }", "e.toml:3: space.lr: low must not be above high"),
     ("name = 'a'\n[space]\ndropout = [0.1]", "unknown hyper-parameter 'dropout'"),
-    ("name = 'a'\nspace = 3", "space: must be a valid dictionary, found 3"),
+    ("name = 'a'\nspace = 3", "space: must be a table, found 3"),
     ("name = 'a'\n[[run]]\nchanels = 3", r"unknown key 'chanels' in \[run\[0\]\]; did you mean 'channels'"),
     (
         "name = 'a'\n[space]\nlr = [0.1]\n[[run]]\nlr = 0.1",

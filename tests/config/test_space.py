@@ -30,8 +30,12 @@ def test_a_value_fixes_a_list_is_a_choice_and_a_table_is_a_range() -> None:
         ("pooling", ["avg", "avg"], "names each value once"),
         ("pooling", ["avg", "median"], "must be 'avg' or 'max', found 'median'"),
         ("pooling", {"low": 0, "high": 1}, "space.pooling"),
-        ("lr", {"low": 1, "high": 0.1}, "low must not be above high"),
-        ("lr", {"low": 0, "high": 1, "log": True}, "above 0 for a logarithmic range"),
+        (
+            "lr",
+            {"low": 1, "high": 0.1},
+            "space.lr: low must not be above high, found {'low': 1, 'high': 0.1}$",
+        ),
+        ("lr", {"low": 0, "high": 1, "log": True}, "above 0 in a logarithmic range, found {"),
         ("lr", {"low": 0.1, "high": 1, "log": True, "step": 0.1}, "logarithmic range has no step"),
         ("lr", {"low": 0.1}, "a range has low, high"),
         ("lr", {"low": 0.1, "hihg": 1.0}, "a range has low, high"),
@@ -99,7 +103,7 @@ def test_a_grid_has_each_configuration_once() -> None:
 
 def test_a_grid_over_a_range_needs_a_step() -> None:
     """A range that cannot be counted out is refused with its key."""
-    with pytest.raises(ConfigError, match=r"space\.lr: a grid needs a list or a step"):
+    with pytest.raises(ConfigError, match=r"space\.lr: a grid needs a list, or a range with a step"):
         space(lr={"low": 0.1, "high": 0.2}).grid()
 
 

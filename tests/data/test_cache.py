@@ -33,7 +33,7 @@ def test_the_users_cache_folder_is_the_default(monkeypatch: pytest.MonkeyPatch, 
 )
 def test_a_name_that_is_no_folders_is_refused(name: str) -> None:
     """A data set's name cannot lead out of the cache, nor mean different folders on different systems."""
-    with pytest.raises(ConfigError, match="the name of a data set is 1 to 100 lower-case letters"):
+    with pytest.raises(ConfigError, match="the name of a data set must be 1 to 100 lower-case letters"):
         Cache(name)
 
 

@@ -13,7 +13,7 @@ from tests.labs.sections import section
 @pytest.mark.parametrize("name", ["fashion_mnist", "qmnist", "emnist-digits"])
 def test_an_unknown_name_is_refused(data_cache: Path, name: str) -> None:
     """A name that is neither known nor has a folder is refused, with those that are known."""
-    known = "known are fashion-mnist, mnist, kmnist; your own needs its folder: --set data.folder="
+    known = "known are fashion-mnist, mnist, kmnist; for your own, name its folder with --set data.folder="
 
     with pytest.raises(ConfigError, match=f"unknown data set '{name}'; {known}"):
         find_dataset(section(name))

@@ -32,12 +32,12 @@ def test_a_good_file_is_copied_and_described() -> None:
 @pytest.mark.parametrize(
     ("content", "want", "message"),
     [
-        (GOOD_IMAGES[:20], IMAGES, "x: is 20 bytes long, its header promises 34$"),
+        (GOOD_IMAGES[:20], IMAGES, "x: is 20 bytes long, but its header promises 34$"),
         (GOOD_IMAGES + b"\0", IMAGES, "x: is longer than the 34 bytes that its header promises$"),
         (GOOD_IMAGES[:9], IMAGES, "x: is 9 bytes long, too short for the header"),
-        (b"", IMAGES, "x: begins with 0x, an IDX file of images with 0x00000803$"),
-        (b"<html>", LABELS, "x: begins with 0x3c68746d, an IDX file of labels with 0x00000801$"),
-        (GOOD_LABELS, IMAGES, "x: begins with 0x00000801, an IDX file of images with 0x00000803$"),
+        (b"", IMAGES, "x: begins with 0x; an IDX file of images begins with 0x00000803$"),
+        (b"<html>", LABELS, "x: begins with 0x3c68746d; an IDX file of labels begins with 0x00000801$"),
+        (GOOD_LABELS, IMAGES, "x: begins with 0x00000801; an IDX file of images begins with 0x00000803$"),
         (header((2, 3, 4)) + bytes(24), IMAGES, "x: its header says 2 x 3 x 4, expected square images$"),
         (header((0,)), LABELS, "x: its header says 0, expected at least one image$"),
         (GOOD_LABELS, replace(LABELS, shape=(60_000,)), "x: its header says 4, expected 60,000$"),
@@ -54,7 +54,7 @@ def test_a_label_is_judged_before_the_checksum() -> None:
     """A label above 9 is told as such, although the checksum is wrong too."""
     want = replace(LABELS, sha256=hashlib.sha256(GOOD_LABELS).hexdigest())
 
-    with pytest.raises(DataError, match=r"x: holds the label 10, labels are 0 to 9$"):
+    with pytest.raises(DataError, match=r"x: holds the label 10; labels must be 0 to 9$"):
         verify(io.BytesIO(header((4,)) + bytes([0, 9, 10, 3])), want, "x")
 
 

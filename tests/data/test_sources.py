@@ -105,14 +105,14 @@ def test_a_damaged_file_of_the_system_is_passed_over(
 DAMAGES = pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        (IMAGES, lambda good: good[:-1], "is 784,015 bytes long, its header promises 784,016"),
+        (IMAGES, lambda good: good[:-1], "is 784,015 bytes long, but its header promises 784,016"),
         (
             IMAGES,
             lambda good: good[:-1] + bytes([good[-1] ^ 1]),
             "its SHA-256 is [0-9a-f]{64}, expected a7e5",
         ),
         (IMAGES, lambda good: b"\0\0\x08\x01" + good[4:], "begins with 0x00000801"),
-        (LABELS, lambda good: good[:-1] + b"\x0a", "holds the label 10, labels are 0 to 9"),
+        (LABELS, lambda good: good[:-1] + b"\x0a", "holds the label 10; labels must be 0 to 9"),
         (LABELS, lambda good: good[:4] + b"\0\0\0\x07" + good[8:15], "its header says 7, expected 1,000"),
     ],
     ids=["cut", "flipped", "magic", "label", "count"],
@@ -275,7 +275,7 @@ def test_a_folder_needs_no_mirror_but_must_stay_what_it_was(
     changed[-1] ^= 1
     (own_copy / LABELS).write_bytes(changed)
 
-    with pytest.raises(DataError, match=r"its SHA-256 is .*for a changed data set take a new name"):
+    with pytest.raises(DataError, match=r"its SHA-256 is .*if the data set has changed, give it a new name"):
         obtain(kuzushiji, kuzushiji.train, own_copy)
 
 
@@ -366,7 +366,7 @@ def test_an_own_data_set_stays_what_it_was(data_cache: Path, own_copy: Path) -> 
     (own_copy / IMAGES).write_bytes(changed)
 
     with pytest.raises(
-        DataError, match=r"SHA-256 is .*, expected a7e5.* take a new name, or delete .*checksums"
+        DataError, match=r"SHA-256 is .*, expected a7e5.* give it a new name, or delete .*checksums"
     ):
         obtain(own, own.train, own_copy)
 
