@@ -1,4 +1,4 @@
-"""The table of an ablation: each alternative, a single change to the baseline, compared with it.
+"""The table of an ablation: the baseline, and each alternative compared with it.
 
 Verdicts rest on the validation split; the test split stays closed.
 """
