@@ -1,4 +1,4 @@
-"""What is read off many trainings at once: one configuration over its seeds, and the Pareto front."""
+"""Numbers from many trainings at once: the mean of a configuration over its seeds, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ from dataclasses import replace
 
 from lenet_exp.study.records import TrialRecord
 
-#: What is averaged besides the value, where every seed has it.
+#: Measurements that are averaged over the seeds, besides the value, if every seed has them.
 _MEANS = ("examples_per_s", "train_s", "test_loss", "test_accuracy")
 
 
 def over_seeds(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Return the records with those that differ in nothing but the seed made one.
+    """Return the records with one in place of those that differ only in the seed.
 
-    Trials stay as they are: a sampler's are each drawn once. Of the others, the one that stands for all has
-    the first's key and the mean ``value``; its ``result`` has the means of what was measured, ``n_seeds``,
-    ``val_accuracy_sem`` and ``val_delta``, the mean difference to the baseline on the seeds that both have.
+    Trials stay as they are: the sampler draws each once. Any other group of seeds becomes one record with the
+    key of its first completed one, the mean ``value``, and the means of the measurements in ``result``, which
+    also has ``n_seeds``, ``val_accuracy_sem``, and ``val_delta``: the mean difference to the baseline on the
+    seeds that both have.
     """
-    kept: list[TrialRecord] = []
+    trials: list[TrialRecord] = []
     groups: dict[tuple[str, str], list[TrialRecord]] = {}
     for record in records:
         if record.key.role == "trial":
-            kept.append(record)
+            trials.append(record)
         else:
             groups.setdefault((record.key.role, record.config), []).append(record)
     baseline = by_seed(
         record for (role, _), group in groups.items() if role == "baseline" for record in group
     )
-    return kept + [_one(group, baseline) for group in groups.values()]
+    return trials + [_over_group(group, baseline) for group in groups.values()]
 
 
 def by_seed(records: Iterable[TrialRecord]) -> dict[int, TrialRecord]:
-    """Return the completed records by seed."""
+    """Return the completed records by seed; of several with one seed, the last."""
     return {record.seed: record for record in records if record.value is not None}
 
 
-def _one(group: Sequence[TrialRecord], baseline: dict[int, TrialRecord]) -> TrialRecord:
+def _over_group(group: Sequence[TrialRecord], baseline: dict[int, TrialRecord]) -> TrialRecord:
     complete = [record for record in group if record.value is not None]
     if not complete or (len(group) == 1 and len(baseline) < 2):
         return group[0]
@@ -47,9 +48,8 @@ def _one(group: Sequence[TrialRecord], baseline: dict[int, TrialRecord]) -> Tria
     differences = [(record.value or 0.0) - (baseline[record.seed].value or 0.0) for record in shared]
     result = dict(complete[0].result)
     for name in _MEANS:
-        found = [record.result.get(name) for record in complete]
-        numbers = [number for number in found if number is not None]
-        if len(numbers) == len(found):
+        numbers = [number for record in complete if (number := record.result.get(name)) is not None]
+        if len(numbers) == len(complete):
             result[name] = statistics.fmean(numbers)
     result |= {
         "n_seeds": len(values),
@@ -60,9 +60,10 @@ def _one(group: Sequence[TrialRecord], baseline: dict[int, TrialRecord]) -> Tria
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Return which points no other beats in one quantity without losing in the other; both are maximised.
+    """Return which points are on the Pareto front of two quantities, in both of which more is better.
 
-    Equal points are on the front together. One with a NaN or an infinity is not on it, and beats none.
+    A point is on the front if no other is better in one quantity and as good in the other; equal points are
+    on it together. A point with a NaN or an infinity is not on it, and beats no other.
 
     Example:
         >>> pareto_front([(0.89, -61_706), (0.92, -107_369), (0.88, -90_000)])
@@ -71,10 +72,11 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
     front = [False] * len(points)
     known = [i for i, (x, y) in enumerate(points) if math.isfinite(x) and math.isfinite(y)]
     known.sort(key=points.__getitem__, reverse=True)
-    at, best, highest = math.nan, -math.inf, -math.inf
+    # From the largest x downwards; of equal x, the first has the highest y.
+    current_x, front_y, highest_y = math.nan, -math.inf, -math.inf
     for i in known:
         x, y = points[i]
-        if x != at:  # the first of those with the same x has the highest y of them
-            at, best, highest = x, y if y > highest else math.nan, max(highest, y)
-        front[i] = y == best
+        if x != current_x:
+            current_x, front_y, highest_y = x, y if y > highest_y else math.nan, max(highest_y, y)
+        front[i] = y == front_y
     return front

@@ -1,42 +1,42 @@
-"""The configuration that won: which of its networks is to be registered, and what its description says."""
+"""Choose the configuration that won, the network of it to register in MLflow, and the model's description."""
 
 from __future__ import annotations
 
 import math
 
-from lenet_exp.results.evaluation import Evaluation
+from lenet_exp.results.evaluation import Evaluation, Finalist
 from lenet_exp.results.table import finite
 from lenet_exp.tracking.events import Champion
 
 
 def winner(evaluation: Evaluation) -> str:
-    """Return the configuration that won: the baseline's, unless a finalist is better.
+    """Return the hash of the configuration that won: the baseline's, unless a finalist is better.
 
-    Of several the one with the highest validation accuracy is taken, on fresh seeds where there is one:
-    choosing by the test split would flatter the choice.
+    Of several better ones, the one with the highest validation accuracy wins, on fresh seeds if there is one:
+    choosing by the test split would make its test accuracy too good.
     """
-    better = {one["config"] for one in evaluation.verdicts if one["verdict"] == "better"}
+    better = {verdict["config"] for verdict in evaluation.verdicts if verdict["verdict"] == "better"}
     if not better:
         return evaluation.plan.baseline.config
     fresh = evaluation.fresh_val_accuracy or {}
 
-    def validated(config: str) -> float:
-        searched = next(one.val_accuracy for one in evaluation.plan.finalists if one.config == config)
-        return fresh.get(config, -math.inf if searched is None else searched)
+    def val_accuracy(finalist: Finalist) -> float:
+        searched = -math.inf if finalist.val_accuracy is None else finalist.val_accuracy
+        return fresh.get(finalist.config, searched)
 
     # The finalists are in the order of the search, which decides between equals.
-    return max((one.config for one in evaluation.plan.finalists if one.config in better), key=validated)
+    return max((f for f in evaluation.plan.finalists if f.config in better), key=val_accuracy).config
 
 
 def elected(experiment: str, question: str, evaluation: Evaluation) -> Champion | None:
-    """Return what is to be registered after a reading; None if the baseline gave no network.
+    """Return the networks to register after an evaluation, or None if every training of the baseline failed.
 
-    Each alias gets the network of the first seed: choosing among seeds would be choosing luck.
+    Each alias names the network of the first seed: choosing the best seed would be choosing luck.
 
     Args:
-        experiment: Name of the experiment, and so of the registered model.
-        question: What the experiment asks, with which the description begins.
-        evaluation: A complete reading of the test split.
+        experiment: Name of the experiment, which is also the registered model's.
+        question: The experiment's question, which begins the description; empty if it has none.
+        evaluation: A completed evaluation of the test split.
     """
     first = {score.config: score.run for score in reversed(evaluation.scores)}
     baseline = evaluation.plan.baseline.config
@@ -47,7 +47,8 @@ def elected(experiment: str, question: str, evaluation: Evaluation) -> Champion 
 
 
 def _description(question: str, evaluation: Evaluation) -> str:
-    verdicts = {one["config"]: one for one in evaluation.verdicts}
+    """Return the registered model's description in Markdown: verdicts, a table, and how it was measured."""
+    verdicts = {verdict["config"]: verdict for verdict in evaluation.verdicts}
     lines = [question, ""] if question else []
     lines += [f"{sentence}  " for sentence in evaluation.sentences()]
     lines += [
@@ -56,17 +57,18 @@ def _description(question: str, evaluation: Evaluation) -> str:
         "|---|---|---|---|---|---|",
     ]
 
-    def reached(config: str) -> list[float]:
+    def accuracies(config: str) -> list[float]:
         return [score.test_accuracy for score in evaluation.scores if score.config == config]
 
     def mean(config: str) -> float:
-        values = reached(config)
+        values = accuracies(config)
         return math.fsum(values) / len(values) if values else -math.inf
 
-    for one in sorted(evaluation.plan.everyone, key=lambda one: mean(one.config), reverse=True):
-        verdict = verdicts.get(one.config, {})
-        cells = [f"{one.label} ({one.config})", str(len(reached(one.config)))]
-        cells += [_shown(mean(one.config)), _shown(verdict.get("delta")), _shown(verdict.get("p_value"))]
+    for finalist in sorted(evaluation.plan.everyone, key=lambda f: mean(f.config), reverse=True):
+        config = finalist.config
+        verdict = verdicts.get(config, {})
+        cells = [f"{finalist.label} ({config})", str(len(accuracies(config)))]
+        cells += [_shown(mean(config)), _shown(verdict.get("delta")), _shown(verdict.get("p_value"))]
         lines.append("| " + " | ".join([*cells, verdict.get("verdict") or ""]) + " |")
     seeds = ", ".join(map(str, evaluation.plan.seeds))
     split = f"{evaluation.n_images:,} test images of {evaluation.dataset}, read {evaluation.completed}"

@@ -1,6 +1,7 @@
-"""What a confirmation froze and what its readings of the test split gave, as plain values.
+"""What a confirmation plans, and what an evaluation of the test split gave, as plain values.
 
-The study keeps them, before and after each reading; the leaderboard and the terminal show them.
+The study keeps a plan before it is trained, and an evaluation before and after the test split is opened; the
+leaderboard and the terminal show them.
 """
 
 from __future__ import annotations
@@ -14,20 +15,19 @@ from lenet_exp.base.records import TrainOn
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.results.table import finite
 
-#: What the study keeps them under: the finalists that wait for their reading, all readings, and speeds.
+#: Names under which the study keeps the latest plan, all evaluations, and each configuration's examples per
+#: second, measured while nothing else ran.
 PLAN, READINGS, SPEEDS = "confirm_plan", "test_readings", "alone_examples_per_s"
 
 
 @dataclass(frozen=True)
 class Finalist:
-    """A configuration that is confirmed, or the baseline, as it was frozen.
+    """A configuration to confirm, or the baseline that it is compared with.
 
     Attributes:
-        configuration: What is trained on the fresh seeds.
-        label: What people call it.
-        values: The hyper-parameters by key.
-        epochs: Epochs that it is trained.
-        val_accuracy: What it had in the search; None if it was not in one.
+        configuration: The configuration to train on the fresh seeds.
+        label: Name that people see, such as ``trial 12`` or ``baseline``.
+        val_accuracy: Validation accuracy in the search, by which it was chosen; None for the baseline.
     """
 
     configuration: Configuration
@@ -40,7 +40,7 @@ class Finalist:
         return self.configuration.id
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` takes, ready for JSON."""
+        """Return a dictionary for JSON, which `from_dict` reads."""
         return {
             "config": self.config,
             "label": self.label,
@@ -51,23 +51,23 @@ class Finalist:
 
     @classmethod
     def from_dict(cls, written: Mapping[str, Any]) -> Finalist:
-        """Return what `to_dict` gave."""
+        """Return the finalist that `to_dict` wrote."""
         configuration = Configuration.from_dict({**written["values"], "epochs": written["epochs"]})
         return cls(configuration, written["label"], written["val_accuracy"])
 
 
 @dataclass(frozen=True)
 class ConfirmationPlan:
-    """What is to be trained and read: fixed before any of it is trained.
+    """Which configurations a confirmation compares, and how; frozen before the first of them is trained.
 
     Attributes:
-        frozen: When it was fixed, in UTC.
-        finalists: What is confirmed, by validation accuracy, the best first.
-        baseline: What the finalists are compared with.
-        seeds: Fresh ones, the same for all.
-        train_on: The images that all learn from.
-        level: The chance, at most, of a verdict where nothing differs.
-        n_finished: Trials that the search had finished by then.
+        frozen: Time at which the plan was made, ISO 8601 in UTC.
+        finalists: Configurations to confirm, the best validation accuracy first.
+        baseline: The configuration that the finalists are compared with.
+        seeds: Fresh random seeds, which no search has used; every configuration is trained on each.
+        train_on: Images that all of them are trained on.
+        level: Largest chance of any verdict but *tie* if no finalist differs from the baseline, in (0, 1).
+        n_finished: Number of trials that the search had finished when the plan was made.
     """
 
     frozen: str
@@ -80,17 +80,17 @@ class ConfirmationPlan:
 
     @property
     def everyone(self) -> tuple[Finalist, ...]:
-        """The baseline and the finalists."""
+        """The baseline, followed by the finalists."""
         return (self.baseline, *self.finalists)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
-        finalists = [one.to_dict() for one in self.finalists]
+        finalists = [finalist.to_dict() for finalist in self.finalists]
         return {**vars(self), "finalists": finalists, "baseline": self.baseline.to_dict()}
 
     @classmethod
     def from_dict(cls, written: Mapping[str, Any]) -> ConfirmationPlan:
-        """Return what `to_dict` gave."""
+        """Return the plan that `to_dict` wrote."""
         return cls(
             **{
                 **written,
@@ -103,14 +103,14 @@ class ConfirmationPlan:
 
 @dataclass(frozen=True)
 class Score:
-    """What one trained network reached on the test split.
+    """Accuracy and loss of one trained network on the test split.
 
     Attributes:
-        run: The attempt's stem.
-        config: Hash of its configuration.
-        seed: Root of the random streams that it was trained on.
-        test_accuracy: Share in [0, 1].
-        test_loss: Mean over the test images.
+        run: Stem of the attempt that trained the network, see `lenet_exp.base.records.RunKey`.
+        config: Hash of the network's configuration.
+        seed: Root of the training's random streams.
+        test_accuracy: Share of the test images classified correctly, in [0, 1].
+        test_loss: Mean loss over the test images.
     """
 
     run: str
@@ -122,23 +122,24 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One reading of the test split, noted before the files are opened and completed after.
+    """The record of one reading of the test split: kept before the files are opened, completed afterwards.
 
     Attributes:
-        number: Counted from 1.
-        plan: What was frozen.
-        dataset: The data set's name.
-        version: Version of this project.
-        again: Whether the split had been read before this.
-        begun: When the split's files were opened, in UTC; more than once if the first was cut off.
-        completed: When everything was computed; None until then.
-        digest: Digest of the test images and labels.
-        n_images: How many test images there are.
-        scores: One for each network.
-        verdicts: On each finalist: the fields of `lenet_exp.results.verdicts.Verdict`, what is unknown None.
-        fresh_val_accuracy: Mean over the fresh seeds by configuration, where there was a validation.
-        curse: How far the search flattered its winner, in a sentence; empty if not known.
-        champion: The configuration that won; the baseline's if none is better.
+        number: Position among the study's readings of the test split, counted from 1.
+        plan: The plan whose networks are evaluated.
+        dataset: Name of the data set.
+        version: Version of `lenet_exp`.
+        again: True if the study had read the test split before.
+        begun: Times at which the files were opened, in UTC; more than one if earlier ones were interrupted.
+        completed: Time at which everything was computed, in UTC; None until then.
+        digest: Digest of the test images and labels; empty until completed.
+        n_images: Number of test images; 0 until completed.
+        scores: One `Score` per network; a training that failed has none.
+        verdicts: Fields of a `lenet_exp.results.verdicts.Verdict` per finalist, None for an unknown number.
+        fresh_val_accuracy: Mean validation accuracy over the fresh seeds, by configuration hash; None until
+            completed, and empty if the validation images were trained on.
+        curse: Sentence on how far the search flattered its winner; empty if not known.
+        champion: Hash of the winning configuration; the baseline's if no finalist is better.
     """
 
     number: int
@@ -157,63 +158,65 @@ class Evaluation:
     champion: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields, ready for JSON: a number that is not finite is None."""
+        """Return the fields, ready for JSON; None replaces numbers that are not finite."""
         return {
             **vars(self),
             "plan": self.plan.to_dict(),
-            "scores": [asdict(one) for one in self.scores],
-            "verdicts": [{name: finite(value) for name, value in one.items()} for one in self.verdicts],
+            "scores": [asdict(score) for score in self.scores],
+            "verdicts": [
+                {name: finite(value) for name, value in verdict.items()} for verdict in self.verdicts
+            ],
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
-        """Return what `to_dict` gave."""
+        """Return the evaluation that `to_dict` wrote."""
         return cls(
             **{
                 **values,
                 "plan": ConfirmationPlan.from_dict(values["plan"]),
                 "begun": tuple(values["begun"]),
-                "scores": tuple(Score(**one) for one in values["scores"]),
+                "scores": tuple(Score(**score) for score in values["scores"]),
                 "verdicts": tuple(values["verdicts"]),
             }
         )
 
     def label(self, config: str) -> str:
-        """Return what people call a configuration."""
-        return next(one.label for one in self.plan.everyone if one.config == config)
+        """Return the name that people see for a configuration's hash."""
+        return next(finalist.label for finalist in self.plan.everyone if finalist.config == config)
 
     def sentences(self) -> list[str]:
-        """Return what was found out, in plain words."""
-        said = [f"{self.label(one['config'])}: {one['sentence']}" for one in self.verdicts]
+        """Return the verdicts, the winner's curse and the champion in plain words, a sentence each."""
+        sentences = [f"{self.label(verdict['config'])}: {verdict['sentence']}" for verdict in self.verdicts]
         if self.curse:
-            said.append(f"winner's curse, {self.plan.finalists[0].label}: {self.curse}")
+            sentences.append(f"winner's curse, {self.plan.finalists[0].label}: {self.curse}")
         if self.champion == self.plan.baseline.config:
-            said.append("champion: the baseline, as nothing is better")
+            sentences.append("champion: the baseline, as no finalist is better")
         else:
-            said.append(f"champion: {self.label(self.champion)}")
-        return said
+            sentences.append(f"champion: {self.label(self.champion)}")
+        return sentences
 
     def as_text(self) -> str:
-        """Return when and what was read, in one line."""
+        """Return in one line when the test split was read, and for which configurations."""
         state = f"completed {self.completed}" if self.completed else "not completed"
-        labels = ", ".join(one.label for one in self.plan.everyone)
+        labels = ", ".join(finalist.label for finalist in self.plan.everyone)
         again = " (again)" if self.again else ""
         begun = ", ".join(self.begun)
         return f"{self.number}{again}: begun {begun}, {state}, {labels}, {len(self.plan.seeds)} seeds"
 
 
 def read_evaluations(kept: Any) -> list[Evaluation]:
-    """Return the readings that a study kept, as its value for `READINGS` has them."""
-    return [Evaluation.from_dict(one) for one in kept or ()]
+    """Return the evaluations from the value that a study keeps as `READINGS`; none for None."""
+    return [Evaluation.from_dict(written) for written in kept or ()]
 
 
 @dataclass(frozen=True)
 class ConfirmationSummary:
-    """What is known of configurations beyond their trials.
+    """What a confirmation adds to the leaderboard.
 
     Attributes:
-        cells: Columns of the leaderboard by the configuration's hash.
-        sentences: The same in plain words.
+        cells: Values by column of the leaderboard, for each configuration's hash.
+        sentences: Verdicts, winner's curse and champion in plain words, a sentence each.
         evaluation: The evaluation of the test split that all this is from; None before there was one.
     """
 
@@ -222,41 +225,41 @@ class ConfirmationSummary:
     evaluation: Evaluation | None = None
 
 
-#: Before anything was confirmed.
+#: The summary of a study without a complete evaluation.
 NOT_CONFIRMED = ConfirmationSummary({})
 
 
 def confirmation_summary(kept_readings: Any, kept_speeds: Any) -> ConfirmationSummary:
-    """Return what the last complete reading found, from what the study kept.
+    """Return the summary of the last complete evaluation.
 
     Args:
-        kept_readings: What the study keeps as `READINGS`.
-        kept_speeds: What it keeps as `SPEEDS`: examples per second by the configuration's hash.
+        kept_readings: Value that the study keeps as `READINGS`; None if there is none.
+        kept_speeds: Value that the study keeps as `SPEEDS`; None if there is none.
     """
     complete = [evaluation for evaluation in read_evaluations(kept_readings) if evaluation.completed]
     if not complete:
         return NOT_CONFIRMED
     evaluation, speeds = complete[-1], kept_speeds or {}
-    by_config = {one["config"]: one for one in evaluation.verdicts}
-    cells = {
-        one.config: {
-            **_test_cells(evaluation, one.config),
-            **({} if one == evaluation.plan.baseline else _verdict_cells(by_config[one.config])),
-            **({"examples_per_s": speeds[one.config]} if one.config in speeds else {}),
-            "fresh_val_accuracy": (evaluation.fresh_val_accuracy or {}).get(one.config),
+    verdicts = {verdict["config"]: verdict for verdict in evaluation.verdicts}
+    cells = {}
+    for finalist in evaluation.plan.everyone:
+        config = finalist.config
+        cells[config] = {
+            **_test_cells(evaluation, config),
+            **({} if finalist == evaluation.plan.baseline else _verdict_cells(verdicts[config])),
+            **({"examples_per_s": speeds[config]} if config in speeds else {}),
+            "fresh_val_accuracy": (evaluation.fresh_val_accuracy or {}).get(config),
         }
-        for one in evaluation.plan.everyone
-    }
     return ConfirmationSummary(cells, tuple(evaluation.sentences()), evaluation)
 
 
 def _test_cells(evaluation: Evaluation, config: str) -> dict[str, Any]:
-    reached = [score.test_accuracy for score in evaluation.scores if score.config == config]
-    n = len(reached)
-    mean = math.fsum(reached) / n if n else None
+    accuracies = [score.test_accuracy for score in evaluation.scores if score.config == config]
+    n = len(accuracies)
+    mean = math.fsum(accuracies) / n if n else None
     sem = None
     if mean is not None and n > 1:
-        sem = math.sqrt(math.fsum((value - mean) ** 2 for value in reached) / (n - 1) / n)
+        sem = math.sqrt(math.fsum((value - mean) ** 2 for value in accuracies) / (n - 1) / n)
     return {"n_seeds": n, "test_accuracy": mean, "test_accuracy_sem": sem, "delta": 0.0 if n else None}
 
 

@@ -1,4 +1,4 @@
-"""The leaderboard: a row for each configuration that was tried, ranked, against the baseline; its CSV."""
+"""The leaderboard: every configuration that was tried, ranked and compared with the baseline; its CSV."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lenet_exp.study.records import TrialRecord
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What a confirmation found out of one configuration, by column.
+#: What a confirmation adds to a configuration's row, by column.
 _Cells = Mapping[str, Any]
 
 #: The columns, in order; those of the confirmation are empty until there is one.
@@ -35,6 +35,7 @@ COLUMNS = (
 )
 _PARETO = ("pareto_parameters", "pareto_speed")
 
+#: The baseline's val_accuracy and the version of the code that trained it; None if unknown.
 _Baseline = tuple[float | None, str | None]
 
 
@@ -43,17 +44,17 @@ def ranked(
     run_ids: Mapping[RunKey, str],
     confirmation: ConfirmationSummary = NOT_CONFIRMED,
 ) -> Table:
-    """Return the ranked table of what was tried.
+    """Return the leaderboard as a table.
 
     Args:
-        records: Attempts that ended; those that were tried again are left out.
-        run_ids: MLflow's id of each attempt's run, as far as known.
-        confirmation: Columns that a confirmation fills, by configuration.
+        records: Attempts that have ended; failed ones that were tried again are left out.
+        run_ids: MLflow run id of each attempt, as far as known.
+        confirmation: Results of the last confirmation; a completed row takes its columns from them.
 
     Returns:
-        A table of `COLUMNS`. Confirmed rows come first, by ``test_accuracy``, then the other completed
-        ones, by ``val_accuracy``; equal ones share a rank, and the ranks they use up are skipped. Rows
-        without a result have no rank.
+        A table of `COLUMNS`, with a row for each trial, and for each other configuration over its seeds.
+        Confirmed rows come first, by ``test_accuracy``, then the other completed rows, by ``val_accuracy``.
+        Equal rows share a rank, and the ranks they use up are skipped. Rows without a result have no rank.
     """
     shown = over_seeds(r for r in records if not r.superseded and r.key.role != "confirm")
     baseline = _baseline(shown)
@@ -73,14 +74,14 @@ def ranked(
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row of the table, and what places it among the others.
+    """A row of the table, with the values that place it among the others.
 
     Attributes:
         cells: Values by column, without those that depend on other rows.
-        order: What rows are sorted by: those without a result, and the unconfirmed ones, come later.
-        score: Whether it is confirmed, and the accuracy that it is ranked by; None if it has none.
-        smallness: Minus the number of parameters, NaN if unknown.
-        speed: Examples per second, NaN if unknown.
+        order: Sort key: unfinished rows last, unconfirmed rows after confirmed ones, then by accuracy.
+        score: True if confirmed, and the accuracy that ranks the row; None for an unfinished row.
+        smallness: Minus the number of parameters; NaN if unknown.
+        speed: Training examples per second; NaN if unknown.
     """
 
     cells: Mapping[str, Any]
@@ -91,22 +92,26 @@ class _Row:
 
 
 def _baseline(records: Sequence[TrialRecord]) -> _Baseline:
-    """Return the value that all others are compared with, and the version of the code that gave it."""
-    found = next((r for r in reversed(records) if r.key.role == "baseline" and r.value is not None), None)
-    return (found.value, _code(found)) if found else (None, None)
+    """Return the val_accuracy that all others are compared with, and the version of the code that gave it."""
+    for record in reversed(records):
+        if record.key.role == "baseline" and record.value is not None:
+            return record.value, _code(record)
+    return None, None
 
 
 def _code(record: TrialRecord) -> str | None:
-    """Return which code trained an attempt, as in ``0.1.0+3fa9c2d1b07e``; None if nobody noted it."""
+    """Return the version of the code that trained an attempt, as ``0.1.0+3fa9c2d1b07e``; None if unknown."""
     version, code = record.result.get("lenet_exp"), record.result.get("code")
     return f"{version}+{code}" if version and code else None
 
 
-def _row(record: TrialRecord, baseline: _Baseline, run_id: str | None, found: _Cells | None) -> _Row:
-    cells = _cells(record, baseline, run_id, found)
+def _row(
+    record: TrialRecord, baseline: _Baseline, run_id: str | None, confirmed_cells: _Cells | None
+) -> _Row:
+    cells = _cells(record, baseline, run_id, confirmed_cells)
     complete = record.state == "COMPLETE"
-    # A test_accuracy alone does not make a row a confirmed one.
-    confirmed = complete and found is not None and found["test_accuracy"] is not None
+    # Only a confirmation's test_accuracy counts: a listed run may have one from its learning curve.
+    confirmed = complete and confirmed_cells is not None and confirmed_cells["test_accuracy"] is not None
     value = cells["test_accuracy"] if confirmed else cells["val_accuracy"]
     number = -1 if record.key.role == "baseline" else record.key.trial
     order = (not complete, not confirmed, -value if value is not None else math.inf, number)
@@ -115,17 +120,19 @@ def _row(record: TrialRecord, baseline: _Baseline, run_id: str | None, found: _C
 
 
 def _cells(
-    record: TrialRecord, baseline: _Baseline, run_id: str | None, cells: _Cells | None
+    record: TrialRecord, baseline: _Baseline, run_id: str | None, confirmed_cells: _Cells | None
 ) -> dict[str, Any]:
     complete = record.state == "COMPLETE"
     is_baseline = record.key.role == "baseline"
     value = record.value if complete else record.history.get(record.epochs)
-    reference, code = baseline
-    val_delta = value - reference if complete and value is not None and reference is not None else None
-    own_code = _code(record)
+    baseline_value, baseline_code = baseline
+    val_delta = None
+    if complete and value is not None and baseline_value is not None:
+        val_delta = value - baseline_value
+    code = _code(record)
     result = record.result
-    found = dict.fromkeys(COLUMNS)
-    return found | {
+    empty: dict[str, Any] = dict.fromkeys(COLUMNS)
+    return empty | {
         "role": record.key.role,
         "trial": record.key.trial if record.key.role == "trial" else None,
         "name": record.name,
@@ -140,44 +147,45 @@ def _cells(
         **{name: result.get(name) for name in ("examples_per_s", "train_s", "n_parameters", "macs")},
         "epochs": record.epochs,
         **record.values,
-        # Trained by other code than the baseline, so that its delta may be the code's.
-        "variant": own_code if code and own_code != code else None,
-        **(cells or {} if complete else {}),
+        # Where other code trained the baseline, the difference between the two may be the code's.
+        "variant": code if baseline_code and code != baseline_code else None,
+        **(confirmed_cells or {} if complete else {}),
         "mlflow_run_id": run_id,
     }
 
 
 def read_leaderboard(path: str | Path) -> pd.DataFrame:
-    """Return a ``leaderboard.csv`` as a frame: counts are ``Int64`` also where cells are empty.
+    """Return a ``leaderboard.csv`` as a frame; counts are ``Int64``, even in columns with empty cells.
 
-    A file of a version before November 2026 is read as today's: there ``delta`` was about the validation
+    A file written before November 2026 is converted to today's columns: there, ``delta`` was about validation
     images in rows that were not confirmed, and listed runs had a number instead of a ``name``.
 
     Args:
-        path: The file, as a sweep or ``lenet-exp leaderboard --csv`` wrote it.
+        path: A file that a sweep or ``lenet-exp leaderboard --csv`` wrote.
 
     Raises:
         DataError: If there is no such file, or it is no leaderboard.
     """
-    rows = read_csv(Path(path))
-    if rows is None or not {"rank", "role", "config", "val_accuracy"} <= set(rows.columns):
+    table = read_csv(Path(path))
+    if table is None or not {"rank", "role", "config", "val_accuracy"} <= set(table.columns):
         raise DataError(f"{path} is no leaderboard; export one with: lenet-exp leaderboard --csv FILE")
-    if "val_delta" not in rows.columns:
-        rows = Table(COLUMNS, [dict.fromkeys(COLUMNS) | row for row in _of_before(rows.rows)])
-    return rows.frame()
+    if "val_delta" not in table.columns:
+        table = Table(COLUMNS, [dict.fromkeys(COLUMNS) | row for row in _from_old_columns(table.rows)])
+    return table.frame()
 
 
-def _of_before(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows of the CSV before November 2026 with their two kinds of ``delta`` apart."""
-    is_read = any(row["verdict"] in ("better", "worse", "tie") for row in rows)
+def _from_old_columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of a CSV of before November 2026 with ``delta`` split into ``val_delta`` and ``delta``."""
+    has_evaluation = any(row["verdict"] in ("better", "worse", "tie") for row in rows)
     baseline = next((row["val_accuracy"] for row in rows if row["role"] == "baseline"), None)
-    separated = []
+    converted = []
     for row in rows:
-        confirmed = is_read and row["test_accuracy"] is not None and row["verdict"] != "not confirmed"
-        own = row["val_accuracy"]
-        known = confirmed and own is not None and baseline is not None
-        val_delta = own - baseline if known else None if confirmed else row["delta"]
-        separated.append(
+        confirmed = has_evaluation and row["test_accuracy"] is not None and row["verdict"] != "not confirmed"
+        val_accuracy = row["val_accuracy"]
+        val_delta = None if confirmed else row["delta"]
+        if confirmed and val_accuracy is not None and baseline is not None:
+            val_delta = val_accuracy - baseline
+        converted.append(
             {
                 **row,
                 "trial": row["trial"] if row["role"] == "trial" else None,
@@ -185,11 +193,11 @@ def _of_before(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "val_delta": val_delta,
             }
         )
-    return separated
+    return converted
 
 
 def _ranks(rows: Sequence[_Row]) -> list[int | None]:
-    """Return the rank of each row; they are in order, the completed ones first."""
+    """Return the rank of each row, None for unfinished ones; the rows are sorted already."""
     ranks: list[int | None] = []
     above: tuple[bool, float | None] | None = None
     for position, row in enumerate(rows, start=1):
@@ -202,20 +210,20 @@ def _ranks(rows: Sequence[_Row]) -> list[int | None]:
     return ranks
 
 
-#: Whether a row is on the front of accuracy and size, and on that of accuracy and speed; None for neither.
+#: True if a row is on the Pareto front of accuracy and size, and of accuracy and speed; None if not compared.
 _Fronts = tuple[bool | None, bool | None]
 
 
 def _fronts(rows: Sequence[_Row]) -> list[_Fronts]:
-    """Return for each row whether no other is both more accurate and smaller, and both that and faster.
+    """Return whether each row is on the two Pareto fronts.
 
-    Only rows that were measured alike are compared: the confirmed ones once there are any, else all that
-    were completed; the others are on no front and off none.
+    Only rows that were measured alike are compared: the confirmed ones if there are any, else all completed
+    ones. The other rows get None.
     """
     known = [
         (i, row, value) for i, row in enumerate(rows) if row.score and (value := row.score[1]) is not None
     ]
-    # Sorted as they are, the confirmed ones are the first.
+    # The rows are sorted, so the confirmed ones come first.
     n_confirmed = sum(row.score[0] for _, row, _ in known if row.score)
     compared = known[:n_confirmed] or known
     smaller = pareto_front([(value, row.smallness) for _, row, value in compared])

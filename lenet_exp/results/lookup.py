@@ -1,6 +1,6 @@
-"""What an experiment has recorded so far, and which attempt somebody means by a name.
+"""Read what an experiment has recorded so far, and find the attempt that a name means.
 
-Everything is only read, so it may be used while a sweep runs.
+Nothing is written to the study or the spool, so all of this may be used while a sweep runs.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from lenet_exp.tracking.events import RunLog
 from lenet_exp.tracking.spool import Spool
 from lenet_exp.tracking.store import log_file
 
-#: So many of an MLflow run id's characters are enough to name it; fewer could be a trial's number.
-_ID_CHARACTERS = 8
+#: Characters of an MLflow run's id that are enough to name it; fewer could be a trial's number.
+_MIN_ID_CHARACTERS = 8
 
 
 @dataclass(frozen=True)
 class ExperimentResults:
-    """An experiment's records.
+    """Everything that an experiment has recorded so far.
 
     Attributes:
-        experiment: What its file says, but for the data, which are as the study was started with.
-        layout: Where the experiment's files lie.
-        records: Every attempt that has ended.
-        spool: What every attempt did.
-        fingerprint: What makes the study this study.
-        confirmation: What a confirmation found out.
+        experiment: The experiment as its file says, with the data settings that the study was started with.
+        layout: Paths of the experiment's files.
+        records: A record for each attempt that has ended, of every role.
+        spool: The log of every attempt, epoch by epoch.
+        fingerprint: Settings that the study was started with; a sweep with others is refused.
+        confirmation: Results of the last confirmation; `NOT_CONFIRMED` before there is one.
     """
 
     experiment: Experiment
@@ -54,28 +54,33 @@ class ExperimentResults:
     confirmation: ConfirmationSummary = NOT_CONFIRMED
 
     def leaderboard(self) -> Table:
-        """Return the ranked table of what was tried."""
+        """Return the leaderboard, see `lenet_exp.results.leaderboard.ranked`."""
         return ranked(self.records, self.spool.run_ids(), self.confirmation)
 
     def attempt(self, record: TrialRecord) -> RunLog | None:
-        """Return what the spool has of the training behind ``record``, which a duplicate shares."""
+        """Return the log of the training behind ``record``, or None if the spool has none.
+
+        A duplicate shares the log of the training whose result it was given.
+        """
         return self.spool.read(self.original(record).key)
 
     def original(self, record: TrialRecord) -> TrialRecord:
-        """Return the record itself, or that of the training whose result a duplicate was told."""
+        """Return the record of the training whose result a duplicate was given; any other record itself."""
         number = record.result.get("duplicate_of")
         if number is None:
             return record
-        return next(r for r in self.records if r.key.role == record.key.role and r.key.trial == number)
+        return next(
+            other for other in self.records if other.key.role == record.key.role and other.key.trial == number
+        )
 
     def add_to_run(self, stem: str, path: Path, uri: str, say: Callable[[str], Any]) -> bool:
-        """Add a file to the run that an attempt, or the study, has in MLflow; return whether it is there.
+        """Upload a file to the MLflow run of an attempt or of the study; return True if that worked.
 
         Args:
-            stem: The attempt's stem, or `lenet_exp.tracking.spool.STUDY`.
-            path: The file; it stays where it is.
-            uri: URI of the store.
-            say: Told, in one line, why the file is not there.
+            stem: Stem of the attempt, or `lenet_exp.tracking.spool.STUDY` for the study's own run.
+            path: File to upload; it also stays where it is.
+            uri: URI of the MLflow store.
+            say: Called with a one-line warning if the file could not be uploaded.
         """
         run_id = self.spool.run_id(stem)
         try:
@@ -83,7 +88,7 @@ class ExperimentResults:
                 raise UnreachableError(f"{stem} has no run in MLflow yet")
             log_file(uri, run_id, path)
         except LenetExpError as error:
-            say(f"warning: {error}; {path.name} is in {path.parent} alone")
+            say(f"warning: {error}; {path.name} was not uploaded, and is only in {path.parent}")
             return False
         return True
 
@@ -91,72 +96,79 @@ class ExperimentResults:
         """Return the attempt that ``name`` means.
 
         Args:
-            name: A trial's number, a label as in ``run 3``, an MLflow run id, ``baseline``, or ``champion``.
+            name: A trial's number, a label such as ``trial 3``, eight or more first characters of an
+                MLflow run id, ``baseline``, or ``champion``.
 
         Raises:
-            ConfigError: If there is none of this name.
-            NoResultError: If the best is asked for, and nothing was completed.
+            ConfigError: If no attempt has this name, or several have.
+            NoResultError: If ``champion`` is asked for before any trial has been completed.
         """
         if name == "champion":
             return self._champion()
         by_id = {run_id: key for key, run_id in self.spool.run_ids().items()}
-        keys = {by_id[found] for found in by_id if len(name) >= _ID_CHARACTERS and found.startswith(name)}
-        named = [record for record in self.records if name in _names(record) or record.key in keys]
-        # Of a training that was tried again, the last attempt is meant.
-        if named and len({record.label for record in named}) == 1:
+        keys = {
+            key
+            for run_id, key in by_id.items()
+            if len(name) >= _MIN_ID_CHARACTERS and run_id.startswith(name)
+        }
+        matches = [record for record in self.records if name in _names(record) or record.key in keys]
+        # The last attempt is meant where a training was tried again.
+        if matches and len({record.label for record in matches}) == 1:
             return max(
-                named, key=lambda record: (not record.superseded, record.key.attempt, record.key.trial)
+                matches, key=lambda record: (not record.superseded, record.key.attempt, record.key.trial)
             )
-        if named:
-            shown = ", ".join(repr(record.label) for record in named)
-            raise ConfigError(f"{name!r} could be {shown}; name one of them in full")
+        if matches:
+            labels = ", ".join(repr(record.label) for record in matches)
+            raise ConfigError(f"{name!r} could be {labels}; name one of them in full")
         raise ConfigError(f"{self.experiment.name!r} has no run {name!r}; {self._hint(name)}")
 
     def _champion(self) -> TrialRecord:
-        """Return the attempt that is registered as champion; before a confirmation, the best one."""
+        """Return the attempt registered as champion; before a confirmation, the best trial or listed run."""
         study = self.spool.study()
         stem = study.champion.aliases.get("champion") if study and study.champion else None
         done = [record for record in self.records if record.state == "COMPLETE"]
-        chosen = [record for record in done if record.key.stem == stem]
+        registered = [record for record in done if record.key.stem == stem]
         searched = [r for r in done if r.key.role in ("trial", "run") and r.value is not None]
-        if not (chosen or searched):
+        if not (registered or searched):
             raise NoResultError(f"{self.experiment.name!r} has no finished trial; run: lenet-exp sweep")
-        return chosen[0] if chosen else max(searched, key=lambda r: (r.value or 0.0, -r.key.trial))
+        return registered[0] if registered else max(searched, key=lambda r: (r.value or 0.0, -r.key.trial))
 
     def _hint(self, name: str) -> str:
         labels = sorted({record.label for record in self.records})
-        near = difflib.get_close_matches(name, [*labels, "champion", "baseline"], n=1)
-        if near:
-            return f"did you mean {near[0]!r}?"
+        close = difflib.get_close_matches(name, [*labels, "champion", "baseline"], n=1)
+        if close:
+            return f"did you mean {close[0]!r}?"
         return "name a trial's number, a label of the leaderboard, an MLflow run id, champion or baseline"
 
 
 def _names(record: TrialRecord) -> set[str]:
-    """Return what people may call an attempt."""
+    """Return the names by which people may call an attempt."""
     number = {str(record.key.trial)} if record.key.role == "trial" else set()
     return {record.label, record.key.stem} | number
 
 
 def read_results(experiment: Experiment, root: Path, storage: str | None = None) -> ExperimentResults:
-    """Return what was recorded of an experiment; it is only read.
+    """Return what an experiment has recorded so far; nothing is written.
 
     Args:
-        experiment: What to look for.
-        root: Folder of everything that runs write.
-        storage: URL of the study's storage, where it is not a file below ``root``.
+        experiment: The experiment; its name says which study to read.
+        root: Folder below which sweeps write everything.
+        storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
 
     Raises:
-        NoResultError: If it was never started there.
+        NoResultError: If the experiment was never run below ``root``.
         StoreError: If the study's storage is damaged or of another version.
     """
     layout = Layout.of(root, experiment.name)
     study = read_study(experiment.name, layout.root, storage)
     if study is None:
         raise NoResultError(f"{experiment.name!r} was never run under {layout.root}; run: lenet-exp sweep")
-    # The file may have been changed since, or flags may have been stronger than it.
-    known = {
+    # The file may have changed since the study was started, or flags may have overridden it.
+    data_as_started = {
         name: value for name, value in study.fingerprint.get("data", {}).items() if name in Data.model_fields
     }
-    used = experiment.model_copy(update={"data": experiment.data.model_copy(update=known)})
-    found = confirmation_summary(study.kept.get(READINGS), study.kept.get(SPEEDS))
-    return ExperimentResults(used, layout, study.records, Spool(layout.spool), study.fingerprint, found)
+    as_started = experiment.model_copy(update={"data": experiment.data.model_copy(update=data_as_started)})
+    confirmation = confirmation_summary(study.kept.get(READINGS), study.kept.get(SPEEDS))
+    return ExperimentResults(
+        as_started, layout, study.records, Spool(layout.spool), study.fingerprint, confirmation
+    )

@@ -1,6 +1,6 @@
-"""What was recorded, as the tables that people and programs see, and an ablation's or a list's own files.
+"""Print or export the leaderboard, and write the files that only an ablation or a list of runs has.
 
-What one kind of experiment alone needs is imported where it is needed, so that every command begins at once.
+Modules that only some experiments need are imported where they are needed, so that every command starts fast.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ def show_leaderboard(
     top: int | None,
     storage: str | None = None,
 ) -> None:
-    """Print the leaderboard, of an ablation its own table, or write it to a file.
+    """Print an experiment's leaderboard, or the table of its ablation, or write it to a file.
 
     Args:
-        experiment: Whose leaderboard.
-        root: Folder of everything that runs write.
-        csv: File to write the table to; None writes none, and prints it.
-        style: How it is printed for machines, see `render`; None prints it for people.
-        top: Rows to show; None shows all.
-        storage: URL of the study's storage, where it is not a file below ``root``.
+        experiment: The experiment to show.
+        root: Folder below which sweeps write everything.
+        csv: File to write the table to; None prints the table instead.
+        style: Format to print in, see `render`; None prints a table for the terminal.
+        top: Number of rows to show; None shows all.
+        storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
 
     Raises:
-        NoResultError: If nothing was recorded.
+        ConfigError: If ``csv`` is a folder.
+        NoResultError: If the experiment was never run below ``root``.
         DiskError: If ``csv`` cannot be written.
     """
     from lenet_exp.results.lookup import read_results
@@ -50,7 +51,7 @@ def show_leaderboard(
     shown = table._replace(rows=table.rows[:top])
     if csv is not None:
         if csv.is_dir():
-            raise ConfigError(f"--csv names a file, found the folder {csv}")
+            raise ConfigError(f"--csv must name a file, found the folder {csv}")
         write_atomically(csv, to_csv(shown).encode())
     if style is not None:
         sys.stdout.write(render(shown, style))
@@ -62,11 +63,11 @@ def show_leaderboard(
 
 
 def own_files(experiment: Experiment, layout: Layout) -> tuple[Path, ...]:
-    """Return what an ablation or a list of runs leaves in its folder besides a leaderboard.
+    """Return the files that an ablation or a list of runs has besides the leaderboard; none for a search.
 
     Args:
-        experiment: Whose files.
-        layout: Where the experiment's files lie.
+        experiment: The experiment that the files belong to.
+        layout: Paths of the experiment.
     """
     if experiment.ablate:
         return (layout.ablation,)
@@ -76,16 +77,16 @@ def own_files(experiment: Experiment, layout: Layout) -> tuple[Path, ...]:
 def write_own_files(
     experiment: Experiment, layout: Layout, records: Sequence[TrialRecord], spool: Spool
 ) -> None:
-    """Write the files of `own_files`.
+    """Write the files that `own_files` names.
 
     Args:
-        experiment: Whose files.
-        layout: Where the experiment's files lie.
-        records: Every attempt that the study knows.
-        spool: What every attempt did, epoch by epoch.
+        experiment: The experiment that the files belong to.
+        layout: Paths of the experiment.
+        records: Every attempt that has ended, for an ablation's table.
+        spool: Log of every attempt, for the learning curves of a list of runs.
 
     Raises:
-        DiskError: If one cannot be written; it is then as before.
+        DiskError: If a file cannot be written; an earlier version of it is left as it was.
     """
     if experiment.ablate:
         write_atomically(layout.ablation, to_csv(_ablation(experiment, records)).encode())

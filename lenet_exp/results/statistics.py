@@ -1,8 +1,8 @@
-"""How sure a handful of seeds makes us: estimates, paired tests, corrections and power.
+"""How sure a few seeds make us: estimates, paired tests, corrections for several tests, and power.
 
-Numbers in, numbers out. What cannot be known is NaN and never a guess or a warning: nothing is known from
-a value that is NaN or infinite, and one value says nothing about spread. There is no bootstrap here: of
-five seeds it gives an interval that is too narrow, where Student's t is exact for normal differences.
+Every function takes numbers and returns numbers. An unknown result is NaN, never a guess or a warning:
+nothing is known if a value is NaN or infinite, and a single value shows no spread. There is no bootstrap:
+with five seeds its interval is too narrow, while Student's t is exact for normal differences.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-#: Up to here every sign is tried: 2**16 sums take some milliseconds.
+#: Most differences of which `sign_flip_test` tries every sign; 2**16 sums take a few milliseconds.
 EXACT_SIGNS = 16
 
-#: Random signs drawn beyond; the smallest p is then one in twenty thousand.
+#: Random signs drawn for more differences than that; the smallest possible p is then 1 in 20,000.
 SIGN_DRAWS = 19_999
 
-#: Beyond so many seeds a tie is not worth settling.
+#: Most seeds that anybody would train to settle a tie.
 MOST_SEEDS = 200
 
-#: Fewer images than this on which two networks differ are counted out, as is usual for McNemar's test.
+#: With fewer images than this on which two networks differ, McNemar's test is exact, as is usual.
 FEW_DISCORDANT = 25
 
-#: Spread below this share of the largest value is rounding, not noise that was measured.
+#: A spread below this share of the largest value is rounding error, not measured noise.
 _ROUNDING = 1e-9
 
-#: A difference of shares below this is rounding, and counts as none.
-_NOTHING = 1e-12
+#: A difference of two accuracies below this is rounding error, and counts as 0.
+_ZERO = 1e-12
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Estimate:
 
     Attributes:
         mean: Mean of the values.
-        sem: Standard error of the mean, from the sample's standard deviation; NaN for one value.
+        sem: Standard error of the mean, from the sample standard deviation; NaN for one value.
         low: Lower end of Student's t interval for the mean; NaN for one value.
         high: Upper end of that interval.
-        n: How many values there are.
+        n: Number of values.
     """
 
     mean: float
@@ -58,7 +58,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Paired(Estimate):
-    """A mean difference, how well it is known, and how surprising it were if there was none.
+    """A mean difference, how well it is known, and how surprising it would be without a true difference.
 
     Attributes:
         p_value: The p of the two-sided paired t-test; NaN for one pair.
@@ -70,104 +70,106 @@ class Paired(Estimate):
 def estimate(values: Sequence[float] | Floats, level: float = 0.05) -> Estimate:
     """Return the mean of ``values`` with its standard error and its interval of coverage 1 - ``level``.
 
-    Equal values give a standard error of 0 and an interval without width.
+    Equal values give a standard error of 0 and an interval of width 0.
 
     Args:
-        values: Independent measurements; an infinity or a NaN leaves all unknown.
-        level: One less the coverage of the interval.
+        values: Independent measurements; a single infinity or NaN makes the whole estimate NaN.
+        level: One minus the coverage of the interval, in (0, 1).
 
     Example:
-        >>> found = estimate([0.88, 0.90, 0.92])
-        >>> round(found.mean, 4), round(found.sem, 4), round(found.low, 4), round(found.high, 4)
+        >>> accuracy = estimate([0.88, 0.90, 0.92])
+        >>> round(accuracy.mean, 4), round(accuracy.sem, 4), round(accuracy.low, 4), round(accuracy.high, 4)
         (0.9, 0.0115, 0.8503, 0.9497)
     """
     _check_share(level, "level")
-    known = np.asarray(values, float)
-    n = known.size
-    if n == 0 or not np.isfinite(known).all():
+    array = np.asarray(values, float)
+    n = array.size
+    if n == 0 or not np.isfinite(array).all():
         return Estimate(math.nan, math.nan, math.nan, math.nan, n)
-    mean = float(known.mean())
+    mean = float(array.mean())
     if n == 1:
         return Estimate(mean, math.nan, math.nan, math.nan, n)
-    sem = float(known.std(ddof=1)) / math.sqrt(n)
-    half = _t_quantile(level, n) * sem
-    return Estimate(mean, sem, mean - half, mean + half, n)
+    sem = float(array.std(ddof=1)) / math.sqrt(n)
+    half_width = _t_quantile(level, n) * sem
+    return Estimate(mean, sem, mean - half_width, mean + half_width, n)
 
 
 def paired(differences: Sequence[float] | Floats, level: float = 0.05) -> Paired:
     """Return the mean of paired ``differences``, its t interval, and the p of the two-sided t-test.
 
-    The interval leaves out 0 exactly where p is at most ``level``. Equal differences measure no noise to
-    test against, so their p is that of the signs (`paired_p_values`), and the interval is the
-    difference itself where that p is at most ``level``, else unknown. Differences that are all 0 have p 1 and
-    the interval [0, 0].
+    The interval excludes 0 exactly if p is at most ``level``. Equal differences show no noise to test
+    against, so their p is that of the signs (see `paired_p_values`), and their interval is the difference
+    itself if that p is at most ``level``, else NaN. Differences that are all 0 have p 1 and the interval
+    [0, 0].
 
     Args:
-        differences: One for each pair.
-        level: One less the coverage of the interval, and the level of the test.
+        differences: One difference per pair.
+        level: One minus the coverage of the interval, and the level of the test, in (0, 1).
 
     Example:
-        >>> found = paired([0.011, 0.014, 0.010, 0.013, 0.012])
-        >>> round(found.low, 4), round(found.high, 4), round(found.p_value, 6)
+        >>> delta = paired([0.011, 0.014, 0.010, 0.013, 0.012])
+        >>> round(delta.low, 4), round(delta.high, 4), round(delta.p_value, 6)
         (0.01, 0.014, 7.1e-05)
     """
-    known = np.asarray(differences, float)
-    own = estimate(known, level)
-    if math.isnan(own.sem):
-        return Paired(own.mean, own.sem, own.low, own.high, own.n, math.nan)
-    p_value = float(paired_p_values(known))
-    if not _flat(known):
-        return Paired(own.mean, own.sem, own.low, own.high, own.n, p_value)
-    if _none(known):
-        return Paired(0.0, 0.0, 0.0, 0.0, own.n, p_value)
-    end = own.mean if p_value <= level else math.nan
-    return Paired(own.mean, 0.0, end, end, own.n, p_value)
+    array = np.asarray(differences, float)
+    mean = estimate(array, level)
+    if math.isnan(mean.sem):
+        return Paired(mean.mean, mean.sem, mean.low, mean.high, mean.n, math.nan)
+    p_value = float(paired_p_values(array))
+    if not _all_equal(array):
+        return Paired(mean.mean, mean.sem, mean.low, mean.high, mean.n, p_value)
+    if _all_zero(array):
+        return Paired(0.0, 0.0, 0.0, 0.0, mean.n, p_value)
+    end = mean.mean if p_value <= level else math.nan
+    return Paired(mean.mean, 0.0, end, end, mean.n, p_value)
 
 
 def paired_p_values(differences: Floats) -> Floats:
     """Return the p of the two-sided paired t-test along the last axis of ``differences``.
 
-    Equal differences (up to rounding) would divide by nothing. Their p is what an exact test of their signs
-    gives, 2**(1-n), so that few seeds on few test images, where equal differences are common, decide nothing.
+    Equal differences (up to rounding) would divide by 0. Their p is that of an exact test of their signs,
+    2**(1-n), so that a few seeds on a few test images, where equal differences are common, decide nothing.
     """
     n = differences.shape[-1]
     if n < 2:
         return np.full(differences.shape[:-1], math.nan)
     finite = np.asarray(np.isfinite(differences).all(axis=-1))
-    known = np.where(finite[..., None], differences, 0.0)
-    flat = _flat(known)
-    spread = np.where(flat, 1.0, known.std(axis=-1, ddof=1))
-    t = known.mean(axis=-1) / spread * math.sqrt(n)
+    replaced = np.where(finite[..., None], differences, 0.0)
+    equal = _all_equal(replaced)
+    spread = np.where(equal, 1.0, replaced.std(axis=-1, ddof=1))
+    t = replaced.mean(axis=-1) / spread * math.sqrt(n)
+    # Loading SciPy takes 0.45 s (experiments/LOG.md, Speed: what a sweep costs beside its arithmetic).
     from scipy import special
 
     p: Floats = 2 * special.stdtr(n - 1, -np.abs(t))
-    p = np.where(flat, np.where(_none(known), 1.0, 2.0 ** (1 - n)), p)
+    p = np.where(equal, np.where(_all_zero(replaced), 1.0, 2.0 ** (1 - n)), p)
     return np.where(finite, p, math.nan)
 
 
 def sign_flip_test(differences: Sequence[float] | Floats) -> float:
-    """Return the two-sided p of the mean of ``differences`` among all signs they might have had.
+    """Return the two-sided p of the mean of ``differences`` among all signs that they might have had.
 
-    It assumes that without a true difference each one's sign is a coin's, and no shape of the noise. With n
-    differences no p is below 2**(1-n): 0.0625 at five. Up to `EXACT_SIGNS` of them every sign is tried;
-    beyond, `SIGN_DRAWS` are drawn from a fixed seed, and the observed signs count as one more.
+    The test assumes that without a true difference each sign is a fair coin's; it assumes no shape of the
+    noise. With n differences no p is below 2**(1-n), which is 0.0625 for five. For at most `EXACT_SIGNS`
+    differences every sign is tried; for more, `SIGN_DRAWS` sets of signs are drawn from a fixed seed, and the
+    observed set counts as one more.
 
     Returns:
-        1 where all differences are 0; NaN where there are none, or one is not finite.
+        A p in (0, 1], 1 if all differences are 0; NaN if there are none, or if any is not finite.
 
     Example:
         >>> sign_flip_test([0.011, 0.014, 0.010, 0.013, 0.012])
         0.0625
     """
-    known = np.asarray(differences, float)
-    n = known.size
-    if n == 0 or not np.isfinite(known).all():
+    array = np.asarray(differences, float)
+    n = array.size
+    if n == 0 or not np.isfinite(array).all():
         return math.nan
-    # Sums that are equal on paper differ by rounding.
-    reached = abs(float(known.sum())) - _ROUNDING * float(np.abs(known).sum())
+    # The tolerance: sums that are mathematically equal differ by rounding.
+    threshold = abs(float(array.sum())) - _ROUNDING * float(np.abs(array).sum())
     if n <= EXACT_SIGNS:
-        return float((np.abs(_all_signed_sums(known)) >= reached).mean())
-    count = sum(int((np.abs(sums) >= reached).sum()) for sums in _drawn_signed_sums(known))
+        return float((np.abs(_all_signed_sums(array)) >= threshold).mean())
+    count = sum(int((np.abs(sums) >= threshold).sum()) for sums in _drawn_signed_sums(array))
     return (count + 1) / (SIGN_DRAWS + 1)
 
 
@@ -186,22 +188,23 @@ def _drawn_signed_sums(values: Floats) -> Iterator[Floats]:
 
 
 def mcnemar(baseline_right: Bools, other_right: Bools) -> float:
-    """Return the two-sided p that two networks are right equally often, from the same test images.
+    """Return the two-sided p of McNemar's test: are two configurations right on equally many test images?
 
-    The networks of several seeds are not independent of each other on one image, so the image is the unit:
-    its score is the number of seeds for which only the other network is right, less those for which only the
-    baseline is. The sum of scores over the root of their sum of squares is normal for many images
-    (a cluster-robust z); fewer than `FEW_DISCORDANT` images with a score are counted out exactly. For one
-    seed these are McNemar's test without continuity correction and its exact, binomial form.
+    The networks of several seeds are not independent on one image, so the unit is the image. Its score is the
+    number of seeds for which only the other network is right, minus the number for which only the baseline's
+    is. With many images, the sum of scores over the root of their sum of squares is normal (a cluster-robust
+    z); with fewer than `FEW_DISCORDANT` images whose score is not 0, the distribution is computed exactly.
+    For one seed these are McNemar's test without continuity correction and its exact, binomial form.
 
-    The question is another than `paired`'s: these trained networks on other images, not other seeds.
+    The question differs from that of `paired`: these trained networks on other images, not other seeds.
 
     Args:
-        baseline_right: ``(n_seeds, n_images)``, or ``(n_images,)`` for one seed.
-        other_right: Likewise, row by row of the same seed.
+        baseline_right: ``(n_seeds, n_images)``, or ``(n_images,)`` for one seed; True where the baseline's
+            network is right.
+        other_right: The same for the other configuration, its rows in the order of the same seeds.
 
     Returns:
-        1 where no image has a score, and so where there is no image.
+        A p in [0, 1]; 1 if no image has a score other than 0, or there are no images.
 
     Raises:
         ValueError: If the shapes differ.
@@ -210,10 +213,10 @@ def mcnemar(baseline_right: Bools, other_right: Bools) -> float:
     """
     if baseline_right.shape != other_right.shape:
         raise ValueError(
-            f"predictions must have one shape, found {baseline_right.shape}, {other_right.shape}"
+            f"predictions must have one shape, found {baseline_right.shape} and {other_right.shape}"
         )
-    seedwise = np.atleast_2d(other_right).astype(np.int64) - np.atleast_2d(baseline_right)
-    scores = seedwise.sum(axis=0)
+    wins = np.atleast_2d(other_right).astype(np.int64) - np.atleast_2d(baseline_right)  # (n_seeds, n_images)
+    scores = wins.sum(axis=0)  # (n_images,)
     scores = scores[scores != 0]
     if scores.size == 0:
         return 1.0
@@ -226,22 +229,22 @@ def mcnemar(baseline_right: Bools, other_right: Bools) -> float:
 
 
 def _exact_sum_test(scores: NDArray[np.int64]) -> float:
-    """Return the two-sided p of the sum of integers among all their signs, from its distribution."""
-    chances = np.ones(1)  # of each sum, in steps of 1 from the lowest
+    """Return the two-sided p of the sum of integers among all signs that they might have had."""
+    probabilities = np.ones(1)  # of each possible sum, from the lowest on, in steps of 1
     for size in np.abs(scores):
         flip = np.zeros(2 * int(size) + 1)
         flip[[0, -1]] = 0.5
-        chances = np.convolve(chances, flip)
-    most = (chances.size - 1) // 2
-    sums = np.arange(-most, most + 1)
-    return min(1.0, float(chances[np.abs(sums) >= abs(int(scores.sum()))].sum()))
+        probabilities = np.convolve(probabilities, flip)
+    largest = (probabilities.size - 1) // 2
+    sums = np.arange(-largest, largest + 1)
+    return min(1.0, float(probabilities[np.abs(sums) >= abs(int(scores.sum()))].sum()))
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Return Holm's adjusted p values along the last axis, in the order given.
+    """Return the Holm-adjusted p values along the last axis, in the order given.
 
-    Calling significant what is at most a level keeps the chance of any false call at that level. A NaN stays
-    NaN, and counts in its family.
+    Rejecting where the adjusted p is at most a level keeps the chance of any false rejection at that level. A
+    NaN stays NaN, and still counts as a test.
 
     Example:
         >>> holm([0.01, 0.04, 0.03]).tolist()
@@ -260,12 +263,12 @@ def holm(p_values: ArrayLike) -> Floats:
 
 
 def power(effect_in_sd: float, n: int, level: float = 0.05) -> float:
-    """Return the chance that the two-sided paired t-test finds a true difference.
+    """Return the chance that the two-sided paired t-test detects a true difference.
 
     Args:
-        effect_in_sd: The true mean difference over the standard deviation of differences.
-        n: Pairs; one pair never finds anything.
-        level: Level of the test.
+        effect_in_sd: True mean difference divided by the standard deviation of the differences.
+        n: Number of pairs; the power of a single pair is 0.
+        level: Level of the test, in (0, 1).
 
     Example:
         >>> round(power(2.0, 5), 2)
@@ -276,12 +279,12 @@ def power(effect_in_sd: float, n: int, level: float = 0.05) -> float:
         return math.nan
     if n < 2:
         return 0.0
-    # scipy.special's noncentral t is NaN or wrong for large effects; this one takes half a second to import.
+    # Not scipy.special, which loads faster: its noncentral t is NaN or wrong for large effects.
     from scipy import stats
 
-    shift = min(abs(effect_in_sd), 1e6) * math.sqrt(n)
-    limit = _t_quantile(level, n)
-    return float(sum(stats.nct.sf(limit, n - 1, side) for side in (shift, -shift)))
+    noncentrality = min(abs(effect_in_sd), 1e6) * math.sqrt(n)
+    critical = _t_quantile(level, n)
+    return float(sum(stats.nct.sf(critical, n - 1, shift) for shift in (noncentrality, -noncentrality)))
 
 
 def seeds_to_settle(
@@ -290,15 +293,16 @@ def seeds_to_settle(
     """Return how many paired seeds would settle a difference, were it truly as large as measured.
 
     Args:
-        mean: The mean difference.
-        sd: The standard deviation of differences.
-        level: Level of the two-sided paired t-test.
-        power: The chance that the test is to have.
-        most: Seeds beyond which nobody goes.
+        mean: Mean of the measured differences.
+        sd: Standard deviation of the measured differences.
+        level: Level of the two-sided paired t-test, in (0, 1).
+        power: Chance of detecting the difference that the test should have, in (0, 1).
+        most: Largest number of seeds to consider.
 
     Returns:
-        The smallest number of seeds with that power; None if it is above ``most``, there is no difference, or
-        ``mean`` or ``sd`` is unknown. Without spread it is what the signs need (`paired_p_values`).
+        The smallest number of seeds with that power; None if it is above ``most``, if ``mean`` is 0, or if
+        ``mean`` or ``sd`` is not finite. If all differences are equal, it is the number at which the test of
+        their signs decides, see `paired_p_values`.
 
     Example:
         >>> seeds_to_settle(0.002, 0.003)
@@ -309,27 +313,27 @@ def seeds_to_settle(
     if not math.isfinite(mean) or not math.isfinite(sd) or mean == 0:
         return None
     if sd <= _ROUNDING * abs(mean):
-        needed = math.ceil(1 - math.log2(level))
-        return needed if needed <= most else None
+        n_needed = math.ceil(1 - math.log2(level))
+        return n_needed if n_needed <= most else None
     effect = mean / sd
     numbers = range(2, most + 1)
-    place = bisect_left(numbers, power, key=lambda n: _power(effect, n, level))
-    return numbers[place] if place < len(numbers) else None
+    index = bisect_left(numbers, power, key=lambda n: _power(effect, n, level))
+    return numbers[index] if index < len(numbers) else None
 
 
-#: `seeds_to_settle` has an argument of that name.
+#: `power` under a second name, as a parameter of `seeds_to_settle` hides the first.
 _power = power
 
 
-def _flat(values: Floats) -> Bools:
-    """Return along the last axis whether all values are equal up to rounding."""
+def _all_equal(values: Floats) -> Bools:
+    """Return True where all values along the last axis are equal up to rounding."""
     width: Floats = np.ptp(values, axis=-1)
-    return np.asarray(width <= np.maximum(_ROUNDING * np.abs(values).max(axis=-1), _NOTHING))
+    return np.asarray(width <= np.maximum(_ROUNDING * np.abs(values).max(axis=-1), _ZERO))
 
 
-def _none(differences: Floats) -> Bools:
-    """Return along the last axis whether no difference is more than rounding."""
-    return np.asarray(np.abs(differences).max(axis=-1) <= _NOTHING)
+def _all_zero(differences: Floats) -> Bools:
+    """Return True where all differences along the last axis are 0 up to rounding."""
+    return np.asarray(np.abs(differences).max(axis=-1) <= _ZERO)
 
 
 def _t_quantile(level: float, n: int) -> float:

@@ -1,4 +1,4 @@
-"""A table of plain values, and the same as CSV, Markdown, JSON or a frame."""
+"""A table of plain values, and its forms: CSV, Markdown, JSON, a pandas frame."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What a spreadsheet would take for the beginning of a formula.
+#: First characters that make a spreadsheet take a cell for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
-#: Columns whose type a frame could not tell where cells are empty.
+#: Columns of whole numbers and of measurements, whose types pandas cannot infer where cells are empty.
 _WHOLE = {
     *("rank", "trial", "n_seeds", "seeds_to_settle", "n_parameters", "macs", "epochs"),
     *("batch_size", "conv_layers", "fc_layers"),
@@ -38,35 +38,36 @@ _TYPES = {
 
 
 class Table(NamedTuple):
-    """Rows of plain values, None where nothing is known; a frame without pandas, which takes long to load.
+    """Rows of plain values, so that pandas is loaded only for those who ask for a frame.
 
     Attributes:
         columns: Names of the columns, in order.
-        rows: The values of each row, by column.
+        rows: Values of each row by column; None for an unknown value.
     """
 
     columns: Sequence[str]
     rows: Sequence[Mapping[str, Any]]
 
     def frame(self) -> pd.DataFrame:
-        """Return the rows as a frame, to go on with: counts are ``Int64``, fronts ``boolean``."""
-        import pandas as pd  # here, as it takes half a second, and none of us needs one
+        """Return the rows as a pandas frame; counts are ``Int64``, Pareto fronts ``boolean``."""
+        # Loading pandas takes 0.5 s (experiments/LOG.md, Speed: what a sweep costs beside its arithmetic).
+        import pandas as pd
 
         frame = pd.DataFrame(self.rows, columns=list(self.columns))
         return frame.astype({column: _TYPES[column] for column in self.columns if column in _TYPES})
 
     def plain_rows(self) -> list[dict[str, Any]]:
-        """Return the rows without the numbers that JSON does not have."""
+        """Return the rows with None for NaN and infinities, which JSON does not have."""
         return [{column: finite(row[column]) for column in self.columns} for row in self.rows]
 
 
 def finite(value: Any) -> Any:
-    """Return the value; None for a number that is not finite, which JSON does not have."""
+    """Return the value, or None for a NaN or an infinity, which JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def to_csv(table: Table) -> str:
-    """Return a table as CSV, in which no text cell can be taken for a formula.
+    """Return a table as CSV; text that a spreadsheet would take for a formula gets a leading ``'``.
 
     Example:
         >>> print(to_csv(Table(["label", "delta"], [{"label": "=1+1", "delta": -0.5}])), end="")
@@ -80,18 +81,18 @@ def to_csv(table: Table) -> str:
 
 
 def read_csv(path: Path) -> Table | None:
-    """Return the table that `to_csv` wrote; None if the file is not one, or is not there."""
+    """Return the table that `to_csv` wrote to a file, or None if there is no such file or it is no table."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             columns, *lines = csv.reader(file)
             rows = [dict(zip(columns, map(_value, columns, line), strict=True)) for line in lines]
-    except (OSError, ValueError):  # of text that is no UTF-8, too few cells, or words for numbers
+    except (OSError, ValueError):  # a ValueError: no UTF-8, too few cells, or text in place of a number
         return None
     return Table(columns, rows)
 
 
 def _value(column: str, cell: str) -> Any:
-    """Return what `_cell` made a cell of."""
+    """Return the value that `_cell` wrote as ``cell``."""
     kind = _TYPES.get(column)
     if not cell:
         return None
@@ -104,7 +105,7 @@ def _value(column: str, cell: str) -> Any:
 
 def _csv_line(values: Iterable[Any]) -> str:
     out = io.StringIO()
-    # Python's default ending makes the writer quote a "\r" in a cell too.
+    # Only with the default line ending does the writer also quote a cell with a "\r".
     csv.writer(out).writerow([_cell(value) for value in values])
     return out.getvalue().removesuffix("\r\n") + "\n"
 
@@ -121,8 +122,8 @@ def render(table: Table, style: Literal["csv", "markdown", "json"]) -> str:
     """Return a table as text.
 
     Args:
-        table: What to render.
-        style: The language; in JSON it is a list of rows, each an object.
+        table: Table to write.
+        style: Format of the text; ``json`` is a list with an object per row.
     """
     if style == "csv":
         return to_csv(table)

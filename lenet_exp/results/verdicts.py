@@ -1,8 +1,8 @@
 """Which finalists are better than the baseline, by how much, and how sure we are.
 
 A finalist and the baseline are trained on the same seeds, so that each seed gives one difference. The
-two-sided paired t-test decides, after Holm's correction over the finalists; what else is computed is there
-to be read beside it.
+two-sided paired t-test decides, after Holm's correction over the finalists; the other tests are reported
+beside it and decide nothing.
 """
 
 from __future__ import annotations
@@ -27,22 +27,24 @@ from lenet_exp.results.statistics import (
     sign_flip_test,
 )
 
-#: Whether a finalist beats the baseline; nothing else is concluded.
+#: How a finalist compares with the baseline; a *tie* means that the seeds do not tell them apart.
 Outcome = Literal["better", "worse", "tie"]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one configuration reached on its seeds.
+    """The accuracies of one configuration, seed by seed.
 
     Attributes:
-        config: The configuration's canonical hash.
-        test_accuracy: Share in [0, 1], one for each seed; NaN where that training gave none.
-        seeds: Roots of the trainings' random streams, each once, in the same order.
-        correct: ``(n_seeds, n_images)``, whether each test image was classified rightly; None if not kept.
+        config: The configuration's hash.
+        test_accuracy: One share in [0, 1] per seed; NaN for a seed whose training gave no network. An
+            ablation compares validation accuracies in the same way.
+        seeds: Roots of the trainings' random streams, each once, in the order of ``test_accuracy``.
+        correct: ``(n_seeds, n_images)``, True where a test image was classified correctly; None if the
+            predictions were not kept.
 
     Raises:
-        ValueError: If the parts do not belong together.
+        ValueError: If the lengths differ, or a seed occurs twice.
     """
 
     config: str
@@ -53,7 +55,7 @@ class Sample:
     def __post_init__(self) -> None:
         if len(self.test_accuracy) != len(self.seeds) or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(
-                f"{self.config}: one accuracy for each seed, each seed once; found {len(self.test_accuracy)}"
+                f"{self.config}: every seed needs exactly one accuracy, found {len(self.test_accuracy)}"
                 f" accuracies for {len(self.seeds)} seeds, {len(set(self.seeds))} of them different"
             )
         if self.correct is not None and self.correct.shape[:-1] != (len(self.seeds),):
@@ -65,28 +67,31 @@ class Sample:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One finalist beside the baseline, on the seeds that both have. What is unknown is NaN.
+    """One finalist compared with the baseline on the seeds that both have; unknown numbers are NaN.
 
     Attributes:
-        config: The finalist's canonical hash.
+        config: The finalist's hash.
         n_seeds: Seeds that both were trained on; the others are left out.
-        mean: The finalist's test accuracy on them.
+        mean: The finalist's mean test accuracy on these seeds.
         sem: Standard error of ``mean``.
-        baseline_mean: The baseline's test accuracy on the same seeds.
-        delta: ``mean`` less ``baseline_mean``.
-        delta_low: Lower end of the interval of ``delta``. The intervals of all finalists hold together with
-            the coverage 1 - level (Bonferroni). Holm's test is a little sharper: where it alone decides, the
-            end that reaches past 0 is moved to 0. So *better* never has ``delta_low < 0``, nor *worse*
-            ``delta_high > 0``, and a *tie* holds 0. Interval and verdict together err at most twice as often
-            as either. NaN too where few seeds have all the same difference.
+        baseline_mean: The baseline's mean test accuracy on the same seeds.
+        delta: ``mean - baseline_mean``.
+        delta_low: Lower end of the interval of ``delta``. The intervals of all finalists together have
+            coverage 1 - level (Bonferroni). Holm's test is a little sharper: where it decides and the
+            interval still reaches past 0, that end is moved to 0. So *better* never has ``delta_low < 0``,
+            *worse* never ``delta_high > 0``, and the interval of a *tie* contains 0. The chance that
+            interval or verdict is wrong is at most twice the level. NaN too where so few seeds all have the
+            same difference that nothing is decided.
         delta_high: Upper end of that interval.
-        p_value: The p of the two-sided paired t-test, adjusted by Holm over the finalists; it decides.
-        permutation_p: The p of the exact test of signs, for this finalist alone; at least 2**(1 - n_seeds).
-        mcnemar_p: The p of McNemar's test, for this finalist alone: other images, same networks.
-        verdict: Which of the two is better, in one word.
-        seeds_to_settle: Paired seeds that would settle a tie with a chance of 0.8 if the
-            difference is as measured; None otherwise, and where even `MOST_SEEDS` would not do.
-        sentence: The verdict in plain words.
+        p_value: The p of the two-sided paired t-test, Holm-adjusted over the finalists; it decides.
+        permutation_p: The p of the sign-flip test of this finalist alone, unadjusted; it cannot be below
+            2**(1 - n_seeds).
+        mcnemar_p: The p of McNemar's test of this finalist alone, unadjusted. It asks about these networks on
+            other images, where the t-test asks about other seeds.
+        verdict: ``better``, ``worse`` or ``tie``.
+        seeds_to_settle: Paired seeds with which a tie would be settled with a chance of 0.8, were the
+            true difference as measured; None for other verdicts, and if more than `MOST_SEEDS` are needed.
+        sentence: The verdict in plain words, as users see it.
     """
 
     config: str
@@ -109,9 +114,9 @@ def verdicts(finalists: Sequence[Sample], baseline: Sample, level: float = 0.05)
     """Return the verdict on each finalist, in their order.
 
     Args:
-        finalists: All that are compared: leaving some out afterwards makes the correction too weak.
-        baseline: What they are compared with, on the same seeds.
-        level: The chance, at most, that any verdict but *tie* is given where nothing differs.
+        finalists: Every configuration that is compared; leaving some out makes the correction too weak.
+        baseline: The configuration that all are compared with, on the same seeds.
+        level: Largest chance of any verdict but *tie* if no finalist differs from the baseline.
 
     Example:
         >>> baseline = Sample("a", (0.891, 0.896, 0.893, 0.894, 0.890), (1, 2, 3, 4, 5))
@@ -120,95 +125,107 @@ def verdicts(finalists: Sequence[Sample], baseline: Sample, level: float = 0.05)
         better: +0.0120 [+0.0100, +0.0140] on 5 paired seeds, p < 0.0001
     """
     pairs = [_Pair.of(finalist, baseline) for finalist in finalists]
-    joint = level / max(1, len(pairs))
-    found = [paired(pair.other - pair.base, joint) for pair in pairs]
-    adjusted = holm([one.p_value for one in found])
-    return [_verdict(*each, level, joint) for each in zip(pairs, found, adjusted.tolist(), strict=True)]
+    joint_level = level / max(1, len(pairs))
+    differences = [paired(pair.finalist - pair.baseline, joint_level) for pair in pairs]
+    p_values = holm([difference.p_value for difference in differences]).tolist()
+    return [
+        _verdict(pair, difference, p_value, level, joint_level)
+        for pair, difference, p_value in zip(pairs, differences, p_values, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """What a finalist and the baseline reached on the seeds that both have."""
+    """The accuracies of a finalist and of the baseline on the seeds that both have, in the same order."""
 
     config: str
-    other: Floats
-    base: Floats
+    finalist: Floats
+    baseline: Floats
     mcnemar_p: float
 
     @classmethod
     def of(cls, finalist: Sample, baseline: Sample) -> _Pair:
         shared = sorted(set(finalist.seeds) & set(baseline.seeds))
-        rows, base_rows = ([sample.seeds.index(seed) for seed in shared] for sample in (finalist, baseline))
-        right, base_right = finalist.correct, baseline.correct
-        images_p = math.nan
-        if shared and right is not None and base_right is not None:
-            images_p = mcnemar(base_right[base_rows], right[rows])
+        rows, baseline_rows = (
+            [sample.seeds.index(seed) for seed in shared] for sample in (finalist, baseline)
+        )
+        mcnemar_p = math.nan
+        if shared and finalist.correct is not None and baseline.correct is not None:
+            mcnemar_p = mcnemar(baseline.correct[baseline_rows], finalist.correct[rows])
         return cls(
             finalist.config,
             np.asarray([finalist.test_accuracy[row] for row in rows], float),
-            np.asarray([baseline.test_accuracy[row] for row in base_rows], float),
-            images_p,
+            np.asarray([baseline.test_accuracy[row] for row in baseline_rows], float),
+            mcnemar_p,
         )
 
 
-def _verdict(pair: _Pair, found: Paired, p_value: float, level: float, joint: float) -> Verdict:
+def _verdict(pair: _Pair, difference: Paired, p_value: float, level: float, joint_level: float) -> Verdict:
+    """Return the verdict on one finalist.
+
+    Args:
+        pair: The accuracies of both.
+        difference: Estimate of their difference, with its interval at ``joint_level``.
+        p_value: The p of ``difference``, Holm-adjusted.
+        level: Largest chance of a wrong *better* or *worse* among all finalists.
+        joint_level: Bonferroni's share of ``level`` for one finalist.
+    """
     outcome: Outcome = "tie"
     if p_value <= level:
-        outcome = "better" if found.mean > 0 else "worse"
-    low, high = found.low, found.high
+        outcome = "better" if difference.mean > 0 else "worse"
+    low, high = difference.low, difference.high
     if outcome == "better" and low < 0:
         low = 0.0
     if outcome == "worse" and high > 0:
         high = 0.0
-    needed = None
+    n_needed = None
     if outcome == "tie":
-        needed = seeds_to_settle(found.mean, found.sem * math.sqrt(found.n), joint)
-    own = estimate(pair.other, level)
+        n_needed = seeds_to_settle(difference.mean, difference.sem * math.sqrt(difference.n), joint_level)
+    finalist = estimate(pair.finalist, level)
     return Verdict(
         config=pair.config,
-        n_seeds=found.n,
-        mean=own.mean,
-        sem=own.sem,
-        baseline_mean=estimate(pair.base, level).mean,
-        delta=found.mean,
+        n_seeds=difference.n,
+        mean=finalist.mean,
+        sem=finalist.sem,
+        baseline_mean=estimate(pair.baseline, level).mean,
+        delta=difference.mean,
         delta_low=low,
         delta_high=high,
         p_value=p_value,
-        permutation_p=sign_flip_test(pair.other - pair.base),
+        permutation_p=sign_flip_test(pair.finalist - pair.baseline),
         mcnemar_p=pair.mcnemar_p,
         verdict=outcome,
-        seeds_to_settle=needed,
-        sentence=_sentence(outcome, pair, found, (low, high), p_value, needed),
+        seeds_to_settle=n_needed,
+        sentence=_sentence(outcome, pair, difference, (low, high), p_value, n_needed),
     )
 
 
 def _sentence(
     outcome: Outcome,
     pair: _Pair,
-    found: Paired,
+    difference: Paired,
     interval: tuple[float, float],
     p_value: float,
-    needed: int | None,
+    n_needed: int | None,
 ) -> str:
-    if found.n == 0:
+    n, mean = difference.n, difference.mean
+    if n == 0:
         return "tie: no seed is shared with the baseline; train both on the same seeds"
-    seeds = f"on {found.n} paired seed{'s' if found.n > 1 else ''}"
-    missing = int((~np.isfinite(pair.other) | ~np.isfinite(pair.base)).sum())
+    missing = int((~np.isfinite(pair.finalist) | ~np.isfinite(pair.baseline)).sum())
     if missing:
-        return (
-            f"tie: {missing} of {found.n} paired seeds have no test accuracy; train them, or leave them out"
-        )
-    if found.n == 1:
-        return f"tie: {found.mean:+.4f} {seeds}, which says nothing about noise; train at least two"
-    ends = f" [{interval[0]:+.4f}, {interval[1]:+.4f}]" if math.isfinite(interval[0]) else ""
-    said = f"{outcome}: {found.mean:+.4f}{ends} {seeds}, {_p_text(p_value)}"
+        return f"tie: {missing} of {n} paired seeds have no test accuracy; train them, or leave them out"
+    if n == 1:
+        return f"tie: {mean:+.4f} on 1 paired seed, too few to see how seeds vary; train at least two"
+    low, high = interval
+    ends = f" [{low:+.4f}, {high:+.4f}]" if math.isfinite(low) else ""
+    sentence = f"{outcome}: {mean:+.4f}{ends} on {n} paired seeds, {_p_text(p_value)}"
     if outcome != "tie":
-        return said
-    if found.mean == 0:
-        return f"{said}; no difference that more seeds would settle"
-    if needed is None:
-        return f"{said}; more than {MOST_SEEDS} seeds would be needed to settle it"
-    return f"{said}; about {needed} seeds would settle it"
+        return sentence
+    if mean == 0:
+        return f"{sentence}; the means are equal, so more seeds are not expected to settle it"
+    if n_needed is None:
+        return f"{sentence}; more than {MOST_SEEDS} seeds would be needed to settle it"
+    return f"{sentence}; about {n_needed} seeds would settle it"
 
 
 def _p_text(p_value: float) -> str:
@@ -218,26 +235,24 @@ def _p_text(p_value: float) -> str:
 def winners_curse(
     search_val_accuracy: float, fresh_val_accuracies: Sequence[float], level: float = 0.05
 ) -> str:
-    """Say how far the search flattered a configuration: its accuracy there beside that on fresh seeds.
+    """Return a sentence on how far the search flattered a configuration.
 
-    The best of many noisy trials owes a part of its place to luck, which fresh seeds do not repeat.
+    The best of many noisy trials owes a part of its accuracy to luck, which fresh seeds do not repeat.
 
     Args:
-        search_val_accuracy: What the configuration had when it was chosen.
-        fresh_val_accuracies: What it has on seeds that had no part in the choice.
-        level: One less the coverage of the interval.
+        search_val_accuracy: The validation accuracy by which the configuration was chosen.
+        fresh_val_accuracies: The same configuration's on seeds that had no part in the choice.
+        level: One minus the coverage of the interval, in (0, 1).
 
     Example:
-        >>> print(winners_curse(0.9210, [0.9150, 0.9172, 0.9164]))
-        val_accuracy 0.9210 in the search, 0.9162 on 3 fresh seeds: flattered by +0.0048 [+0.0020, +0.0076]
+        >>> print(winners_curse(0.9210, [0.9150, 0.9172, 0.9164]).partition(": ")[2])
+        the search flattered it by +0.0048 [+0.0020, +0.0076]
     """
     fresh = estimate(fresh_val_accuracies, level)
+    searched = f"val_accuracy {search_val_accuracy:.4f} in the search"
+    if not math.isfinite(fresh.mean):
+        return f"{searched}, not known on fresh seeds"
     optimism, low, high = (search_val_accuracy - end for end in (fresh.mean, fresh.high, fresh.low))
-    said = f"val_accuracy {search_val_accuracy:.4f} in the search"
-    if math.isfinite(fresh.mean):
-        said += f", {fresh.mean:.4f} on {fresh.n} fresh seed{'s' if fresh.n > 1 else ''}"
-        said += f": flattered by {optimism:+.4f}"
-        said += f" [{low:+.4f}, {high:+.4f}]" if math.isfinite(low) else ""
-    else:
-        said += ", not known on fresh seeds"
-    return said
+    seeds = f"{fresh.n} fresh seed{'s' if fresh.n > 1 else ''}"
+    interval = f" [{low:+.4f}, {high:+.4f}]" if math.isfinite(low) else ""
+    return f"{searched}, {fresh.mean:.4f} on {seeds}: the search flattered it by {optimism:+.4f}{interval}"

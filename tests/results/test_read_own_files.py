@@ -120,7 +120,7 @@ def test_an_ablation_needs_no_test_images_and_ends_in_its_table(ablation: Ran) -
     assert table["n_seeds"].tolist() == [2, 2, 2]
     assert table["epochs"].tolist() == [2, 2, 1]
     assert "ablation: 6 trainings, 2 at once" in ablation.err
-    assert "its interval" in ablation.out
+    assert "val_delta interval" in ablation.out
     assert f"ablation: {ablation.folder / 'ablation.csv'}\n" in ablation.out
     assert board["n_seeds"].tolist() == [2, 2, 2]
     assert sorted(board["val_accuracy"]) == sorted(table["val_accuracy"])

@@ -73,8 +73,8 @@ def test_a_verdict_s_numbers_are_those_of_its_seeds() -> None:
         ),
         (
             shifted("same", 0, 0, 0, 0, 0),
-            "tie: +0.0000 [+0.0000, +0.0000] on 5 paired seeds, p 1.00; no difference that more seeds would"
-            " settle",
+            "tie: +0.0000 [+0.0000, +0.0000] on 5 paired seeds, p 1.00; the means are equal, so more"
+            " seeds are not expected to settle it",
         ),
         (
             shifted("flat", 0.005, 0.005),
@@ -82,7 +82,7 @@ def test_a_verdict_s_numbers_are_those_of_its_seeds() -> None:
         ),
         (
             shifted("one", 0.02),
-            "tie: +0.0200 on 1 paired seed, which says nothing about noise; train at least two",
+            "tie: +0.0200 on 1 paired seed, too few to see how seeds vary; train at least two",
         ),
         (
             shifted("lost", 0.02, math.nan, 0.02, 0.02, math.inf),
@@ -134,7 +134,7 @@ def test_no_finalists_have_no_verdicts() -> None:
     ("accuracy", "seeds", "images", "match"),
     [
         ((0.9,), (1, 2), None, "1 accuracies for 2 seeds"),
-        ((0.9, 0.8), (1, 1), None, "each seed once"),
+        ((0.9, 0.8), (1, 1), None, "2 seeds, 1 of them different"),
         ((0.9, 0.8), (1, 2), (3, 10), r"found shape \(3, 10\)"),
     ],
 )
@@ -259,11 +259,11 @@ def test_the_winner_s_curse_has_its_interval_and_its_words() -> None:
     expected = [optimism, optimism - half, optimism + half]
 
     assert _flattered(0.921, fresh) == pytest.approx(expected, abs=6e-5)
-    assert winners_curse(0.92, [0.91]).endswith("0.9100 on 1 fresh seed: flattered by +0.0100")
+    assert winners_curse(0.92, [0.91]).endswith("0.9100 on 1 fresh seed: the search flattered it by +0.0100")
     assert winners_curse(0.92, []) == "val_accuracy 0.9200 in the search, not known on fresh seeds"
 
 
 def _flattered(search: float, fresh: list[float]) -> list[float]:
     """Return the numbers that the sentence tells of: the optimism and the ends of its interval."""
-    said = winners_curse(search, fresh).partition("flattered by ")[2]
+    said = winners_curse(search, fresh).partition("flattered it by ")[2]
     return [float(number) for number in re.findall(r"[+-]\d\.\d+", said)]

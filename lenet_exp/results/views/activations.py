@@ -1,4 +1,4 @@
-"""A picture of what a trained network makes of some images, channel by channel."""
+"""Draw the feature maps of a trained network for some images, channel by channel."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from lenet_exp.results.views.feature_maps import Input, choose, look, parse_clas
 from lenet_exp.results.views.png import png
 from lenet_exp.tracking.store import local_uri
 
-# Parts of the picture, in inches.
+# Sizes of the picture's parts, in inches.
 _TILE = 0.58
 _LABELS = 1.75
 _GAP = 0.35
 _ABOVE, _BELOW = 1.05, 0.85
-#: Channels of both layers in a line; more go to further lines below.
-_IN_A_LINE = 26
-#: The share of a layer's values that its colours tell apart; a few large ones would hide the others.
-_TOLD_APART = 0.995
+#: Most channels of both layers together in a line; the rest go to further lines below.
+_CHANNELS_PER_LINE = 26
+#: Quantile of a layer's values at which its colours end; a few large values would make the others look alike.
+_COLOUR_QUANTILE = 0.995
 
-#: How a layer's values become colours: the scale, its colours, and at which ends values go beyond it.
+#: Colours of a layer's values: normalisation, colour map, and the ends at which values go beyond it.
 _Scale = tuple[Normalize, str, str]
 
 
@@ -55,23 +55,23 @@ def draw_activations(
     storage: str | None = None,
     say: Callable[[str], Any] = say,
 ) -> Path:
-    """Write the picture of an attempt beside its experiment's other files, and add it to its run in MLflow.
+    """Write a picture of an attempt's feature maps into its experiment's folder, and upload it to MLflow.
 
     Args:
-        experiment: Whose attempt.
-        root: Folder of everything that runs write.
-        run: A name of the attempt, as `ExperimentResults.find` takes it.
+        experiment: The experiment that the attempt belongs to.
+        root: Folder below which sweeps write everything.
+        run: Name of the attempt, as `ExperimentResults.find` takes it.
         classes: Names or numbers of classes, with commas between.
-        inputs: Images of each class.
+        inputs: Number of images of each class.
         tracking_uri: URI of an MLflow store; None for the one below ``root``.
-        storage: URL of the study's storage, where it is not a file below ``root``.
-        say: Told why MLflow has not got the picture.
+        storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
+        say: Called with a one-line warning if the picture could not be uploaded.
 
     Returns:
-        Where the picture is.
+        Path of the picture.
 
     Raises:
-        ConfigError: If there is no such attempt, class, or so many images of one.
+        ConfigError: If there is no such attempt or class, or a class has fewer validation images.
         NoResultError: If the attempt has no weights.
         DataError: If the images or the weights are missing or damaged.
         DiskError: If the picture cannot be written.
@@ -85,10 +85,10 @@ def draw_activations(
     images = training_images(section)
     pixels, labels = images.open()
     numbers = choose(division(section, labels), labels, wanted, inputs, names)
-    seen = look(network, pixels[numbers], labels[numbers], numbers)
-    configuration = record.configuration
+    shown = look(network, pixels[numbers], labels[numbers], numbers)
     score = f", val_accuracy {record.value:.4f}" if record.value is not None else ""
-    figure = draw(seen, names, configuration, f"{results.experiment.name}, {record.label}{score}")
+    title = f"{results.experiment.name}, {record.label}{score}"
+    figure = draw(shown, names, record.configuration, title)
     slug = "-".join(re.sub(r"[^a-z0-9]+", "-", names[number].lower()).strip("-") for number in wanted)
     path = results.layout.home / f"activations-{record.key.stem}-{slug}.png"
     write_atomically(path, png(figure))
@@ -97,12 +97,12 @@ def draw_activations(
 
 
 def mosaic(maps: NDArray[np.float32], columns: int, lines: int) -> NDArray[np.float32]:
-    """Lay the channels of one image side by side, ``columns`` to a line, with gaps of one pixel that are NaN.
+    """Return the channels of one image as one array, side by side with gaps of one pixel that are NaN.
 
     Args:
-        maps: The channels, ``(channels, rows, columns)``.
-        columns: Channels in a line.
-        lines: Lines in all; what is left of the last is NaN.
+        maps: The channels, ``(channels, rows, columns)``, as many rows as columns.
+        columns: Number of channels in a line.
+        lines: Number of lines; the rest of the last one is NaN.
 
     Example:
         >>> mosaic(np.array([[[0.0]], [[1.0]]]), 2, 1).tolist()
@@ -119,38 +119,49 @@ def mosaic(maps: NDArray[np.float32], columns: int, lines: int) -> NDArray[np.fl
 
 @dataclass(frozen=True)
 class _Sheet:
-    """A picture whose parts are placed in inches from its upper left corner."""
+    """A picture whose parts are placed in inches from its upper left corner.
+
+    Attributes:
+        figure: The figure to draw into.
+        width: Width of the figure, in inches.
+        height: Height of the figure, in inches.
+    """
 
     figure: Figure
     width: float
     height: float
 
     def axes(self, left: float, top: float, across: float, down: float) -> Axes:
-        """Return new axes at a place, without ticks and frame."""
-        place = (left / self.width, 1 - (top + down) / self.height, across / self.width, down / self.height)
-        axes = self.figure.add_axes(place)
+        """Return new axes without ticks and frame, ``across`` inches wide and ``down`` inches high."""
+        rectangle = (
+            left / self.width,
+            1 - (top + down) / self.height,
+            across / self.width,
+            down / self.height,
+        )
+        axes = self.figure.add_axes(rectangle)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         return axes
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
-        """Write a text, in which no formula is read."""
+        """Write a text; matplotlib does not interpret formulas in it."""
         self.figure.text(left / self.width, 1 - top / self.height, text, parse_math=False, **style)
 
 
 def draw(inputs: Sequence[Input], names: Sequence[str], configuration: Configuration, title: str) -> Figure:
-    """Return the picture: a band for each image, from left to right the image and the channels it makes.
+    """Return the picture: a band for each image, with the image on the left and its feature maps beside it.
 
-    Colours are shared by a layer's channels and by all images, so that they can be compared.
+    All channels of a layer and all images share one colour scale, so that they can be compared.
 
     Args:
-        inputs: The images, those of a class one after the other.
-        names: What the classes are called.
-        configuration: The network's.
-        title: What stands above all.
+        inputs: The images with their feature maps, grouped by class.
+        names: Names of the data set's classes.
+        configuration: Configuration of the network.
+        title: Text above the picture.
     """
     counts = [len(layer) for layer in inputs[0].layers]
-    lines = -(-sum(counts) // _IN_A_LINE)
+    lines = -(-sum(counts) // _CHANNELS_PER_LINE)
     columns = [-(-count // lines) for count in counts]
     band = lines * _TILE
     *lefts, width = itertools.accumulate((n * _TILE + _GAP for n in columns), initial=_LABELS + band + _GAP)
@@ -186,21 +197,21 @@ def draw(inputs: Sequence[Input], names: Sequence[str], configuration: Configura
 
 
 def _draw_input(sheet: _Sheet, image: Input, names: Sequence[str], top: float, band: float) -> None:
-    """Draw an image, and to its left what it is and what it is taken for."""
+    """Draw an image, and to its left its class and the network's prediction."""
     sheet.axes(_LABELS, top, band, band).imshow(image.pixels, cmap="gray", vmin=0, vmax=1)
-    said = f"seen as {names[image.predicted]}, {image.confidence:.2f}"
+    prediction = f"predicted {names[image.predicted]}, {image.confidence:.2f}"
     right = image.predicted == image.label
     styles: tuple[tuple[str, float, dict[str, Any]], ...] = (
         (names[image.label], 0.16, {"weight": "bold", "size": 10}),
         (f"image {image.number}", 0.31, {"size": 7, "color": "dimgray"}),
-        (said, 0.44, {"size": 7, "color": "dimgray" if right else "firebrick"}),
+        (prediction, 0.44, {"size": 7, "color": "dimgray" if right else "firebrick"}),
     )
     for text, below, style in styles:
         sheet.text(0.15, top + band / 2 - 0.3 + below, text, va="center", **style)
 
 
 def _number(axis: Axis, side: int, labels: Sequence[object], size: int) -> None:
-    """Label the channels along an axis, each ``side`` pixels wide, at their middle."""
+    """Label the channels along an axis at their centres; each is ``side`` pixels wide, its gap included."""
     axis.set_ticks([(n + 0.5) * side - 1 for n in range(len(labels))], list(map(str, labels)), size=size)
     axis.set_tick_params(length=0, pad=1)
 
@@ -225,15 +236,15 @@ def _heading(configuration: Configuration, layer: int, maps: NDArray[np.float32]
 
 
 def _scale(maps: Sequence[NDArray[np.float32]]) -> _Scale:
-    """Return how values become colours: dark to light, or with values below zero blue, white at zero, red."""
+    """Return a layer's colours: dark to light, or blue, white at zero and red if some values are negative."""
     values = np.concatenate([layer.ravel() for layer in maps])
     low, high = float(values.min()), float(values.max())
     if low < 0:
-        most = float(np.quantile(np.abs(values), _TOLD_APART)) or 1.0
+        most = float(np.quantile(np.abs(values), _COLOUR_QUANTILE)) or 1.0
         extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
             (low < -most, high > most), "neither"
         )
         return TwoSlopeNorm(0, -most, most), "RdBu_r", extend
-    most = float(np.quantile(values, _TOLD_APART))
+    most = float(np.quantile(values, _COLOUR_QUANTILE))
     most = most if most > low else max(high, low + 1e-6)
     return Normalize(low, most), "magma", "max" if high > most else "neither"

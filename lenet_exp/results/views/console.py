@@ -1,4 +1,4 @@
-"""What the terminal shows: the leaderboard, the table of layers and what the machine does."""
+"""Tables for the terminal: the leaderboard, an ablation, a network's layers, and the machine's benchmark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lenet_exp.config.architecture import InfeasibleError, cost, layers
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.table import Table as Rows
 
-#: How the numbers of a column are written.
+#: Format of a column's numbers, by column.
 _DELTAS = ("delta", "delta_low", "delta_high")
 _FORMATS = {
     **dict.fromkeys(("val_accuracy", "val_accuracy_sem", "test_accuracy", "test_accuracy_sem"), ".4f"),
@@ -23,25 +23,25 @@ _FORMATS = {
     **{"p_value": ".4f", "examples_per_s": ",.0f", "examples_per_s_ratio": ".2f"},
     **dict.fromkeys(("n_parameters", "macs"), ",d"),
 }
-#: Columns of the leaderboard that hold numbers, in order; the test split's once there are any.
+#: The leaderboard's columns of numbers, in order; those of the test split are shown once there are any.
 _NUMBERS = ("val_accuracy", "val_delta", "test_accuracy", "delta", "examples_per_s", "n_parameters")
-#: Characters that a line must have for speed and size to stand in the table, and for spreads and intervals.
+#: Width of the terminal, in characters, from which on speed and size are shown, and spreads and intervals.
 _NARROW, _WIDE = 110, 130
 
 
 def console() -> Console:
-    """Return a console as wide as the terminal; what is read by machines is not broken into lines."""
-    found = Console()
-    return found if found.is_terminal else Console(width=160)
+    """Return a console as wide as the terminal, or of 160 characters if the output goes to a program."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=160)
 
 
 def print_leaderboard(ranked: Rows, top: int | None = None, sentences: Sequence[str] = ()) -> None:
-    """Print a leaderboard, the baseline's row wherever it stands, and below it what was found out.
+    """Print a leaderboard, always with the baseline's row, and below it the results of a confirmation.
 
     Args:
-        ranked: The leaderboard.
-        top: Rows to show besides; None shows all.
-        sentences: What a confirmation found out, in plain words.
+        ranked: The leaderboard, the best row first.
+        top: Number of rows to show, besides a baseline further down; None shows all.
+        sentences: Results of a confirmation in plain words; empty without one.
     """
     table = Table(title="leaderboard", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("rank", justify="right", no_wrap=True)
@@ -70,7 +70,7 @@ def print_leaderboard(ranked: Rows, top: int | None = None, sentences: Sequence[
 
 def _leaderboard_cells(row: Mapping[str, Any], columns: Sequence[str], width: int) -> list[str]:
     numbers = [cell_text(row, column) for column in columns]
-    # The sentences below the table have the interval too, so a narrow terminal misses nothing.
+    # The sentences below the table repeat the interval, so nothing is lost in a narrow terminal.
     if width >= _WIDE and row["test_accuracy_sem"] is not None:
         numbers[columns.index("test_accuracy")] += f" ± {cell_text(row, 'test_accuracy_sem')}"
     if width >= _WIDE and row["delta_low"] is not None:
@@ -80,16 +80,16 @@ def _leaderboard_cells(row: Mapping[str, Any], columns: Sequence[str], width: in
 
 
 def row_label(row: Mapping[str, Any]) -> str:
-    """Return what people call a row of a leaderboard: its name, or as in ``trial 12`` and ``baseline``."""
+    """Return the label of a leaderboard's row: its name, ``trial 12``, or ``baseline``."""
     return row["name"] or (row["role"] if row["trial"] is None else f"{row['role']} {row['trial']}")
 
 
 def cell_text(row: Mapping[str, Any], column: str) -> str:
-    """Return a cell as people read it, empty if it is not known.
+    """Return a cell as text, empty if its value is unknown.
 
     Args:
         row: Values of a row, by column.
-        column: Which of them.
+        column: Name of the cell's column.
     """
     return "" if row[column] is None else format(row[column], _FORMATS.get(column, ""))
 
@@ -100,7 +100,7 @@ def print_ablation(ablation: Rows) -> None:
     table.add_column("factor")
     table.add_column("value")
     for heading in (
-        *("n_seeds", "val_accuracy", "val_delta", "its interval", "val_p_value"),
+        *("n_seeds", "val_accuracy", "val_delta", "val_delta interval", "val_p_value"),
         *("examples_per_s", "n_parameters", "macs"),
     ):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -145,7 +145,7 @@ def print_rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]
     """Print a table of texts.
 
     Args:
-        title: What stands above it.
+        title: Text above the table.
         headings: Names of the columns.
         rows: Cells of each row, in the order of the headings.
     """
@@ -158,10 +158,14 @@ def print_rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def print_shapes(experiment: Experiment) -> None:
-    """Print the layers of the baseline, of each listed configuration and of an ablation's alternatives."""
+    """Print the layers of the baseline, of each listed run, and of each alternative of an ablation.
+
+    Raises:
+        ConfigError: If the images are too small for one of them.
+    """
     size = experiment.data.resize
     named = [("baseline", experiment.baseline_configuration), *experiment.runs()]
-    named += [(f"{a.factor} {a.value}", changed) for a, changed in experiment.alternatives()]
+    named += [(f"{a.factor} {a.value}", configuration) for a, configuration in experiment.alternatives()]
     for label, configuration in named:
         title = f"{escape(printable(label))}, input 1x{size}x{size}"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
@@ -182,30 +186,34 @@ def print_shapes(experiment: Experiment) -> None:
 
 
 def print_bench(answer: Mapping[str, Any]) -> None:
-    """Print what `lenet_exp.cli.bench` measured, each number with what it is."""
+    """Print the answer of `lenet_exp.cli.bench`, each number with an explanation."""
     rows = [
         (
             "usual_examples_per_s",
             f"{answer['usual_examples_per_s']:,.0f}",
             f"the usual loop: DataLoader, float32, {answer['seed_threads']} threads and 2 reading processes",
         ),
-        ("examples_per_s", f"{answer['examples_per_s']:,.0f}", f"a sweep of ours, {answer['precision']}"),
+        (
+            "examples_per_s",
+            f"{answer['examples_per_s']:,.0f}",
+            f"a sweep of this package, {answer['precision']}",
+        ),
         ("speedup", f"{answer['speedup']:.2f}", ""),
         ("peak_gflops", f"{answer['peak_gflops']:,.0f}", "float32 matrix products of torch.mm, GFLOP/s"),
         (
             "share_of_peak",
             f"{answer['share_of_peak']:.3f}",
-            f"at {answer['flops_per_example'] / 1e6:.2f} MFLOP an example, 2 a MAC, backward twice forward",
+            f"at {answer['flops_per_example'] / 1e6:.2f} MFLOP an example: 2 per MAC, backward twice forward",
         ),
         (
             "harness_share",
             f"{answer['harness_share']:.4f}",
-            f"{answer['harness_s']:.2f} s of a trial outside training and evaluation, were it one of 10 s",
+            f"{answer['harness_s']:.2f} s outside training and evaluation, as a share of a trial of 10 s",
         ),
         ("first_step_s", f"{answer['first_step_s']:.2f}", "from the command to the first training step"),
         ("workers", str(answer["workers"]), answer["why"]),
         ("threads", str(answer["threads"]), "of each worker"),
-        ("precision", answer["precision"], "of our arithmetic"),
+        ("precision", answer["precision"], "of the sweep's arithmetic"),
     ]
     title = f"{answer['machine']}, {answer['cores']} cores, on {answer['device']}"
     table = Table(title=escape(printable(title)), title_justify="left", box=None, show_header=False)
@@ -216,6 +224,4 @@ def print_bench(answer: Mapping[str, Any]) -> None:
         table.add_row(name, escape(value), escape(meaning))
     console().print(table)
     if answer["load"] > answer["cores"] / 4:
-        console().print(
-            f"Others were using this machine (load {answer['load']:.1f}): measure again when it is quiet."
-        )
+        console().print(f"This machine was busy (load {answer['load']:.1f}): measure again when it is quiet.")

@@ -1,4 +1,4 @@
-"""The curves of a fixed list of runs: every epoch of each as a table, and one picture of them."""
+"""The learning curves of a fixed list of runs: a table of every epoch, and a picture."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-#: Pictures of more runs than this would be too small to read; the table has them all.
+#: Most runs in the picture, whose panels would be too small to read otherwise; the table has all.
 MAX_PANELS = 40
-_PANELS_A_ROW = 3
+_PANELS_PER_ROW = 3
 LineStyle = Literal["-", "--", ":", "-."]
 
-#: What a panel shows, as the book's figures do; what was not measured is left out.
+#: Line style and colour of each metric, as in the book's figures; a metric that was not measured is left out.
 _LINES: dict[str, tuple[LineStyle, str]] = {
     "train_loss": ("-", "C0"),
     "train_accuracy": ("--", "C4"),
@@ -29,29 +29,31 @@ _LINES: dict[str, tuple[LineStyle, str]] = {
 }
 
 
-def curves_table(records: Iterable[RunLog], roles: Collection[Role] = ("baseline", "run")) -> Table:
-    """Return a row for each epoch of each training; of one that was tried again, the last attempt's.
+def curves_table(run_logs: Iterable[RunLog], roles: Collection[Role] = ("baseline", "run")) -> Table:
+    """Return a table with a row for each epoch of each training.
+
+    A training that was tried again is represented by its last attempt.
 
     Args:
-        records: Spooled attempts, in any order.
-        roles: Roles of the trainings to show; the default shows a list of runs.
+        run_logs: Spooled attempts, in any order.
+        roles: Roles of the trainings to show; by default those of a list of runs.
 
     Returns:
-        ``label``, ``role``, ``config``, ``state``, ``seed``, ``epoch``, the metrics of an epoch, and what
-        was watched besides.
+        Columns ``label``, ``role``, ``config``, ``state``, ``seed``, ``epoch``, the metrics of an epoch, and
+        one for each quantity that the experiment watches.
     """
     rows: list[dict[str, Any]] = [
         {
-            "label": record.metadata.get("label", record.key.stem),
-            "role": record.key.role,
-            "config": record.metadata.get("config"),
-            "state": record.end.state if record.end else "RUNNING",
-            "seed": record.metadata.get("seed"),
+            "label": run_log.metadata.get("label", run_log.key.stem),
+            "role": run_log.key.role,
+            "config": run_log.metadata.get("config"),
+            "state": run_log.end.state if run_log.end else "RUNNING",
+            "seed": run_log.metadata.get("seed"),
             "epoch": result.epoch,
             **result.metrics(),
         }
-        for record in _last_attempts(records, roles)
-        for result in record.epochs
+        for run_log in _last_attempts(run_logs, roles)
+        for result in run_log.epochs
     ]
     columns = dict.fromkeys(name for row in rows for name in row)
     return Table(
@@ -60,36 +62,36 @@ def curves_table(records: Iterable[RunLog], roles: Collection[Role] = ("baseline
     )
 
 
-def _last_attempts(records: Iterable[RunLog], roles: Collection[Role]) -> list[RunLog]:
+def _last_attempts(run_logs: Iterable[RunLog], roles: Collection[Role]) -> list[RunLog]:
     last = {
-        _training(record): record
-        for record in sorted(records, key=lambda record: record.key.trial)
-        if record.key.role in roles
+        _training(run_log): run_log
+        for run_log in sorted(run_logs, key=lambda run_log: run_log.key.trial)
+        if run_log.key.role in roles
     }
     return list(last.values())
 
 
-def _training(record: RunLog) -> tuple[Any, ...]:
+def _training(run_log: RunLog) -> tuple[Any, ...]:
     """Return what attempts at one training share."""
-    metadata = record.metadata
+    metadata = run_log.metadata
     train_on = metadata.get("tags", {}).get("lenet_exp.train_on")
-    return record.key.role, metadata.get("config"), metadata.get("seed"), train_on
+    return run_log.key.role, metadata.get("config"), metadata.get("seed"), train_on
 
 
 def curves_picture(table: Table, title: str) -> bytes:
     """Return a PNG with a panel for each label: the loss on the left axis, accuracies on the right.
 
     Args:
-        table: What `curves_table` gave.
-        title: What stands above the panels.
+        table: Table that `curves_table` returned.
+        title: Text above the panels.
     """
     from matplotlib.figure import Figure
 
     labels = list(dict.fromkeys(row["label"] for row in table.rows))[:MAX_PANELS]
-    rows = max(1, math.ceil(len(labels) / _PANELS_A_ROW))
-    width, height = 4.2 * _PANELS_A_ROW, 2.9 * rows + 0.8
+    rows = max(1, math.ceil(len(labels) / _PANELS_PER_ROW))
+    width, height = 4.2 * _PANELS_PER_ROW, 2.9 * rows + 0.8
     figure = Figure(figsize=(width, height))
-    # In inches, as all panels are alike: matplotlib takes as long to find it out as to draw.
+    # Margins are set by hand, in inches: a layout by matplotlib takes as long as the drawing.
     figure.subplots_adjust(
         left=0.6 / width,
         right=1 - 0.6 / width,
@@ -99,7 +101,7 @@ def curves_picture(table: Table, title: str) -> bytes:
         hspace=0.8 / 2.1,
     )
     figure.suptitle(plain(title), y=1 - 0.1 / height, va="top")
-    grid = figure.subplots(rows, _PANELS_A_ROW, squeeze=False)
+    grid = figure.subplots(rows, _PANELS_PER_ROW, squeeze=False)
     panels: list[Axes] = list(grid.flat)
     for axes, label in zip(panels, labels, strict=False):
         _panel(axes, label, [row for row in table.rows if row["label"] == label])
@@ -133,8 +135,8 @@ def _panel(axes: Axes, label: str, rows: Sequence[Mapping[str, Any]]) -> None:
     for name, (style, colour) in _LINES.items():
         values = [math.nan if row.get(name) is None else row[name] for row in rows]
         if not all(map(math.isnan, values)):
-            where = axes if name.endswith("loss") else shares
-            where.plot(epochs, values, style, color=colour, marker=".", markersize=3)
+            scale = axes if name.endswith("loss") else shares
+            scale.plot(epochs, values, style, color=colour, marker=".", markersize=3)
     axes.set_ylim(bottom=0)
-    # By itself it would end at the first and last epoch, and tell parts of one where there is only one.
+    # Otherwise the axis ends at the first and last epoch, and has fractions of an epoch if there is only one.
     axes.set_xlim(0.5, max(epochs) + 0.5)

@@ -1,6 +1,6 @@
-"""What a trained network makes of some validation images: the channels of its first two layers.
+"""Compute a trained network's feature maps of some validation images: the channels of its first two layers.
 
-The images are chosen by class; those of the test split are never opened.
+The images are chosen by class; the test split is never opened.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from lenet_exp.results.lookup import ExperimentResults
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.model import load_network
 
-#: Layers shown, from the first on.
+#: Number of convolution layers shown, from the first on.
 LAYERS = 2
 
 
 @dataclass(frozen=True)
 class Input:
-    """An image, and what the network makes of it.
+    """An image with the network's prediction and feature maps.
 
     Attributes:
-        number: The image's place in the data set's training files.
-        label: The image's class.
-        pixels: ``(size, size)`` in [0, 1].
-        predicted: The class that the network sees.
-        confidence: How sure the network is of that, in [0, 1].
-        layers: ``(channels, rows, columns)`` after each convolution and its activation, before pooling.
+        number: Index of the image in the data set's training files.
+        label: Index of the image's class.
+        pixels: ``(size, size)`` float32 in [0, 1].
+        predicted: Index of the class that the network predicts.
+        confidence: Softmax probability of the predicted class, in [0, 1].
+        layers: Feature maps ``(channels, rows, columns)`` of each of the first `LAYERS` convolutions, after
+            the activation and before pooling.
     """
 
     number: int
@@ -46,45 +47,45 @@ class Input:
 
 
 def parse_classes(text: str, names: Sequence[str]) -> list[int]:
-    """Return the classes that a text names, each once.
+    """Return the indices of the classes that a text names, each once.
 
     Args:
-        text: Names or numbers, with commas between.
-        names: What the classes are called.
+        text: Names or numbers of classes, with commas between; upper and lower case are the same.
+        names: Names of the data set's classes, in the order of their numbers.
 
     Raises:
-        ConfigError: If there is none of a name.
+        ConfigError: If no class has a name or number of the text.
 
     Example:
         >>> parse_classes("coat,0", ["Shirt", "Coat"])
         [1, 0]
     """
     folded = [name.casefold() for name in names]
-    found: dict[int, None] = {}
+    numbers: dict[int, None] = {}
     for word in (part.strip() for part in text.split(",")):
         if word.casefold() in folded:
-            found[folded.index(word.casefold())] = None
+            numbers[folded.index(word.casefold())] = None
         elif word.isdecimal() and int(word[:9]) < len(names):
-            found[int(word)] = None
+            numbers[int(word)] = None
         else:
-            near = difflib.get_close_matches(word.casefold(), folded, n=1)
-            hint = (
-                f"did you mean {names[folded.index(near[0])]!r}?" if near else f"known are {', '.join(names)}"
-            )
+            close = difflib.get_close_matches(word.casefold(), folded, n=1)
+            hint = f"known are {', '.join(names)}"
+            if close:
+                hint = f"did you mean {names[folded.index(close[0])]!r}?"
             raise ConfigError(f"--classes: no class {word!r}; {hint}")
-    return list(found)
+    return list(numbers)
 
 
 def trained_network(results: ExperimentResults, record: TrialRecord) -> nn.Module:
-    """Return the network of an attempt, with its weights.
+    """Return the network of an attempt with its trained weights.
 
     Args:
-        results: The experiment's records.
-        record: The attempt.
+        results: Everything that the experiment has recorded.
+        record: The attempt whose network is wanted; a duplicate has that of the training it repeats.
 
     Raises:
-        NoResultError: If it has none.
-        DataError: If they are damaged.
+        NoResultError: If the attempt was not trained to its end, and so has no weights.
+        DataError: If the weights are missing or damaged.
     """
     if record.state != "COMPLETE":
         raise NoResultError(
@@ -99,25 +100,25 @@ def trained_network(results: ExperimentResults, record: TrialRecord) -> nn.Modul
 def choose(
     split: Split, labels: NDArray[np.uint8], classes: Sequence[int], inputs: int, names: Sequence[str]
 ) -> NDArray[np.int64]:
-    """Return the numbers of the first validation images of each class.
+    """Return the indices of the first validation images of each class.
 
     Args:
-        split: How the images were divided.
-        labels: The class of every image, of the training images too.
-        classes: The classes to show, in order.
-        inputs: Images of each class.
-        names: What the classes are called.
+        split: Division of the training files into training and validation images.
+        labels: ``(n,)``, the class of every image in the training files.
+        classes: Indices of the classes to show, in order.
+        inputs: Number of images of each class.
+        names: Names of the data set's classes, for the error message.
 
     Raises:
-        ConfigError: If a class has not as many.
+        ConfigError: If the validation split has fewer images of a class.
     """
     chosen = []
     for number in classes:
         of_class = split.validation[labels[split.validation] == number]
         if len(of_class) < inputs:
             raise ConfigError(
-                f"--inputs must be at most {len(of_class)}, as the validation split has no more images of"
-                f" {names[number]!r}, found {inputs}"
+                f"--inputs must be at most {len(of_class)}, found {inputs}; the validation split has no more"
+                f" images of {names[number]!r}"
             )
         chosen.append(of_class[:inputs])
     return np.concatenate(chosen)
@@ -127,22 +128,22 @@ def choose(
 def look(
     network: nn.Module, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], numbers: NDArray[np.int64]
 ) -> list[Input]:
-    """Show images to a network, and return what it makes of each.
+    """Return a network's prediction and feature maps for each image.
 
     Args:
-        network: A `lenet_exp.training.network.LeNet`.
-        pixels: ``(n, size, size)`` uint8.
+        network: A `lenet_exp.training.network.LeNet`, trained.
+        pixels: Images ``(n, size, size)``, uint8.
         labels: ``(n,)``, the images' classes.
-        numbers: ``(n,)``, the images' places in the training files.
+        numbers: ``(n,)``, indices of the images in the training files.
     """
     images = torch.from_numpy(np.array(pixels))[:, None].float() / 255  # (n, 1, size, size)
-    sure, predicted = network(images).softmax(dim=1).max(dim=1)
+    confidence, predicted = network(images).softmax(dim=1).max(dim=1)
     maps: list[NDArray[np.float32]] = []
     x = images
     assert isinstance(network.features, nn.Sequential)
     for layer in network.features:
         x = layer(x)
-        # The last of a convolution, its activation and pooling.
+        # An activation, which ends its layer but for pooling.
         if not isinstance(layer, nn.Conv2d | nn.AvgPool2d | nn.MaxPool2d) and len(maps) < LAYERS:
             maps.append(x.numpy())
     return [
@@ -151,7 +152,7 @@ def look(
             int(labels[i]),
             images[i, 0].numpy(),
             int(predicted[i]),
-            float(sure[i]),
+            float(confidence[i]),
             tuple(layer[i] for layer in maps),
         )
         for i in range(len(numbers))

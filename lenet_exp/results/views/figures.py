@@ -1,6 +1,6 @@
-"""The study's interactive plots, for the report.
+"""A study's interactive plots for the HTML page.
 
-Whatever a name holds, plots show it as text: plotly reads tags in it.
+Names are escaped before they reach plotly, which would interpret HTML tags in them.
 """
 
 from __future__ import annotations
@@ -32,20 +32,21 @@ from lenet_exp.results.views.selection import (
 )
 from lenet_exp.study.records import TrialRecord
 
+#: Symbol of a point, by whether its accuracy is below the axis.
 _SYMBOLS = {False: "circle", True: "triangle-down"}
 
-#: Hyper-parameters shown against the accuracy, and how many in a line.
-MAX_SLICES, _IN_A_LINE = 16, 4
+#: Most hyper-parameters plotted against the accuracy, and how many plots stand in a row.
+MAX_SLICES, _SLICES_PER_ROW = 16, 4
 
 
 def history(records: Sequence[TrialRecord]) -> go.Figure:
-    """Return the optimisation history: each trial's value, the best so far, and the baseline's."""
+    """Return the plot of the optimisation history: each trial's accuracy, the best so far, the baseline's."""
     every, done = tried(records), complete(records)
     ended = [r for r in every if r not in done]
     low = floor([last_accuracy(r) for r in every])
     listed = bool(every) and every[0].key.role == "run"
-    what = "run of the list" if listed else "trial, in the order in which they were drawn"
-    figure = _figure(f"val_accuracy of each {what}{_clipped(every, low)}")
+    subject = "listed run" if listed else "trial, in the order in which they were drawn"
+    figure = _figure(f"val_accuracy of each {subject}{_note_on_clipping(every, low)}")
     for shown, name, marker in (
         (ended, "pruned or failed, at its last epoch", {"color": FAINT, "size": 7}),
         (done, "complete", {"color": TRIAL, "size": 9}),
@@ -75,7 +76,7 @@ def history(records: Sequence[TrialRecord]) -> go.Figure:
 
 
 def learning_curves(curves: Sequence[Curve]) -> go.Figure:
-    """Return accuracy and loss by epoch, of training dotted and of validation solid."""
+    """Return the plots of accuracy and loss by epoch, dotted for training and solid for validation."""
     figure = _figure("learning curves: validation solid, training dotted", columns=("accuracy", "loss"))
     for number, curve in enumerate(curves):
         colour = BASELINE if curve.is_baseline else COLOURS[number % len(COLOURS)]
@@ -102,23 +103,23 @@ def learning_curves(curves: Sequence[Curve]) -> go.Figure:
 
 
 def slices(records: Sequence[TrialRecord]) -> go.Figure | None:
-    """Return a plot of val_accuracy against each hyper-parameter that was varied; None if none was."""
+    """Return plots of val_accuracy against each hyper-parameter that varied, or None if none did."""
     names, done = varied(records)[:MAX_SLICES], complete(records)
     if not names:
         return None
-    lines = -(-len(names) // _IN_A_LINE)
+    rows = -(-len(names) // _SLICES_PER_ROW)
     figure = make_subplots(
-        lines,
-        min(_IN_A_LINE, len(names)),
+        rows,
+        min(_SLICES_PER_ROW, len(names)),
         shared_yaxes=True,
         horizontal_spacing=0.03,
-        vertical_spacing=0.3 / lines if lines > 1 else 0,
+        vertical_spacing=0.3 / rows if rows > 1 else 0,
     )
     baseline = baseline_of(records)
     low = floor([last_accuracy(r) for r in done])
-    for place, name in enumerate(names):
-        at = {"row": place // _IN_A_LINE + 1, "col": place % _IN_A_LINE + 1}
-        _add_slice(figure, name, done, low, at)
+    for number, name in enumerate(names):
+        subplot = {"row": number // _SLICES_PER_ROW + 1, "col": number % _SLICES_PER_ROW + 1}
+        _add_slice(figure, name, done, low, subplot)
         if baseline is not None and baseline.values.get(name) is not None:
             figure.add_scatter(
                 x=[_category(baseline.values[name])],
@@ -128,20 +129,21 @@ def slices(records: Sequence[TrialRecord]) -> go.Figure | None:
                 hovertext=_hover(baseline),
                 hoverinfo="text",
                 name="baseline",
-                showlegend=place == 0,
+                showlegend=number == 0,
                 legendgroup="baseline",
-                **at,
+                **subplot,
             )
-        if at["col"] == 1:
-            figure.update_yaxes(title="val_accuracy", **at)
-    title = f"val_accuracy against each hyper-parameter; later trials are darker{_clipped(done, low)}"
-    return _styled(figure, title, 170 + 220 * lines)
+        if subplot["col"] == 1:
+            figure.update_yaxes(title="val_accuracy", **subplot)
+    note = _note_on_clipping(done, low)
+    title = f"val_accuracy against each hyper-parameter; later trials are darker{note}"
+    return _styled(figure, title, 170 + 220 * rows)
 
 
 def _add_slice(
-    figure: go.Figure, name: str, done: Sequence[TrialRecord], low: float, at: Mapping[str, int]
+    figure: go.Figure, name: str, done: Sequence[TrialRecord], low: float, subplot: Mapping[str, int]
 ) -> None:
-    """Draw val_accuracy against one hyper-parameter, on an axis of its kind."""
+    """Draw val_accuracy against one hyper-parameter, on a linear, logarithmic or categorical axis."""
     used = [r for r in done if r.values.get(name) is not None]
     x = [_category(r.values[name]) for r in used]
     newest = max(r.key.trial for r in done)
@@ -153,12 +155,12 @@ def _add_slice(
         "size": 8,
         "line": {"width": 0.5, "color": "white"},
     }
-    _add_points(figure, x, used, low, marker, showlegend=False, **at)
+    _add_points(figure, x, used, low, marker, showlegend=False, **subplot)
     numbers = [value for value in x if not isinstance(value, str)]
     wide = bool(numbers) and min(numbers) > 0 and max(numbers) / min(numbers) > 20
     kind = ("log" if wide else "linear") if numbers else "category"
     few = kind == "linear" and len(set(x)) <= 6 and max(x) - min(x) <= 8
-    figure.update_xaxes(title=name, type=kind, tickvals=sorted(set(x)) if few else None, **at)
+    figure.update_xaxes(title=name, type=kind, tickvals=sorted(set(x)) if few else None, **subplot)
 
 
 def _add_points(
@@ -169,7 +171,7 @@ def _add_points(
     marker: Mapping[str, Any],
     **options: Any,
 ) -> None:
-    """Draw records as points at ``x``; those below ``low`` are triangles there."""
+    """Draw records as points at ``x``; those below ``low`` become triangles at ``low``."""
     accuracies = [last_accuracy(r) for r in records]
     figure.add_scatter(
         x=x,
@@ -183,19 +185,21 @@ def _add_points(
 
 
 def fronts(records: Sequence[TrialRecord]) -> go.Figure:
-    """Return val_accuracy against parameters and against speed, with the Pareto fronts."""
+    """Return the plots of val_accuracy against size and against speed, with their Pareto fronts."""
     headings = (
         "against n_parameters: up and left is better",
         "against examples_per_s: up and right is better",
     )
-    done = [*complete(records), *([b] if (b := baseline_of(records)) else [])]
+    baseline = baseline_of(records)
+    done = [*complete(records), *([baseline] if baseline else [])]
     low = floor([last_accuracy(r) for r in done])
-    title = f"what accuracy costs, and the Pareto front: no other is better in both{_clipped(done, low)}"
+    title = "what accuracy costs; no other is better in both than those on the Pareto front"
+    title += _note_on_clipping(done, low)
     figure = _figure(title, columns=headings)
     for column, (key, sign) in enumerate((("n_parameters", -1), ("examples_per_s", 1)), start=1):
         known = [r for r in done if r.result.get(key)]
         front = on_front(known, key, sign)
-        at = {"row": 1, "col": column, "showlegend": column == 1}
+        placed: dict[str, Any] = {"row": 1, "col": column, "showlegend": column == 1}
         figure.add_scatter(
             x=[r.result[key] for r in front],
             y=[max(last_accuracy(r), low) for r in front],
@@ -204,7 +208,7 @@ def fronts(records: Sequence[TrialRecord]) -> go.Figure:
             name="Pareto front",
             legendgroup="front",
             hoverinfo="skip",
-            **at,
+            **placed,
         )
         markers = (
             ("trial", {"color": TRIAL, "size": 8}),
@@ -212,8 +216,8 @@ def fronts(records: Sequence[TrialRecord]) -> go.Figure:
         )
         for name, marker in markers:
             shown = [r for r in known if (r.key.role == "baseline") == (name == "baseline")]
-            sizes = [r.result[key] for r in shown]
-            _add_points(figure, sizes, shown, low, marker, name=name, legendgroup=name, **at)
+            x = [r.result[key] for r in shown]
+            _add_points(figure, x, shown, low, marker, name=name, legendgroup=name, **placed)
         figure.update_xaxes(title=key, row=1, col=column)
     figure.update_xaxes(type="log", row=1, col=1)
     figure.update_yaxes(title="val_accuracy", row=1, col=1)
@@ -253,17 +257,19 @@ def _baseline_line(figure: go.Figure, records: Sequence[TrialRecord]) -> None:
     )
 
 
-def _clipped(records: Sequence[TrialRecord], low: float) -> str:
-    """Return what a title adds where some points are below the plot."""
-    return "; triangles are further down" if any(last_accuracy(r) < low for r in records) else ""
+def _note_on_clipping(records: Sequence[TrialRecord], low: float) -> str:
+    """Return the end of a title that explains triangles; empty if no point is below ``low``."""
+    clipped = any(last_accuracy(record) < low for record in records)
+    return "; triangles are below the axis" if clipped else ""
 
 
 def _category(value: Any) -> Any:
-    """Return a number as it is, and any other value as the text of a category."""
+    """Return a number as it is, and any other value as the name of a category."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else _text(str(value))
 
 
 def _hover(record: TrialRecord) -> str:
+    """Return the text that is shown while the pointer is over a record's point."""
     result: Mapping[str, Any] = record.result
     lines = [f"<b>{_text(record.label)}</b>: {last_accuracy(record):.4f}", _text(describe(record.values))]
     if record.reason:
@@ -274,5 +280,5 @@ def _hover(record: TrialRecord) -> str:
 
 
 def _text(text: str) -> str:
-    """Return ``text`` so that plotly shows it and obeys none of it."""
+    """Return ``text`` escaped, so that plotly shows it as it is."""
     return escape(printable(text)).replace("%{", "%&#123;")

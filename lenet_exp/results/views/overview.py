@@ -1,4 +1,4 @@
-"""The plots that say most, in one picture that MLflow's UI shows as it is."""
+"""The most important plots in one PNG, which MLflow's UI displays."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from lenet_exp.study.records import TrialRecord
 
 
 def overview(records: Sequence[TrialRecord], curves: Sequence[Curve]) -> bytes:
-    """Return trials, learning curves and fronts as one PNG.
+    """Return a PNG of the trials, the learning curves, and accuracy against size and speed.
 
     Args:
-        records: Every attempt of the study.
-        curves: The learning curves to show.
+        records: Every attempt of the study that has ended.
+        curves: Learning curves to show.
     """
     figure = Figure(figsize=(12, 8), dpi=100, layout="constrained")
     trials, learning, sizes, speeds = figure.subplots(2, 2).flat
@@ -41,15 +41,15 @@ def overview(records: Sequence[TrialRecord], curves: Sequence[Curve]) -> bytes:
     ended = [r for r in every if r not in done]
     _points(trials, ended, low, FAINT, "pruned or failed")
     _points(trials, done, low, TRIAL, "complete")
-    if curve := incumbent(records):
-        trials.step(*zip(*((n, max(v, low)) for n, v in curve), strict=True), where="post", color=TRIAL)
+    if best := incumbent(records):
+        trials.step(*zip(*((n, max(v, low)) for n, v in best), strict=True), where="post", color=TRIAL)
     trials.set(xlabel="trial", ylabel="val_accuracy", title="trials, and the best so far")
-    for number, one in enumerate(curves):
-        colour = BASELINE if one.is_baseline else COLOURS[number % len(COLOURS)]
-        x = [result.epoch for result in one.epochs]
-        validated = [result.val_accuracy for result in one.epochs]
-        learning.plot(x, validated, color=colour, label=plain(one.label))
-        learning.plot(x, [result.train_accuracy for result in one.epochs], color=colour, ls=":")
+    for number, curve in enumerate(curves):
+        colour = BASELINE if curve.is_baseline else COLOURS[number % len(COLOURS)]
+        x = [result.epoch for result in curve.epochs]
+        validated = [result.val_accuracy for result in curve.epochs]
+        learning.plot(x, validated, color=colour, label=plain(curve.label))
+        learning.plot(x, [result.train_accuracy for result in curve.epochs], color=colour, ls=":")
     learning.set(xlabel="epoch", ylabel="accuracy", title="validation solid, training dotted")
     for axes, key, sign in ((sizes, "n_parameters", -1), (speeds, "examples_per_s", 1)):
         known = [r for r in (*done, *([baseline] if baseline else [])) if r.result.get(key)]
@@ -84,7 +84,10 @@ def overview(records: Sequence[TrialRecord], curves: Sequence[Curve]) -> bytes:
 def _points(
     axes: Any, records: Sequence[TrialRecord], low: float, colour: str, label: str | None, key: str = ""
 ) -> None:
-    """Draw records as points, against their number or a fact; those below ``low`` as triangles there."""
+    """Draw records as points against their number, or against the measurement ``key`` of their results.
+
+    Those below ``low`` become triangles at ``low``.
+    """
     for below in (False, True):
         shown = [r for r in records if (last_accuracy(r) < low) == below]
         x = [r.result[key] if key else r.key.trial for r in shown]

@@ -1,6 +1,7 @@
-"""One HTML page on an experiment: what won, by how much, the plots and the leaderboard.
+"""One HTML page about an experiment: what won and by how much, the plots, and the leaderboard.
 
-The page needs nothing but itself: plotly's script is in it once, and its policy forbids to load anything.
+The page is self-contained: it includes plotly's script, and its content security policy forbids it to load
+anything.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.spool import STUDY
 from lenet_exp.tracking.store import local_uri
 
-#: Rows of the leaderboard that the page has; the CSV file has all.
+#: Rows of the leaderboard on the page; the CSV file has all.
 MAX_ROWS = 200
-#: Runs of a list whose learning curves are shown; of a search it is the best trial's.
+#: Most listed runs whose learning curves are shown; for a search, only the best trial's is.
 MAX_CURVES = 8
 
-#: The columns, by how they begin, that are written as on the terminal.
-_AS_SHOWN = ("val_accuracy", "val_delta", "test_accuracy", "delta")
-#: Said by another column, or of no use on a page.
+#: Columns whose names begin so are formatted as in the terminal.
+_FORMATTED_AS_IN_TERMINAL = ("val_accuracy", "val_delta", "test_accuracy", "delta")
+#: Columns that repeat another, or are of no use on a page.
 _LEFT_OUT = {"role", "trial", "name", "state", "train_s", "macs", "mlflow_run_id"}
 
 _PAGE = """\
@@ -72,8 +73,8 @@ footer {{ margin-top: 2rem; color: #8a949e; font-size: 13px; }}
 <div class="wide"><table>
 {table}
 </table></div>
-<footer>Shares are in [0, 1]; val_delta is against the baseline on validation images, delta on test images and
-the same seeds. Made by lenet_exp {version}.</footer>
+<footer>Accuracies are shares in [0, 1]. val_delta is the difference to the baseline on validation images,
+delta the difference on test images and the same seeds. Made by lenet_exp {version}.</footer>
 </body>
 </html>
 """
@@ -87,20 +88,21 @@ def write_report(
     storage: str | None = None,
     say: Callable[[str], Any] | None = None,
 ) -> Path:
-    """Write the page and the picture beside the leaderboard.
+    """Write the page, and an overview as a PNG, beside the leaderboard; upload both to MLflow if asked to.
 
     Args:
-        experiment: What was run.
-        root: Folder of everything that runs write.
+        experiment: The experiment to report on.
+        root: Folder below which sweeps write everything.
         tracking_uri: URI of an MLflow store; None for the one below ``root``.
-        storage: URL of the study's storage, where it is not a file below ``root``.
-        say: Told why MLflow has not got them; None adds nothing there, as a sweep's tracking does it.
+        storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
+        say: Called with a one-line warning if an upload to MLflow fails; None uploads nothing, as within a
+            sweep, whose tracking uploads the files.
 
     Returns:
-        Where the page is.
+        Path of the page.
 
     Raises:
-        NoResultError: If the experiment was never started.
+        NoResultError: If the experiment was never run below ``root``.
         DiskError: If a file cannot be written.
     """
     results = read_results(experiment, root, storage)
@@ -117,26 +119,26 @@ def write_report(
 
 
 def curves(results: ExperimentResults) -> list[Curve]:
-    """Return the learning curves to show: of the baseline, and of the best trial or the runs of a list."""
-    done = complete(results.records)
-    best = sorted(done, key=lambda r: (-(r.value or 0.0), r.key.trial))
-    if best and best[0].key.role == "trial":
-        best = best[:1]
-    chosen = [*best[:MAX_CURVES], *([b] if (b := baseline_of(results.records)) else [])]
-    found = []
+    """Return the learning curves to show: the baseline's, and the best trial's or those of listed runs."""
+    best_first = sorted(complete(results.records), key=lambda r: (-(r.value or 0.0), r.key.trial))
+    if best_first and best_first[0].key.role == "trial":
+        best_first = best_first[:1]
+    baseline = baseline_of(results.records)
+    chosen = [*best_first[:MAX_CURVES], *([baseline] if baseline else [])]
+    shown = []
     for record in chosen:
-        attempt = results.attempt(record)
-        if attempt and attempt.epochs:
-            found.append(Curve(record.label, attempt.epochs, record.key.role == "baseline"))
-    return found
+        run_log = results.attempt(record)
+        if run_log and run_log.epochs:
+            shown.append(Curve(record.label, run_log.epochs, record.key.role == "baseline"))
+    return shown
 
 
 def page(results: ExperimentResults, shown: Sequence[Curve]) -> str:
     """Return the page as HTML.
 
     Args:
-        results: The experiment's records.
-        shown: The learning curves to show.
+        results: Everything that the experiment has recorded.
+        shown: Learning curves to show; none leaves out their plot.
     """
     from plotly.offline import get_plotlyjs
 
@@ -175,7 +177,7 @@ def _plot(figure: Any, name: str) -> str:
             config={
                 "displaylogo": False,
                 "responsive": True,
-                # None of those that plotly offers besides, as one sends the data away.
+                # Only these: one of plotly's other buttons uploads the data.
                 "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
             },
         )
@@ -183,29 +185,25 @@ def _plot(figure: Any, name: str) -> str:
 
 
 def answer(rows: Sequence[dict[str, Any]]) -> str:
-    """Return in a sentence or two what came out.
-
-    Args:
-        rows: The leaderboard's rows, the best first.
-    """
+    """Return the experiment's result in a sentence or two, from the leaderboard's rows, the best first."""
     ranked = [row for row in rows if row["rank"] is not None]
     baseline = next((row for row in ranked if row["role"] == "baseline"), None)
     best = next((row for row in ranked if row["role"] != "baseline"), None)
     if best is None:
-        return "Nothing was completed yet."
+        return "No trial or listed run has been completed yet."
     label = row_label(best)
-    text = f"Best is {label} with val_accuracy {best['val_accuracy']:.4f}"
+    text = f"The best is {label} with val_accuracy {best['val_accuracy']:.4f}"
     if baseline is None:
         return f"{text}; the baseline was not completed."
     text += f", {best['val_accuracy'] - baseline['val_accuracy']:+.4f} against the baseline's"
     text += f" {baseline['val_accuracy']:.4f}."
     if best["verdict"] == "not confirmed":
-        return f"{text} That is one seed each, and the best of many is flattered: not confirmed."
-    return f"{text} On fresh seeds: {best['verdict']}."
+        return f"{text} This is not confirmed: the best of many owes a part of its lead to luck."
+    return f"{text} On fresh seeds, the verdict is: {best['verdict']}."
 
 
 def _details(results: ExperimentResults) -> list[tuple[str, str]]:
-    """Return what else is to know about the study."""
+    """Return the names and values of the list above the plots: trials, search, images, machine, versions."""
     experiment, records = results.experiment, results.records
     searched = [r for r in records if r.key.role in ("trial", "run") and not r.superseded]
     counts = {
@@ -219,7 +217,7 @@ def _details(results: ExperimentResults) -> list[tuple[str, str]]:
     images += f", {data.limit:,} to train on" if data.limit else ""
     machines = sorted({str(r.result["device"]) for r in records if r.result.get("device")})
     versions = sorted({str(r.result["torch"]) for r in records if r.result.get("torch")})
-    found = [
+    details = [
         ("configurations", ", ".join(f"{n:,} {name}" for name, n in counts.items() if n) or "none"),
         ("images", images),
         ("machine", ", ".join(machines)),
@@ -227,11 +225,12 @@ def _details(results: ExperimentResults) -> list[tuple[str, str]]:
     ]
     if experiment.space:
         search = experiment.search
-        found.insert(1, ("search", f"{search.sampler} with pruner {search.pruner}, seed {search.seed}"))
-    return [(name, value) for name, value in found if value]
+        details.insert(1, ("search", f"{search.sampler} with pruner {search.pruner}, seed {search.seed}"))
+    return [(name, value) for name, value in details if value]
 
 
 def _note(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> str:
+    """Return the sentences above the leaderboard: how much of it is shown, and what never varied."""
     names = set(varied(records))
     same = [
         f"{name} {rows[0][name]}"
@@ -239,7 +238,7 @@ def _note(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> str
         if rows and name not in names and rows[0].get(name) is not None
     ]
     text = (
-        f"The first {MAX_ROWS} of {len(rows):,} rows; leaderboard.csv has all. "
+        f"The first {MAX_ROWS} of {len(rows):,} rows; leaderboard.csv has all of them. "
         if len(rows) > MAX_ROWS
         else ""
     )
@@ -247,12 +246,12 @@ def _note(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> str
 
 
 def _table(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rows of the table, those columns left out that say nothing."""
+    """Return the leaderboard as HTML rows, without empty columns and hyper-parameters that never varied."""
     names = set(varied(records)) or set(HYPERPARAMETERS)
-    rest = [row for row in rows[MAX_ROWS:] if row["role"] == "baseline"]
+    baseline = [row for row in rows[MAX_ROWS:] if row["role"] == "baseline"]
     shown = [
         row if row["state"] == "COMPLETE" else row | {"verdict": row["state"]}
-        for row in [*rows[:MAX_ROWS], *rest]
+        for row in [*rows[:MAX_ROWS], *baseline]
     ]
     columns = [
         column
@@ -279,7 +278,11 @@ def _table(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> st
 
 def _shown(row: Mapping[str, Any], column: str) -> str:
     value = row[column]
-    if column.startswith(_AS_SHOWN) or isinstance(value, bool) or not isinstance(value, int | float):
+    if (
+        column.startswith(_FORMATTED_AS_IN_TERMINAL)
+        or isinstance(value, bool)
+        or not isinstance(value, int | float)
+    ):
         return cell_text(row, column)
     if isinstance(value, float) and not value.is_integer():
         return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
@@ -287,5 +290,5 @@ def _shown(row: Mapping[str, Any], column: str) -> str:
 
 
 def _html(text: str) -> str:
-    """Return ``text`` so that a browser shows it, control characters escaped, and obeys none of it."""
+    """Return ``text`` escaped, control characters too, so that a browser shows it as it is."""
     return escape(printable(text))

@@ -1,4 +1,4 @@
-"""What every picture has in common: how it becomes a PNG, whatever its texts hold."""
+"""Turn a matplotlib figure into a PNG, whatever characters its texts have."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 def png(figure: Figure) -> bytes:
-    """Return a figure as a PNG, without a word on the version that made it."""
+    """Return a figure as a PNG, without matplotlib's version in its metadata."""
     out = io.BytesIO()
     with warnings.catch_warnings():
-        # A name may have characters that the font has not; they are shown as boxes.
+        # A name may have characters that the font lacks; they are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(out, format="png", metadata={"Software": None})
     return out.getvalue()
 
 
 def plain(text: str) -> str:
-    """Return a text in which matplotlib finds no formula."""
+    """Return a text with ``$`` escaped, which matplotlib takes for the beginning of a formula."""
     return printable(text).replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""What a study's plots show: which records, in which order and colour, and where an axis begins."""
+"""Select what a study's plots show: the records, their order and colours, and where an axis begins."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.aggregate import pareto_front
 from lenet_exp.study.records import TrialRecord
 
+#: Colours of the baseline, completed trials, Pareto fronts, other trials, and of curves one after the other.
 BASELINE, TRIAL, FRONT, FAINT = "#c0392b", "#2c6fbb", "#e08e0b", "#9aa5b1"
 COLOURS = ("#2c6fbb", "#e08e0b", "#2e8b57", "#8e5bb5", "#17a2b8", "#a0522d", "#d35f9c", "#6b7a1f")
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What a training gave, epoch by epoch; ``is_baseline`` sets its colour apart."""
+    """The learning curve of one training.
+
+    Attributes:
+        label: Name of the training in a legend.
+        epochs: Result of each epoch, in order.
+        is_baseline: True to draw the curve in the baseline's colour.
+    """
 
     label: str
     epochs: Sequence[EpochResult]
@@ -26,7 +33,7 @@ class Curve:
 
 
 def tried(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the trials, or the runs of a list, in their order; those without a result are left out."""
+    """Return the trials, or the listed runs, by number; those without a finished epoch are left out."""
     return sorted(
         (r for r in records if r.key.role in ("trial", "run") and r.history and not r.superseded),
         key=lambda r: r.key.trial,
@@ -34,36 +41,36 @@ def tried(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def complete(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return those of `tried` that were trained to their end."""
+    """Return the records of `tried` that were trained to their end."""
     return [r for r in tried(records) if r.state == "COMPLETE" and r.value is not None]
 
 
 def baseline_of(records: Sequence[TrialRecord]) -> TrialRecord | None:
-    """Return the baseline's record, if it was completed."""
+    """Return the baseline's record, or None if it was not completed."""
     return next((r for r in records if r.key.role == "baseline" and r.value is not None), None)
 
 
 def incumbent(records: Sequence[TrialRecord]) -> list[tuple[int, float]]:
-    """Return the number of each completed trial and the best value up to it."""
+    """Return the number of each completed trial with the best value up to it."""
     done = complete(records)
     best = itertools.accumulate((r.value or 0.0 for r in done), max)
     return list(zip((r.key.trial for r in done), best, strict=True))
 
 
 def on_front(records: Sequence[TrialRecord], key: str, sign: int) -> list[TrialRecord]:
-    """Return the records that no other beats in accuracy and in ``key``, in the order of the latter.
+    """Return the records on the Pareto front of accuracy and a measurement, ordered by the measurement.
 
     Args:
-        records: Attempts that all have ``key`` in their result.
-        key: A measured quantity, such as ``n_parameters``.
-        sign: 1 if more of it is better, else -1.
+        records: Attempts, each with ``key`` in its result.
+        key: Name of the measurement, such as ``n_parameters``.
+        sign: 1 if more of the measurement is better, -1 if less is.
     """
     flags = pareto_front([(last_accuracy(record), sign * record.result[key]) for record in records])
     return sorted(itertools.compress(records, flags), key=lambda record: record.result[key])
 
 
 def floor(values: Sequence[float]) -> float:
-    """Return where an axis begins, so that a few failures far below do not flatten the rest.
+    """Return the accuracy where an axis begins, so that a few failures far below do not flatten the rest.
 
     Example:
         >>> round(floor([0.1, 0.85, 0.86, 0.87, 0.88, 0.89]), 3)
@@ -76,7 +83,7 @@ def floor(values: Sequence[float]) -> float:
 
 
 def varied(records: Sequence[TrialRecord]) -> list[str]:
-    """Return the hyper-parameters that are not the same in all completed trials."""
+    """Return the hyper-parameters that differ between completed trials."""
     values = [r.values for r in complete(records)]
     return [
         name for name in HYPERPARAMETERS if len({v.get(name) for v in values if v.get(name) is not None}) > 1
@@ -84,5 +91,5 @@ def varied(records: Sequence[TrialRecord]) -> list[str]:
 
 
 def last_accuracy(record: TrialRecord) -> float:
-    """Return val_accuracy after the last epoch that was trained."""
+    """Return the val_accuracy after an attempt's last epoch; 0 if it has none."""
     return record.value if record.value is not None else record.history.get(record.epochs, 0.0)

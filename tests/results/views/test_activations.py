@@ -123,7 +123,7 @@ def test_what_cannot_be_drawn_is_told(swept: Swept) -> None:
     """Too many images, weights that are gone or damaged: one line each."""
     chosen = loader.load(swept.file)
     with pytest.raises(
-        ConfigError, match=r"--inputs must be at most 20, as the validation split has no more"
+        ConfigError, match=r"--inputs must be at most 20, found 21; the validation split has no more"
     ):
         draw_activations(chosen, swept.root, "baseline", "2", inputs=21)
     weights = swept.home / "checkpoints" / "baseline-00000-1" / "weights.safetensors"

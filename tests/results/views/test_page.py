@@ -148,12 +148,12 @@ def test_the_answer_says_how_sure_it_is() -> None:
     """Against the baseline, confirmed or not; or that there is none yet."""
     shown = rows(STUDY)
     text = answer(shown)
-    assert text.startswith("Best is trial 2 with val_accuracy 0.8800, +0.0300 against the baseline's 0.8500.")
-    assert text.endswith("not confirmed.")
+    best = "The best is trial 2 with val_accuracy 0.8800, +0.0300 against the baseline's 0.8500."
+    assert text == f"{best} This is not confirmed: the best of many owes a part of its lead to luck."
 
     confirmed = [row | {"verdict": "better"} if row["role"] == "trial" else row for row in shown]
-    assert answer(confirmed).endswith("On fresh seeds: better.")
-    assert answer([]) == "Nothing was completed yet."
+    assert answer(confirmed).endswith("On fresh seeds, the verdict is: better.")
+    assert answer([]) == "No trial or listed run has been completed yet."
     alone = [record(0, 0.8)]
     assert answer(rows(alone)).endswith("the baseline was not completed.")
 
