@@ -29,12 +29,12 @@ def run_in_process(function: Callable[..., _T], *arguments: Any) -> _T:
         NoResultError: If it raises anything else, or its process dies.
     """
     context = multiprocessing.get_context("forkserver")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_answer, args=(theirs, function, arguments), daemon=True)
+    our_end, its_end = context.Pipe()
+    process = context.Process(target=_answer, args=(its_end, function, arguments), daemon=True)
     process.start()
-    theirs.close()
+    its_end.close()
     try:
-        answer: _T | Exception = ours.recv()
+        answer: _T | Exception = our_end.recv()
     except (EOFError, OSError):
         process.join()
         answer = NoResultError(f"{function.__name__}: its process died with exit code {process.exitcode}")
@@ -43,7 +43,7 @@ def run_in_process(function: Callable[..., _T], *arguments: Any) -> _T:
         process.kill()
         process.join()
         process.close()
-        ours.close()
+        our_end.close()
     if isinstance(answer, Exception):
         raise answer
     return answer

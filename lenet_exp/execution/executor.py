@@ -78,12 +78,12 @@ class LocalExecutor:
 
     def submit(self, task: Task) -> None:
         """Start ``task`` in a process of its own."""
-        ours, theirs = self._context.Pipe()
-        arguments = (theirs, self._trainer, task)
+        our_end, its_end = self._context.Pipe()
+        arguments = (its_end, self._trainer, task)
         process = self._context.Process(target=work, args=arguments, daemon=True, name=task.key.stem)
         process.start()
-        theirs.close()
-        self._workers[task.key] = _Worker(process, ours)
+        its_end.close()
+        self._workers[task.key] = _Worker(process, our_end)
 
     def stop(self, key: RunKey) -> None:
         """Kill an attempt's process; no event follows. An attempt that has ended is left as it is."""

@@ -165,10 +165,10 @@ class TrialStorage(RDBStorage):
 
 def snapshot(trial: FrozenTrial) -> FrozenTrial:
     """Return a copy of the trial that stays as it is when Optuna adds to the original's dictionaries."""
-    taken = copy.copy(trial)
+    duplicate = copy.copy(trial)
     for name in (*_COLLECTED, "distributions"):
-        setattr(taken, name, dict(getattr(trial, name)))
-    return taken
+        setattr(duplicate, name, dict(getattr(trial, name)))
+    return duplicate
 
 
 def _changed(name: str, trial: FrozenTrial, before: FrozenTrial | None) -> dict[Any, Any]:

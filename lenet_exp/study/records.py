@@ -70,7 +70,7 @@ class TrialRecord:
 
     @property
     def name(self) -> str | None:
-        """What the experiment calls a training outside its search, such as a listed run; None for others."""
+        """The experiment's name for a listed run, alternative or finalist; None for any other attempt."""
         return None if self.key.role in ("trial", "baseline") else without_seed(self.label)
 
     @cached_property

@@ -81,16 +81,16 @@ def read(engine: sqlalchemy.Engine, study_id: int) -> Iterator[dict[str, Any]]:
                 if model is trial or row[0] in trials:
                     yield row
 
-        for key, number, state in rows(trial, trial.number, trial.state):
-            trials[key] = {"number": number, "state": state, "user_attrs": {}, "intermediate_values": {}}
-        for key, name, text in rows(attribute, attribute.key, attribute.value_json):
-            trials[key]["user_attrs"][name] = json.loads(text)
-        for key, step, *stored in rows(
+        for trial_id, number, state in rows(trial, trial.number, trial.state):
+            trials[trial_id] = {"number": number, "state": state, "user_attrs": {}, "intermediate_values": {}}
+        for trial_id, name, text in rows(attribute, attribute.key, attribute.value_json):
+            trials[trial_id]["user_attrs"][name] = json.loads(text)
+        for trial_id, step, *stored in rows(
             report, report.step, report.intermediate_value, report.intermediate_value_type
         ):
-            trials[key]["intermediate_values"][step] = report.stored_repr_to_intermediate_value(*stored)
-        for key, *stored in rows(final, final.value, final.value_type):
-            trials[key]["value"] = final.stored_repr_to_value(*stored)
+            trials[trial_id]["intermediate_values"][step] = report.stored_repr_to_intermediate_value(*stored)
+        for trial_id, *stored in rows(final, final.value, final.value_type):
+            trials[trial_id]["value"] = final.stored_repr_to_value(*stored)
     yield from trials.values()
 
 
