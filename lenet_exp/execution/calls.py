@@ -1,4 +1,4 @@
-"""A function called in a process of its own: what needs torch, or may die, does not do it in the caller's."""
+"""Calls a function in a process of its own, because it needs torch or may die."""
 
 from __future__ import annotations
 
@@ -16,57 +16,57 @@ _T = TypeVar("_T")
 
 
 def run_in_process(function: Callable[..., _T], *arguments: Any) -> _T:
-    """Return what ``function`` gives in a process of its own, which ends with this call.
+    """Return what ``function`` returns in a new process, which ends with this call.
 
-    The process comes from the fork server that the executor has started, so it computes at once.
+    The process comes from the executor's fork server, which has torch loaded, so it computes at once.
 
     Args:
-        function: Of a module that a worker may import.
-        arguments: What it is called with; they travel to the process.
+        function: Function of a module; the process imports it by its name.
+        *arguments: Picklable arguments for the function.
 
     Raises:
-        LenetExpError: What the function raises of them.
+        LenetExpError: If the function raises one.
         NoResultError: If it raises anything else, or its process dies.
     """
     context = multiprocessing.get_context("forkserver")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_answer, args=(theirs, function, arguments), daemon=True)
+    our_end, its_end = context.Pipe()
+    process = context.Process(target=_answer, args=(its_end, function, arguments), daemon=True)
     with main_module_hidden():
         process.start()
-    theirs.close()
+    its_end.close()
     try:
-        found: _T | Exception = ours.recv()
+        answer: _T | Exception = our_end.recv()
     except (EOFError, OSError):
         process.join()
-        found = NoResultError(f"{function.__name__}: its process died with exit code {process.exitcode}")
+        answer = NoResultError(f"{function.__name__}: its process died with exit code {process.exitcode}")
     finally:
-        # Also where Ctrl-C ends the waiting.
+        # Also when Ctrl-C ends the wait.
         process.kill()
         process.join()
         process.close()
-        ours.close()
-    if isinstance(found, Exception):
-        raise found
-    return found
+        our_end.close()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _answer(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """Send what ``function`` gives, or why it gave nothing."""
+    """Send what ``function`` returns, or the error that it raised."""
     settle_in()
     threading.Thread(target=_end_with_caller, args=(pipe,), daemon=True).start()
-    found: Any
+    answer: Any
     try:
-        found = function(*arguments)
+        answer = function(*arguments)
     except LenetExpError as error:
-        found = error
+        answer = error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        found = NoResultError(f"{function.__name__}: {reason}")
-    pipe.send(found)
+        answer = NoResultError(f"{function.__name__}: {reason}")
+    pipe.send(answer)
 
 
 def _end_with_caller(pipe: Connection) -> None:
-    """End the process when its caller is gone: nobody waits for the answer."""
+    """End the process when its caller is gone, as nobody waits for the answer then."""
     try:
         pipe.recv()
     except (EOFError, OSError):

@@ -1,7 +1,7 @@
-"""Checkpoints: the state of a training after an epoch, on disk, so that a cut-off attempt goes on from there.
+"""Checkpoints: the state of a training after an epoch, on disk, from which a cut-off attempt is resumed.
 
-Two are kept. Beside each lies a file with its size, the epochs that led to it, and the SHA-256 of both; a
-checkpoint that is not what that file says is passed over for the one before it.
+The newest two are kept. Beside each lies a file with its size, the epochs that led to it, and the SHA-256 of
+both. A checkpoint that differs from what its file says is ignored, and the one before it is used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lenet_exp.base import failpoints
 from lenet_exp.base.files import disk_error, sync_file
 from lenet_exp.base.records import EpochResult
 
-#: A checkpoint of another format is as good as none.
+#: Version of the format; a checkpoint of another one is ignored.
 _FORMAT = 1
 _KEPT = 2
 _STATE, _METADATA = ".state", ".json"
@@ -30,8 +30,8 @@ class Checkpoint:
     """A training after one of its epochs.
 
     Attributes:
-        history: The results of its epochs so far, at least one.
-        state: What the trainer needs to go on from here; nothing that could run code.
+        history: Results of its epochs so far, at least one.
+        state: All that the trainer needs to go on from there; loading it runs no code.
     """
 
     history: tuple[EpochResult, ...]
@@ -42,12 +42,12 @@ def save(folder: Path, history: Sequence[EpochResult], state: bytes) -> None:
     """Write a checkpoint, and delete all but the newest two.
 
     Args:
-        folder: Of the training, made if need be.
-        history: As in `Checkpoint`; the last epoch names the files.
-        state: Likewise.
+        folder: Folder of the training, which is created if it does not exist.
+        history: Results of the epochs so far, at least one; the last epoch names the files.
+        state: State after the last epoch, as the trainer's ``snapshot`` returned it.
 
     Raises:
-        DiskError: If it cannot be written; those that were there are as before.
+        DiskError: If it cannot be written; older checkpoints are left as they are.
     """
     stem = f"epoch-{history[-1].epoch:05d}"
     epochs = [result.to_dict() for result in history]
@@ -67,32 +67,32 @@ def save(folder: Path, history: Sequence[EpochResult], state: bytes) -> None:
             part.unlink(missing_ok=True)
         raise disk_error(folder / f"{stem}{_STATE}", error) from error
     for old in _stems(folder)[_KEPT:]:
-        # The metadata last: without it nobody would look for the state again.
+        # The metadata last, as a state without it would never be found and deleted.
         (folder / f"{old}{_STATE}").unlink(missing_ok=True)
         (folder / f"{old}{_METADATA}").unlink(missing_ok=True)
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """Return the newest checkpoint that is whole; None if there is none."""
+    """Return the newest checkpoint that is not damaged; None if there is none."""
     for stem in _stems(folder):
         try:
             metadata = json.loads((folder / f"{stem}{_METADATA}").read_bytes())
             state = (folder / f"{stem}{_STATE}").read_bytes()
-            whole = metadata["format"] == _FORMAT and metadata["size_bytes"] == len(state)
-            if whole and metadata["sha256"] == _digest(metadata["history"], state):
+            is_whole = metadata["format"] == _FORMAT and metadata["size_bytes"] == len(state)
+            if is_whole and metadata["sha256"] == _digest(metadata["history"], state):
                 return Checkpoint(tuple(EpochResult(**result) for result in metadata["history"]), state)
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # cut short or damaged, which is what the one before it is for
+            continue  # it is cut short or damaged; the one before it may not be
     return None
 
 
 def discard(folder: Path) -> None:
-    """Delete the training's checkpoints, and the folder unless there is something else in it."""
+    """Delete a training's checkpoints, and their folder unless it contains something else."""
     if not folder.is_dir():
         return
     for file in [*folder.glob("epoch-*"), *folder.glob(".epoch-*")]:
         file.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # the weights are in it
+    with contextlib.suppress(OSError):  # the folder contains the weights
         folder.rmdir()
 
 
@@ -102,7 +102,7 @@ def _stems(folder: Path) -> list[str]:
 
 
 def _digest(epochs: list[dict[str, Any]], state: bytes) -> str:
-    """Return what tells a checkpoint from one that was damaged, in its state or in its history."""
+    """Return a SHA-256 that changes with any damage to the state or the history."""
     return hashlib.sha256(_json(epochs) + state).hexdigest()
 
 

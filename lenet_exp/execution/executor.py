@@ -1,7 +1,7 @@
-"""One process for each attempt, and the stream of what happens in it.
+"""Runs each attempt in a process of its own, and yields what happens in it as events.
 
-Processes come from a fork server that has torch loaded, so a new one computes after some 20 ms. A
-crash, a leak or an out-of-memory error ends one attempt and nothing else. The caller does not load torch.
+The processes come from a fork server that has torch loaded, so a new one computes after some 20 ms. A crash,
+a leak or an out-of-memory error ends one attempt and nothing else. The caller does not load torch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lenet_exp.execution.processes import TRAINER, main_module_hidden, start_for
 from lenet_exp.execution.protocol import Ended, Event, Machine, Task
 from lenet_exp.execution.worker import probe, work
 
-#: Seconds that a process has to end after SIGTERM.
+#: Seconds between SIGTERM and SIGKILL.
 GRACE_S = 10.0
 
 
@@ -37,14 +37,15 @@ class _Worker:
 
 
 class LocalExecutor:
-    """Runs attempts on this machine, as many at once as `submit` is called for."""
+    """Runs attempts on this machine, each from its `submit` on."""
 
     def __init__(self, trainer: str = TRAINER, oom_kills: resources.OomKills | None = None) -> None:
-        """Begin with no attempt; the fork server is started, if it was not yet.
+        """Start the fork server unless it runs.
 
         Args:
-            trainer: The module that trains; see `lenet_exp.execution.protocol.Trainer`.
-            oom_kills: Tells a process that the kernel killed for its memory from one that was killed.
+            trainer: Dotted name of the module that trains; see `lenet_exp.execution.protocol.Trainer`.
+            oom_kills: Counter that tells the kernel's out-of-memory kills from others; None for this
+                container's.
         """
         self._trainer = trainer
         self._oom_kills = oom_kills or resources.OomKills()
@@ -56,16 +57,16 @@ class LocalExecutor:
 
     @property
     def running(self) -> int:
-        """How many attempts have not ended."""
+        """The number of attempts that have not ended."""
         return len(self._workers)
 
     @property
     def processes(self) -> dict[RunKey, int]:
-        """The process of each attempt that has not ended."""
+        """The process id of each attempt that has not ended."""
         return {key: worker.process.pid for key, worker in self._workers.items() if worker.process.pid}
 
     def probe(self, device: str) -> Machine:
-        """Return what ``device`` means here, after it has computed something.
+        """Return what ``device`` stands for on this machine, after it has computed something.
 
         Raises:
             DeviceError: If it cannot be used.
@@ -77,23 +78,23 @@ class LocalExecutor:
 
     def submit(self, task: Task) -> None:
         """Start ``task`` in a process of its own."""
-        ours, theirs = self._context.Pipe()
-        arguments = (theirs, self._trainer, task)
+        our_end, its_end = self._context.Pipe()
+        arguments = (its_end, self._trainer, task)
         process = self._context.Process(target=work, args=arguments, daemon=True, name=task.key.stem)
         with main_module_hidden():
             process.start()
-        theirs.close()
-        self._workers[task.key] = _Worker(process, ours)
+        its_end.close()
+        self._workers[task.key] = _Worker(process, our_end)
 
     def stop(self, key: RunKey) -> None:
-        """End an attempt now; no event follows. One that has ended already is left alone."""
+        """Kill an attempt's process; no event follows. An attempt that has ended is left as it is."""
         worker = self._workers.pop(key, None)
         if worker is not None:
             worker.process.kill()
             _release(worker)
 
     def terminate(self, key: RunKey) -> None:
-        """Have an attempt's process end: SIGTERM now, SIGKILL after a while; an `Ended` event follows."""
+        """Send SIGTERM to an attempt's process, and SIGKILL after `GRACE_S`; an `Ended` event follows."""
         worker = self._workers.get(key)
         if worker is not None and worker.kill_at is None:
             worker.process.terminate()
@@ -101,23 +102,23 @@ class LocalExecutor:
 
     def finish_epoch(self, key: RunKey) -> None:
         """Ask an attempt to stop after the epoch it is in; an `Ended` event follows."""
-        # It may have ended meanwhile, which the next events tell.
+        # The attempt may have ended meanwhile; `events` will say so.
         with contextlib.suppress(KeyError, OSError):
             self._workers[key].pipe.send("finish epoch")
 
     def wake(self) -> None:
         """Make `events` return at once; safe in a signal handler."""
-        with contextlib.suppress(BlockingIOError):  # it has enough to wake up for
+        with contextlib.suppress(BlockingIOError):  # the pipe is full, which wakes it too
             os.write(self._wake_writer, b"!")
 
     def events(self, timeout_s: float | None = None) -> Iterator[Event]:
-        """Wait until something happens, then yield all that has.
+        """Wait until something happens, then yield every event that has arrived.
 
         Args:
-            timeout_s: Seconds to wait at most; None waits for ever.
+            timeout_s: Longest wait in seconds; None to wait for ever.
         """
         pipes = {worker.pipe: key for key, worker in self._workers.items()}
-        for ready in connection.wait([*pipes, self._wake_reader], self._patience(timeout_s)):
+        for ready in connection.wait([*pipes, self._wake_reader], self._next_wait(timeout_s)):
             if ready == self._wake_reader:
                 os.read(self._wake_reader, 4096)
                 continue
@@ -126,8 +127,8 @@ class LocalExecutor:
             if key in self._workers:  # the caller may have stopped it between two events
                 yield from self._receive(key)
 
-    def _patience(self, timeout_s: float | None) -> float | None:
-        """Kill the processes whose time is over; return how long to wait, at most until the next is due."""
+    def _next_wait(self, timeout_s: float | None) -> float | None:
+        """Kill the processes whose grace is over; return the seconds until the next such kill, or less."""
         due = {key: worker.kill_at for key, worker in self._workers.items() if worker.kill_at is not None}
         now = time.monotonic()
         for key, kill_at in due.items():
@@ -140,11 +141,11 @@ class LocalExecutor:
         worker = self._workers[key]
         try:
             event: Event = worker.pipe.recv()
-        except (EOFError, OSError):  # also in the middle of a message
+        except (EOFError, OSError):  # the process died, perhaps in the middle of a message
             worker.process.join()
             code = worker.process.exitcode
             if code == -signal.SIGKILL and self._oom_kills.noticed():
-                event = Ended(key, "oom", "the system killed its process for want of memory")
+                event = Ended(key, "oom", "the system killed its process because memory ran out")
             else:
                 event = Ended(key, "died", f"its process died with {_exit(code)}")
         if isinstance(event, Ended):
@@ -153,7 +154,7 @@ class LocalExecutor:
         yield event
 
     def close(self) -> None:
-        """End every attempt that still runs."""
+        """Kill the processes of all attempts that have not ended."""
         for key in list(self._workers):
             self.stop(key)
         os.close(self._wake_reader)

@@ -1,7 +1,7 @@
-"""Loaded by the fork server, for it to end without a word when its driver is killed in mid-sentence.
+"""Imported first by the fork server, so that it ends without a traceback when its driver is killed.
 
-A driver that dies while it asks for a process leaves half a request. The fork server, or the process it has
-just begun, then ends, as it should; a traceback about it would only hide what happened.
+A driver that dies while it asks for a process leaves half a request. The fork server, or the process that it
+has just started, then ends, as it should; a traceback about it would only hide what happened.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from types import TracebackType
 _DRIVER_IS_GONE = (EOFError, ConnectionError, pickle.UnpicklingError)
 
 
-def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if not issubclass(kind, _DRIVER_IS_GONE):
         sys.__excepthook__(kind, error, trace)
 
 
-sys.excepthook = _tell
-# Python has no other sign of it; who else imports this module goes on as before.
+sys.excepthook = _report
+# Nothing but its command line tells the fork server from another process that imports this module.
 if any("multiprocessing.forkserver" in word for word in sys.orig_argv):
-    # What is loaded from here on is never garbage, and looking for some takes a tenth of the time. Processes
-    # made of this one look again (see `lenet_exp.execution.processes`).
+    # Imported modules are never garbage, and looking for it takes 8 % of torch's import (experiments/LOG.md,
+    # Speed: what a sweep costs beside its arithmetic). The server's children look again: see `settle_in`.
     gc.disable()

@@ -1,4 +1,4 @@
-"""The fork server, which has torch loaded, and what the processes made of it do first."""
+"""The fork server, which has torch loaded, and the first steps of the processes that it starts."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from contextlib import contextmanager
 from multiprocessing.forkserver import ensure_running
 from types import ModuleType
 
-#: The module that trains; a test of everything around it names another one.
+#: Dotted name of the module that trains; tests of everything around it use another one.
 TRAINER = "lenet_exp.training.trainer"
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # <malloc.h>
 
 
 def start_fork_server(trainer: str = TRAINER) -> None:
-    """Start the fork server, unless it runs; it loads the trainer, for seconds, while the caller goes on.
+    """Start the fork server unless it runs; it imports the trainer, for seconds, while the caller goes on.
 
     Args:
-        trainer: The module that trains; see `lenet_exp.execution.protocol.Trainer`.
+        trainer: Dotted name of the module that trains; see `lenet_exp.execution.protocol.Trainer`.
     """
     preloaded = ["lenet_exp.execution.preload", trainer]
     multiprocessing.get_context("forkserver").set_forkserver_preload(preloaded)
-    # Blocked in the fork server and so in all its children: what Ctrl-C, or a scheduler's warning to all
-    # processes of a job, asks for is the driver's affair.
+    # Blocked in the fork server, and so in all its children: only the driver reacts to Ctrl-C, and to the
+    # warning that a scheduler sends to all processes of a job.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR1})
     try:
         ensure_running()
@@ -53,19 +53,21 @@ def main_module_hidden() -> Iterator[None]:
 
 
 def settle_in() -> None:
-    """Make a process of the fork server one of its own; called first of all in it."""
-    # So that a signal to the caller's group does not reach it.
+    """Separate a new process from its caller's signals and the fork server's memory; called first in it."""
+    # A signal to the caller's process group does not reach another group.
     os.setpgid(0, 0)
-    # What the fork server has loaded is shared with it for as long as nobody looks through it for garbage.
+    # Memory that the fork server has filled stays shared as long as no garbage collection goes through it.
     gc.freeze()
     gc.enable()
 
 
 def keep_freed_memory() -> bool:
-    """Keep memory that is freed in this process, and return whether the C library could be told so.
+    """Have glibc keep the memory that this process frees; return False if the C library is another one.
 
-    glibc hands large buffers back to the system and gets them again, zeroed, a page fault every 4 KiB; a
-    training step frees and allocates the same tens of megabytes. Call it once, before training.
+    By itself glibc hands large buffers back to the system and gets them again, zeroed, with a page fault for
+    every 4 KiB. A training step frees and allocates the same tens of megabytes, so this saves 9 to 15 % of
+    its CPU time (experiments/LOG.md, Speed: where the time of a training step goes, what helped and what did
+    not). Call it once, before training.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

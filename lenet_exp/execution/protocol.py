@@ -1,4 +1,4 @@
-"""What passes between the driver and an attempt's process, and what a module that trains must offer."""
+"""The messages between the driver and an attempt's process, and the interface of a module that trains."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from lenet_exp.study.records import Attempt
 
 @dataclass(frozen=True)
 class Machine:
-    """What an attempt would run on.
+    """The devices that attempts run on.
 
     Attributes:
-        devices: As torch names them, such as ``cpu``, or ``cuda:0`` and ``cuda:1``, which share the attempts.
-        name: The processor's or accelerator's own name.
-        precision: What ``auto`` means there.
-        torch: torch's version.
+        devices: Torch's names of the devices that share the attempts: ``cpu``, or ``cuda:0`` and ``cuda:1``.
+        name: Product name of the processor or accelerator.
+        precision: Precision that ``auto`` stands for on them.
+        torch: Version of torch.
     """
 
     devices: tuple[str, ...]
@@ -36,16 +36,16 @@ class Machine:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What all attempts of a sweep share.
+    """Everything that all attempts of a sweep have in common.
 
     Attributes:
-        experiment: With its precision resolved.
-        images: The training images; validation images are among them.
-        machine: What the attempts run on.
-        layout: Where they leave their files.
-        plan: How many attempts run at once, and their threads.
-        limits: What an attempt may take, and what is to be left of the disk.
-        test_images: What a fixed list shows beside its curves; None in every search.
+        experiment: Experiment whose precision is no longer ``auto``.
+        images: Training images, the validation images among them.
+        machine: Devices that the attempts run on.
+        layout: Paths of the files that they leave.
+        plan: Number of attempts that run at once, and of their threads.
+        limits: Time and memory that an attempt may take, and disk space to leave free.
+        test_images: Test images that a fixed list shows in its curves; None in every search.
     """
 
     experiment: Experiment
@@ -57,7 +57,7 @@ class Conditions:
     test_images: ImageSet | None = None
 
     def metadata(self) -> dict[str, str | int]:
-        """Return what is kept with the result of a training: machine, versions, threads."""
+        """Return what is stored with the result of a training: machine, versions, threads."""
         training, device = self.experiment.training, self.machine.devices[0]
         return environment.metadata(
             device=device,
@@ -74,10 +74,10 @@ class Task:
     """All that a process needs to train one attempt.
 
     Attributes:
-        attempt: What to train, from which seed, and on which of the images.
-        conditions: What it shares with the other attempts.
-        device: Where to train, as torch names it.
-        checkpoints: Whether checkpoints are written and gone on from.
+        attempt: Attempt with its configuration, its seed, and the images that it learns from.
+        conditions: Everything that it has in common with the other attempts.
+        device: Torch's name of the device to train on.
+        checkpoints: True to write checkpoints, and to resume from the newest one.
     """
 
     attempt: Attempt
@@ -87,7 +87,7 @@ class Task:
 
     @property
     def key(self) -> RunKey:
-        """The attempt's role, number and try."""
+        """The attempt's key."""
         return self.attempt.key
 
 
@@ -96,9 +96,9 @@ class Epoch:
     """An attempt finished an epoch.
 
     Attributes:
-        key: The attempt.
-        result: What it gave.
-        replayed: Whether an attempt before this one trained it.
+        key: Attempt that the epoch belongs to.
+        result: Result of the epoch.
+        replayed: True if an earlier attempt trained the epoch, and this one resumed after it.
     """
 
     key: RunKey
@@ -108,7 +108,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something went wrong that the attempt can do without."""
+    """Something went wrong that does not end the attempt."""
 
     key: RunKey
     warning: str
@@ -119,11 +119,11 @@ class Ended:
     """An attempt is over.
 
     Attributes:
-        key: The attempt.
-        how: ``completed`` all epochs; the loss ``diverged``; it ``stopped`` when told to; it raised
-            (``failed``), had no memory left (``oom``), or its process ``died``.
-        reason: One line; empty if it completed.
-        details: The traceback, where there is one.
+        key: Attempt that is over.
+        how: Outcome: it ``completed`` all epochs; its loss ``diverged``; it ``stopped`` when told to; it
+            raised an exception (``failed``), ran out of memory (``oom``), or its process ``died``.
+        reason: Cause in one line; empty if it completed.
+        details: Traceback of the exception; empty without one.
     """
 
     key: RunKey
@@ -136,33 +136,38 @@ Event = Epoch | Warned | Ended
 
 
 class RunningTraining(Protocol):
-    """A training under way, as a trainer gives it."""
+    """A training under way, as `Trainer.begin` returns it."""
 
     def epochs(self) -> Iterator[EpochResult]:
-        """Train the epochs that are left, and yield the result of each.
+        """Train the remaining epochs, and yield the result of each.
 
         Raises:
             DivergedError: If the loss becomes NaN or infinite.
         """
 
     def snapshot(self) -> bytes:
-        """Return all that `restore` needs to go on bit for bit."""
+        """Return the state between two epochs, from which `restore` goes on bit for bit."""
 
     def restore(self, taken: bytes, last: EpochResult) -> None:
-        """Go on from a snapshot, which was taken after the epoch of ``last``."""
+        """Set a training that has not begun to the state of a snapshot.
+
+        Args:
+            taken: State that `snapshot` returned, for the same configuration and seed.
+            last: Result of the epoch before the snapshot.
+        """
 
     def save_weights(self, path: Path) -> None:
         """Write the weights to ``path`` as safetensors."""
 
 
 class Trainer(Protocol):
-    """A module that trains."""
+    """The interface of a module that trains."""
 
     def begin(self, task: Task) -> RunningTraining:
         """Return a training before its first epoch."""
 
     def probe(self, device: str) -> Machine:
-        """Return what ``device`` means here, after it has computed something.
+        """Return what ``device`` stands for on this machine, after it has computed something.
 
         Raises:
             DeviceError: If it cannot be used.

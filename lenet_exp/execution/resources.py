@@ -1,4 +1,4 @@
-"""What this machine has: how many attempts it takes at once, what each may take, and when it runs out."""
+"""How many attempts run at once, how much each may take, and how a lack of memory or disk is noticed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pathlib import Path
 
 from lenet_exp.base.errors import ConfigError, DiskError
 
-#: Free space below which no trial is begun: SQLite needs some to the end, and so do others.
+#: Free disk space below which no trial begins, as the study and other programs still have to write.
 MIN_FREE_BYTES = 200 * 10**6
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an attempt may take, and what is to be left.
+    """Time and memory that an attempt may take, and disk space to leave free.
 
     Attributes:
         trial_timeout_s: Seconds after which an attempt is ended as pruned; None for no limit.
-        trial_memory_bytes: What an attempt may allocate; likewise.
-        min_free_bytes: Free space on the disk below which no trial is begun.
+        trial_memory_bytes: Memory that an attempt may allocate; None for no limit.
+        min_free_bytes: Free disk space below which no trial begins.
     """
 
     trial_timeout_s: float | None = None
@@ -34,7 +34,7 @@ class Limits:
 DEFAULT = Limits()
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-# What torch's allocators say, on a CPU and on accelerators, where they have no exception of their own.
+# Messages of torch's allocators, on a CPU and on accelerators, that come without an exception of their own.
 _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|bad_alloc|ALLOC_FAILED", re.I)
 
 
@@ -42,27 +42,31 @@ def size_bytes(text: str, flag: str) -> int:
     """Return a size in bytes.
 
     Args:
-        text: A whole number with k, M, G or T, of 1000 each; bytes if it has none.
-        flag: What the user gave it to, for the message.
+        text: Number of bytes, or a number with k, M, G or T behind it, for 10**3 to 10**12 bytes.
+        flag: Flag that the user gave it to, for the message.
 
     Raises:
-        ConfigError: If it is none.
+        ConfigError: If it is not such a number.
 
     Example:
         >>> size_bytes("200M", "--min-free"), size_bytes("1.5G", "--min-free")
         (200000000, 1500000000)
     """
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([kmgt]?)b?", text.strip().lower())
-    if not found:
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([kmgt]?)b?", text.strip().lower())
+    if not match:
         raise ConfigError(f"{flag} must be a size such as 500M or 2G, found {text!r}")
-    return round(float(found[1]) * _UNITS[found[2]])
+    return round(float(match[1]) * _UNITS[match[2]])
 
 
 def check_room(folder: Path, min_free_bytes: int) -> None:
-    """Make sure that the disk of ``folder`` has room, before it is full in the middle of a write.
+    """Make sure that a disk has room, before it is full in the middle of a write.
+
+    Args:
+        folder: Folder on the disk.
+        min_free_bytes: Free space that is needed.
 
     Raises:
-        DiskError: If less than ``min_free_bytes`` are free, with what is needed.
+        DiskError: If less is free.
     """
     free = shutil.disk_usage(folder).free
     if free < min_free_bytes:
@@ -72,16 +76,16 @@ def check_room(folder: Path, min_free_bytes: int) -> None:
         )
 
 
-def limit_memory(size: int) -> None:
-    """Let this process allocate at most ``size`` bytes more than it has now; beyond that allocation fails.
+def limit_memory(extra_bytes: int) -> None:
+    """Make allocations of this process fail once they exceed what it has now by ``extra_bytes``.
 
-    What is shared, as the mapped images and libraries are, does not count.
+    Shared memory, such as the mapped images and libraries, does not count. Only Linux has such a limit.
     """
     if sys.platform != "linux":
-        return  # elsewhere the limit can be set and means nothing
+        return  # elsewhere the limit can be set, but has no effect
     status = Path("/proc/self/status").read_text()
-    found = re.search(r"^VmData:\s+(\d+) kB", status, re.MULTILINE)
-    limit = size + (int(found[1]) * 1024 if found else 0)
+    data_kib = re.search(r"^VmData:\s+(\d+) kB", status, re.MULTILINE)
+    limit = extra_bytes + (int(data_kib[1]) * 1024 if data_kib else 0)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(
         resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard)
@@ -89,26 +93,27 @@ def limit_memory(size: int) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception says that there was no memory, on the host or on the device."""
+    """Return True if an exception says that memory ran out, on the host or on the device."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))
 
 
 class OomKills:
-    """Notices when the kernel has killed a process of this container for want of memory."""
+    """Notices when the kernel kills a process of this container because memory ran out."""
 
     def __init__(self, file: Path | None = None) -> None:
         """Begin to watch.
 
         Args:
-            file: With the kernel's counter in a line ``oom_kill N``; None for that of our own control group.
+            file: File with the kernel's counter in a line ``oom_kill N``; None for that of our own control
+                group.
         """
         self._file = file or _memory_events()
         self._seen = self._count()
 
     def noticed(self) -> bool:
-        """Return whether there was one that was not noticed yet; each is noticed once."""
+        """Return True if there was a kill that was not noticed yet; each is noticed once."""
         if self._count() <= self._seen:
             return False
         self._seen += 1
@@ -119,12 +124,12 @@ class OomKills:
             text = self._file.read_text() if self._file else ""
         except OSError:
             return 0
-        found = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
-        return int(found[1]) if found else 0
+        count = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
+        return int(count[1]) if count else 0
 
 
 def _memory_events() -> Path | None:
-    """Return the file in which the kernel counts; None if neither version of control groups has it."""
+    """Return the file with the kernel's counter; None if neither version of control groups has one."""
     try:
         groups = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -147,22 +152,23 @@ def _memory_events() -> Path | None:
     return None
 
 
-#: Memory of a worker on the full data: 0.65 GB was measured for the baseline, and wide networks take more.
+#: Memory planned for a worker: 0.65 GB was measured for the baseline on the full data, and wide networks
+#: take more.
 WORKER_BYTES = 1_000_000_000
-#: Left for the driver, MLflow and everything else.
+#: Memory left for the driver, MLflow and everything else.
 RESERVE_BYTES = 1_500_000_000
-#: Attempts that share an accelerator, of which networks this small leave most idle.
+#: Attempts that share an accelerator, most of which is idle with one network this small.
 PER_ACCELERATOR = 4
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What there is to share.
+    """Resources that the attempts share.
 
     Attributes:
-        cores: That this process may use.
-        memory_bytes: That is free; None if nobody knows.
-        accelerators: How many the attempts may use; 0 on a CPU.
+        cores: Cores that this process may use.
+        memory_bytes: Free memory; None if it is unknown.
+        accelerators: Accelerators that the attempts may use; 0 on a CPU.
     """
 
     cores: int
@@ -172,12 +178,12 @@ class Capacity:
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """How attempts are run.
+    """Number of attempts that run at once.
 
     Attributes:
-        workers: Attempts at once.
-        threads: Of each.
-        reason: Why, in a few words.
+        workers: Attempts to run at once, at least 1.
+        threads: Threads of each attempt, at least 1.
+        reason: Reason for this number of workers, in a few words for the user.
     """
 
     workers: int
@@ -189,8 +195,8 @@ def plan(capacity: Capacity, wanted: int | None = None) -> WorkerPlan:
     """Return how many attempts to run at once.
 
     Args:
-        capacity: Of this machine.
-        wanted: What the user asked for; None to choose.
+        capacity: Resources of this machine.
+        wanted: Number that the user asked for; None to choose.
 
     Example:
         >>> plan(Capacity(cores=8, memory_bytes=64_000_000_000))
@@ -201,8 +207,8 @@ def plan(capacity: Capacity, wanted: int | None = None) -> WorkerPlan:
     cores = max(1, capacity.cores)
     if wanted is not None:
         workers = min(wanted, cores)
-        there = "there is 1 core" if cores == 1 else f"there are {cores} cores"
-        reason = "as asked" if workers == wanted else f"{wanted} asked, but {there}"
+        limit = "there is 1 core" if cores == 1 else f"there are {cores} cores"
+        reason = "as asked" if workers == wanted else f"{wanted} asked, but {limit}"
         return WorkerPlan(workers, cores // workers, reason)
     # One-thread processes side by side beat one process with many threads on networks this small.
     workers, reason = cores, f"one for each of {cores} cores" if cores > 1 else "one core"
@@ -215,25 +221,23 @@ def plan(capacity: Capacity, wanted: int | None = None) -> WorkerPlan:
         )
         reason = f"{PER_ACCELERATOR} for {shared}"
     if capacity.memory_bytes is not None:
-        fit = max(1, (capacity.memory_bytes - RESERVE_BYTES) // WORKER_BYTES)
-        if fit < workers:
-            workers, reason = (
-                fit,
-                f"{capacity.memory_bytes / 1e9:.1f} GB of memory are free, a worker takes 1",
-            )
+        fitting = max(1, (capacity.memory_bytes - RESERVE_BYTES) // WORKER_BYTES)
+        if fitting < workers:
+            workers = fitting
+            reason = f"{capacity.memory_bytes / 1e9:.1f} GB of memory are free, and a worker takes 1 GB"
     return WorkerPlan(workers, cores // workers, reason)
 
 
 def measure(accelerators: int = 0) -> Capacity:
-    """Return this machine's capacity, as far as this process may use it."""
+    """Return the resources of this machine that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Capacity(cores, _free_bytes(Path("/proc/meminfo"), Path("/sys/fs/cgroup")), accelerators)
 
 
 def _free_bytes(meminfo: Path, cgroup: Path) -> int | None:
-    """Return the smaller of what the machine and the container have free."""
-    found = [_available(meminfo), _container(cgroup)]
-    return min((size for size in found if size is not None), default=None)
+    """Return the free memory of machine or container, whichever has less; None if both are unknown."""
+    sizes = [_available(meminfo), _container(cgroup)]
+    return min((size for size in sizes if size is not None), default=None)
 
 
 def _available(meminfo: Path) -> int | None:
@@ -245,12 +249,12 @@ def _available(meminfo: Path) -> int | None:
 
 
 def _container(cgroup: Path) -> int | None:
-    """Return what a container's limit (cgroup v2) leaves; None without one."""
+    """Return the memory that a container's limit (cgroup v2) leaves; None without a limit."""
     try:
         limit = int((cgroup / "memory.max").read_text())  # "max" is no number, and no limit
         used = int((cgroup / "memory.current").read_text())
         statistics = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-        # Files that were read once are dropped when somebody needs the room.
+        # The kernel drops cached files, which count as used, when their memory is needed.
         return max(0, limit - used + int(statistics.get("inactive_file", 0)))
     except (OSError, ValueError):
         return None

@@ -1,4 +1,4 @@
-"""What Ctrl-C, SIGTERM and a scheduler's SIGUSR1 ask of a sweep, and by when."""
+"""Signal handlers: what Ctrl-C, SIGTERM and a scheduler's SIGUSR1 ask of a sweep, and how soon."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 from lenet_exp.base.errors import SweepInterruptedError
 
-#: Seconds that a running epoch is waited for after SIGTERM, and until everything else is done too: a
-#: cluster sends SIGKILL after half a minute.
+#: Seconds after SIGTERM in which a running epoch may finish, and in which the whole sweep ends: a cluster
+#: sends SIGKILL after 30.
 EPOCH_PATIENCE_S = 12.0
 PATIENCE_S = 20.0
 
@@ -21,11 +21,11 @@ _TERMINATING = (signal.SIGTERM, signal.SIGUSR1)
 
 @contextmanager
 def signals_to(interrupt: Callable[[int, float | None], None]) -> Iterator[None]:
-    """Turn the first signal into a clean stop, the second into a quick one, the third into the default.
+    """Call ``interrupt`` on the first signal, and on the second for a quick stop; a third ends the process.
 
     Args:
-        interrupt: Called with an exit code, and the seconds that a running epoch may take, None for any;
-            must be safe in a signal handler.
+        interrupt: Function of the exit code and of the seconds that a running epoch may still take, None for
+            no limit. It must be safe in a signal handler.
     """
     calls = 0
 
@@ -46,7 +46,11 @@ def signals_to(interrupt: Callable[[int, float | None], None]) -> Iterator[None]
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Turn SIGTERM and SIGUSR1 into an exception, as Python does with Ctrl-C, where nothing runs yet."""
+    """Raise an exception on SIGTERM and SIGUSR1, as Python does on Ctrl-C, while nothing runs yet.
+
+    Raises:
+        SweepInterruptedError: On either signal, with exit code 143.
+    """
 
     def stop(_: int, __: object) -> None:
         raise SweepInterruptedError("interrupted; run the same command again to go on", 128 + signal.SIGTERM)

@@ -1,6 +1,6 @@
-"""What happens in the process of an attempt: train, keep checkpoints, tell the driver, and end with it.
+"""The process of an attempt: it trains, writes checkpoints, reports to the driver, and ends with it.
 
-How an epoch is trained is the trainer's affair, a module that is named and loaded in that process alone:
+How an epoch is trained is up to the trainer, a module that only this process imports, by its name:
 `lenet_exp.training.trainer` is the real one. Nothing here needs torch.
 """
 
@@ -25,16 +25,16 @@ from lenet_exp.execution.protocol import Ended, Epoch, Event, Machine, RunningTr
 
 
 def load_trainer(name: str) -> Trainer:
-    """Return the trainer that is the module ``name``."""
+    """Import a trainer by its dotted name."""
     return cast(Trainer, importlib.import_module(name))
 
 
 def probe(trainer: str, device: str) -> Machine:
-    """Return what ``device`` means here to a trainer; called in a process of its own.
+    """Return what ``device`` stands for on this machine; called in a process of its own.
 
     Args:
-        trainer: The name of the module that trains.
-        device: As the user named it.
+        trainer: Dotted name of the module that trains.
+        device: Device as the user named it, such as ``auto`` or ``cuda:1``.
 
     Raises:
         DeviceError: If it cannot be used.
@@ -43,7 +43,13 @@ def probe(trainer: str, device: str) -> Machine:
 
 
 def work(pipe: Connection, trainer: str, task: Task) -> None:
-    """Train ``task`` and stream its events; the body of an attempt's process."""
+    """Train, and send the events to the driver; the main function of an attempt's process.
+
+    Args:
+        pipe: Connection to the driver.
+        trainer: Dotted name of the module that trains.
+        task: Attempt to train, with its conditions.
+    """
     settle_in()
     finish = threading.Event()
     threading.Thread(target=_listen, args=(pipe, finish), daemon=True).start()
@@ -59,7 +65,7 @@ def work(pipe: Connection, trainer: str, task: Task) -> None:
 
 
 def _send(pipe: Connection, message: object) -> None:
-    """Send to the driver, and end with it, as `_listen` does, without a word."""
+    """Send a message to the driver; end the process in silence if the driver is gone."""
     try:
         pipe.send(message)
     except OSError:
@@ -67,7 +73,7 @@ def _send(pipe: Connection, message: object) -> None:
 
 
 def _listen(pipe: Connection, finish: threading.Event) -> None:
-    """Obey the driver, and end with it: a worker whose driver is gone trains for nobody."""
+    """Obey the driver; end the process if the driver is gone, as nobody would see its results."""
     try:
         while pipe.recv() == "finish epoch":
             finish.set()
@@ -81,10 +87,10 @@ def attempt(
     """Train ``task`` from its newest checkpoint on.
 
     Args:
-        task: What to train.
-        trainer: How.
-        send: Takes each event but the last.
-        is_to_stop: Asked after each epoch.
+        task: Attempt to train, with its conditions.
+        trainer: Module that trains.
+        send: Function that takes each event but the last.
+        is_to_stop: Function that is called after each epoch; if it returns True, the attempt stops there.
 
     Returns:
         The last event.
@@ -96,8 +102,8 @@ def attempt(
         for result in training.epochs():
             failpoints.point("epoch")
             history.append(result)
-            # Before the driver hears of the epoch, so that what is on record can be gone on from.
-            warning = _keep(task, history, training)
+            # Before the driver hears of the epoch, so that a training can be resumed from what is on record.
+            warning = _save_checkpoint(task, history, training)
             if warning and not warned:
                 warned = True
                 send(Warned(task.key, warning))
@@ -113,18 +119,18 @@ def attempt(
 
 
 def _resume(task: Task, training: RunningTraining, send: Callable[[Event], None]) -> list[EpochResult]:
-    """Go on from the newest checkpoint, and send the epochs behind it as they were; return them."""
-    found = checkpoint.newest(_folder(task)) if task.checkpoints else None
-    if found is None:
+    """Restore the newest checkpoint, if there is one; send the epochs before it, and return them."""
+    newest = checkpoint.newest(_folder(task)) if task.checkpoints else None
+    if newest is None:
         return []
-    training.restore(found.state, found.history[-1])
-    for result in found.history:
+    training.restore(newest.state, newest.history[-1])
+    for result in newest.history:
         send(Epoch(task.key, result, replayed=True))
-    return list(found.history)
+    return list(newest.history)
 
 
-def _keep(task: Task, history: list[EpochResult], training: RunningTraining) -> str | None:
-    """Write a checkpoint; return what is wrong if it cannot be written, which costs no epoch by itself."""
+def _save_checkpoint(task: Task, history: list[EpochResult], training: RunningTraining) -> str | None:
+    """Write a checkpoint; return a warning if that fails, which does not end the attempt."""
     if not task.checkpoints:
         return None
     try:
@@ -135,5 +141,5 @@ def _keep(task: Task, history: list[EpochResult], training: RunningTraining) -> 
 
 
 def _folder(task: Task) -> Path:
-    """Return the folder of the checkpoints, which all attempts at a training share."""
+    """Return the folder of the checkpoints, shared by all attempts at a training."""
     return task.conditions.layout.training(task.attempt.origin)

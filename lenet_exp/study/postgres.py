@@ -1,4 +1,4 @@
-"""A study's storage in PostgreSQL: reached in time, held by one driver, and waited for when it restarts."""
+"""A study's storage in PostgreSQL: locked for one driver, and waited for while its server is gone."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from lenet_exp.study.rdb import TrialStorage
 if TYPE_CHECKING:
     import psycopg
 
-#: Seconds for which a storage that has gone is waited for.
+#: Seconds that a server may be gone before its sweep gives up.
 PATIENCE_S = 600.0
-#: Seconds between two tries: at first, and at most.
+#: Seconds between two tries: first, and at most; each wait is twice the one before.
 BACKOFF_S = (0.2, 10.0)
-#: Seconds that a connection may take, for each address of the host.
+#: Seconds to wait for a connection, for each address of the host.
 CONNECT_S = 5
 
-#: What Optuna asks of a storage in a sweep; each is one transaction.
+#: Methods of a storage that a sweep calls; each is one transaction.
 _OPERATIONS = (
     "create_new_study",
     "set_study_user_attr",
@@ -47,10 +47,10 @@ _OPERATIONS = (
 
 
 def parsed(text: str) -> URL:
-    """Return the URL, with the driver that we use.
+    """Return a PostgreSQL URL for SQLAlchemy, with psycopg as its driver.
 
     Raises:
-        ConfigError: If it is none of PostgreSQL's, or the driver is not installed.
+        ConfigError: If it is not a PostgreSQL URL, or psycopg is not installed.
     """
     try:
         url = make_url(text)
@@ -59,48 +59,52 @@ def parsed(text: str) -> URL:
     if url.get_backend_name() not in ("postgresql", "postgres"):
         raise ConfigError(f"--storage must be a postgresql:// URL, found {mask_url(text)}")
     try:
-        import psycopg  # noqa: F401 - only whether it is there
+        import psycopg  # noqa: F401 - to see if it is installed
     except ImportError:
         raise ConfigError("--storage needs psycopg; run: pip install 'lenet_exp[postgres]'") from None
     return url.set(drivername="postgresql+psycopg")
 
 
-def connect(text: str, **options: Any) -> PatientStorage:
-    """Return the storage at the URL; its tables are made if need be, ``options`` are Optuna's.
+def connect(url: str, **options: Any) -> PatientStorage:
+    """Return the storage at ``url``, and create its tables if it has none.
+
+    Args:
+        url: Address of the database, with the user and the password if there is one.
+        **options: Keyword arguments of `RDBStorage`, such as ``skip_compatibility_check``.
 
     Raises:
-        ConfigError: If the URL is none of PostgreSQL's, or its driver is not installed.
-        UnreachableError: If it does not answer, or does not let us in.
+        ConfigError: If ``url`` is not a PostgreSQL URL, or psycopg is not installed.
+        UnreachableError: If the server does not answer, or refuses the user.
     """
-    url = parsed(text)
+    address = parsed(url).render_as_string(hide_password=False)
     engine = {
         "pool_pre_ping": True,
-        "connect_args": {"connect_timeout": CONNECT_S, "application_name": _ourselves()},
+        "connect_args": {"connect_timeout": CONNECT_S, "application_name": _application_name()},
     }
     try:
-        storage = PatientStorage(url.render_as_string(hide_password=False), engine_kwargs=engine, **options)
+        storage = PatientStorage(address, engine_kwargs=engine, **options)
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        raise _unreachable(text, error) from None
-    # The pool's connections are closed with the storage, and not found open when Python ends.
+        raise _unreachable(url, error) from None
+    # Closes the pool's connections with the storage; psycopg warns of those open when Python ends.
     weakref.finalize(storage, storage.engine.dispose)
     return storage
 
 
 class PatientStorage(TrialStorage):
-    """Optuna's storage, whose every operation is tried again while the server is gone.
+    """Optuna's storage, which repeats an operation until the server answers.
 
-    An operation may have been done though its answer was lost; each can be done twice.
+    An operation may have been done although its answer was lost, so each can be done twice.
     """
 
-    #: Told in one line when the server goes, and when it is back.
+    #: Takes one line for the user, when the server is gone and when it answers again.
     on_problem: Callable[[str], None] = staticmethod(lambda _: None)
-    #: Called when the server is back, before anything is written.
+    #: Called before each try to repeat an operation; see `Study.when_gone`.
     on_return: Callable[[], None] = staticmethod(lambda: None)
     _is_inside = False
     _has_given_up = False
 
-    def _persist(self, name: str, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        if self._is_inside:  # an operation within another, which is tried again as a whole
+    def _until_answered(self, name: str, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if self._is_inside:  # an operation within another, which is repeated as a whole
             return operation(self, *args, **options)
         self._is_inside = True
         wait_s, gone_since = BACKOFF_S[0], None
@@ -111,7 +115,7 @@ class PatientStorage(TrialStorage):
                         return operation(self, *args, **options)
                     self.on_return()
                     if name == "write_trial":
-                        options["again"] = True
+                        options["may_repeat"] = True
                     result = operation(self, *args, **options)
                     self.on_problem("the study's storage answers again; nothing was lost")
                     return result
@@ -121,7 +125,7 @@ class PatientStorage(TrialStorage):
                     now = time.monotonic()
                     if gone_since is None:
                         gone_since = now
-                        self.on_problem(f"{_reason(error)}; the study's storage is waited for")
+                        self.on_problem(f"{_reason(error)}; waiting for the study's storage")
                     if self._has_given_up or now - gone_since >= PATIENCE_S:
                         self._has_given_up = True
                         raise UnreachableError(
@@ -138,10 +142,10 @@ def _patient(name: str) -> Callable[..., Any]:
     operation = getattr(PatientStorage, name)
 
     @functools.wraps(operation)
-    def persist(self: PatientStorage, *args: Any, **options: Any) -> Any:
-        return self._persist(name, operation, *args, **options)
+    def patient(self: PatientStorage, *args: Any, **options: Any) -> Any:
+        return self._until_answered(name, operation, *args, **options)
 
-    return persist
+    return patient
 
 
 for _name in _OPERATIONS:
@@ -149,16 +153,20 @@ for _name in _OPERATIONS:
 
 
 class AdvisoryLock:
-    """A lock that the server keeps for our session, and lets go when the session ends, however it ends."""
+    """A study's lock, which the server holds until our session ends, however it ends."""
 
-    def __init__(self, text: str, study: str) -> None:
-        """Take the lock of a study.
+    def __init__(self, url: str, study: str) -> None:
+        """Take the lock.
+
+        Args:
+            url: Address of the database, with the user and the password if there is one.
+            study: Name of the study to lock.
 
         Raises:
-            LockedError: If another session has it, with whose it is.
+            LockedError: If another session has the lock; the message names it.
             UnreachableError: If the server does not answer.
         """
-        self._text = text
+        self._url = url
         self._study = study
         digest = hashlib.sha256(f"lenet_exp {study}".encode()).digest()
         self._key = int.from_bytes(digest[:8], signed=True)
@@ -170,7 +178,12 @@ class AdvisoryLock:
             raise
 
     def hold(self) -> None:
-        """Make sure that the lock is still ours; a server that started anew has forgotten it."""
+        """Make sure that the lock is still ours, and take it again if the server was restarted.
+
+        Raises:
+            LockedError: If another session has the lock; the message names it.
+            UnreachableError: If the server does not answer.
+        """
         import psycopg
 
         try:
@@ -180,25 +193,27 @@ class AdvisoryLock:
                     return
                 self._connection.close()
             self._connection = self._connected()
-            taken = self._connection.execute("SELECT pg_try_advisory_lock(%s)", [self._key]).fetchone()
-            if not (taken and taken[0]):
+            row = self._connection.execute("SELECT pg_try_advisory_lock(%s)", [self._key]).fetchone()
+            if not (row and row[0]):
                 raise LockedError(
                     f"study {self._study!r} is held by {self._holder()}; wait for it, or end it"
                 )
         except psycopg.Error as error:
-            raise _unreachable(self._text, error) from error
+            raise _unreachable(self._url, error) from error
 
     def close(self) -> None:
-        """Let go."""
+        """End the session, and the lock with it."""
         if self._connection is not None:
             self._connection.close()
 
     def _connected(self) -> psycopg.Connection:
         import psycopg
 
-        # libpq takes the URL too, but for the name of SQLAlchemy's driver.
-        url = parsed(self._text).set(drivername="postgresql").render_as_string(hide_password=False)
-        return psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_S, application_name=_ourselves())
+        # psycopg takes the same URL, but without the name of SQLAlchemy's driver.
+        url = parsed(self._url).set(drivername="postgresql").render_as_string(hide_password=False)
+        return psycopg.connect(
+            url, autocommit=True, connect_timeout=CONNECT_S, application_name=_application_name()
+        )
 
     def _holder(self) -> str:
         assert self._connection is not None
@@ -212,21 +227,31 @@ class AdvisoryLock:
 
 
 @contextmanager
-def study_lock(text: str, study: str) -> Iterator[AdvisoryLock]:
-    """Hold a study for one driver, wherever the others are; see `AdvisoryLock`."""
-    lock = AdvisoryLock(text, study)
+def study_lock(url: str, study: str) -> Iterator[AdvisoryLock]:
+    """Lock a study for the length of the block, against drivers on any machine.
+
+    Args:
+        url: Address of the database, with the user and the password if there is one.
+        study: Name of the study to lock.
+
+    Raises:
+        LockedError: If another session has the lock; the message names it.
+        UnreachableError: If the server does not answer.
+    """
+    lock = AdvisoryLock(url, study)
     try:
         yield lock
     finally:
         lock.close()
 
 
-def _ourselves() -> str:
+def _application_name() -> str:
+    # Whoever finds the study locked reads it; PostgreSQL cuts it off after 63 bytes.
     return f"pid {os.getpid()} on host {platform.node()}"[:63]
 
 
 def _is_gone(error: BaseException) -> bool:
-    """Return whether it was the server that was gone, and not the question that was wrong."""
+    """Return True if the server was gone, False if the query was wrong."""
     import psycopg
 
     causes: list[BaseException | None] = [error]
@@ -245,5 +270,5 @@ def _reason(error: BaseException) -> str:
     return mask_url((str(error).splitlines() or [type(error).__name__])[0])
 
 
-def _unreachable(text: str, error: BaseException) -> UnreachableError:
-    return UnreachableError(f"the study's storage {mask_url(text)} does not answer: {_reason(error)}")
+def _unreachable(url: str, error: BaseException) -> UnreachableError:
+    return UnreachableError(f"the study's storage {mask_url(url)} does not answer: {_reason(error)}")

@@ -1,7 +1,7 @@
-"""Optuna's relational storage, whose trials are also read and written whole.
+"""Optuna's relational storage, extended to read and write whole trials.
 
-Where the schema is one that `lenet_exp.study.tables` was written for, a trial is read and written in the
-tables themselves. With any other Optuna its public methods do the same, one number at a time.
+With a schema that `lenet_exp.study.tables` was written for, a trial is read and written in the tables
+themselves. With any other Optuna its public methods do the same, one value at a time.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from sqlalchemy.exc import OperationalError
 
 from lenet_exp.base.errors import UnreachableError, printable
 
-#: The revisions of Optuna's schema that `tables` was tested with: that of Optuna 5.0.
+#: Revisions of Optuna's schema that `tables` was tested with: that of Optuna 5.0.
 KNOWN_REVISIONS = ["v3.2.0.a"]
-#: What a trial collects while it runs, each a dictionary of its own.
+#: Dictionaries of a trial that grow while it runs.
 _COLLECTED = ("params", "user_attrs", "system_attrs", "intermediate_values")
 
 
 @dataclass(frozen=True)
 class KeptTrial:
-    """What a storage has of a trial, without its parameters and what is Optuna's own.
+    """A trial as a storage has it, without parameters and Optuna's own attributes.
 
     Attributes:
-        number: The trial's number.
-        state: The trial's state.
-        user_attrs: The plain values that were kept with the trial, by name.
-        intermediate_values: The values that were reported, by step.
-        value: The value that was told at the end; None if none was.
+        number: Place in the study, from 0.
+        state: State when it was read.
+        user_attrs: JSON values stored with it, by key.
+        intermediate_values: Reported ``val_accuracy`` by epoch; may be NaN.
+        value: Final value; None if none was told.
     """
 
     number: int
@@ -53,43 +53,48 @@ class Written(NamedTuple):
 
 
 class TrialStorage(RDBStorage):
-    """Optuna's storage in SQLite or PostgreSQL; see the module's text."""
+    """Optuna's storage in SQLite or PostgreSQL; see the module's docstring."""
 
     def write_trial(
-        self, study_id: int, trial: FrozenTrial, written: Written | None = None, *, again: bool = False
+        self, study_id: int, trial: FrozenTrial, written: Written | None = None, *, may_repeat: bool = False
     ) -> Written:
-        """Write what a trial has that was not written yet.
+        """Write what has changed in a trial since it was last written.
 
-        It is one transaction in tables that are known. Otherwise a trial that goes on is written number by
-        number, its state last, so that writing it again completes what was cut off.
+        In a schema that `tables` knows, this is one transaction. Otherwise the values are written one by one
+        and the state last, so that a repetition completes a write that was cut off.
 
         Args:
-            study_id: The study's identifier in this storage.
-            trial: The trial. What it has replaces what it had, but for parameters, which are only added.
-            written: The trial as this returned it when it was last written; None if it never was.
-            again: True if this repeats a write whose answer was lost: a trial of this number is then ours.
+            study_id: Identifier of the study in this storage.
+            trial: The whole trial. Its values replace those stored; parameters are only ever added.
+            written: Return value of the trial's last write; None if it was never written.
+            may_repeat: True if this repeats a write whose acknowledgement was lost: an existing trial of this
+                number is then ours.
+
+        Returns:
+            The trial as written, for ``written`` of its next write.
 
         Raises:
-            RuntimeError: If somebody else has made a trial of this number, or has ended the trial.
-            sqlalchemy.exc.SQLAlchemyError: If it cannot be written; in tables that are known, nothing is.
-            optuna.exceptions.StorageInternalError: The same, in tables that are not known.
+            RuntimeError: If another process has created a trial of this number, or has ended the trial.
+            sqlalchemy.exc.SQLAlchemyError: If it cannot be written; nothing of it is, in a known schema.
+            optuna.exceptions.StorageInternalError: The same, in an unknown schema.
         """
         new = {name: _changed(name, trial, written and written.trial) for name in _COLLECTED}
         if self._knows_tables:
             from lenet_exp.study import tables
 
-            trial_id = tables.write(self.engine, study_id, trial, new, written, again=again)
+            trial_id = tables.write(self.engine, study_id, trial, new, written, may_repeat=may_repeat)
         elif written is None:
-            trial_id = self._create(study_id, trial, again)
+            trial_id = self._create(study_id, trial, may_repeat)
         else:
             trial_id = written.trial_id
             self._update(trial_id, trial, new, written.trial.state)
         return Written(trial_id, snapshot(trial))
 
     def kept_trials(self, study_name: str) -> list[KeptTrial] | None:
-        """Return the trials of a study, in their order; None if there is no such study.
+        """Return the trials of a study in the order of their numbers; None if there is no such study.
 
-        In tables that are known, thousands take a tenth of the time in which Optuna builds its objects.
+        In a known schema this takes a tenth of the time that Optuna's objects do (experiments/LOG.md, What
+        was weighed when the house was divided).
 
         Raises:
             UnreachableError: If the storage does not answer.
@@ -112,24 +117,26 @@ class TrialStorage(RDBStorage):
 
     @cached_property
     def _knows_tables(self) -> bool:
-        # What is open has the revision of the Optuna that is installed: all others are refused, and to ask
-        # Optuna for its own revision takes 25 ms.
+        # An open storage has the revision of the installed Optuna, as any other is refused. Asking Optuna
+        # for its own revision instead takes 25 ms.
         revision = self.get_current_version()
         if revision in KNOWN_REVISIONS:
             return True
-        _say_once(revision)
+        _warn_once(revision)
         return False
 
-    def _create(self, study_id: int, trial: FrozenTrial, again: bool) -> int:
+    def _create(self, study_id: int, trial: FrozenTrial, may_repeat: bool) -> int:
         try:
             trial_id = self.get_trial_id_from_study_id_trial_number(study_id, trial.number)
-            is_ours = again
+            is_ours = may_repeat
         except KeyError:
             trial_id = self.create_new_trial(study_id, trial)
-            # Optuna tries a lost answer again by itself, and may have made a second one.
+            # Optuna itself repeats a write whose answer was lost, and may have created two trials.
             is_ours = self.get_trial_number_from_id(trial_id) == trial.number
         if not is_ours:
-            raise RuntimeError(f"trial {trial.number} is another's: somebody else writes to this study")
+            raise RuntimeError(
+                f"trial {trial.number} was created by another process; only one may write to this study"
+            )
         return trial_id
 
     def _update(
@@ -148,33 +155,33 @@ class TrialStorage(RDBStorage):
             if trial.state != before:
                 self.set_trial_state_values(trial_id, trial.state, trial.values)
         except UpdateFinishedTrialError:
-            # An answer that was lost, or a retry of the driver's, may have ended it already.
+            # It may have been ended by this very write, if its answer was lost or the driver repeats it.
             stored = self.get_trial(trial_id)
             if (stored.state, stored.value) != (trial.state, trial.value):
                 raise RuntimeError(
-                    f"trial {trial.number} was ended by another: somebody else writes to this study"
+                    f"trial {trial.number} was ended by another process; only one may write to this study"
                 ) from None
 
 
 def snapshot(trial: FrozenTrial) -> FrozenTrial:
-    """Return the trial as it is now; Optuna's own `Trial` adds to one that it was given."""
-    taken = copy.copy(trial)
+    """Return a copy of the trial that stays as it is when Optuna adds to the original's dictionaries."""
+    duplicate = copy.copy(trial)
     for name in (*_COLLECTED, "distributions"):
-        setattr(taken, name, dict(getattr(trial, name)))
-    return taken
+        setattr(duplicate, name, dict(getattr(trial, name)))
+    return duplicate
 
 
 def _changed(name: str, trial: FrozenTrial, before: FrozenTrial | None) -> dict[Any, Any]:
-    """Return what was set in one of a trial's dictionaries since ``before``."""
+    """Return the entries of the trial's dictionary ``name`` that were set since ``before``."""
     then = getattr(before, name, None) or {}
-    # Whatever is set is another object, also a NaN that takes the place of itself.
+    # By identity: a value that was set again is another object, and NaN is not equal to itself.
     return {k: v for k, v in getattr(trial, name).items() if k not in then or then[k] is not v}
 
 
 @cache
-def _say_once(revision: str) -> None:
+def _warn_once(revision: str) -> None:
     line = (
-        f"the installed Optuna keeps its trials by schema {revision}, which is not known here: "
+        f"the installed Optuna stores trials by schema {revision}, which lenet-exp does not know: "
         "the sweep is slower, and nothing else changes"
     )
     sys.stderr.write(f"{printable(line)}\n")

@@ -1,4 +1,4 @@
-"""An attempt that is to be trained, and what is known of one that was: plain values, without Optuna."""
+"""An attempt to train a configuration, and the record of one that has ended: plain values, without Optuna."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from lenet_exp.config.trainings import FixedTraining
 
 @dataclass(frozen=True)
 class Attempt:
-    """A configuration that is to be trained now, or has been found out without training.
+    """One attempt to train a configuration; an infeasible or known one is settled without training.
 
     Attributes:
         key: Role, number and attempt.
-        configuration: What is to be trained.
-        seed: Root of its random streams; a retry has the seed of what it retries.
-        label: What people call it.
-        origin: The first attempt at this training, itself if it is the first.
+        configuration: Configuration to train.
+        seed: Root of its random streams; a retry has the seed of the attempt that it retries.
+        label: Name that people see, such as ``trial 12`` or ``baseline``.
+        origin: The first attempt at this training; its own key if it is the first.
         retry_of: The attempt before this one; None if it is the first.
-        alone: Whether nothing may run beside it, because there was no memory when something did.
+        exclusive: True to run nothing beside it, because memory ran out when something did.
         train_on: The images that it learns from.
         fixed: The training outside the search that this is an attempt at; None for a trial of the search.
     """
@@ -34,24 +34,24 @@ class Attempt:
     label: str
     origin: RunKey
     retry_of: RunKey | None = None
-    alone: bool = False
+    exclusive: bool = False
     train_on: TrainOn = "train"
     fixed: FixedTraining | None = None
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """What the study knows of one attempt.
+    """What the study stores of one attempt.
 
     Attributes:
         key: Role, number and attempt.
-        state: Its state, as Optuna names it.
-        label: What people call it, as in ``trial 12`` or ``baseline``.
-        configuration: What was to be trained.
+        state: State of the attempt, as Optuna names it.
+        label: Name that people see, such as ``trial 12`` or ``baseline``.
+        configuration: Configuration of the training.
         seed: Root of its random streams.
         history: ``val_accuracy`` by epoch.
-        result: What was measured and why it ended: ``examples_per_s``, ``train_s``, ``reason``, …
-        value: ``val_accuracy`` after the last epoch; None unless the attempt is complete.
+        result: Measurements, and why it ended: ``examples_per_s``, ``train_s``, ``reason``, …
+        value: ``val_accuracy`` after the last epoch; None if it is not complete, or without validation.
     """
 
     key: RunKey
@@ -70,17 +70,17 @@ class TrialRecord:
 
     @property
     def name(self) -> str | None:
-        """What the experiment calls a training outside its search, such as a listed run; None for others."""
+        """The experiment's name for a listed run, alternative or finalist; None for any other attempt."""
         return None if self.key.role in ("trial", "baseline") else without_seed(self.label)
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """The hyper-parameters by key, always the same keys; those that are not used are None."""
+        """The hyper-parameters by key; the keys are always the same, and an unused one has None."""
         return self.configuration.hyperparameters()
 
     @property
     def epochs(self) -> int:
-        """How many epochs it was trained."""
+        """The number of epochs that it was trained for."""
         return max(self.history, default=0)
 
     @property
@@ -90,10 +90,10 @@ class TrialRecord:
 
     @property
     def infeasible(self) -> bool:
-        """Whether its configuration has no network; such trials are outside the budget."""
+        """True if its configuration has no network; such trials do not count against the budget."""
         return self.reason.startswith("infeasible")
 
     @property
     def superseded(self) -> bool:
-        """Whether it failed and is tried again by another attempt."""
+        """True if it failed, and another attempt takes its place."""
         return self.state == "FAIL" and bool(self.result.get("retried"))

@@ -1,4 +1,4 @@
-"""A study written anew from plain values, into a storage that has nothing of it."""
+"""Rebuilds an Optuna study from plain values, in a storage that does not have it yet."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from lenet_exp.study.trials import FINGERPRINT, RECORD, RESULT, RETRY, UNKNOWN, 
 
 @dataclass(frozen=True)
 class PastTrial:
-    """A trial that has ended, as it was told.
+    """A trial that has ended, with all that is needed to rebuild it.
 
     Attributes:
         key: Role, number and attempt.
-        label: What people call it.
-        configuration: What was trained.
+        label: Name that people see.
+        configuration: Configuration of the training.
         seed: Root of its random streams.
-        drawn: What `Study.drawn` gave of it when it began.
-        state: How it ended.
-        result: What was kept of its end.
-        history: ``val_accuracy`` by epoch, in order; NaN where nothing was validated on.
-        retry: The attributes of the trial that is to be queued in its place; None if none is.
+        drawn: Values that `Study.drawn` returned when it began.
+        state: State in which it ended.
+        result: JSON values to store as its result; see `Study.tell`.
+        history: ``val_accuracy`` by epoch, in order; NaN without a validation split.
+        retry: Attribute `RETRY` of the trial to queue as its retry; None for no retry.
     """
 
     key: RunKey
@@ -44,13 +44,13 @@ class PastTrial:
 
     @property
     def params(self) -> dict[str, Any]:
-        """What the sampler drew, by Optuna's parameter."""
+        """The values that the sampler drew, by the name of Optuna's parameter."""
         values, otherwise = self.configuration.hyperparameters(), self.drawn["otherwise"]
         return {name: otherwise.get(name, values.get(name)) for name in self.drawn["distributions"]}
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What was kept with it, by Optuna's user attribute."""
+        """The user attributes of Optuna's trial."""
         record = kept_record(self.key, self.label, self.configuration, self.seed, self.drawn["extra"])
         queued = {RETRY: self.drawn["retry"]} if self.drawn["retry"] else {}
         return {RECORD: record, RESULT: dict(self.result), **queued}
@@ -64,15 +64,15 @@ def restore_study(
     fingerprint: Mapping[str, Any] | None = None,
     kept: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write one of an experiment's two studies, its trials and then the queue of those to be tried again.
+    """Create one of an experiment's two Optuna studies: its trials, then the queue of retries.
 
     Args:
-        storage: A storage that has no study of this name.
-        name: The study's name, as Optuna has it.
-        trials: The trials in the order of their numbers. One that is missing between two of them was asked
-            for and never begun: it has failed.
-        fingerprint: What `Study.check_fingerprint` stored; nothing is stored if it is empty.
-        kept: What `Study.keep` kept, by name.
+        storage: Storage that has no study of this name.
+        name: Name of the Optuna study.
+        trials: Trials in the order of their numbers. A number missing between two of them belongs to a trial
+            that was asked for and never begun; it is created as failed.
+        fingerprint: Settings to store, as `Study.check_fingerprint` does; None or empty to store none.
+        kept: Values to store, as `Study.keep` does, by name; None for none.
     """
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
     n_trials = 0
@@ -93,7 +93,7 @@ def restore_study(
 
 def _frozen(trial: PastTrial) -> FrozenTrial:
     value = trial.history[max(trial.history)] if trial.history else math.nan
-    # As Optuna and `Study.tell` do.
+    # Optuna gives a pruned trial its last report as value; `Study.tell` gives UNKNOWN to a complete one.
     unknown = UNKNOWN if trial.state == "COMPLETE" else None
     known = value if math.isfinite(value) else unknown
     return create_trial(

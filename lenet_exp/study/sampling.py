@@ -1,4 +1,4 @@
-"""Optuna's two studies of an experiment, with the sampler and the pruner that it names."""
+"""The two Optuna studies of an experiment, with the sampler and the pruner that the experiment names."""
 
 from __future__ import annotations
 
@@ -17,24 +17,30 @@ from optuna.trial import FrozenTrial, TrialState
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Experiment
 
-#: Of a maximum, how many trials TPE models as good ones, and how many of all it is shown.
+#: Most trials that TPE models as good ones, as Optuna has it, and most that it is shown. With more its draws
+#: take longer and are no better (experiments/LOG.md, Speed: what a sweep costs beside its arithmetic).
 _GOOD, _SHOWN = 25, 200
 
 
 def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
-    """Return the sampler that the experiment names, with every argument that matters spelled out."""
+    """Return the sampler that the experiment names.
+
+    Args:
+        experiment: Experiment with the name of a sampler, its seed and its number of random first trials.
+        seed: Root of the sampler's random stream, at least 0; ``qmc`` takes the experiment's instead.
+    """
     seed %= 2**32  # NumPy's legacy seeds
     startup = experiment.search.startup_trials
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match experiment.search.sampler:
             case "tpe":
-                # group: layers that only some trials have are modelled together with their peers.
+                # group: the parameters of a layer that only some trials have are modelled together.
                 return optuna.samplers.TPESampler(
                     n_startup_trials=startup, multivariate=True, group=True, constant_liar=True, seed=seed
                 )
             case "qmc":
-                # The sequence goes on where the study stands, so its scrambling must stay the same.
+                # A resumed study goes on with the same sequence, so its scrambling must not change.
                 return optuna.samplers.QMCSampler(
                     scramble=True, seed=experiment.search.seed % 2**32, warn_independent_sampling=False
                 )
@@ -42,18 +48,17 @@ def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
                 return optuna.samplers.CmaEsSampler(
                     n_startup_trials=startup, seed=seed, warn_independent_sampling=False
                 )
-            case "random" | "grid":  # the points of a grid are queued, see Study.ask
+            case "random" | "grid":  # `Study.ask` queues the points of a grid
                 return optuna.samplers.RandomSampler(seed=seed)
 
 
 def hidden_from_sampler(experiment: Experiment, trials: Sequence[FrozenTrial]) -> frozenset[int]:
-    """Return the numbers of the trials that the sampler does not learn from.
+    """Return the numbers of the trials to hide from TPE: all but the latest 175 and the best 25 before them.
 
-    TPE compares the 25 best trials with all others. A few hundred of the latest stand for these as well as
-    thousands do, in a tenth of the time, and the oldest have little weight anyway.
+    TPE compares the 25 best trials with the others, of which the oldest have little weight.
 
     Args:
-        experiment: The experiment, which names the sampler.
+        experiment: Experiment that names the sampler; from any other than ``tpe`` nothing is hidden.
         trials: All trials, in the order of their numbers.
     """
     if experiment.search.sampler != "tpe" or len(trials) <= _SHOWN:
@@ -88,16 +93,16 @@ class Grid:
     """The points of a grid search, in an order that follows from the experiment's seed."""
 
     def __init__(self, experiment: Experiment) -> None:
-        """Count out the points."""
+        """List all points, and shuffle them."""
         self._space = experiment.search_space
         self._points: list[dict[str, Any]] = self._space.grid()
         random.Random(experiment.search.seed).shuffle(self._points)
 
     def next(self, drawn: Container[str]) -> dict[str, Any] | None:
-        """Return the first point that is left and was not drawn; None if there is none.
+        """Return the next point that was never drawn, by key; None if there is none.
 
         Args:
-            drawn: Hashes of the configurations that were drawn.
+            drawn: Hashes of all configurations drawn so far.
         """
         while self._points:
             point = self._points.pop(0)
@@ -107,7 +112,12 @@ class Grid:
 
 
 def load_search(storage: BaseStorage, experiment: Experiment) -> optuna.Study:
-    """Open or create the study that the sampler searches."""
+    """Open or create the study that the sampler searches.
+
+    Args:
+        storage: Storage that holds, or will hold, the study.
+        experiment: Experiment that names the study, its sampler and its pruner.
+    """
     study = _load(storage, experiment.name)
     # A sampler that began with the same seed at every resume would repeat its first draws.
     done = len(study.get_trials(deepcopy=False))
@@ -117,7 +127,12 @@ def load_search(storage: BaseStorage, experiment: Experiment) -> optuna.Study:
 
 
 def load_fixed(storage: BaseStorage, experiment: Experiment) -> optuna.Study:
-    """Open or create the study of the trainings that no sampler chose."""
+    """Open or create the study of the trainings outside the search.
+
+    Args:
+        storage: Storage that holds, or will hold, the study.
+        experiment: Experiment whose name the study has, with ``/fixed`` behind it.
+    """
     return _load(storage, f"{experiment.name}/fixed")
 
 

@@ -1,4 +1,4 @@
-"""Where the studies are kept, in a SQLite file or PostgreSQL: made, checked before it is used, and opened."""
+"""Opens the studies' storage, a SQLite file or a PostgreSQL database, after it was checked or created."""
 
 from __future__ import annotations
 
@@ -25,15 +25,24 @@ from lenet_exp.study.rdb import TrialStorage
 
 
 def preload() -> None:
-    """Load what Optuna loads when a storage is first opened, which takes half a second."""
+    """Import the modules that Optuna imports when it first opens a storage, for half a second.
+
+    The caller does so while it waits for the fork server (experiments/LOG.md, Speed: the start, the end, and
+    what lies between trainings).
+    """
     TrialStorage("sqlite://").engine.dispose()
 
 
 def open_storage(root: Path, url: str | None = None) -> TrialStorage:
-    """Return the study storage below ``root``, or at a URL of PostgreSQL's; it is made if need be.
+    """Return the studies' storage, which is created if there is none.
+
+    Args:
+        root: Folder of everything that runs write, where the SQLite file lies.
+        url: Address of a PostgreSQL database to use instead of that file; None for the file.
 
     Raises:
-        StoreError: If it is damaged or of another version.
+        ConfigError: If ``url`` is not an address of PostgreSQL, or its driver is not installed.
+        StoreError: If the storage is damaged or of another version.
         UnreachableError: If it does not answer.
     """
     if url:
@@ -43,10 +52,15 @@ def open_storage(root: Path, url: str | None = None) -> TrialStorage:
 
 
 def read_storage(root: Path, url: str | None = None) -> TrialStorage | None:
-    """Return the study storage below ``root``, or at a URL, for reading; None if there is none.
+    """Return the studies' storage for reading; None if there is no file.
+
+    Args:
+        root: Folder of everything that runs write, where the SQLite file lies.
+        url: Address of a PostgreSQL database to use instead of that file; None for the file.
 
     Raises:
-        StoreError: If it is damaged or of another version.
+        ConfigError: If ``url`` is not an address of PostgreSQL, or its driver is not installed.
+        StoreError: If the storage is damaged or of another version.
         UnreachableError: If it does not answer.
     """
     if url:
@@ -61,7 +75,7 @@ def read_storage(root: Path, url: str | None = None) -> TrialStorage | None:
 
 
 def close(storage: TrialStorage) -> None:
-    """Let go of a SQLite file, into which all of its journal has been folded."""
+    """Close a SQLite storage, after all of its journal was written to the file itself."""
     storage.remove_session()
     with storage.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -69,21 +83,21 @@ def close(storage: TrialStorage) -> None:
 
 
 def running_studies(storage: TrialStorage) -> dict[str, int]:
-    """Return the names of the studies with trials RUNNING, and how many each has."""
+    """Return the number of RUNNING trials of each Optuna study that has any, by the study's name."""
     running = (optuna.trial.TrialState.RUNNING,)
-    found = {
+    n_running = {
         name: len(
             storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False, states=running)
         )
         for name in (study.study_name for study in storage.get_all_studies())
     }
-    return {name: count for name, count in found.items() if count}
+    return {name: count for name, count in n_running.items() if count}
 
 
 def _copy(path: Path) -> Path:
-    """Return a folder with a copy of the file, which lasts as long as this process.
+    """Copy a SQLite file, and return the copy's folder, which is deleted when this process ends.
 
-    SQLite cannot read a file in WAL mode where it may not write beside it.
+    SQLite cannot read a file in WAL mode in a folder that it may not write to.
     """
     folder = Path(tempfile.mkdtemp(prefix="lenet-exp-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -95,10 +109,10 @@ def _copy(path: Path) -> Path:
 
 @contextmanager
 def full_disk_named(root: Path) -> Iterator[None]:
-    """Say that there is no space where the storage below ``root`` could not be written for that reason.
+    """Turn the database's error for a full disk into one that names the storage below ``root``.
 
     Raises:
-        DiskError: In the place of what the database raised.
+        DiskError: If the block could not write to the storage for want of space.
     """
     try:
         yield
@@ -122,56 +136,65 @@ def _connect(root: Path) -> TrialStorage:
         reason = str(error).splitlines()[0]
         raise UnreachableError(f"{path}: the study's storage does not answer: {reason}") from None
     sqlalchemy.event.listen(storage.engine, "connect", _without_sync)
-    storage.engine.dispose()  # of the connections that were made before
+    storage.engine.dispose()  # of connections that were opened without the setting
     return storage
 
 
 def _without_sync(connection: sqlite3.Connection, _: object) -> None:
-    """Let commits reach the disk when the system likes, which no crash but the system's can show.
+    """Set synchronous=NORMAL: a process crash loses no commit; a power cut may lose the last ones.
 
-    A trial has a commit for each epoch, and a wait of milliseconds for each of them would be most of the
-    driver's work. What must be on the disk, `flush` sees there.
+    So `flush` waits for the disk when a trial ends, once instead of 33 times a trial (experiments/LOG.md,
+    Speed: where the time of a training step goes, what helped and what did not).
     """
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def flush(root: Path) -> None:
-    """Return when all that was committed is on the disk, so that no power cut undoes it."""
+    """Return once every commit to the file below ``root`` is on the disk, safe from a power cut."""
     journal = study_db(root).with_name(f"{study_db(root).name}-wal")
     if journal.exists():
         sync_file(journal)
 
 
 def _of_this_version(connect: Callable[..., TrialStorage], where: str, url: str) -> TrialStorage:
-    """Return what ``connect`` returns, unless it is of another version, which is never migrated."""
+    """Return the storage that ``connect`` opens.
+
+    Args:
+        connect: Opens the storage; takes the keyword arguments of `TrialStorage`.
+        where: File or masked URL, for the message.
+        url: SQLAlchemy's URL, without secrets, for the command in the message.
+
+    Raises:
+        StoreError: If another version of Optuna wrote it; it is never migrated.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     try:
         return connect()
-    except RuntimeError:  # the schema's version
+    except RuntimeError:  # Optuna's, for a schema of another version
         unchecked = connect(skip_compatibility_check=True)
-    found, wanted = unchecked.get_current_version(), unchecked.get_head_version()
-    older = found in unchecked.get_all_versions()
+    stored, wanted = unchecked.get_current_version(), unchecked.get_head_version()
+    older = stored in unchecked.get_all_versions()
     unchecked.engine.dispose()
-    backup = f"copy it to {where}.{found}" if url.startswith("sqlite") else "back it up with pg_dump"
+    backup = f"copy it to {where}.{stored}" if url.startswith("sqlite") else "back it up with pg_dump"
     advice = (
         f"{backup}, then run 'optuna storage upgrade --storage {url}'"
         if older
         else "install the newer Optuna that wrote it"
     )
-    raise StoreError(f"{where}: has schema {found}, Optuna {optuna.__version__} wants {wanted}; {advice}")
+    raise StoreError(f"{where}: has schema {stored}, Optuna {optuna.__version__} wants {wanted}; {advice}")
 
 
 def _check(path: Path) -> None:
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as connection:
-            # What it finds can have several lines.
-            found = " ".join(connection.execute("PRAGMA quick_check(1)").fetchone()[0].split())
+            # It can have several lines.
+            verdict = " ".join(connection.execute("PRAGMA quick_check(1)").fetchone()[0].split())
     except sqlite3.DatabaseError as error:
-        found = str(error)
-    if found != "ok":
+        verdict = str(error)
+    if verdict != "ok":
         raise StoreError(
-            f"{path}: the study's storage is damaged: {found}; "
+            f"{path}: the study's storage is damaged: {verdict}; "
             "'lenet-exp doctor --repair' moves it aside and rebuilds it from the spool"
         )
 

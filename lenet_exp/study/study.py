@@ -1,11 +1,10 @@
-"""The study: which trials were drawn, what they gave, and whether it is the study we think it is.
+"""The study: its trials, their results, and the settings that it was started with.
 
-One storage holds two Optuna studies for an experiment. The first is what the sampler searches. The
-second, ``<name>/fixed``, holds the trainings that no sampler chose (the baseline, a list of runs),
-so that they can neither steer the sampler nor spend its budget, and yet are kept, resumed and
-retried in the same way.
+One storage holds two Optuna studies for an experiment. The sampler searches the first. The second,
+``<name>/fixed``, holds the trainings that no sampler chose (the baseline, a list of runs), so that they
+neither steer the sampler nor spend its budget, and yet are stored, resumed and retried in the same way.
 
-Only one process, the driver, ever opens a study for writing.
+Only one process, the driver, opens a study for writing.
 """
 
 from __future__ import annotations
@@ -48,22 +47,25 @@ from lenet_exp.study.trials import (
 )
 from lenet_exp.study.write_through import SingleWriterStorage
 
-#: An attempt that died is tried again until it has had this many.
+#: Attempts at one training that may crash; after the last it is given up.
 MAX_ATTEMPTS = 3
+
+# Keys in storages that exist: `FixedTraining.name`, and `Attempt.exclusive`.
+_TRAINING, _EXCLUSIVE = "job", "alone"
 
 
 class Study:
-    """An experiment's two Optuna studies; see the module's text."""
+    """An experiment's two Optuna studies; see the module's docstring."""
 
     def __init__(
         self, storage: TrialStorage, experiment: Experiment, flush: Callable[[], None] = lambda: None
     ) -> None:
-        """Wrap the studies in ``storage``; use `open_study`.
+        """Load both studies from ``storage``, or create them; use `open_study`.
 
         Args:
-            storage: The storage that holds, or will hold, both studies.
-            experiment: The experiment that the studies belong to.
-            flush: A function that returns when all that was committed is on the disk.
+            storage: Storage that nobody else writes these studies to.
+            experiment: Experiment that the studies belong to, with its sampler, pruner and seed.
+            flush: Function that returns once every commit is on the disk; called at the end of each attempt.
         """
         self.experiment = experiment
         self._flush = flush
@@ -74,7 +76,7 @@ class Study:
         self._fixed = load_fixed(self._storage, experiment)
         self._trials: dict[RunKey, optuna.Trial] = {}
         self._histories: dict[RunKey, dict[int, float]] = {}
-        # What has ended never changes, so it is read once; a study of thousands stays quick.
+        # An ended trial never changes, so it is read once; a study of thousands stays quick.
         trials = self._fixed.get_trials(deepcopy=False) + self._search.get_trials(deepcopy=False)
         self._ended = {record.key: record for record in trial_records(trials) if record.state not in OPEN}
         self._n_finished = sum(counts(record) for record in self._ended.values())
@@ -82,18 +84,20 @@ class Study:
         self._grid = Grid(experiment) if is_grid else None
 
     def check_fingerprint(self, fingerprint: Mapping[str, Any]) -> None:
-        """Store what makes this study what it is, or compare it with what was stored.
+        """Store the settings that this study is started with, or compare them with the stored ones.
 
         Args:
-            fingerprint: Plain values: space, baseline, training, data, sampler, pruner.
+            fingerprint: JSON values of space, baseline, training, data, sampler and pruner.
 
         Raises:
-            ConfigError: If the study was started with another fingerprint; nothing is written then.
+            ConfigError: If the study was started with other settings or by another program; it is unchanged.
         """
         stored = stored_fingerprint(self._search.user_attrs)
         if stored is None and self._search.get_trials(deepcopy=False):
             name = self.experiment.name
-            raise ConfigError(f"study {name!r} is none of lenet-exp's; rename the experiment (name = ...)")
+            raise ConfigError(
+                f"study {name!r} was created by another program; rename the experiment (name = ...)"
+            )
         now = json.loads(json.dumps(fingerprint))
         if stored is None:
             self._search.set_user_attr(FINGERPRINT, now)
@@ -107,12 +111,17 @@ class Study:
             )
 
     def when_gone(self, on_problem: Callable[[str], None], on_return: Callable[[], None]) -> None:
-        """Say whom to tell when a server's storage goes, and what to do first when it is back."""
+        """Register what to call when the storage's server goes away and comes back; a file never does.
+
+        Args:
+            on_problem: Takes one line for the user, when the server is gone and when it answers again.
+            on_return: Called before a write to a server that is back; raises if the study is no longer ours.
+        """
         if isinstance(self._database, PatientStorage):
             self._database.on_problem, self._database.on_return = on_problem, on_return
 
     def ask(self) -> Attempt | None:
-        """Return the next trial of the search; None if a grid has no point left."""
+        """Return the next trial of the search; None if every point of a grid was drawn."""
         with self._storage.transaction():
             return self._ask()
 
@@ -132,12 +141,12 @@ class Study:
             label=f"trial {trial.number}",
             origin=RunKey("trial", queued["root"], 1),
             retry_of=RunKey("trial", queued["of"], queued["attempt"] - 1) if "of" in queued else None,
-            alone=queued.get("alone", False),
+            exclusive=queued.get(_EXCLUSIVE, False),
         )
         return self._begin(trial, attempt, queued)
 
     def ask_fixed(self, fixed: FixedTraining) -> Attempt | None:
-        """Return an attempt at a training that no sampler chose; None if it is done or given up."""
+        """Return the next attempt at a training outside the search; None if it is done or given up."""
         tried = self._tried(fixed.name, fixed.seed)
         crashes = sum(bool(record.result.get("crashed")) for record in tried)
         if crashes >= MAX_ATTEMPTS or any(not record.superseded for record in tried):
@@ -148,35 +157,40 @@ class Study:
             key = RunKey(fixed.role, trial.number, len(tried) + 1)
             before = sorted(record.key for record in tried)
             origin, retry_of = (before[0], before[-1]) if before else (key, None)
-            alone = any(record.result.get("alone") for record in tried)
-            what = fixed.configuration, fixed.seed, fixed.label
-            attempt = Attempt(key, *what, origin, retry_of, alone, fixed.train_on, fixed)
-            return self._begin(trial, attempt, {"job": fixed.name, "crashes": crashes})
+            exclusive = any(record.result.get(_EXCLUSIVE) for record in tried)
+            basics = fixed.configuration, fixed.seed, fixed.label
+            attempt = Attempt(key, *basics, origin, retry_of, exclusive, fixed.train_on, fixed)
+            return self._begin(trial, attempt, {_TRAINING: fixed.name, "crashes": crashes})
 
     def fixed_record(self, fixed: FixedTraining) -> TrialRecord | None:
-        """Return how a training that no sampler chose ended; None if it has yet to."""
+        """Return the record with which a training outside the search ended; None if it is not over."""
         tried = self._tried(fixed.name, fixed.seed)
         return next((record for record in tried if not record.superseded), None)
 
     def _tried(self, name: str, seed: int) -> list[TrialRecord]:
-        return [r for r in self._ended.values() if r.result.get("job") == name and r.seed == seed]
+        return [r for r in self._ended.values() if r.result.get(_TRAINING) == name and r.seed == seed]
 
     def keep(self, name: str, value: Any) -> None:
-        """Keep a plain value with the study, durably, in the place of what was kept under this name."""
+        """Store a value with the study, and return once it is on the disk.
+
+        Args:
+            name: Name to read it by with `kept`, such as ``confirm_plan``.
+            value: A JSON value, which replaces the one of this name.
+        """
         self._on_keep(name, value)
         self._fixed.set_user_attr(f"lenet_exp.{name}", value)
         self._flush()
 
     def when_kept(self, on_keep: Callable[[str, Any], None]) -> None:
-        """Say whom to tell of what is about to be kept."""
+        """Register a function that takes the name and value of whatever `keep` is about to store."""
         self._on_keep = on_keep
 
     def kept(self, name: str) -> Any:
-        """Return what was kept under this name; None if nothing was."""
+        """Return the value that `keep` stored under ``name``; None if there is none."""
         return self._fixed.user_attrs.get(f"lenet_exp.{name}")
 
     def _begin(self, trial: optuna.Trial, attempt: Attempt, extra: Mapping[str, Any]) -> Attempt:
-        extra = {"origin": attempt.origin.stem, "alone": attempt.alone, **extra}
+        extra = {"origin": attempt.origin.stem, _EXCLUSIVE: attempt.exclusive, **extra}
         record = kept_record(attempt.key, attempt.label, attempt.configuration, attempt.seed, extra)
         trial.set_user_attr(RECORD, record)
         self._trials[attempt.key] = trial
@@ -184,9 +198,9 @@ class Study:
         return attempt
 
     def drawn(self, key: RunKey) -> dict[str, Any]:
-        """Return what the study has of an attempt besides its configuration, seed and label.
+        """Return what the study stores of a running attempt besides its configuration, seed and label.
 
-        With those, `lenet_exp.study.restore` makes the trial anew. The values are JSON values.
+        From these together `lenet_exp.study.restore` can rebuild the trial. The values are JSON values.
         """
         trial = self._trials[key]
         record = trial.user_attrs[RECORD]
@@ -197,17 +211,25 @@ class Study:
             "distributions": {
                 name: optuna.distributions.distribution_to_json(d) for name, d in distributions
             },
-            # Nearly always a value is drawn as it is used; ``same`` for a padding in pixels is not.
+            # Parameters whose drawn value is not the one in use: a padding ``same`` is used in pixels.
             "otherwise": {
                 name: value for name, value in trial.params.items() if record["values"].get(name) != value
             },
         }
 
     def report(self, key: RunKey, result: EpochResult) -> bool:
-        """Record an epoch's ``val_accuracy``; return whether the pruner would end the trial here."""
+        """Record an epoch's ``val_accuracy``, and ask the pruner.
+
+        Args:
+            key: Attempt that was trained for the epoch.
+            result: Result of the epoch.
+
+        Returns:
+            True if the pruner would end the trial here; never after the last epoch, or outside the search.
+        """
         trial = self._trials[key]
         with self._storage.transaction():
-            # Optuna takes NaN, and gives it back.
+            # NaN too, where there is no validation split: Optuna stores it.
             trial.report(result.val_accuracy, step=result.epoch)
             self._histories[key][result.epoch] = result.val_accuracy
             last = trial.user_attrs[RECORD]["epochs"] == result.epoch
@@ -223,59 +245,59 @@ class Study:
         """End an attempt; from here on its result is never lost or changed.
 
         Args:
-            key: The attempt.
-            state: How it ended.
-            value: ``val_accuracy`` after the last epoch, for COMPLETE; NaN if nothing was validated on.
-            result: What else is to be kept; ``reason`` for the other states.
+            key: Attempt that has ended.
+            state: State to give it.
+            value: ``val_accuracy`` after the last epoch, NaN without validation; None unless COMPLETE.
+            result: JSON values to store: measurements, and the ``reason`` unless COMPLETE; None for none.
         """
         trial = self._trials.pop(key)
         record = trial.user_attrs[RECORD]
-        kept = dict(result or {}) | ({"job": record["job"]} if "job" in record else {})
+        kept = dict(result or {}) | ({_TRAINING: record[_TRAINING]} if _TRAINING in record else {})
         study = self._search if key.role == "trial" else self._fixed
-        told = UNKNOWN if value is not None and math.isnan(value) else value
+        stored = UNKNOWN if value is not None and math.isnan(value) else value
         with self._storage.transaction():
             trial.set_user_attr(RESULT, kept)
             failpoints.point("in_tell")
-            frozen = study.tell(trial, told if state == "COMPLETE" else None, state=TrialState[state])
+            frozen = study.tell(trial, stored if state == "COMPLETE" else None, state=TrialState[state])
         self._flush()
         history = self._histories.pop(key, None) or frozen.intermediate_values
-        # Optuna takes the last report of a pruned trial for its value; it is none.
-        told = frozen.value if state == "COMPLETE" else None
-        ended = as_record(frozen.number, state, record, kept, history, told)
+        # To a pruned trial Optuna gives its last report as value; a record has none.
+        final = frozen.value if state == "COMPLETE" else None
+        ended = as_record(frozen.number, state, record, kept, history, final)
         self._ended[key] = ended
         self._n_finished += counts(ended)
 
     def fail(
-        self, key: RunKey, reason: str, *, retry: bool, crashed: bool = True, alone: bool = False
+        self, key: RunKey, reason: str, *, retry: bool, crashed: bool = True, exclusive: bool = False
     ) -> bool:
-        """End an attempt as failed and, if it may be tried again, queue the next one.
+        """End an attempt as failed, and queue another one if it is to be retried.
 
         Args:
-            key: The attempt.
-            reason: One line.
-            retry: Whether trying again can help; at most `MAX_ATTEMPTS` that crashed are made.
-            crashed: Whether the attempt itself died, and not the driver around it.
-            alone: Whether the next one is to be made with nothing beside it; so are those after it.
+            key: Attempt that failed.
+            reason: Cause of the failure, in one line.
+            retry: True if another attempt can help. None is made after `MAX_ATTEMPTS` that crashed.
+            crashed: True if this counts as a crash; False if the driver was stopped, or memory ran out.
+            exclusive: True to run all later attempts with nothing beside them.
 
         Returns:
-            Whether it will be tried again.
+            True if another attempt will be made.
         """
         trial = self._trials[key]
         record = trial.user_attrs[RECORD]
         crashes = record["crashes"] + crashed
-        again = retry and crashes < MAX_ATTEMPTS
-        alone = alone or record.get("alone", False)
-        if again and key.role == "trial":
-            of = {"of": key.trial, "root": record["root"], "attempt": key.attempt + 1}
-            # Queued before the failure is told: a crash in between is mended by asking again.
-            self._enqueue_retry(trial.params, of | {"crashes": crashes, "alone": alone})
+        is_retried = retry and crashes < MAX_ATTEMPTS
+        exclusive = exclusive or record.get(_EXCLUSIVE, False)
+        if is_retried and key.role == "trial":
+            next_attempt = {"of": key.trial, "root": record["root"], "attempt": key.attempt + 1}
+            # Before the failure is told, as `_enqueue_retry` can be repeated after a crash in between.
+            self._enqueue_retry(trial.params, next_attempt | {"crashes": crashes, _EXCLUSIVE: exclusive})
             failpoints.point("after_retry")
-        result = {"reason": reason, "retried": again, "crashed": crashed, "alone": alone}
+        result = {"reason": reason, "retried": is_retried, "crashed": crashed, _EXCLUSIVE: exclusive}
         self.tell(key, "FAIL", result=result)
-        return again
+        return is_retried
 
     def _enqueue_retry(self, params: Mapping[str, Any], retry: Mapping[str, Any]) -> None:
-        """Queue a retry unless it is queued already, or was taken from the queue and is on record."""
+        """Queue a retry unless it is in the queue, or was taken from it and has a record."""
         for other in self._search.get_trials(deepcopy=False):
             is_same = other.user_attrs.get(RETRY, {}).get("of") == retry["of"]
             if is_same and (other.state == TrialState.WAITING or RECORD in other.user_attrs):
@@ -283,12 +305,12 @@ class Study:
         self._search.enqueue_trial(dict(params), user_attrs={RETRY: dict(retry)})
 
     def orphans(self) -> list[RunKey]:
-        """Return the attempts that a dead driver left RUNNING, each of which is now to be ended.
+        """Return the attempts that a dead driver left RUNNING; the caller ends each of them.
 
-        The caller holds the study's lock, so that nobody else's trial can be running. What was taken and
-        never recorded is ended here; a retry of that kind is queued again.
+        The caller holds the study's lock, so no other driver can be training them. A trial without a record,
+        whose driver died while drawing it, is failed here; if it was a retry, that is queued again.
         """
-        found = []
+        orphans = []
         for study in (self._search, self._fixed):
             study_id = self._storage.get_study_id_from_name(study.study_name)
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -303,46 +325,51 @@ class Study:
                 trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, frozen.number)
                 self._trials[key] = optuna.Trial(study, trial_id)
                 self._histories[key] = dict(frozen.intermediate_values)
-                found.append(key)
-        return found
+                orphans.append(key)
+        return orphans
 
     def complete_history(self, key: RunKey, results: Sequence[EpochResult]) -> None:
-        """Report the epochs of an orphan that were trained and that its driver did not come to report."""
+        """Report the epochs of an orphan that its driver had yet to report when it died.
+
+        Args:
+            key: Attempt that is among the `orphans`.
+            results: All its epochs on record, in order; those reported before are skipped.
+        """
         for result in results:
             if result.epoch not in self._histories[key]:
                 self.report(key, result)
 
     def open_origins(self) -> set[RunKey]:
-        """Return the first attempts at the trainings that are not over: under way, or to be tried again."""
+        """Return the first attempt at each training that is not over: it runs, or will be retried."""
         waiting = self._search.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         queued = {RunKey("trial", t.user_attrs[RETRY]["root"], 1) for t in waiting if RETRY in t.user_attrs}
         running = {RunKey.from_stem(trial.user_attrs[RECORD]["origin"]) for trial in self._trials.values()}
         failed = [
             record for record in self._ended.values() if record.key.role != "trial" and record.superseded
         ]
-        over = {(r.result.get("job"), r.seed) for r in self._ended.values() if not r.superseded}
-        fixed = {record.key for record in failed if (record.result.get("job"), record.seed) not in over}
+        over = {(r.result.get(_TRAINING), r.seed) for r in self._ended.values() if not r.superseded}
+        fixed = {record.key for record in failed if (record.result.get(_TRAINING), record.seed) not in over}
         return queued | running | fixed
 
     def records(self) -> list[TrialRecord]:
-        """Return every attempt that has ended, of both studies."""
+        """Return the records of all attempts that have ended, of both studies."""
         return list(self._ended.values())
 
     def record(self, key: RunKey) -> TrialRecord:
-        """Return what is known of an attempt that has ended."""
+        """Return the record of an attempt that has ended."""
         return self._ended[key]
 
     def n_waiting(self) -> int:
-        """Return how many retries are queued."""
+        """Return the number of retries in the queue."""
         return len(self._search.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     @property
     def n_finished(self) -> int:
-        """How many trials count against the budget: ended, feasible and not to be retried."""
+        """The number of trials that count against the budget: ended, feasible and not to be retried."""
         return self._n_finished
 
     def _enqueue_grid_point(self) -> bool:
-        """Queue the first point of the grid that was never drawn, unless a retry is waiting."""
+        """Queue a point of the grid that was never drawn, unless a retry waits; False if none is left."""
         if self.n_waiting():
             return True
         assert self._grid is not None
@@ -354,9 +381,15 @@ class Study:
 
 
 def open_study(experiment: Experiment, root: Path, url: str | None = None) -> Study:
-    """Open or create the experiment's study below ``root``, or in PostgreSQL at ``url``.
+    """Open or create the study of an experiment.
+
+    Args:
+        experiment: Experiment whose name is the study's.
+        root: Folder of everything that runs write, where the study's SQLite file lies.
+        url: Address of a PostgreSQL database to use instead of that file; None for the file.
 
     Raises:
+        ConfigError: If ``url`` is not an address of PostgreSQL, or its driver is not installed.
         StoreError: If the storage is damaged or of another version.
         UnreachableError: If it does not answer.
     """

@@ -1,7 +1,8 @@
-"""Optuna's own tables, in which a trial is read and written whole.
+"""Reads and writes whole trials in Optuna's own tables.
 
-Optuna reads and writes a trial number by number, with two or three questions for each. What is written here
-is what it would have written. Only `lenet_exp.study.rdb` comes here, and only if it knows the schema.
+Optuna reads and writes a trial value by value, with two or three queries for each. The rows written here are
+those that it would have written, at a sixth of the cost (experiments/LOG.md, Speed: what a sweep costs beside
+its arithmetic). Only `lenet_exp.study.rdb` uses this module, and only if it knows the schema.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from optuna.distributions import distribution_to_json
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
-#: The columns of what is reported and of what is told, but for the trial.
+#: Columns of a reported value and of a final one, but for ``trial_id``.
 _REPORT = ("step", "intermediate_value", "intermediate_value_type")
 _RESULT = ("objective", "value", "value_type")
-#: A table, what else than the trial tells its rows apart, and rows without the trial.
+#: A table, the column that tells the rows of a trial apart, and rows without ``trial_id``.
 _Rows = tuple[Any, str, Sequence[dict[str, Any]]]
 
 
@@ -31,21 +32,24 @@ def write(
     new: Mapping[str, Mapping[Any, Any]],
     written: tuple[int, FrozenTrial] | None,
     *,
-    again: bool,
+    may_repeat: bool,
 ) -> int:
     """Write a trial in one transaction and return its identifier; see `rdb.TrialStorage.write_trial`.
 
     Args:
-        engine: The database.
-        study_id: The study's identifier in it.
-        trial: The trial as it is now.
-        new: The entries set since it was last written, by the names of the trial's own dictionaries.
-        written: Its identifier, and the trial as it was then; None if it was never written.
-        again: True if this repeats a write whose acknowledgement was lost.
+        engine: Connections to the database.
+        study_id: Identifier of the study in the database.
+        trial: The whole trial.
+        new: Entries set since the trial was last written, by the names of its dictionaries.
+        written: Identifier of the trial, and the trial as last written; None if it never was.
+        may_repeat: True if this repeats a write whose acknowledgement was lost.
+
+    Raises:
+        RuntimeError: If another process has created a trial of this number, or has ended the trial.
     """
     with engine.begin() as connection:
         if written is None:
-            trial_id = _create(connection, study_id, trial, again)
+            trial_id = _create(connection, study_id, trial, may_repeat)
         else:
             trial_id, before = written
             if trial.state != before.state:
@@ -58,34 +62,39 @@ def write(
 
 
 def read(engine: sqlalchemy.Engine, study_id: int) -> Iterator[dict[str, Any]]:
-    """Yield the trials of a study, in their order, as the fields of `rdb.KeptTrial`."""
+    """Yield the trials of a study in the order of their numbers, as the fields of `rdb.KeptTrial`.
+
+    Args:
+        engine: Connections to the database.
+        study_id: Identifier of the study in the database.
+    """
     trial, attribute = models.TrialModel, models.TrialUserAttributeModel
-    report, told = models.TrialIntermediateValueModel, models.TrialValueModel
+    report, final = models.TrialIntermediateValueModel, models.TrialValueModel
     of_study = sqlalchemy.select(trial.trial_id).where(trial.study_id == study_id)
-    found: dict[int, dict[str, Any]] = {}
+    trials: dict[int, dict[str, Any]] = {}
     with engine.connect() as connection:
 
         def rows(model: Any, *columns: Any) -> Iterator[Any]:
             query = sqlalchemy.select(model.trial_id, *columns).where(model.trial_id.in_(of_study))
             for row in connection.execute(query.order_by(model.trial_id)):
-                # A sweep may have begun another one since the first query.
-                if model is trial or row[0] in found:
+                # A sweep may have begun another trial since the first query.
+                if model is trial or row[0] in trials:
                     yield row
 
-        for key, number, state in rows(trial, trial.number, trial.state):
-            found[key] = {"number": number, "state": state, "user_attrs": {}, "intermediate_values": {}}
-        for key, name, text in rows(attribute, attribute.key, attribute.value_json):
-            found[key]["user_attrs"][name] = json.loads(text)
-        for key, step, *stored in rows(
+        for trial_id, number, state in rows(trial, trial.number, trial.state):
+            trials[trial_id] = {"number": number, "state": state, "user_attrs": {}, "intermediate_values": {}}
+        for trial_id, name, text in rows(attribute, attribute.key, attribute.value_json):
+            trials[trial_id]["user_attrs"][name] = json.loads(text)
+        for trial_id, step, *stored in rows(
             report, report.step, report.intermediate_value, report.intermediate_value_type
         ):
-            found[key]["intermediate_values"][step] = report.stored_repr_to_intermediate_value(*stored)
-        for key, *stored in rows(told, told.value, told.value_type):
-            found[key]["value"] = told.stored_repr_to_value(*stored)
-    yield from found.values()
+            trials[trial_id]["intermediate_values"][step] = report.stored_repr_to_intermediate_value(*stored)
+        for trial_id, *stored in rows(final, final.value, final.value_type):
+            trials[trial_id]["value"] = final.stored_repr_to_value(*stored)
+    yield from trials.values()
 
 
-def _create(connection: sqlalchemy.Connection, study_id: int, trial: FrozenTrial, again: bool) -> int:
+def _create(connection: sqlalchemy.Connection, study_id: int, trial: FrozenTrial, may_repeat: bool) -> int:
     model = models.TrialModel
     latest = connection.execute(
         sqlalchemy.select(model.trial_id, model.number)
@@ -93,10 +102,12 @@ def _create(connection: sqlalchemy.Connection, study_id: int, trial: FrozenTrial
         .order_by(model.trial_id.desc())
         .limit(1)
     ).first()
-    if again and latest and latest.number == trial.number:
+    if may_repeat and latest and latest.number == trial.number:
         return int(latest.trial_id)
     if (latest.number + 1 if latest else 0) != trial.number:
-        raise RuntimeError(f"trial {trial.number} is another's: somebody else writes to this study")
+        raise RuntimeError(
+            f"trial {trial.number} was created by another process; only one may write to this study"
+        )
     row = {"study_id": study_id, "number": trial.number, **_state(trial)}
     return int(connection.execute(sqlalchemy.insert(model).returning(model.trial_id), row).scalar_one())
 
@@ -105,13 +116,15 @@ def _change_state(
     connection: sqlalchemy.Connection, trial_id: int, trial: FrozenTrial, before: TrialState
 ) -> None:
     model = models.TrialModel
-    # An answer that was lost, or a retry of the driver's, may have changed it already.
+    # This very write may have changed it, if its answer was lost or the driver repeats it.
     expected = model.state.in_([before, trial.state])
     changed = connection.execute(
         sqlalchemy.update(model).where(model.trial_id == trial_id, expected), _state(trial)
     )
     if changed.rowcount != 1:
-        raise RuntimeError(f"trial {trial.number} was ended by another: somebody else writes to this study")
+        raise RuntimeError(
+            f"trial {trial.number} was ended by another process; only one may write to this study"
+        )
 
 
 def _state(trial: FrozenTrial) -> dict[str, Any]:
@@ -123,7 +136,7 @@ def _state(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _rows(trial: FrozenTrial, new: Mapping[str, Mapping[Any, Any]]) -> Iterator[_Rows]:
-    """Yield what is to be written of a trial, table by table."""
+    """Yield the rows to write of a trial, table by table."""
     parameters = [
         {
             "param_name": name,
@@ -139,25 +152,25 @@ def _rows(trial: FrozenTrial, new: Mapping[str, Mapping[Any, Any]]) -> Iterator[
     ):
         rows = [{"key": key, "value_json": json.dumps(value)} for key, value in new[attributes].items()]
         yield model, "key", rows
-    reported, told = models.TrialIntermediateValueModel, models.TrialValueModel
+    reported, final = models.TrialIntermediateValueModel, models.TrialValueModel
     reports = [
         dict(zip(_REPORT, (step, *reported.intermediate_value_to_stored_repr(value)), strict=True))
         for step, value in new["intermediate_values"].items()
     ]
     yield reported, "step", reports
-    # Values are told when a trial ends, which is the last that is written of it.
+    # A trial has final values only once it has ended, and then it is written for the last time.
     results = [
-        dict(zip(_RESULT, (objective, *told.value_to_stored_repr(value)), strict=True))
+        dict(zip(_RESULT, (objective, *final.value_to_stored_repr(value)), strict=True))
         for objective, value in enumerate(trial.values or ())
     ]
-    yield told, "objective", results
+    yield final, "objective", results
 
 
 @cache
 def _upsert(dialect: str, model: Any, key: str) -> Any:
-    """Return the statement that adds rows, or replaces those of the same trial and ``key``."""
+    """Return a statement that inserts rows, and replaces those of the same trial and ``key``."""
     table: sqlalchemy.Table = model.__table__
-    # Each dialect has its own, as standard SQL has none; PostgreSQL's takes a tenth of a second to load.
+    # Only the dialect in use is imported, as PostgreSQL's takes a tenth of a second to load.
     statement = import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
     replaced = {
         column.name: statement.excluded[column.name]

@@ -1,4 +1,4 @@
-"""A study's trials as records, and studies read without being opened: what they hold, and by which names."""
+"""Trials as records: the keys by which a study stores them, and studies read without being written to."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from lenet_exp.study.rdb import KeptTrial, TrialStorage
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.storage import read_storage, running_studies
 
+#: States of a trial that has not ended.
 OPEN = ("WAITING", "RUNNING")
+#: Keys of a trial's user attributes, and of a study's.
 RECORD, RESULT, RETRY = (f"lenet_exp.{name}" for name in ("record", "result", "retry"))
 FINGERPRINT = "lenet_exp.fingerprint"
-#: Told where there is no ``val_accuracy``, because Optuna has no complete trial without a number.
+#: Stands for a missing ``val_accuracy``, as Optuna takes no complete trial without a number.
 UNKNOWN = -1.0
 
-
-#: What `kept_record` writes of every attempt; what else a record has is the study's own.
+#: Keys of `kept_record` for every attempt; the others in a record are what `Study` needs for its retries.
 RECORD_BASICS = ("role", "attempt", "label", "values", "epochs", "config", "seed")
 
 
 def kept_record(
     key: RunKey, label: str, configuration: Configuration, seed: int, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what is kept with a trial of what it is, under `RECORD`.
+    """Return the JSON values that identify an attempt, stored with its trial under `RECORD`.
 
     Args:
-        key: The attempt.
-        label: What people call it.
-        configuration: What is trained.
+        key: Role, number and attempt.
+        label: Name that people see.
+        configuration: Configuration of the training.
         seed: Root of its random streams.
-        extra: What else the study needs to know of it.
+        extra: Entries to add, by key: first attempt, number of crashes and the like.
     """
     values, epochs = configuration.hyperparameters(), configuration.epochs
     basics = (key.role, key.attempt, label, values, epochs, configuration.id, seed)
@@ -44,22 +45,23 @@ def kept_record(
 
 
 def stored_fingerprint(attributes: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the fingerprint that a study was started with; it was kept as "identity" until November 2026."""
+    """Return the fingerprint among a study's user attributes; None if it has none."""
+    # The key was "identity" until November 2026.
     stored: dict[str, Any] | None = attributes.get(FINGERPRINT, attributes.get("lenet_exp.identity"))
     return stored
 
 
 def counts(record: TrialRecord) -> bool:
-    """Return whether a trial counts against the budget."""
+    """Return True if a record counts against the search's budget: a trial, ended, feasible, not retried."""
     ended = record.state not in OPEN and record.key.role == "trial"
     return ended and not record.infeasible and not record.superseded
 
 
 def trial_records(trials: Iterable[FrozenTrial | KeptTrial]) -> Iterator[TrialRecord]:
-    """Yield every attempt that the trials of one of the two studies have on record."""
+    """Yield the records of those trials of an Optuna study that have one."""
     for trial in trials:
         record = trial.user_attrs.get(RECORD)
-        if record is None:  # queued, or ended before it was drawn
+        if record is None:  # queued, or its driver died while drawing it
             continue
         yield as_record(
             trial.number,
@@ -79,7 +81,16 @@ def as_record(
     history: Mapping[int, float],
     value: float | None,
 ) -> TrialRecord:
-    """Return an attempt from its trial's number and what was kept with it."""
+    """Return the record of an attempt from what its trial stores.
+
+    Args:
+        number: Number of the trial.
+        state: State of the trial.
+        record: Identifying values, as `kept_record` made them.
+        result: Values given to `Study.tell`; empty before.
+        history: ``val_accuracy`` by epoch.
+        value: Value that was told at the end, `UNKNOWN` without a validation split; None unless COMPLETE.
+    """
     return TrialRecord(
         key=RunKey(record["role"], number, record["attempt"]),
         state=state,
@@ -104,19 +115,29 @@ def _state(state: TrialState) -> State:
 
 
 def has_open(name: str, root: Path, url: str | None = None) -> bool:
-    """Return whether the experiment has attempts that are RUNNING; the study is only read."""
+    """Return True if an experiment's study has attempts that are RUNNING; nothing is written.
+
+    Args:
+        name: Name of the experiment.
+        root: Folder of everything that runs write.
+        url: Address of the storage in PostgreSQL; None for the file below ``root``.
+
+    Raises:
+        StoreError: If the storage is damaged or of another version.
+        UnreachableError: If it does not answer.
+    """
     storage = read_storage(root, url)
     names = running_studies(storage) if storage else {}
     return name in names or f"{name}/fixed" in names
 
 
 class StudyContent(NamedTuple):
-    """What a study has, read from a storage that is opened once.
+    """All that a study stores, read from its storage at one time.
 
     Attributes:
         records: Every attempt that has ended.
-        kept: All that `Study.keep` kept, by name.
-        fingerprint: What it was started with, as `Study.check_fingerprint` stored it; empty if nothing was.
+        kept: Values that `Study.keep` stored, by name.
+        fingerprint: Settings it was started with, as `Study.check_fingerprint` stored them; may be empty.
     """
 
     records: list[TrialRecord]
@@ -125,17 +146,18 @@ class StudyContent(NamedTuple):
 
 
 def read_study(name: str, root: Path, url: str | None = None) -> StudyContent | None:
-    """Return all that was recorded of an experiment; None if it was never begun there.
+    """Return all that an experiment's study stores; None if the experiment was never begun there.
 
     Writes nothing, so it may be called while a sweep runs.
 
     Args:
-        name: The experiment's name.
+        name: Name of the experiment.
         root: Folder of everything that runs write.
         url: Address of the storage in PostgreSQL; None for the file below ``root``.
 
     Raises:
         StoreError: If the storage is damaged or of another version.
+        UnreachableError: If it does not answer.
     """
     storage = read_storage(root, url)
     if storage is None:
@@ -152,7 +174,7 @@ def read_study(name: str, root: Path, url: str | None = None) -> StudyContent | 
 
 
 def _attributes(storage: TrialStorage, study_name: str) -> dict[str, Any]:
-    """Return what was kept with one of Optuna's studies; nothing if there is none."""
+    """Return the user attributes of an Optuna study; empty if there is no such study."""
     try:
         return storage.get_study_user_attrs(storage.get_study_id_from_name(study_name))
     except KeyError:
@@ -160,12 +182,12 @@ def _attributes(storage: TrialStorage, study_name: str) -> dict[str, Any]:
 
 
 def differences(then: Any, now: Any, key: str = "") -> Iterator[str]:
-    """Yield what differs between two fingerprints, each as "key was this, is now that".
+    """Yield each difference between two fingerprints, as "space.lr was 0.1, is now 0.2".
 
     Args:
-        then: The fingerprint that was stored, or a value within it.
-        now: The fingerprint of today, or the value in the same place.
-        key: The place of the two values, as names with dots between.
+        then: The stored fingerprint, or a value within it.
+        now: The present fingerprint, or the value in the same place.
+        key: Place of the two values, as names with dots between; empty for whole fingerprints.
     """
     if isinstance(then, dict) and isinstance(now, dict):
         for name in sorted(then.keys() | now.keys()):

@@ -42,7 +42,7 @@ class Agenda:
 
     def next(self, running: Collection[Attempt]) -> Attempt | None:
         """Return what to begin beside those that are running; None if there is nothing, or nothing yet."""
-        if any(attempt.alone for attempt in running) or (self._held and running):
+        if any(attempt.exclusive for attempt in running) or (self._held and running):
             return None
         return self._held.popleft() if self._held else self._asked(running)
 

@@ -225,7 +225,7 @@ class Driver:
             self._settle_duplicate(attempt, original)
         elif self._agenda.park(attempt, self._attempts()):
             pass
-        elif attempt.alone and self._running:
+        elif attempt.exclusive and self._running:
             self._agenda.hold(attempt)
         else:
             self._submit(attempt)
@@ -290,7 +290,7 @@ class Driver:
             case "died" if running.overdue:
                 limit_s = self._conditions.limits.trial_timeout_s
                 self._settle(event.key, "PRUNED", f"timeout: not done after {limit_s:g} s")
-            case "oom" if running.attempt.alone:
+            case "oom" if running.attempt.exclusive:
                 self._settle(event.key, "PRUNED", f"oom: {event.reason}")
             case "oom":
                 self._failed(event, retry=True, crashed=False, alone=True)

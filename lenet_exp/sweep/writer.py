@@ -127,7 +127,7 @@ class Writer:
             self._spool.end(key, "FAIL", reason, result={"retry": retry, "crashed": crashed, "alone": alone})
         except DiskError as error:
             full = error
-        again = self._study.fail(key, reason, retry=retry, crashed=crashed, alone=alone)
+        again = self._study.fail(key, reason, retry=retry, crashed=crashed, exclusive=alone)
         if full:
             raise full
         if not again:

@@ -88,8 +88,8 @@ GB = 1_000_000_000
     [
         (Capacity(1), None, WorkerPlan(1, 1, "one core")),
         (Capacity(16, 128 * GB), None, WorkerPlan(16, 1, "one for each of 16 cores")),
-        (Capacity(16, 5 * GB), None, WorkerPlan(3, 5, "5.0 GB of memory are free, a worker takes 1")),
-        (Capacity(16, GB), None, WorkerPlan(1, 16, "1.0 GB of memory are free, a worker takes 1")),
+        (Capacity(16, 5 * GB), None, WorkerPlan(3, 5, "5.0 GB of memory are free, and a worker takes 1 GB")),
+        (Capacity(16, GB), None, WorkerPlan(1, 16, "1.0 GB of memory are free, and a worker takes 1 GB")),
         (Capacity(16, 128 * GB, 1), None, WorkerPlan(4, 4, "4 for the accelerator")),
         (Capacity(16, 128 * GB, 2), None, WorkerPlan(8, 2, "4 for each of 2 accelerators")),
         (Capacity(2, 24 * GB, 8), None, WorkerPlan(2, 1, "one for each of 2 cores")),

@@ -261,12 +261,12 @@ def test_what_was_done_though_its_answer_was_lost_is_not_done_twice(
     assert study.n_waiting() == 0
     trials = optuna.load_study(study_name="größe", storage=connect(server.url)).trials
     assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE"]
-    assert any("waited for" in line for line in said)
+    assert any("waiting for" in line for line in said)
 
 
 def retried(name: str, operation: Any) -> Any:
     """Return an operation of `PatientStorage` with another one at its heart."""
-    return lambda self, *args, **options: self._persist(name, operation, *args, **options)
+    return lambda self, *args, **options: self._until_answered(name, operation, *args, **options)
 
 
 def test_a_storage_that_stays_away_ends_the_sweep(
@@ -330,7 +330,7 @@ def test_a_restart_in_mid_sweep_loses_nothing(server: Server, tmp_path: Path) ->
         server.start()
     assert sweep.wait(timeout=120) == 0, log.read_text()
 
-    assert "the study's storage is waited for" in log.read_text()
+    assert "waiting for the study's storage" in log.read_text()
     assert "s3cret" not in log.read_text()
     records = read_records("mini", tmp_path / "runs", server.url) or []
     assert sorted((record.key.role, record.state, record.epochs) for record in records) == [

@@ -128,7 +128,7 @@ def test_a_trial_that_goes_on_is_as_if_it_were_written_at_once(
 
     written = storage.write_trial(twice, first)
     if again:
-        assert storage.write_trial(twice, first, again=True) == written
+        assert storage.write_trial(twice, first, may_repeat=True) == written
     for _ in range(1 + again):
         storage.write_trial(twice, then, written)
     storage.write_trial(once, then)
@@ -144,7 +144,7 @@ def test_the_trial_of_another_is_left_alone(storage: TrialStorage) -> None:
     frozen = create_trial(state=TrialState.RUNNING)
     frozen.number = 0
 
-    with pytest.raises(RuntimeError, match="trial 0 is another's: somebody else writes to this study"):
+    with pytest.raises(RuntimeError, match="trial 0 was created by another process; only one may write to"):
         storage.write_trial(study._study_id, frozen)
 
     frozen.number = 1
@@ -152,7 +152,7 @@ def test_the_trial_of_another_is_left_alone(storage: TrialStorage) -> None:
     study.tell(1, state=TrialState.FAIL)
     ended = create_trial(state=TrialState.COMPLETE, value=1.0)
     ended.number = 1
-    with pytest.raises(RuntimeError, match="trial 1 was ended by another"):
+    with pytest.raises(RuntimeError, match="trial 1 was ended by another process"):
         storage.write_trial(study._study_id, ended, written)
     assert [t.state for t in study.get_trials()] == [TrialState.RUNNING, TrialState.FAIL]
     assert trial.number == 0
@@ -268,7 +268,7 @@ def test_an_optuna_that_is_not_known_is_told_of_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line for a process, however many storages it opens; none where the tables are known."""
-    rdb._say_once.cache_clear()
+    rdb._warn_once.cache_clear()
     assert open_storage(tmp_path).kept_trials("none") is None
     searched(tmp_path, 0, 1)
     assert capsys.readouterr().err == ""
@@ -279,7 +279,9 @@ def test_an_optuna_that_is_not_known_is_told_of_once(
         read_records("s", tmp_path)
 
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(r"schema v\S+, which is not known here: the sweep is slower, and nothing else", line)
+    assert re.search(
+        r"schema v\S+, which lenet-exp does not know: the sweep is slower, and nothing else", line
+    )
 
 
 def test_a_trial_that_optuna_has_made_twice_is_not_taken_for_ours(
@@ -294,7 +296,7 @@ def test_a_trial_that_optuna_has_made_twice_is_not_taken_for_ours(
     once = storage.create_new_trial
     monkeypatch.setattr(storage, "create_new_trial", lambda *args: (once(*args), once(*args))[1])
 
-    with pytest.raises(RuntimeError, match="trial 0 is another's"):
+    with pytest.raises(RuntimeError, match="trial 0 was created by another process"):
         storage.write_trial(study_id, trial)
 
 

@@ -46,7 +46,7 @@ def test_a_study_that_somebody_else_began_is_left_alone(tmp_path: Path) -> None:
     theirs.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.COMPLETE, value=0.5))
     mine = parse({"name": "x", "space": SPACE})
 
-    with pytest.raises(ConfigError, match=r"study 'x' is none of lenet-exp's; rename the experiment"):
+    with pytest.raises(ConfigError, match=r"study 'x' was created by another program; rename the experiment"):
         open_study(mine, tmp_path).check_fingerprint({"space": 1})
 
     assert len(optuna.load_study(study_name="x", storage=f"sqlite:///{tmp_path / 'study.db'}").trials) == 1
