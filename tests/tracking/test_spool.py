@@ -133,7 +133,7 @@ def test_records_come_in_order_whatever_else_lies_there(spool: Spool) -> None:
     (spool.folder / "notes.txt").touch()
     (spool.folder / "trial-1.jsonl").touch()
 
-    assert [record.key for record in spool.records()] == keys
+    assert [run_log.key for run_log in spool.run_logs()] == keys
 
 
 def test_a_study_is_read_back(spool: Spool) -> None:
@@ -249,5 +249,5 @@ def test_no_file_outside_the_experiment_is_taken(spool: Spool, path: str, tmp_pa
     spool.home.mkdir()
     (spool.home / "link").symlink_to(tmp_path)
 
-    with pytest.raises(DataError, match="is not in"):
+    with pytest.raises(DataError, match="leads out of"):
         spool.inside(path)
