@@ -57,7 +57,7 @@ def test_a_model_that_is_missing_is_said_and_holds_nothing_up(lab: Lab) -> None:
 
     assert report.n_uploaded == 2
     assert report.problems == (
-        "study is not in MLflow: trial-00009-1: no model to register as ünï exp@champion",
+        "upload of study to MLflow failed: trial-00009-1 has no model to register as ünï exp@champion",
     )
     run_id = lab.opened().run_id("study")
     assert run_id is not None

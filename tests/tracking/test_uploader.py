@@ -356,7 +356,7 @@ def test_an_attempt_that_mlflow_refuses_does_not_hold_up_the_others(lab: Lab) ->
     report = lab.sync()
 
     assert len(report.problems) == 1
-    assert report.problems[0].startswith(f"{TRIAL.stem} is not in MLflow: ")
+    assert report.problems[0].startswith(f"upload of {TRIAL.stem} to MLflow failed: ")
     assert "must be in the 'active' state" in report.problems[0]
     assert runs_by_name(lab.client())["trial 1"].info.status == "FINISHED"
 
