@@ -41,7 +41,7 @@ def _tanh(x: Tensor) -> Tensor:
     """Return tanh within 2e-7, as ``2 * sigmoid(2 * x) - 1``; torch's own takes as long as five sigmoids."""
     if x.dtype == torch.float64:
         return torch.tanh(x)
-    # In float32 also for bfloat16, of which the subtraction would leave too few digits near zero.
+    # Computed in float32, as the subtraction would leave bfloat16 too few digits near zero.
     return x.float().mul(2).sigmoid_().mul_(2).sub_(1).to(x.dtype)
 
 
@@ -87,7 +87,7 @@ def max_pool(windows: Tensor, activation: Activation) -> Pooled:
 
     Args:
         windows: ``(2, 2, c, h, w, n)``, inputs of the activation.
-        activation: Activation to apply, to no more than the one or two inputs of a window that can decide it.
+        activation: Activation to apply, only to the one or two inputs of a window that can give its maximum.
     """
     if activation is ACTIVATIONS["relu"]:
         # Read as integers, negative numbers are in reverse order, but still below all positive ones.
