@@ -28,7 +28,7 @@ def aliases(lab: Lab) -> dict[str, str]:
 
 
 def test_the_registry_is_brought_up_to_the_spool_whenever_mlflow_answers(lab: Lab) -> None:
-    """Registered once however often it is carried, by whoever carries; a later tie gives the alias back."""
+    """Registered once however often it is uploaded, by any process; a later tie gives the alias back."""
     lab.spool.champion(Champion("ünï exp", {"champion": TRIAL.stem, "baseline": BASELINE.stem}, "won"))
 
     lab.sync()
