@@ -59,7 +59,7 @@ def small_sweep(path: Path, overrides: Sequence[str], *, workers: int, device: s
             said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
             raise NoResultError(f"the sweep to be measured ended with {done.returncode}: {said}")
         (layout,) = layouts(Path(root))
-        return read_harness(list(Spool(layout.spool).records()), workers, began)
+        return read_harness(list(Spool(layout.spool).run_logs()), workers, began)
 
 
 def read_harness(records: Sequence[RunLog], workers: int, began: float) -> Harness:

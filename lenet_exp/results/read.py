@@ -93,7 +93,7 @@ def write_own_files(
     elif experiment.run:
         from lenet_exp.results.views.curves import curves_picture, curves_table
 
-        table = curves_table(spool.records())
+        table = curves_table(spool.run_logs())
         write_atomically(layout.curves, to_csv(table).encode())
         write_atomically(layout.curves_picture, curves_picture(table, experiment.name))
 

@@ -97,7 +97,7 @@ def rebuild_study(spool: Spool, storage: TrialStorage) -> int:
     begun = spool.study()
     if begun is None:
         return 0
-    records = list(spool.records())
+    records = list(spool.run_logs())
     name = begun.metadata.experiment
     searched = list(_past(record for record in records if record.key.role == "trial"))
     fixed = list(_past(record for record in records if record.key.role != "trial"))

@@ -1,4 +1,4 @@
-"""What the spool's lines say: of an attempt, of the study, of its champion. Plain values; no files."""
+"""The content of the spool's lines, about an attempt, the study and its champion, as plain values."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lenet_exp.base.records import EpochResult, RunKey, State
 
 @dataclass(frozen=True)
 class DatasetMetadata:
-    """What the trainings read.
+    """The data set of a study's trainings, as MLflow shows it.
 
     Attributes:
-        name: Such as ``fashion-mnist``.
-        digest: Of its files; MLflow takes up to 36 characters.
-        source: Where it came from.
+        name: Name of the data set, such as ``fashion-mnist``.
+        digest: Hash of its files; MLflow shows the first 36 characters.
+        source: URL or folder that the files came from.
     """
 
     name: str
@@ -26,18 +26,19 @@ class DatasetMetadata:
 
 @dataclass(frozen=True)
 class StudyMetadata:
-    """What the study's own run says, and what all attempts share.
+    """The content of the study's own run in MLflow, and what all attempts share.
 
     Attributes:
-        study: A name that no other study has, wherever its runs are kept.
-        experiment: MLflow's experiment.
+        study: Name that no other study has in any store.
+        experiment: Name of MLflow's experiment.
         params: Parameters of the study's run; the first value of each stays.
         tags: Tags of the study's run; the last value of each stays.
-        dataset: The input of every run.
-        files: To be kept with the study's run, absolute or relative to the experiment's folder; one
-            that is not there yet is taken once it is.
+        dataset: Data set that is logged as the input of every run, or None.
+        files: Files to upload to the study's run, absolute or relative to the experiment's folder; one that
+            does not exist yet is uploaded once it does.
         image_size: Side of the images that the models take, in pixels.
-        fingerprint: What makes the study this study, see `lenet_exp.sweep.fingerprint`; for a rebuilding.
+        fingerprint: Settings that tell this study from every other (see `lenet_exp.sweep.fingerprint`); a
+            rebuild of the study's storage restores them.
     """
 
     study: str
@@ -55,11 +56,11 @@ class End:
     """How an attempt or a study ended.
 
     Attributes:
-        time_ms: Wall clock, since 1970.
-        state: Anything but RUNNING.
-        reason: One line, where there is one.
-        weights: The attempt's ``weights.safetensors``, relative to the experiment's folder.
-        result: The measurements that the study was told; recovery and rebuilding read them here.
+        time_ms: Time of the end, in ms since 1970.
+        state: Final state: COMPLETE, PRUNED or FAIL.
+        reason: Cause of the end, in one line; None if there is nothing to explain.
+        weights: Path of ``weights.safetensors``, relative to the experiment's folder; None if there are none.
+        result: Measurements that the study was told; recovery and rebuilding read them here.
     """
 
     time_ms: int
@@ -74,15 +75,16 @@ class RunLog:
     """Everything the spool has about an attempt.
 
     Attributes:
-        key: The attempt.
-        metadata: ``params`` (the effective hyper-parameters and ``epochs``), ``seed``, ``config`` (their
-            hash), ``label`` and ``tags``, as `Spool.start` was given them; ``study`` is for a rebuild.
-        start_ms: Wall clock, since 1970.
-        epochs: In order, each once.
-        epoch_ms: When each of them ended.
-        end: None while it runs.
-        test: What it reached on the test split, by metric.
-        test_ms: When that was found out.
+        key: Role, number and try of the attempt.
+        metadata: Values that `Spool.start` was given: ``params`` (the effective hyper-parameters and
+            ``epochs``), ``config`` (their hash), ``seed``, ``label``, ``tags``, and ``study``, from which a
+            rebuild restores the trial.
+        start_ms: Time of the first start, in ms since 1970.
+        epochs: Results of the epochs, in order, each once.
+        epoch_ms: Time at which each epoch ended, in ms since 1970.
+        end: End of the attempt; None while it runs.
+        test: Metrics on the test split, by name; empty if it was not evaluated there.
+        test_ms: Time of that evaluation, in ms since 1970; 0 if there was none.
     """
 
     key: RunKey
@@ -97,12 +99,12 @@ class RunLog:
 
 @dataclass(frozen=True)
 class Champion:
-    """Which trained networks are to be registered as models, and under which alias.
+    """The trained networks to register as versions of one model, each under an alias.
 
     Attributes:
-        name: Of the registered model.
-        aliases: The attempt's stem by alias; two aliases may name one attempt.
-        description: Of the registered model, in Markdown.
+        name: Name of the registered model.
+        aliases: Stem of an attempt for each alias; two aliases may name the same attempt.
+        description: Description of the registered model, in Markdown.
     """
 
     name: str
@@ -115,11 +117,11 @@ class StudyLog:
     """Everything the spool has about the study.
 
     Attributes:
-        metadata: As they were told last.
-        start_ms: When it was begun first.
-        end: None while a driver is at work.
-        champion: None until one was found.
-        kept: What `Study.keep` keeps, by name; for a rebuilding.
+        metadata: Content of the study's run, as the last driver stated it.
+        start_ms: Time of the first start, in ms since 1970.
+        end: End of the last driver's work; None while a driver is at work.
+        champion: Networks to register; None until there are any.
+        kept: Values that `Study.keep` stored, by name; a rebuild of the study's storage restores them.
     """
 
     metadata: StudyMetadata
@@ -130,55 +132,60 @@ class StudyLog:
 
 
 def extended_run_log(
-    record: RunLog | None, key: RunKey, entries: Iterable[Mapping[str, Any]]
+    run_log: RunLog | None, key: RunKey, entries: Iterable[Mapping[str, Any]]
 ) -> RunLog | None:
-    """Return the record with the lines ``entries`` added; None if there is nothing to record.
+    """Return an attempt's log with further lines added; None if there is no line at all.
 
     Args:
-        record: What the lines before gave; None at the beginning.
-        key: The attempt.
-        entries: Lines of its file, in order.
+        run_log: Log of the lines before; None if there are none.
+        key: Role, number and try of the attempt.
+        entries: Further lines of its file, in order.
     """
     for entry in entries:
-        now = entry["time_ms"]
-        if record is None:
-            record = RunLog(key, {}, now)
-        if entry["event"] == "start":  # begun again: whatever ended it before is undone
-            record = replace(record, metadata=_attempt_metadata(_start_of(entry)), end=None)
+        time_ms = entry["time_ms"]
+        if run_log is None:
+            run_log = RunLog(key, {}, time_ms)
+        if entry["event"] == "start":  # a second start resumes the attempt, so an end before it is void
+            run_log = replace(run_log, metadata=_attempt_metadata(_started_with(entry)), end=None)
         elif entry["event"] == "end":
-            record = replace(record, end=_end(entry))
+            run_log = replace(run_log, end=_end(entry))
         elif entry["event"] == "test":
             metrics = {name: float(value) for name, value in entry["metrics"].items()}
-            record = replace(record, test=metrics, test_ms=now)
-        elif not record.epochs or entry["result"]["epoch"] > record.epochs[-1].epoch:
-            result = _epoch_result(entry["result"])
-            record = replace(record, epochs=(*record.epochs, result), epoch_ms=(*record.epoch_ms, now))
-    return record
+            run_log = replace(run_log, test=metrics, test_ms=time_ms)
+        elif not run_log.epochs or entry["result"]["epoch"] > run_log.epochs[-1].epoch:
+            epochs = (*run_log.epochs, _epoch_result(entry["result"]))
+            run_log = replace(run_log, epochs=epochs, epoch_ms=(*run_log.epoch_ms, time_ms))
+    return run_log
 
 
-def extended_study_log(record: StudyLog | None, entries: Iterable[Mapping[str, Any]]) -> StudyLog | None:
-    """Return the study's record with the lines ``entries`` added; None if there is nothing to record."""
+def extended_study_log(study_log: StudyLog | None, entries: Iterable[Mapping[str, Any]]) -> StudyLog | None:
+    """Return the study's log with further lines added; None if the study was never started.
+
+    Args:
+        study_log: Log of the lines before; None if there are none.
+        entries: Further lines of the study's file, in order.
+    """
     for entry in entries:
         if entry["event"] == "start":
-            metadata = _study_metadata(_start_of(entry))
-            start_ms = record.start_ms if record else entry["time_ms"]
-            record = replace(record or StudyLog(metadata, start_ms), metadata=metadata, end=None)
-        elif record and entry["event"] == "champion":
-            record = replace(record, champion=Champion(**entry["champion"]))
-        elif record and entry["event"] == "keep":
-            record = replace(record, kept={**record.kept, entry["name"]: entry["value"]})
-        elif record:
-            record = replace(record, end=End(entry["time_ms"], entry["state"], entry["reason"]))
-    return record
+            metadata = _study_metadata(_started_with(entry))
+            start_ms = study_log.start_ms if study_log else entry["time_ms"]
+            study_log = replace(study_log or StudyLog(metadata, start_ms), metadata=metadata, end=None)
+        elif study_log and entry["event"] == "champion":
+            study_log = replace(study_log, champion=Champion(**entry["champion"]))
+        elif study_log and entry["event"] == "keep":
+            study_log = replace(study_log, kept={**study_log.kept, entry["name"]: entry["value"]})
+        elif study_log:
+            study_log = replace(study_log, end=End(entry["time_ms"], entry["state"], entry["reason"]))
+    return study_log
 
 
-def _start_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a start's line says; the key was called ``facts`` until November 2026."""
+def _started_with(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata in a start's line; its key was called ``facts`` until November 2026."""
     return dict(entry["metadata"] if "metadata" in entry else entry["facts"])
 
 
 def _attempt_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is known of an attempt at its start; its hash was called ``identity`` at first."""
+    """Return an attempt's metadata; ``config`` was called ``identity`` until November 2026."""
     return {"config" if name == "identity" else name: value for name, value in metadata.items()}
 
 
@@ -188,14 +195,14 @@ def _end(entry: Mapping[str, Any]) -> End:
 
 
 def _epoch_result(values: Mapping[str, Any]) -> EpochResult:
-    """Return the result that a line has; what is not finite is a string there."""
+    """Return an epoch's result from its line, in which numbers that are not finite are strings."""
     metrics = {name: float(value) for name, value in values.items() if name not in ("epoch", "watched")}
     watched = {name: float(value) for name, value in values.get("watched", {}).items()}
     return EpochResult(epoch=values["epoch"], **metrics, watched=watched)
 
 
 def _study_metadata(values: dict[str, Any]) -> StudyMetadata:
-    if "identity" in values:  # as the fingerprint was called until November 2026
+    if "identity" in values:  # the name of the fingerprint until November 2026
         values = {"fingerprint": values["identity"], **values}
         del values["identity"]
     dataset = values["dataset"]

@@ -1,7 +1,7 @@
-"""Files of JSON lines that are only ever appended to, and that a crash cannot spoil.
+"""Files of JSON lines that only grow, and that a crash cannot damage.
 
-A line is written in one piece and is on the disk before `append` returns. What a crash leaves half
-written is the last line; `read` does not see it, and `mend` cuts it off before the file grows again.
+A line is written by one call and is on the disk before `append` returns. A crash can leave the last line
+incomplete; `read` ignores it, and `mend` cuts it off before the file grows again.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from lenet_exp.base.files import disk_error, sync_file
 
 
 def append(path: Path, entry: Mapping[str, Any]) -> None:
-    """Add one line to the file, which is made if need be, and see it to the disk.
+    """Add a line to the file, and return when it is on the disk.
 
     Args:
-        path: The file; its folder must exist.
-        entry: JSON values. Floats that are not finite become the strings ``nan``, ``inf`` and
+        path: File that gets the line; made if it does not exist, unlike its folder.
+        entry: JSON values by name. Floats that are not finite become the strings ``nan``, ``inf`` and
             ``-inf``, which `float` reads back and every JSON reader accepts.
 
     Raises:
-        DiskError: If it cannot be written. The file may then end in half a line: see `mend`.
+        DiskError: If the file cannot be written. It may then end in an incomplete line: see `mend`.
     """
     line = json.dumps(_finite(entry), allow_nan=False, separators=(",", ":")).encode() + b"\n"
     try:
@@ -46,14 +46,14 @@ def append(path: Path, entry: Mapping[str, Any]) -> None:
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Return the whole lines from ``offset`` on, and the offset after the last of them.
+    """Return the complete lines from ``offset`` on, and the offset after the last of them.
 
     Args:
-        path: The file; one that does not exist has no lines.
-        offset: In bytes, 0 or what an earlier call returned.
+        path: File to read; one that does not exist has no lines.
+        offset: Bytes to skip: 0, or the offset that an earlier call returned.
 
     Raises:
-        StoreError: If a line that others follow is damaged.
+        StoreError: If a line before the last one is damaged.
     """
     try:
         with path.open("rb") as file:
@@ -69,7 +69,7 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
             if not isinstance(entry, dict):
                 raise ValueError("not an object")
         except ValueError as error:
-            # A power cut can leave a last line with its end but without its beginning.
+            # A power cut can leave the end of the last line on the disk without its beginning.
             if number == len(lines) - 1:
                 break
             raise StoreError(f"{path} is damaged at byte {offset}: {error}; move it away") from error
@@ -79,10 +79,10 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
 
 
 def mend(path: Path) -> None:
-    """Cut off the half line that a crash may have left.
+    """Cut off an incomplete last line, which a crash may have left.
 
     Raises:
-        StoreError: If a line that others follow is damaged.
+        StoreError: If a line before the last one is damaged.
         DiskError: If the file cannot be written.
     """
     _, end = read(path)
@@ -94,7 +94,7 @@ def mend(path: Path) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """Return ``value`` with the floats that JSON does not have as strings."""
+    """Return ``value`` with floats that are not finite, which JSON does not have, as strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(float(value))
     if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
-"""A trained network as an MLflow model that anyone can load, with nothing of this package installed.
+"""A trained network as an MLflow model, which can be loaded without this package.
 
-The network is exported as a graph (``pt2``), so no code and no pickle travels with it.
+The network is exported as a graph (``pt2``), so the model contains neither code nor a pickle.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ NAME = "model"
 
 
 def load_network(params: Mapping[str, Any], weights: Path, image_size: int) -> nn.Module:
-    """Return the trained network, ready to predict.
+    """Return a trained network, ready to predict.
 
     Args:
-        params: What `Configuration.to_dict` gave.
-        weights: A ``weights.safetensors``.
+        params: Hyper-parameters of the network, as `Configuration.to_dict` returned them.
+        weights: File of its weights, ``weights.safetensors``.
         image_size: Side of the images, in pixels.
 
     Raises:
-        DataError: If the weights are not there, damaged, or of another network.
+        DataError: If the weights are missing, damaged, or another network's.
     """
     from safetensors.torch import load_file
 
@@ -40,40 +40,37 @@ def load_network(params: Mapping[str, Any], weights: Path, image_size: int) -> n
     try:
         network = LeNet(Configuration.from_dict(params), image_size)
         network.load_state_dict(load_file(weights))
-    except Exception as error:  # safetensors, torch and pydantic each have their own
-        raise DataError(f"no model from {weights}: {reason(error)}") from error
+    except Exception as error:  # safetensors, torch and pydantic have exceptions of their own
+        raise DataError(f"cannot load the network in {weights}: {reason(error)}") from error
     return network.eval()
 
 
 def log_model(
     client: MlflowClient, run_id: str, key: str, network: nn.Module, image_size: int, epoch: int
 ) -> None:
-    """Log the network as the run's model, once, however often this is called.
+    """Log the network as the run's model; calling this again completes it, and never makes a second one.
 
-    MLflow's own ``log_model`` goes through process-wide state (the tracking URI, the active run and
-    model); this does the same with nothing but the client.
+    MLflow's own ``log_model`` depends on process-wide state (the tracking URI, the active run and model);
+    this function does the same with nothing but the client.
 
     Args:
-        client: Of the store that has the run.
-        run_id: The run that trained it.
-        key: Tag by which a model whose logging was cut off is found again.
-        network: Takes ``(n, 1, image_size, image_size)`` float32, gives ``(n, 10)`` float32.
-        image_size: In pixels.
-        epoch: The epochs behind it.
+        client: Client of the store that has the run.
+        run_id: Run that trained the network.
+        key: Tag of the model, by which one whose logging was interrupted is found again.
+        network: Network that maps ``(n, 1, image_size, image_size)`` float32 to ``(n, 10)`` float32.
+        image_size: Side of the images, in pixels.
+        epoch: Number of epochs that the network was trained for.
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
     from mlflow.models import Model
 
     run = client.get_run(run_id)
-    found = client.search_logged_models([run.info.experiment_id], f"tags.`lenet_exp.key` = '{key}'")
-    own = [model for model in found if model.source_run_id == run_id]
-    model = (
-        own[0]
-        if own
-        else client.create_logged_model(
+    with_key = client.search_logged_models([run.info.experiment_id], f"tags.`lenet_exp.key` = '{key}'")
+    model = next((model for model in with_key if model.source_run_id == run_id), None)
+    if model is None:
+        model = client.create_logged_model(
             run.info.experiment_id, NAME, run_id, tags={"lenet_exp.key": key}, params=run.data.params
         )
-    )
     if model.status != LoggedModelStatus.READY:
         with tempfile.TemporaryDirectory() as folder:
             description = Model(
@@ -91,7 +88,7 @@ def log_model(
 
 
 def _save(network: nn.Module, path: Path, description: Any, image_size: int) -> None:
-    """Write MLflow's folder of a model."""
+    """Write the model as MLflow stores it, a folder at ``path``."""
     import mlflow.pytorch
     import numpy as np
     import torch
@@ -105,9 +102,9 @@ def _save(network: nn.Module, path: Path, description: Any, image_size: int) -> 
         path,
         mlflow_model=description,
         serialization_format="pt2",
-        # Two images: torch.export takes the size of a batch of one for a constant.
+        # Two images, as torch.export would take a batch of one for a network of fixed batch size.
         input_example=np.zeros((2, 1, image_size, image_size), dtype=np.float32),
-        # Given, because MLflow takes seconds to find them out by itself.
+        # Signature and requirements are given, because MLflow takes seconds to infer them.
         signature=ModelSignature(
             inputs=Schema([TensorSpec(float32, (-1, 1, image_size, image_size))]),
             outputs=Schema([TensorSpec(float32, (-1, CLASSES))]),

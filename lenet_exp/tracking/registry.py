@@ -1,4 +1,4 @@
-"""The place of the champion and the baseline in MLflow's registry of models."""
+"""Registers the champion and the baseline in MLflow's model registry."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def register(client: MlflowClient, champion: Champion, runs: Mapping[str, str | None]) -> None:
-    """Register the networks, each once, and give them their aliases; doing it again changes nothing.
+    """Register each network once, and set the aliases; calling this again changes nothing.
 
     Args:
-        client: Of the store that has the runs.
-        champion: What to register.
-        runs: The run of each alias; None where it has none yet.
+        client: Client of the store that has the runs.
+        champion: Name, description and aliases of the registered model.
+        runs: Id of the run that trained the network of each alias; None if it has no run yet.
 
     Raises:
         DataError: If a run is missing, or has no model.
@@ -34,20 +34,23 @@ def register(client: MlflowClient, champion: Champion, runs: Mapping[str, str | 
 
 
 def _model(client: MlflowClient, run_id: str | None, champion: Champion, alias: str) -> LoggedModel:
-    """Return the run's model."""
+    """Return the model of the run that ``alias`` names.
+
+    Raises:
+        DataError: If there is no run, or it has no model.
+    """
     run: Any = client.get_run(run_id) if run_id else None
     outputs = run.outputs.model_outputs if run and run.outputs else []
     if not outputs:
-        raise DataError(f"{champion.aliases[alias]}: no model to register as {champion.name}@{alias}")
+        raise DataError(f"{champion.aliases[alias]} has no model to register as {champion.name}@{alias}")
     return client.get_logged_model(outputs[0].model_id)
 
 
 def _version(client: MlflowClient, name: str, model: LoggedModel) -> str:
-    """Return the version of the registered model that this one is."""
+    """Return the version of ``model`` in the registered model ``name``, made if there is none."""
     run_id = model.source_run_id
-    for known in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
-        return str(known.version)
+    for version in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
+        return str(version.version)
     # Not "models:/<id>", which MLflow looks up in the process-wide store instead of the client's.
     source = model.artifact_location
-    made = client.create_model_version(name, source, run_id, model_id=model.model_id)
-    return str(made.version)
+    return str(client.create_model_version(name, source, run_id, model_id=model.model_id).version)

@@ -1,7 +1,7 @@
-"""What a study looks like in MLflow: one parent run, below it a run per attempt.
+"""A study's runs in MLflow: one parent run for the study, and below it a run for each attempt.
 
-Everything here can be done again: what is there already is found by its key and not made twice, and
-points carry the spool's times, so that logging them again changes nothing.
+Every step may be repeated: runs are found by their key and never made twice, and metrics have the spool's
+times, so that logging them again changes nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+#: MLflow's status of a run, by the state of its attempt.
 STATUS: dict[State, str] = {
     "RUNNING": "RUNNING",
     "COMPLETE": "FINISHED",
@@ -29,7 +30,7 @@ STATUS: dict[State, str] = {
     "FAIL": "FAILED",
 }
 
-# MLflow's limits.
+# MLflow's limits: metrics in a request, characters of a tag and of a digest, runs in a page of a search.
 _METRICS_A_BATCH = 1000
 _TAG_LENGTH = 5000
 _DIGEST_LENGTH = 36
@@ -45,10 +46,10 @@ class MlflowRuns:
         """Find or make the experiment and the study's run.
 
         Args:
-            client: Of the store.
-            spool: Keeps the runs' ids.
-            study: What the study's run says.
-            artifact_root: Where a new experiment keeps its files; None leaves that to the server.
+            client: Client of the store.
+            spool: Spool of the study, whose index keeps the ids of the runs.
+            study: Log of the study, which its run shows.
+            artifact_root: Folder for the files of an experiment that is made; None leaves that to the server.
         """
         self._client = client
         self._spool = spool
@@ -58,118 +59,140 @@ class MlflowRuns:
         self._study_id = self._study_run()
 
     def ping(self) -> None:
-        """Raise whatever MLflow raises if the store does not answer."""
+        """Ask the store for the experiment; a store that does not answer raises MLflow's exception."""
         self._client.get_experiment(self._experiment_id)
 
     # Attempts.
 
-    def begin(self, record: RunLog) -> str:
-        """Make sure that the attempt has its run, with what is known at its start; return the run's id."""
-        metadata = record.metadata
-        label = metadata.get("label") or f"{record.key.role}-{record.key.trial}"
+    def begin(self, run_log: RunLog) -> str:
+        """Find or make the attempt's run, log what is known at its start, and return the run's id."""
+        metadata = run_log.metadata
+        label = metadata.get("label") or f"{run_log.key.role}-{run_log.key.trial}"
         tags = {
             "mlflow.parentRunId": self._study_id,
-            "lenet_exp.role": record.key.role,
-            **_which(record.key, label),
-            "lenet_exp.attempt": record.key.attempt,
-            "lenet_exp.state": record.end.state if record.end else "RUNNING",
+            "lenet_exp.role": run_log.key.role,
+            **_subject(run_log.key, label),
+            "lenet_exp.attempt": run_log.key.attempt,
+            "lenet_exp.state": run_log.end.state if run_log.end else "RUNNING",
             "lenet_exp.config": metadata.get("config"),
             **_prefixed(metadata.get("tags", {})),
         }
-        run_id, is_new = self._run(record.key.stem, record.start_ms, label, tags)
+        run_id, is_new = self._run(run_log.key.stem, run_log.start_ms, label, tags)
         self._log(run_id, params={**metadata.get("params", {}), "seed": metadata.get("seed")}, tags=tags)
         self._log_dataset(run_id)
-        if not is_new and record.end is None:
+        if not is_new and run_log.end is None:
             self._client.update_run(run_id, status="RUNNING")
         return run_id
 
-    def log_epochs(self, run_id: str, record: RunLog, since: int) -> None:
-        """Log the epochs after the first ``since`` of the record."""
+    def log_epochs(self, run_id: str, run_log: RunLog, n_logged: int) -> None:
+        """Log the epochs of an attempt that are not logged yet.
+
+        Args:
+            run_id: Id of the attempt's run.
+            run_log: Log of the attempt.
+            n_logged: Number of its first epochs to leave out, as they are logged already.
+        """
         from mlflow.entities import Metric
 
-        most = max((len(result.metrics()) for result in record.epochs), default=1)
-        epochs_a_batch = max(1, _METRICS_A_BATCH // most)
-        for first in range(since, len(record.epochs), epochs_a_batch):
+        n_metrics = max((len(result.metrics()) for result in run_log.epochs), default=1)
+        epochs_a_batch = max(1, _METRICS_A_BATCH // n_metrics)
+        for first in range(n_logged, len(run_log.epochs), epochs_a_batch):
             batch = slice(first, first + epochs_a_batch)
             metrics = [
                 Metric(name, value, time_ms, result.epoch)
-                for result, time_ms in zip(record.epochs[batch], record.epoch_ms[batch], strict=True)
+                for result, time_ms in zip(run_log.epochs[batch], run_log.epoch_ms[batch], strict=True)
                 for name, value in result.metrics().items()
                 if math.isfinite(value)
             ]
             not_finite = {
                 name
-                for result in record.epochs
+                for result in run_log.epochs
                 for name, value in result.metrics().items()
                 if not math.isfinite(value)
             }
-            if record.metadata.get("tags", {}).get("lenet_exp.train_on") == "train+validation":
+            if run_log.metadata.get("tags", {}).get("lenet_exp.train_on") == "train+validation":
                 not_finite -= {"val_loss", "val_accuracy"}  # there was nothing to validate on
             tags = {"lenet_exp.not_finite": ", ".join(sorted(not_finite))} if not_finite else {}
             self._log(run_id, metrics=metrics, tags=tags)
 
-    def finish(self, run_id: str, record: RunLog, end: End) -> str | None:
-        """End the attempt's run and give it its model.
+    def finish(self, run_id: str, run_log: RunLog, end: End) -> str | None:
+        """End the attempt's run, and log its model if the attempt is complete.
+
+        Args:
+            run_id: Id of the attempt's run.
+            run_log: Log of the attempt.
+            end: End of the attempt.
 
         Returns:
-            Why it has no model though it should; None if all is well.
+            The reason why the model could not be logged; None if it was, or if there is none to log.
         """
-        self._log_test(run_id, record)
-        self.end_run(run_id, record.start_ms, end)
+        self._log_test(run_id, run_log)
+        self.end_run(run_id, run_log.start_ms, end)
         if end.state != "COMPLETE" or end.weights is None:
             return None
         try:
-            self._log_model(run_id, record, self._spool.inside(end.weights))
+            self._log_model(run_id, run_log, self._spool.inside(end.weights))
         except DataError as error:
             self._log(run_id, tags={"lenet_exp.model_problem": error})
             return str(error)
         return None
 
-    def _log_test(self, run_id: str, record: RunLog) -> None:
+    def _log_test(self, run_id: str, run_log: RunLog) -> None:
         from mlflow.entities import Metric
 
-        if record.test:
-            step = record.epochs[-1].epoch if record.epochs else 0
-            finite = {name: value for name, value in record.test.items() if math.isfinite(value)}
-            metrics = [Metric(name, value, record.test_ms, step) for name, value in finite.items()]
+        if run_log.test:
+            step = run_log.epochs[-1].epoch if run_log.epochs else 0
+            finite = {name: value for name, value in run_log.test.items() if math.isfinite(value)}
+            metrics = [Metric(name, value, run_log.test_ms, step) for name, value in finite.items()]
             self._log(run_id, metrics=metrics)
 
     def end_run(self, run_id: str, start_ms: int, end: End) -> None:
-        """Give a run its last status."""
+        """Set a run's final status.
+
+        Args:
+            run_id: Id of the run of an attempt or of the study.
+            start_ms: Time of its start, in ms since 1970.
+            end: State, reason and time of its end.
+        """
         self._log(run_id, tags={"lenet_exp.state": end.state, "lenet_exp.reason": end.reason or ""})
-        # The clock may have been set back meanwhile.
+        # The clock may have been set back since the start.
         self._client.set_terminated(run_id, STATUS[end.state], max(start_ms, end.time_ms))
 
     def cut_off(self, run_id: str, time_ms: int) -> None:
-        """End a run whose process is gone without having ended it; the next sweep decides what it was."""
+        """End the run of an attempt whose process died without an end; the next sweep decides how it ended.
+
+        Args:
+            run_id: Id of the attempt's run.
+            time_ms: Time of its last sign of life, in ms since 1970.
+        """
         self._log(run_id, tags={"lenet_exp.reason": "cut off"})
         self._client.set_terminated(run_id, "KILLED", time_ms)
 
-    def _log_model(self, run_id: str, record: RunLog, weights: Path) -> None:
+    def _log_model(self, run_id: str, run_log: RunLog, weights: Path) -> None:
         image_size = self._study.metadata.image_size
-        network = model.load_network(record.metadata["params"], weights, image_size)
-        epoch = record.epochs[-1].epoch if record.epochs else 0
-        model.log_model(self._client, run_id, self._key(record.key.stem), network, image_size, epoch)
+        network = model.load_network(run_log.metadata["params"], weights, image_size)
+        epoch = run_log.epochs[-1].epoch if run_log.epochs else 0
+        model.log_model(self._client, run_id, self._key(run_log.key.stem), network, image_size, epoch)
         self._client.log_artifact(run_id, str(weights))
 
     # The study.
 
     def begin_study(self, study: StudyLog) -> None:
-        """Bring the study's run up to what its spool says now."""
+        """Update the study's run to its log, and set it RUNNING."""
         self._study = study
         metadata = study.metadata
-        there = self._client.get_run(self._study_id)
-        # A parameter cannot change, and a sweep may go on with other flags.
-        params = {name: value for name, value in metadata.params.items() if name not in there.data.params}
+        run = self._client.get_run(self._study_id)
+        # MLflow refuses another value for a parameter, but a sweep may go on with other flags.
+        params = {name: value for name, value in metadata.params.items() if name not in run.data.params}
         self._log(
             self._study_id, params=params, tags={"lenet_exp.state": "RUNNING", **_prefixed(metadata.tags)}
         )
         self._log_dataset(self._study_id)
-        if there.info.status != "RUNNING":
+        if run.info.status != "RUNNING":
             self._client.update_run(self._study_id, status="RUNNING")
 
     def upload_files(self) -> None:
-        """Upload the study's files that changed since they were uploaded by this object."""
+        """Upload the study's files that have changed since this object uploaded them."""
         for name in self._study.metadata.files:
             path = self._spool.home / name
             if not path.is_file() or self._uploaded.get(path) == path.stat().st_mtime_ns:
@@ -182,13 +205,13 @@ class MlflowRuns:
             self._uploaded[path] = changed
 
     def finish_study(self, end: End) -> None:
-        """End the study's run, the last one to end."""
+        """Upload the study's files, settle all runs, and end the study's."""
         self.upload_files()
         self.settle()
         self.end_run(self._study_id, self._study.start_ms, end)
 
     def register(self, champion: Champion) -> None:
-        """Register the networks that were chosen, under their aliases (see `champion`).
+        """Register the champion's networks as models, under their aliases.
 
         Raises:
             DataError: If one of them has no run yet, or no model.
@@ -197,33 +220,33 @@ class MlflowRuns:
         register(self._client, champion, runs)
 
     def cut_off_study(self) -> None:
-        """End the study's run, whose driver died."""
+        """End the study's run after its driver died."""
         self._client.set_terminated(self._study_id, "KILLED")
 
-    # Runs that nobody would miss, or wait for.
+    # Left-over runs.
 
     def settle(self) -> None:
-        """Leave no run of this study RUNNING that is over, and delete second copies of those that are not.
+        """End RUNNING runs of the study whose attempts are over or unknown, and delete second copies.
 
-        A server that was taken for dead may have made a run after we had looked for it.
+        A second copy arises if a server is thought dead and makes a run after we have looked for it.
         """
         stems = set(self._spool.stems())
         for run in list(self._search(f"{self._of_study} AND attributes.status = 'RUNNING'")):
             stem, run_id = self._stem(run), run.info.run_id
-            known = self._spool.run_id(stem)
+            known_id = self._spool.run_id(stem)
             if stem not in stems:
                 self._client.set_terminated(run_id, "KILLED")
-            elif known and known != run_id:
+            elif known_id and known_id != run_id:
                 self._delete(run)
-            elif known and stem != STUDY:
-                record = self._spool.read(RunKey.from_stem(stem))
-                if record and record.end:
-                    self.end_run(run_id, record.start_ms, record.end)
+            elif known_id and stem != STUDY:
+                run_log = self._spool.read(RunKey.from_stem(stem))
+                if run_log and run_log.end:
+                    self.end_run(run_id, run_log.start_ms, run_log.end)
 
     def delete_unknown(self) -> int:
-        """Delete the runs of this study that the spool does not know, and second copies; return how many."""
-        wanted = {self._spool.run_id(stem) for stem in self._spool.stems()}
-        unknown = [run for run in self._search(self._of_study) if run.info.run_id not in wanted]
+        """Delete the study's runs that are not in the spool's index, and return their number."""
+        known_ids = {self._spool.run_id(stem) for stem in self._spool.stems()}
+        unknown = [run for run in self._search(self._of_study) if run.info.run_id not in known_ids]
         for run in unknown:
             self._delete(run)
         return len(unknown)
@@ -233,7 +256,7 @@ class MlflowRuns:
             self._client.delete_logged_model(output.model_id)
         self._client.delete_run(run.info.run_id)
 
-    # Below: MLflow's calls.
+    # MLflow's calls.
 
     @property
     def _of_study(self) -> str:
@@ -247,18 +270,18 @@ class MlflowRuns:
 
     def _experiment(self, artifact_root: Path | None) -> str:
         name = self._study.metadata.experiment
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
             location = artifact_root.resolve().as_uri() if artifact_root else None
             return str(self._client.create_experiment(name, artifact_location=location))
-        if found.lifecycle_stage != "active":
-            self._client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+        if experiment.lifecycle_stage != "active":
+            self._client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
 
     def _study_run(self) -> str:
-        known = self._spool.run_id(STUDY)
-        if known and not self._exists(known):
-            # Another store than last time, or an emptied one: nothing of ours is there.
+        known_id = self._spool.run_id(STUDY)
+        if known_id and not self._exists(known_id):
+            # The store is another one than last time, or was emptied, so the index says nothing about it.
             self._spool.forget_uploaded()
         tags = {"lenet_exp.role": "study", **_prefixed(self._study.metadata.tags)}
         return self._run(STUDY, self._study.start_ms, self._study.metadata.study, tags)[0]
@@ -274,27 +297,27 @@ class MlflowRuns:
             raise
 
     def _run(self, stem: str, start_ms: int, name: str, tags: Mapping[str, Any]) -> tuple[str, bool]:
-        """Return the run of an attempt or of the study, and whether it was made just now."""
-        if known := self._spool.run_id(stem):
-            return known, False
-        # An answer may have been lost after the run was made, so look before making it (again).
-        found = sorted(
+        """Return the id of the run of an attempt or of the study, and True if it was made just now."""
+        if known_id := self._spool.run_id(stem):
+            return known_id, False
+        # The server's answer may have been lost after it made the run, so search before making one.
+        runs = sorted(
             self._search(f"tags.`lenet_exp.key` = '{self._key(stem)}'"),
-            # The one that was carried further stays.
+            # A run that has ended is kept rather than one that is still RUNNING.
             key=lambda run: (run.info.status == "RUNNING", run.info.run_id),
         )
-        for twin in found[1:]:
-            self._delete(twin)
-        if found:
-            run = found[0]
+        for copy in runs[1:]:
+            self._delete(copy)
+        if runs:
+            run = runs[0]
             if "lenet_exp.trial" in run.data.tags and "lenet_exp.trial" not in tags:
-                # Until November 2026 every run had it, with the number within its role.
+                # Until November 2026 runs of every role had this tag.
                 self._client.delete_tag(run.info.run_id, "lenet_exp.trial")
         else:
             fixed = {"lenet_exp.study": self._study.metadata.study, "lenet_exp.key": self._key(stem)}
             run = self._client.create_run(self._experiment_id, start_ms, _texts({**tags, **fixed}), name)
         self._spool.keep_run_id(stem, run.info.run_id)
-        return run.info.run_id, not found
+        return run.info.run_id, not runs
 
     def _search(self, condition: str) -> Iterator[Run]:
         token = None
@@ -313,7 +336,7 @@ class MlflowRuns:
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> None:
-        """Log in one request; at most 100 parameters and 100 tags."""
+        """Log all in one request; MLflow takes up to 1000 metrics, 100 parameters and 100 tags."""
         from mlflow.entities import Param, RunTag
 
         self._client.log_batch(
@@ -334,21 +357,21 @@ class MlflowRuns:
             )
 
 
-def _which(key: RunKey, label: str) -> dict[str, Any]:
-    """Return a trial's number, or what a confirmation's training confirms; nothing for other roles."""
+def _subject(key: RunKey, label: str) -> dict[str, Any]:
+    """Return the tag with a trial's number, or with the finalist that a training confirms; else none."""
     if key.role == "trial":
         return {"lenet_exp.trial": key.trial}
     return {"lenet_exp.of": without_seed(label)} if key.role == "confirm" else {}
 
 
 def _prefixed(tags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tags that say something, under our own prefix unless they have one."""
+    """Return the tags that are not None, with this package's prefix where a name has no prefix."""
     named = {name if "." in name else f"lenet_exp.{name}": value for name, value in tags.items()}
     return {name: value for name, value in named.items() if value is not None}
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the values as MLflow takes them: nothing is an empty text, secrets are masked."""
+    """Return the values as the texts that MLflow takes: None becomes an empty one, secrets are masked."""
     return {
         name: "" if value is None else mask_url(str(value))[:_TAG_LENGTH] for name, value in values.items()
     }

@@ -1,8 +1,8 @@
-"""The spool: what every attempt did, on this machine's disk, whether MLflow is there or not.
+"""The spool: a log of every attempt on this machine's disk, whether MLflow can be reached or not.
 
-The driver writes: a line when an attempt starts, after each epoch, and when it ends, in a file per attempt.
-The uploader reads the lines and carries them to MLflow, at once, after an outage, or when it is asked to.
-What it has carried is kept in an index, which can be lost: everything is then carried again.
+The driver adds a line to an attempt's file when the attempt starts, after each epoch, and when it ends. The
+uploader uploads the lines to MLflow, during the sweep, after an outage, or on request. An index says what has
+been uploaded; if it is lost, everything is uploaded again.
 """
 
 from __future__ import annotations
@@ -30,61 +30,78 @@ from lenet_exp.tracking.events import (
     extended_study_log,
 )
 
-#: Stands in for an attempt's stem where the study's own run is meant; no attempt has this stem.
+#: Stem of the study's own file and run; no attempt has this stem.
 STUDY = "study"
 _INDEX = "index.jsonl"
 
 
 class Spool:
-    """An experiment's spool. One process writes; in it the driver and the tracking thread share this."""
+    """An experiment's spool. Only one process may write; its driver and tracking thread share an object."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         """Open the spool, which need not exist yet.
 
         Args:
-            folder: ``<root>/<experiment>/spool``.
-            clock: Seconds since 1970.
+            folder: Folder of the spool, ``<root>/<experiment>/spool``.
+            clock: Function that returns the time, in seconds since 1970.
         """
         self.folder = folder
-        #: The experiment's folder: what files are relative to.
+        #: The experiment's folder, to which the paths in the spool are relative.
         self.home = folder.parent
         self._clock = clock
         self._mended: set[Path] = set()
         self._lock = threading.Lock()
         self._run_ids: dict[str, str] = {}
-        #: The same by key, without the study's; asked for after every trial.
+        # The same by key, without the study's: `run_ids` is called after every trial.
         self._attempt_runs: dict[RunKey, str] = {}
+        #: Bytes of each file that are in MLflow, by stem.
         self._uploaded: dict[str, int] = {}
         self._load_index()
         self._pending = {stem for stem, size in self._sizes().items() if size != self._uploaded.get(stem)}
 
-    # What the driver writes.
+    # Writing, by the driver. Each method returns when its line is on the disk.
 
     def start_study(self, metadata: StudyMetadata) -> None:
-        """Note that a driver began to work on the study, for the first time or again."""
+        """Write that a driver starts to work on the study, for the first time or again.
+
+        Raises:
+            DiskError: If the line cannot be written.
+        """
         self._write(STUDY, {"event": "start", "metadata": asdict(metadata)})
 
     def end_study(self, state: State, reason: str | None = None) -> None:
-        """Note that the driver is done: COMPLETE, PRUNED (interrupted, can go on) or FAIL."""
+        """Write that the driver's work has ended.
+
+        Args:
+            state: COMPLETE, PRUNED if it was interrupted and can go on, or FAIL.
+            reason: Cause of the end, in one line; None if there is nothing to explain.
+
+        Raises:
+            DiskError: If the line cannot be written.
+        """
         self._write(STUDY, {"event": "end", "state": state, "reason": reason})
 
     def start(self, key: RunKey, metadata: Mapping[str, Any]) -> None:
-        """Note that an attempt began.
+        """Write that an attempt starts.
 
         Args:
-            key: The attempt.
-            metadata: See `RunLog`.
+            key: Role, number and try of the attempt.
+            metadata: Values that describe the attempt, as `RunLog.metadata` lists them.
 
         Raises:
-            DiskError: If it cannot be written.
+            DiskError: If the line cannot be written.
         """
         self._write(key.stem, {"event": "start", "metadata": metadata})
 
     def epoch(self, key: RunKey, result: EpochResult) -> None:
-        """Note what an epoch gave; of an epoch noted twice the first stays.
+        """Write the result of an epoch; if it is written twice, the first result stays.
+
+        Args:
+            key: Role, number and try of the attempt.
+            result: Metrics of the epoch.
 
         Raises:
-            DiskError: If it cannot be written.
+            DiskError: If the line cannot be written.
         """
         self._write(key.stem, {"event": "epoch", "result": result.to_dict()})
 
@@ -96,42 +113,50 @@ class Spool:
         weights: str | None = None,
         result: Mapping[str, Any] | None = None,
     ) -> None:
-        """Note how an attempt ended; the last end stays.
+        """Write how an attempt ended; if it is written twice, the last end stays.
 
         Args:
-            key: The attempt.
+            key: Role, number and try of the attempt.
             state: COMPLETE, PRUNED or FAIL.
-            reason: One line.
-            weights: The path of ``weights.safetensors``, relative to the experiment's folder.
-            result: The measurements that the study is about to be told.
+            reason: Cause of the end, in one line; None if there is nothing to explain.
+            weights: Path of ``weights.safetensors``, relative to the experiment's folder; None for none.
+            result: Measurements that the study is told next; None for none.
 
         Raises:
-            DiskError: If it cannot be written.
+            DiskError: If the line cannot be written.
         """
-        ended = {"event": "end", "state": state, "reason": reason, "weights": weights, "result": result or {}}
-        self._write(key.stem, ended)
+        entry = {"event": "end", "state": state, "reason": reason, "weights": weights, "result": result or {}}
+        self._write(key.stem, entry)
 
     def test(self, key: RunKey, metrics: Mapping[str, float]) -> None:
-        """Note what an attempt that has ended reached on the test split; the last note stays.
+        """Write the metrics of an ended attempt on the test split; if they are written twice, the last stay.
+
+        Args:
+            key: Role, number and try of the attempt.
+            metrics: Values by name, such as ``test_accuracy``.
 
         Raises:
-            DiskError: If it cannot be written.
+            DiskError: If the line cannot be written.
         """
         self._write(key.stem, {"event": "test", "metrics": dict(metrics)})
 
     def champion(self, champion: Champion) -> None:
-        """Note which networks are to be registered; the last note stays.
+        """Write which networks are to be registered; the last such line counts.
 
         Raises:
-            DiskError: If it cannot be written.
+            DiskError: If the line cannot be written.
         """
         self._write(STUDY, {"event": "champion", "champion": asdict(champion)})
 
     def keep(self, name: str, value: Any) -> None:
-        """Note what the study is about to keep, should it have to be rebuilt.
+        """Write a value that the study stores next, so that a rebuild of its storage has it.
+
+        Args:
+            name: Name that the study stores it under.
+            value: JSON value; the last one of each name counts.
 
         Raises:
-            DiskError: If it cannot be written.
+            DiskError: If the line cannot be written.
         """
         self._write(STUDY, {"event": "keep", "name": name, "value": value})
 
@@ -158,20 +183,20 @@ class Spool:
             self._mended.discard(path)
             raise
 
-    # What is read back.
+    # Reading.
 
     def path(self, stem: str) -> Path:
         """Return the file of an attempt, or of `STUDY`.
 
         Raises:
-            ValueError: If ``stem`` names neither, and so could lead out of the folder.
+            ValueError: If ``stem`` names neither; it could be a path out of the folder.
         """
         if stem != STUDY:
             RunKey.from_stem(stem)
         return self.folder / f"{stem}.jsonl"
 
     def read(self, key: RunKey) -> RunLog | None:
-        """Return what is known of an attempt; None if nothing is.
+        """Return the log of an attempt, or None if it has none.
 
         Raises:
             StoreError: If its file is damaged.
@@ -179,28 +204,28 @@ class Spool:
         entries, _ = jsonl.read(self.path(key.stem))
         return extended_run_log(None, key, entries)
 
-    def records(self) -> Iterator[RunLog]:
-        """Yield all attempts, by role, number and try.
+    def run_logs(self) -> Iterator[RunLog]:
+        """Yield the logs of all attempts, by role, number and try.
 
         Raises:
             StoreError: If a file is damaged.
         """
         for key in sorted(RunKey.from_stem(stem) for stem in self.stems() if stem != STUDY):
-            if record := self.read(key):
-                yield record
+            if run_log := self.read(key):
+                yield run_log
 
     def unfinished(self) -> Iterator[RunLog]:
-        """Yield the attempts without an end, without reading those that are in MLflow already.
+        """Yield the logs of attempts without an end; files that are in MLflow completely are not read.
 
         Raises:
             StoreError: If a file is damaged.
         """
         for key in sorted(RunKey.from_stem(stem) for stem in self.pending() if stem != STUDY):
-            if (record := self.read(key)) and record.end is None:
-                yield record
+            if (run_log := self.read(key)) and run_log.end is None:
+                yield run_log
 
     def study(self) -> StudyLog | None:
-        """Return what is known of the study; None if it was never started.
+        """Return the log of the study, or None if it was never started.
 
         Raises:
             StoreError: If its file is damaged.
@@ -208,30 +233,30 @@ class Spool:
         return extended_study_log(None, jsonl.read(self.path(STUDY))[0])
 
     def stems(self) -> list[str]:
-        """Return the stems of all attempts, and `STUDY`."""
+        """Return the stems of all files that have lines: those of attempts, and `STUDY`."""
         return sorted(self._sizes())
 
     def inside(self, path: str) -> Path:
         """Return the file at ``path``, relative to the experiment's folder.
 
         Raises:
-            DataError: If it is not in that folder.
+            DataError: If the path leads out of that folder.
         """
         file = (self.home / path).resolve()
         if not file.is_relative_to(self.home.resolve()):
-            raise DataError(f"{path} is not in {self.home}")
+            raise DataError(f"{path} leads out of {self.home}")
         return file
 
     def _sizes(self) -> dict[str, int]:
-        """Return the bytes in the file of each attempt and of the study, whatever else lies there.
+        """Return the size in bytes of each file of an attempt or the study, by stem, empty files left out.
 
-        A file without any is what a driver has left that died between making and writing it: no attempt.
+        An empty file is left by a driver that died between making and writing it; no attempt was started.
         """
         if not self.folder.is_dir():
             return {}
-        with os.scandir(self.folder) as found:
+        with os.scandir(self.folder) as entries:
             files = {
-                entry.name.removesuffix(".jsonl"): entry for entry in found if entry.name.endswith(".jsonl")
+                entry.name.removesuffix(".jsonl"): entry for entry in entries if entry.name.endswith(".jsonl")
             }
             sizes = {
                 stem: file.stat().st_size
@@ -240,45 +265,61 @@ class Spool:
             }
             return {stem: size for stem, size in sizes.items() if size}
 
-    # What tracking keeps: which run is whose, and what is in MLflow already.
+    # The index, kept by the uploader: the runs in MLflow, and what has been uploaded to them.
 
     def run_ids(self) -> dict[RunKey, str]:
-        """Return MLflow's run of every attempt that has one."""
+        """Return the id of MLflow's run for every attempt that has one."""
         with self._lock:
             return dict(self._attempt_runs)
 
     def run_id(self, stem: str) -> str | None:
-        """Return MLflow's run of an attempt, or of `STUDY`; None if it has none yet."""
+        """Return the id of MLflow's run for an attempt, or for `STUDY`; None if it has none yet."""
         with self._lock:
             return self._run_ids.get(stem)
 
     def keep_run_id(self, stem: str, run_id: str) -> None:
-        """Note MLflow's run of an attempt, or of `STUDY`."""
+        """Write the id of a new run to the index.
+
+        Args:
+            stem: Stem of the attempt, or `STUDY`.
+            run_id: Id of its run in MLflow.
+
+        Raises:
+            DiskError: If the index cannot be written.
+        """
         self._append(self.folder / _INDEX, {"stem": stem, "run_id": run_id})
         with self._lock:
-            self._know_run(stem, run_id)
+            self._remember_run(stem, run_id)
 
-    def _know_run(self, stem: str, run_id: str) -> None:
+    def _remember_run(self, stem: str, run_id: str) -> None:
         self._run_ids[stem] = run_id
         if stem != STUDY:
             self._attempt_runs[RunKey.from_stem(stem)] = run_id
 
     def pending(self) -> list[str]:
-        """Return the stems whose file has lines that were not shipped, the study's last."""
+        """Return the stems of the files with lines that are not uploaded yet, the study's last."""
         with self._lock:
             return sorted(self._pending, key=lambda stem: (stem == STUDY, stem))
 
     def keep_uploaded(self, stem: str, offset: int) -> None:
-        """Note that the file is in MLflow up to ``offset``, in bytes, and that it ends there for now."""
+        """Write to the index how much of a file is uploaded; if that is all of it, it is no longer pending.
+
+        Args:
+            stem: Stem of the attempt, or `STUDY`.
+            offset: Bytes of its file that are in MLflow.
+
+        Raises:
+            DiskError: If the index cannot be written.
+        """
         self._append(self.folder / _INDEX, {"stem": stem, "uploaded": offset})
         with self._lock:
             self._uploaded[stem] = offset
-            # The driver adds to the file first and to the news after, so nothing is missed between.
+            # The driver writes a line first and marks the file pending after, so no line can be missed here.
             if self.path(stem).stat().st_size == offset:
                 self._pending.discard(stem)
 
     def remove(self, stem: str) -> None:
-        """Cut off what a dead driver has left of a file's first line: there is no such attempt.
+        """Empty a file whose only line is incomplete, left by a driver that died: no attempt was started.
 
         Raises:
             DiskError: If the file cannot be written.
@@ -288,12 +329,12 @@ class Spool:
             self._pending.discard(stem)
 
     def mark_pending(self, stem: str) -> None:
-        """Count a file among the news again."""
+        """Have a file uploaded again."""
         with self._lock:
             self._pending.add(stem)
 
     def forget_uploaded(self) -> None:
-        """Forget the runs and what was shipped: all of it is news again."""
+        """Delete the index, so that runs are looked up anew and everything is uploaded again."""
         with self._lock:
             (self.folder / _INDEX).unlink(missing_ok=True)
             self._run_ids.clear()
@@ -306,13 +347,13 @@ class Spool:
         try:
             entries, _ = jsonl.read(index)
         except StoreError:
-            with suppress(OSError):  # a disk that is read-only
+            with suppress(OSError):  # the disk may be read-only
                 index.unlink()
             return
         for entry in entries:
             if "run_id" in entry:
-                self._know_run(entry["stem"], entry["run_id"])
-            else:  # ``shipped`` until November 2026
+                self._remember_run(entry["stem"], entry["run_id"])
+            else:  # the key was ``shipped`` until November 2026
                 self._uploaded[entry["stem"]] = entry["uploaded" if "uploaded" in entry else "shipped"]
 
 

@@ -1,4 +1,4 @@
-"""Where MLflow keeps its runs: making and checking the local store, reaching one, naming it safely."""
+"""MLflow's tracking store: the local one's place, its making and checks, and connecting to any store."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from lenet_exp.base.layout import artifacts, mlflow_db
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-#: Taken by MLflow when it is imported or used; what the user has set stays. A request is not retried by
-#: MLflow, because a retried ``create_run`` makes two runs: the uploader tries again, and looks first.
+#: Environment variables that MLflow reads; those that the user has set stay. MLflow must not retry requests,
+#: as a repeated ``create_run`` makes a second run; the uploader retries, and first looks for what is there.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -39,20 +39,20 @@ def local_uri(root: Path) -> str:
         ConfigError: If MLflow would misread the path.
     """
     path = mlflow_db(root).resolve()
-    if found := sorted(set("%?#") & set(str(path))):
+    if unsafe := sorted(set("%?#") & set(str(path))):
         raise ConfigError(
-            f"MLflow cannot keep its store in {path}: it has a {found[0]!r}; choose another --root"
+            f"MLflow cannot keep its store in {path}: the path has a {unsafe[0]!r}; choose another --root"
         )
     return f"{_SQLITE}{path}"
 
 
 def locate(tracking_uri: str | None, root: Path) -> tuple[str, Path | None]:
-    """Return the URI for what is recorded below ``root``, and where new experiments keep their files.
+    """Return the URI of the store to use, and the folder for the files of experiments that are made in it.
 
-    The second is None where that is the server's affair.
+    The folder is None if the server decides where files are kept.
 
     Args:
-        tracking_uri: As the user named it; None for the store below ``root``.
+        tracking_uri: URI that the user chose; None for the local store below ``root``.
         root: Folder of everything that runs write.
 
     Raises:
@@ -62,7 +62,7 @@ def locate(tracking_uri: str | None, root: Path) -> tuple[str, Path | None]:
 
 
 def reason(error: BaseException) -> str:
-    """Return what is behind ``error``, in one line and without secrets."""
+    """Return the message of the first cause of ``error``, in one line and without secrets."""
     while cause := error.__cause__ or error.__context__:
         error = cause
     printable = "".join(char if char.isprintable() else " " for char in str(error))
@@ -71,17 +71,18 @@ def reason(error: BaseException) -> str:
 
 
 def prepare_environment() -> None:
-    """Set what MLflow reads from the environment, unless the user has."""
+    """Set the variables of `ENVIRONMENT` that the user has not set."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
 def connect(uri: str, artifact_root: Path | None = None) -> MlflowClient:
-    """Return a client of the store; a local one is made if need be. Takes seconds the first time.
+    """Return a client of the store; a local store is made if need be. The first call takes seconds.
 
     Args:
-        uri: As MLflow takes it.
-        artifact_root: Where a local store that is made keeps what belongs to no experiment of ours.
+        uri: URI of the store, as MLflow takes it.
+        artifact_root: Default folder for the files of experiments, set if a local store is made; None for
+            ``artifacts`` beside the store.
 
     Raises:
         StoreError: If a local store is damaged, not MLflow's, or of another version.
@@ -93,11 +94,19 @@ def connect(uri: str, artifact_root: Path | None = None) -> MlflowClient:
 
 
 def prepare(uri: str, artifact_root: Path | None = None) -> None:
-    """Do what `connect` does before it connects: quieten MLflow, make and check a local store."""
+    """Do what `connect` does before it connects: silence MLflow, and make or check a local store.
+
+    Args:
+        uri: URI of the store, as MLflow takes it.
+        artifact_root: Default folder of a local store that is made, see `connect`.
+
+    Raises:
+        StoreError: If a local store is damaged, not MLflow's, or of another version.
+    """
     prepare_environment()
-    # How MLflow uses itself and other libraries is nothing our users can change.
+    # MLflow's warnings are about its own use of libraries, which our users cannot change.
     warnings.filterwarnings("ignore", module=r"mlflow\.")
-    # These print tracebacks, and a line for each step of the schema.
+    # These loggers print tracebacks, and a line for each migration of the schema.
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     if uri.startswith(_SQLITE):
@@ -110,20 +119,25 @@ def prepare(uri: str, artifact_root: Path | None = None) -> None:
 def log_file(uri: str, run_id: str, path: Path) -> None:
     """Add a file to the artifacts of a run.
 
+    Args:
+        uri: URI of the store, as MLflow takes it.
+        run_id: Id of the run.
+        path: File to upload, under its own name.
+
     Raises:
         UnreachableError: If the store does not answer, or has no such run.
-        StoreError: If it is damaged, not MLflow's, or of another version.
+        StoreError: If a local store is damaged, not MLflow's, or of another version.
     """
     try:
         client = connect(uri)
-        # MLflow remembers where a run's files go, and would not ask the store.
+        # MLflow caches where a run's files go, so log_artifact alone would not notice that the run is gone.
         client.get_run(run_id)
         client.log_artifact(run_id, str(path))
     except LenetExpError:
         raise
-    except Exception as error:  # a server, a database and a file system each have their own
+    except Exception as error:  # a server, a database and a file system have exceptions of their own
         raise UnreachableError(
-            f"the tracking store {mask_url(uri)} did not take it: {reason(error)}"
+            f"the tracking store {mask_url(uri)} did not take {path.name}: {reason(error)}"
         ) from error
 
 
@@ -131,53 +145,53 @@ def check_reachable(uri: str, artifact_root: Path | None = None, timeout_s: floa
     """Make sure that the store answers.
 
     Args:
-        uri: As MLflow takes it.
-        artifact_root: See `connect`.
-        timeout_s: Longest wait for the answer.
+        uri: URI of the store, as MLflow takes it.
+        artifact_root: Default folder of a local store that is made, see `connect`.
+        timeout_s: Seconds to wait for the answer.
 
     Raises:
-        UnreachableError: If it does not within ``timeout_s``.
-        StoreError: If it is damaged, not MLflow's, or of another version.
+        UnreachableError: If the store does not answer within ``timeout_s``.
+        StoreError: If a local store is damaged, not MLflow's, or of another version.
     """
     errors: list[Exception] = []
 
     def ask() -> None:
         try:
             connect(uri, artifact_root).search_experiments(max_results=1)
-        except Exception as error:  # told by the thread that waits
+        except Exception as error:  # raised again in the waiting thread
             errors.append(error)
 
     asking = threading.Thread(target=ask, name="check-reachable", daemon=True)
     asking.start()
     asking.join(timeout_s)
-    where = f"the tracking store {mask_url(uri)} does not answer"
+    no_answer = f"the tracking store {mask_url(uri)} does not answer"
     if asking.is_alive():
-        raise UnreachableError(f"{where} within {timeout_s:g} s; start it, or name another")
+        raise UnreachableError(f"{no_answer} within {timeout_s:g} s; start it, or name another")
     if errors and isinstance(errors[0], LenetExpError):
         raise errors[0]
     if errors:
-        raise UnreachableError(f"{where}: {reason(errors[0])}") from errors[0]
+        raise UnreachableError(f"{no_answer}: {reason(errors[0])}") from errors[0]
 
 
 def _make_store(path: Path, artifact_root: Path) -> None:
-    """Make a local store, whole or not at all: MLflow refuses one whose making was cut off."""
+    """Make a local store, whole or not at all: MLflow refuses one whose making was interrupted."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     try:
-        # MlflowClient would make it too, but with a default experiment in the working folder.
+        # MlflowClient would make the store too, but with the default experiment in the working folder.
         make: Callable[[str, str], Any] = SqlAlchemyStore
         make(f"{_SQLITE}{part}", artifact_root.resolve().as_uri()).engine.dispose()
         with contextlib.closing(sqlite3.connect(part)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-        # A link, unlike a renaming, leaves alone the store that another sweep has made meanwhile.
+        # Unlike renaming, linking does not replace a store that another sweep has made meanwhile.
         try:
             os.link(part, path)
         except FileExistsError:
             pass
-        except OSError:  # a file system without links
+        except OSError:  # the file system has no links
             part.rename(path)
     finally:
         part.unlink(missing_ok=True)
@@ -191,17 +205,17 @@ def _check_store(path: Path) -> None:
     advice = "move it away and run 'lenet-exp sync', which makes it anew"
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=20)) as connection:
-            # What it finds can have several lines.
-            found = " ".join(connection.execute("PRAGMA quick_check(1)").fetchone()[0].split())
+            # The finding can have several lines.
+            finding = " ".join(connection.execute("PRAGMA quick_check(1)").fetchone()[0].split())
             version = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
     except sqlite3.OperationalError as error:
         if "no such table" not in str(error):
-            raise  # locked or unreadable: not the store's fault
-        raise StoreError(f"{path} is not a store of MLflow's: {error}; {advice}") from error
+            raise  # it is locked or unreadable, which does not mean damaged
+        raise StoreError(f"{path} is not an MLflow store: {error}; {advice}") from error
     except (sqlite3.DatabaseError, TypeError) as error:
         raise StoreError(f"{path} is damaged: {error}; {advice}") from error
-    if found != "ok":
-        raise StoreError(f"{path} is damaged: {found}; {advice}")
+    if finding != "ok":
+        raise StoreError(f"{path} is damaged: {finding}; {advice}")
     wanted = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations")).get_current_head()
     if version != wanted:
         raise StoreError(

@@ -1,4 +1,4 @@
-"""MLflow's own pages over the runs of a root folder, served to this machine until stopped."""
+"""Serves MLflow's own pages about the runs below a root folder, to this machine alone, until stopped."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from lenet_exp.base.errors import PortError, UnreachableError, mask_url
 from lenet_exp.base.layout import artifacts
 from lenet_exp.tracking import store
 
-#: Whoever reaches the server can read, change and delete the runs, so that is this machine alone.
+#: Address that the server listens on. Whoever reaches the server can read, change and delete the runs.
 HOST = "127.0.0.1"
-#: Seconds that the server may take to answer, and to stop.
+#: Seconds that the server may take until it answers.
 START_S = 60.0
+#: Seconds that the server may take to end before it is killed.
 STOP_S = 10.0
 
 
 def open_ui(root: Path, port: int = 5000, on_ready: Callable[[str], None] = print) -> None:
     """Serve the runs below ``root`` until SIGINT or SIGTERM, or until the server ends by itself.
 
-    Must be called in the main thread. A store that does not exist is made.
+    It must be called in the main thread. A store that does not exist is made.
 
     Args:
-        root: Where sweeps write.
-        port: The port to listen on, 1 to 65535.
-        on_ready: Given the page's address, once it answers.
+        root: Folder of everything that runs write.
+        port: Port to listen on, 1 to 65535.
+        on_ready: Function that gets the page's address once the server answers.
 
     Raises:
-        PortError: If the port cannot be had.
+        PortError: If the port is in use, or may not be used.
         StoreError: If the store is damaged, not MLflow's, or of another version.
         UnreachableError: If the server ends before it answers, or does not answer in time.
     """
@@ -54,7 +55,7 @@ def open_ui(root: Path, port: int = 5000, on_ready: Callable[[str], None] = prin
 
 @contextlib.contextmanager
 def _signals() -> Iterator[threading.Event]:
-    """Yield what SIGINT and SIGTERM set, instead of ending this process."""
+    """Yield an event that SIGINT and SIGTERM set, instead of ending this process."""
     stopped = threading.Event()
     before = {
         number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
@@ -70,19 +71,19 @@ def _probe(port: int) -> None:
     """Raise PortError unless the port is free: MLflow's server ends without an error if it is not."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            # Otherwise a server that has just ended would seem to be there still.
+            # Without it the port of a server that has just ended would seem to be in use.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
     except (OSError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            what = f"is in use by {_listener(port) or 'another program'}"
+            problem = f"is in use by {_listener(port) or 'another program'}"
         else:
-            what = f"cannot be had on {HOST}: {getattr(error, 'strerror', None) or error}"
-        raise PortError(f"port {port} {what}; choose another with --port") from error
+            problem = f"cannot be used on {HOST}: {getattr(error, 'strerror', None) or error}"
+        raise PortError(f"port {port} {problem}; choose another with --port") from error
 
 
 def _listener(port: int) -> str | None:
-    """Return the name and id of the process that listens on ``port``, if the system tells us."""
+    """Return the name and id of the process that listens on ``port``; None if the system does not tell."""
     sockets = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
@@ -91,7 +92,7 @@ def _listener(port: int) -> str | None:
                 if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:  # 0A: LISTEN
                     sockets.add(f"socket:[{fields[9]}]")
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended, or belongs to somebody else
+        with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
             if any(str(file.readlink()) in sockets for file in (process / "fd").iterdir()):
                 return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
     return None
@@ -99,7 +100,7 @@ def _listener(port: int) -> str | None:
 
 @contextlib.contextmanager
 def _server(root: Path, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run MLflow's server; at the end all of its processes are gone."""
+    """Run MLflow's server within the context, and end all of its processes after it."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
     command += ["--workers", "1"]
     command += ["--backend-store-uri", store.local_uri(root)]
@@ -107,8 +108,8 @@ def _server(root: Path, port: int, output: IO[bytes]) -> Iterator[subprocess.Pop
     command += ["--allowed-hosts", f"{HOST}:{port},localhost:{port}"]
     command += ["--uvicorn-opts", "--log-level warning"]
     environment = {**store.ENVIRONMENT, **os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    environment["PYTHONSAFEPATH"] = "1"  # what lies in the root folder is no module
-    # A session of its own, so that its processes can be ended together and Ctrl-C reaches only us.
+    environment["PYTHONSAFEPATH"] = "1"  # so that no file in the root folder is imported as a module
+    # A session of its own, so that its processes can be ended together, and Ctrl-C reaches only this process.
     server = subprocess.Popen(
         command,
         cwd=root,
@@ -128,10 +129,10 @@ def _server(root: Path, port: int, output: IO[bytes]) -> Iterator[subprocess.Pop
 def _wait_until_ready(
     server: subprocess.Popen[bytes], port: int, output: IO[bytes], stopped: threading.Event
 ) -> bool:
-    """Wait until the server answers; return whether it does, or False if ``stopped`` comes first.
+    """Wait until the server answers and return True, or return False if ``stopped`` is set before.
 
     Raises:
-        UnreachableError: If it ends before, or takes too long.
+        UnreachableError: If the server ends before it answers, or takes too long.
     """
     deadline = time.monotonic() + START_S
     while not stopped.wait(0.1):
@@ -140,7 +141,7 @@ def _wait_until_ready(
                 f"MLflow's server did not answer within {START_S:g} s: {_last_line(output)}"
             )
         if server.poll() is not None:
-            raise UnreachableError(f"MLflow's server ended at once: {_last_line(output)}")
+            raise UnreachableError(f"MLflow's server ended before it answered: {_last_line(output)}")
         with contextlib.suppress(OSError, http.client.HTTPException):
             connection = http.client.HTTPConnection(HOST, port, timeout=2)
             with contextlib.closing(connection):
@@ -168,7 +169,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 def _signal(server: subprocess.Popen[bytes], number: int) -> bool:
-    """Send a signal to all of the server's processes; return whether there are any."""
+    """Send a signal to all of the server's processes; return False if there are none."""
     try:
         os.killpg(server.pid, number)
     except ProcessLookupError:

@@ -1,7 +1,7 @@
-"""Carries the spool to MLflow, in a thread of its own during a sweep, or afterwards on request.
+"""Uploads the spool to MLflow, in a thread of its own during a sweep, or afterwards on request.
 
-The driver never waits for MLflow. When it is gone the thread waits too, longer each time, and then goes
-on where it was; what was not carried by the end of the sweep, `sync` carries later.
+The driver never waits for MLflow. During an outage the thread tries again after longer and longer waits, and
+then goes on where it was. `sync` uploads later what is not uploaded when the sweep ends.
 """
 
 from __future__ import annotations
@@ -23,32 +23,39 @@ from lenet_exp.tracking.runs import MlflowRuns
 from lenet_exp.tracking.spool import STUDY, Spool
 from lenet_exp.tracking.store import reason
 
-#: An attempt that cannot be carried this often, though the store answers, is put aside.
+#: Failures of an attempt's upload, while the store answers, after which it is given up.
 TRIES = 3
-#: Seconds between two looks at the leaderboard and its like.
+#: Seconds between two looks for changed files of the study, such as the leaderboard.
 FILES_EVERY_S = 30.0
-#: Seconds until an attempt that could not be carried is tried again.
+#: Seconds until a failed upload is tried again.
 RETRY_S = 1.0
-#: Seconds of waiting for a store that is gone: at first, and at most.
+#: Seconds between two tries during an outage: after the first one, and at most.
 BACKOFF_S = (0.5, 15.0)
 
 
 class OutageError(UnreachableError):
-    """The tracking store is gone, or cannot be used as it is. It may come back."""
+    """The tracking store does not answer, or cannot be used as it is. That may change during a sweep."""
 
 
 @dataclass
 class _Upload:
-    """How far an attempt is on its way: what was read of it, and what of that is in MLflow."""
+    """The progress of an attempt's upload.
 
-    record: RunLog | None = None
+    Attributes:
+        run_log: Log of the lines read so far; None if there are none.
+        offset: Bytes of the file read so far.
+        run_id: Id of the attempt's run in MLflow; None until it is known.
+        n_logged: Number of epochs that are in MLflow.
+    """
+
+    run_log: RunLog | None = None
     offset: int = 0
     run_id: str | None = None
     n_logged: int = 0
 
 
 class Uploader:
-    """Carries what is new in a spool to a store, in the caller's thread."""
+    """Uploads the pending lines of a spool to a store, in the caller's thread."""
 
     def __init__(
         self,
@@ -59,14 +66,14 @@ class Uploader:
         *,
         in_sweep: bool,
     ) -> None:
-        """Prepare; nothing is imported or asked yet.
+        """Prepare; MLflow is neither imported nor asked yet.
 
         Args:
-            spool: What to carry.
-            tracking_uri: Where to.
-            artifact_root: Where new experiments keep their files; None leaves that to the server.
-            on_problem: Told, in one line, of each attempt that is put aside or has no model.
-            in_sweep: Whether a sweep is at work; if not, an attempt without an end has been cut off.
+            spool: Spool to upload.
+            tracking_uri: URI of the store, as MLflow takes it.
+            artifact_root: Folder for the files of an experiment that is made; None leaves that to the server.
+            on_problem: Function that gets a line of text about each failed upload and each missing model.
+            in_sweep: True if a sweep is at work; else an attempt without an end was cut off.
         """
         self._spool = spool
         self._uri = tracking_uri
@@ -77,19 +84,20 @@ class Uploader:
         self._uploads: dict[str, _Upload] = {}
         self._failures: dict[str, int] = {}
         self._files_due = 0.0
-        #: How many attempts were carried to their end.
+        #: Number of attempts uploaded up to their end.
         self.n_uploaded = 0
 
     @property
     def all_uploaded(self) -> bool:
-        """Whether nothing had to be put aside."""
+        """True if no upload was given up."""
         return max(self._failures.values(), default=0) < TRIES
 
     def connect(self) -> MlflowRuns:
-        """Return the study in the store.
+        """Return the study's runs in the store, after settling them the first time.
 
         Raises:
             OutageError: If the store does not answer, or cannot be used as it is.
+            NoResultError: If the study was never started.
         """
         if self._runs is None:
             study = self._spool.study()
@@ -105,13 +113,13 @@ class Uploader:
         return self._runs
 
     def upload(self, stop: Callable[[], bool] = lambda: False) -> bool:
-        """Carry what is new, the study's own lines last.
+        """Upload pending lines, the study's own last, and from time to time the study's files.
 
         Args:
-            stop: Asked before each attempt.
+            stop: Function that is asked before each attempt; True ends the upload.
 
         Returns:
-            Whether nothing is left; if not, call again.
+            True if nothing is left to try; else call again.
 
         Raises:
             OutageError: If the store does not answer. Call again; nothing is lost or made twice.
@@ -121,31 +129,31 @@ class Uploader:
         for stem in self._spool.pending():
             if stop():
                 return False
-            ship = self._upload_study if stem == STUDY else partial(self._upload_attempt, stem)
-            is_clean &= self._try(stem, partial(ship, runs))
+            step = self._upload_study if stem == STUDY else partial(self._upload_attempt, stem)
+            is_clean &= self._try(stem, partial(step, runs))
         if time.monotonic() >= self._files_due:
             is_clean &= self._try("files", runs.upload_files)
             self._files_due = time.monotonic() + FILES_EVERY_S
         return is_clean
 
-    def _try(self, what: str, step: Callable[[], None]) -> bool:
-        """Return whether a step needs no other try: it is done, or has failed for good."""
-        if self._failures.get(what, 0) >= TRIES:
+    def _try(self, name: str, step: Callable[[], None]) -> bool:
+        """Take a step of the upload; return False if it failed and is to be tried again."""
+        if self._failures.get(name, 0) >= TRIES:
             return True
         try:
             step()
         except Exception as error:
             self._ping()
-            self._failures[what] = self._failures.get(what, 0) + 1
-            if self._failures[what] == TRIES:
-                self._on_problem(f"{what} is not in MLflow: {reason(error)}")
+            self._failures[name] = self._failures.get(name, 0) + 1
+            if self._failures[name] == TRIES:
+                self._on_problem(f"upload of {name} to MLflow failed: {reason(error)}")
                 return True
             return False
-        self._failures.pop(what, None)
+        self._failures.pop(name, None)
         return True
 
     def _ping(self) -> None:
-        """Raise OutageError unless the store answers, so that it was the attempt that failed."""
+        """Raise OutageError if the store does not answer; a failure then says nothing about the attempt."""
         try:
             self.connect().ping()
         except Exception as error:
@@ -157,20 +165,20 @@ class Uploader:
         return OutageError(f"the tracking store {mask_url(self._uri)} does not answer: {reason(error)}")
 
     def _upload_attempt(self, stem: str, runs: MlflowRuns) -> None:
-        """Carry an attempt as far as the spool has it; what is done already is not done again."""
+        """Upload the lines that an attempt's file has now, except those that are uploaded already."""
         upload = self._uploads.setdefault(stem, _Upload())
         entries, upload.offset = jsonl.read(self._spool.path(stem), upload.offset)
-        upload.record = record = extended_run_log(upload.record, RunKey.from_stem(stem), entries)
-        if record is None:
+        upload.run_log = run_log = extended_run_log(upload.run_log, RunKey.from_stem(stem), entries)
+        if run_log is None:
             self._spool.remove(stem)
             del self._uploads[stem]
             return
         if upload.run_id is None:
-            upload.run_id = runs.begin(record)
-        runs.log_epochs(upload.run_id, record, upload.n_logged)
-        upload.n_logged = len(record.epochs)
-        if record.end:
-            problem = runs.finish(upload.run_id, record, record.end)
+            upload.run_id = runs.begin(run_log)
+        runs.log_epochs(upload.run_id, run_log, upload.n_logged)
+        upload.n_logged = len(run_log.epochs)
+        if run_log.end:
+            problem = runs.finish(upload.run_id, run_log, run_log.end)
             failpoints.point("after_mlflow")
             self._spool.keep_uploaded(stem, upload.offset)
             del self._uploads[stem]
@@ -178,7 +186,7 @@ class Uploader:
             if problem:
                 self._on_problem(f"{stem}: {problem}")
         elif not self._in_sweep:
-            runs.cut_off(upload.run_id, (record.start_ms, *record.epoch_ms)[-1])
+            runs.cut_off(upload.run_id, (run_log.start_ms, *run_log.epoch_ms)[-1])
 
     def _upload_study(self, runs: MlflowRuns) -> None:
         entries, offset = jsonl.read(self._spool.path(STUDY))
@@ -191,14 +199,14 @@ class Uploader:
         elif not self._in_sweep:
             runs.cut_off_study()
         if study.champion:
-            # Last, so that what it takes from the registry's side holds up nothing else.
+            # Last, so that a failure of the registry holds up nothing else.
             runs.register(study.champion)
         if study.end or self._in_sweep:
             self._spool.keep_uploaded(STUDY, offset)
 
 
 class Tracker:
-    """The thread that carries a sweep's spool to MLflow while the sweep goes on."""
+    """The thread that uploads a sweep's spool to MLflow while the sweep goes on."""
 
     def __init__(
         self,
@@ -213,12 +221,13 @@ class Tracker:
         """Prepare; nothing happens before `start`.
 
         Args:
-            spool: The sweep's spool, into which the driver writes.
-            metadata: What the study's run says.
-            tracking_uri: Where to; see `lenet_exp.tracking.store.local_uri`.
-            artifact_root: Where new experiments keep their files; None leaves that to the server.
-            on_problem: Called in the thread with one line, for each outage and each attempt put aside.
-            on_recovered: Called in the thread when an outage is over.
+            spool: Spool that the sweep's driver writes to.
+            metadata: Content of the study's run.
+            tracking_uri: URI of the store, as MLflow takes it.
+            artifact_root: Folder for the files of an experiment that is made; None leaves that to the server.
+            on_problem: Function that the thread calls with a line of text about each outage, each failed
+                upload and each missing model.
+            on_recovered: Function that the thread calls when an outage is over.
         """
         self._spool = spool
         self._metadata = metadata
@@ -233,28 +242,33 @@ class Tracker:
         self._lost_after_s = math.inf
         self._on_lost: Callable[[], None] = lambda: None
         self._is_drained = False
-        #: The last outage or attempt put aside, in one line; None if all is well.
+        #: The last text that ``on_problem`` got; None if there was none, or an outage has ended since.
         self.problem: str | None = None
 
     def start(self) -> None:
-        """Note in the spool that a sweep is at work, and begin to carry."""
+        """Write to the spool that a sweep is at work, and start the thread."""
         store.prepare_environment()
         self._spool.start_study(self._metadata)
         self._thread.start()
 
     def when_lost(self, on_lost: Callable[[], None], after_s: float) -> None:
-        """Call ``on_lost`` once in the thread, should the store be gone for ``after_s`` seconds on end."""
+        """Have the thread report an outage that lasts too long.
+
+        Args:
+            on_lost: Function that the thread calls, at most once.
+            after_s: Seconds that the outage must have lasted without a break.
+        """
         self._on_lost, self._lost_after_s = on_lost, after_s
 
     def notify(self) -> None:
-        """Say that the spool has news. Costs microseconds."""
+        """Wake the thread, as the spool has pending lines. This takes microseconds."""
         self._changed.set()
 
     def drain(self, timeout_s: float = 20) -> bool:
-        """Wait until what is in the spool now is in MLflow; a store that is gone is not waited for.
+        """Wait until the spool is uploaded, a problem comes up, or ``timeout_s`` seconds have passed.
 
         Returns:
-            Whether it is.
+            True if the spool is uploaded.
         """
         deadline = time.monotonic() + timeout_s
         self.notify()
@@ -263,17 +277,22 @@ class Tracker:
         return not self._spool.pending()
 
     def finish(self, state: State, reason: str | None = None) -> None:
-        """Note in the spool how the sweep ended: COMPLETE, PRUNED (cut short, can go on) or FAIL."""
+        """Write to the spool how the sweep ended.
+
+        Args:
+            state: COMPLETE, PRUNED if it was interrupted and can go on, or FAIL.
+            reason: Cause of the end, in one line; None if there is nothing to explain.
+        """
         self._spool.end_study(state, reason)
         self.notify()
 
     def close(self, timeout_s: float = 30) -> bool:
-        """Carry the rest and end the thread.
+        """Upload the rest and end the thread, within ``timeout_s`` seconds.
 
-        A store that has been gone for some time gets one more try, not the whole time.
+        A store that has not answered for some time gets one more try, not the whole time.
 
         Returns:
-            Whether all of the spool is in MLflow. If not, `sync` carries the rest.
+            True if all of the spool is in MLflow; if not, `sync` uploads the rest.
         """
         self._closing.set()
         self.notify()
@@ -327,9 +346,9 @@ class SyncReport:
     """What `sync` did.
 
     Attributes:
-        n_uploaded: Attempts that are in MLflow now and were not, or not whole.
-        n_deleted: Runs that the spool does not know, and second copies.
-        problems: What could not be carried, a line each.
+        n_uploaded: Number of attempts whose upload was completed.
+        n_deleted: Number of runs deleted, as they are not in the spool's index.
+        problems: A line of text about each failed upload and each missing model.
     """
 
     n_uploaded: int
@@ -345,25 +364,26 @@ def sync(
     rebuild: bool = False,
     on_uploaded: Callable[[], None] = lambda: None,
 ) -> SyncReport:
-    """Carry to MLflow all that is in the spool. No sweep may be at work on it.
+    """Upload to MLflow all that is in the spool. No sweep may be at work on it.
 
     Args:
-        spool: An experiment's spool.
-        tracking_uri: Where to.
-        artifact_root: Where new experiments keep their files; None leaves that to the server.
-        rebuild: Look at every run instead of trusting what is known to be there: make the missing ones
-            anew, delete those of this study that the spool does not know.
-        on_uploaded: Called when every run has its id; what it changes in the study's files is uploaded.
+        spool: Spool of an experiment.
+        tracking_uri: URI of the store, as MLflow takes it.
+        artifact_root: Folder for the files of an experiment that is made; None leaves that to the server.
+        rebuild: True to check every run in the store instead of trusting the spool's index: missing runs are
+            made anew, and runs of this study that the spool does not have are deleted.
+        on_uploaded: Function that is called when every run has its id, before the study's files are uploaded;
+            it may change them.
 
     Raises:
         UnreachableError: If the store does not answer, or cannot be used as it is.
-        NoResultError: If there is nothing to carry.
+        NoResultError: If the study was never started.
     """
     problems: list[str] = []
     if rebuild:
         spool.forget_uploaded()
-    begun = spool.study()
-    if begun and begun.end is None:  # its driver died: in MLflow it may seem to be at work still
+    study = spool.study()
+    if study and study.end is None:  # its driver died, and its run may still be RUNNING
         spool.mark_pending(STUDY)
     uploader = Uploader(spool, tracking_uri, artifact_root, problems.append, in_sweep=False)
     while not uploader.upload():
@@ -374,5 +394,5 @@ def sync(
     try:
         runs.upload_files()
     except Exception as error:
-        problems.append(f"files are not in MLflow: {reason(error)}")
+        problems.append(f"upload of files to MLflow failed: {reason(error)}")
     return SyncReport(uploader.n_uploaded, n_deleted, tuple(problems))

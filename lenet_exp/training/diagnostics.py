@@ -1,6 +1,6 @@
-"""Why a network does not learn: units that say nothing any more, and gradients that do not arrive.
+"""Signs of why a network does not learn: saturated or dead units, and gradients that vanish.
 
-Measured on a sample of the training images after an epoch; nothing of the training changes.
+They are measured on a sample of the training images after an epoch, and do not change the training.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from lenet_exp.training.network import LeNet
 
-#: An activation is saturated where its slope is below this share of its largest.
+#: An output is saturated where the activation's slope is below this share of its largest slope.
 FLAT = 0.01
 
-#: The slope of an activation that saturates, from its output, over its largest.
+#: For each activation that saturates: its slope as a share of the largest, computed from its output.
 _SLOPES: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
     nn.Sigmoid: lambda y: 4 * y * (1 - y),
     nn.Tanh: lambda y: 1 - y**2,
@@ -23,40 +23,40 @@ _SLOPES: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
 
 
 def measure(model: LeNet, images: Tensor, loss: Callable[[Tensor], Tensor]) -> dict[str, float]:
-    """Return what can be said of each layer, under names that end in ``conv1``, ``fc1`` and so on.
+    """Return the diagnostics of each layer, named after it: ``*_conv1``, ``*_fc1`` and so on.
 
     Args:
-        model: Not changed, its gradients neither.
-        images: ``(n, 1, size, size)`` float32 in [0, 1], a sample.
-        loss: From their logits, ``(n, 10)``, to the scalar whose gradient is taken.
+        model: Network to examine; neither it nor its gradients change.
+        images: ``(n, 1, size, size)`` float32 in [0, 1], a sample of the training images.
+        loss: Maps the images' logits, ``(n, 10)``, to the scalar whose gradient is taken.
 
     Returns:
-        ``grad_norm_*``, the L2 norm of the loss's gradient by the layer's weights and biases; and
-        of each layer with an activation, in [0, 1]: for sigmoid and tanh ``saturated_share_*``, the share of
-        outputs where the activation is flat, for the others ``dead_share_*``, the share of units (channels
-        of a convolution) that are 0 everywhere on every image.
+        For each layer with weights ``grad_norm_*``, the L2 norm of the loss's gradient with respect to its
+        weights and biases. For each layer with an activation a share in [0, 1]: with sigmoid and tanh
+        ``saturated_share_*``, the share of outputs at which the activation is flat; with any other
+        ``dead_share_*``, the share of units (channels of a convolution) that are 0 on every image.
     """
     x = images
-    found: dict[str, float] = {}
-    owned: list[tuple[str, list[nn.Parameter]]] = []
+    metrics: dict[str, float] = {}
+    layers: list[tuple[str, list[nn.Parameter]]] = []
     for name, module in _named(model):
         x = module(x)
         if isinstance(module, nn.Conv2d | nn.Linear):
-            owned.append((name, list(module.parameters())))
+            layers.append((name, list(module.parameters())))
         elif slope := _SLOPES.get(type(module)):
-            found[f"saturated_share_{name}"] = (slope(x.detach()) < FLAT).float().mean().item()
+            metrics[f"saturated_share_{name}"] = (slope(x.detach()) < FLAT).float().mean().item()
         elif not isinstance(module, nn.AvgPool2d | nn.MaxPool2d | nn.Flatten):
-            others = [d for d in range(x.dim()) if d != 1]
-            found[f"dead_share_{name}"] = (x.detach() == 0).all(dim=others).float().mean().item()
-    gradients = iter(torch.autograd.grad(loss(x), [p for _, parameters in owned for p in parameters]))
-    for name, parameters in owned:
+            all_but_units = [d for d in range(x.dim()) if d != 1]
+            metrics[f"dead_share_{name}"] = (x.detach() == 0).all(dim=all_but_units).float().mean().item()
+    gradients = iter(torch.autograd.grad(loss(x), [p for _, parameters in layers for p in parameters]))
+    for name, parameters in layers:
         squares = [next(gradients).square().sum() for _ in parameters]
-        found[f"grad_norm_{name}"] = torch.stack(squares).sum().sqrt().item()
-    return found
+        metrics[f"grad_norm_{name}"] = torch.stack(squares).sum().sqrt().item()
+    return metrics
 
 
 def _named(model: LeNet) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules in order, each with the name of the last layer with weights."""
+    """Yield the modules in order, each with the name of the last layer with weights up to it."""
     name = ""
     for kind, modules in (("conv", model.features), ("fc", model.classifier)):
         number = 0

@@ -1,7 +1,7 @@
-"""Training as a generator: `fit` yields an `EpochResult` after every epoch, and the caller decides.
+"""Training as a generator: `fit` yields an `EpochResult` after every epoch; the caller decides what follows.
 
-The images stay on the device as bytes and a batch is a selection by index, so nothing in an epoch
-waits for the host: losses and hits are summed where they arise and read once, at the end.
+The images stay on the device as bytes and a batch is a selection by index. Losses and correct predictions are
+summed on the device and read once an epoch, so that an accelerator never waits for the host.
 """
 
 from __future__ import annotations
@@ -19,31 +19,33 @@ from safetensors import torch as safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lenet_exp.base.errors import DeviceError, DivergedError
+from lenet_exp.base.errors import DivergedError
 from lenet_exp.base.files import sync_file
 from lenet_exp.base.records import EpochResult
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Training
-from lenet_exp.config.hyperparameters import CLASSES, Configuration, Loss, Precision
+from lenet_exp.config.hyperparameters import CLASSES, Configuration, Loss
 from lenet_exp.data.images import ImageSet
-from lenet_exp.training.cpu import gradients as fast
+from lenet_exp.training.cpu import gradients as written_out
+from lenet_exp.training.device import resolve_precision
 from lenet_exp.training.network import LeNet, initialise
-from lenet_exp.training.optimizers import Optimizer, optimizer
+from lenet_exp.training.optimizers import Optimizer, make_optimizer
 
 #: How a step is computed unless an experiment says otherwise.
 DEFAULT_TRAINING = Training()
-#: Images a step of evaluation: few enough to stay in the cache. The result does not depend on it.
+#: Images in a batch of evaluation, few enough to stay in the processor's cache (experiments/LOG.md, "Speed:
+#: the start, the end, and what lies between trainings").
 EVALUATION_BATCH = 250
 
 
 @dataclass(frozen=True)
 class Images:
-    """Some of the labelled images on a device.
+    """A selection from the labelled images on a device.
 
     Attributes:
-        pixels: ``(all, 1, size, size)`` uint8, shared by every selection from them.
-        labels: ``(all,)`` int64.
-        index: ``(n,)`` int64, which of them these are.
+        pixels: ``(all, 1, size, size)`` uint8: every image, shared by all selections.
+        labels: ``(all,)`` int64: the class of every image.
+        index: ``(n,)`` int64: positions of the selected images in ``pixels`` and ``labels``.
     """
 
     pixels: Tensor
@@ -55,65 +57,30 @@ class Images:
 
 
 def load(images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return all pixels and labels of a data set on ``device``, as `Images` has them.
+    """Return all pixels and labels of a data set on ``device``, in the shapes that `Images` has.
 
-    On the CPU the pixels stay where the file is mapped, shared with every process that reads it.
+    On the CPU the pixels stay in the mapped file, shared with every process that reads it.
+
+    Args:
+        images: Files of the data set, opened here.
+        device: Device that pixels and labels are copied to.
 
     Raises:
         DataError: If the files have gone since they were verified.
     """
     pixels, labels = images.open()
     with warnings.catch_warnings():
-        # torch cannot know that we only read what is mapped read-only.
+        # The files are mapped read-only, and nothing here writes to the pixels.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         shared = torch.from_numpy(pixels)[:, None]
     return shared.to(device), torch.from_numpy(labels.astype("int64")).to(device)
 
 
-def resolve_device(name: str) -> torch.device:
-    """Return the device called ``name``, after it has computed something.
-
-    Args:
-        name: ``auto`` (an accelerator if there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-
-    Raises:
-        DeviceError: If there is no such device, or it does not compute.
-    """
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        if accelerator is None:
-            return torch.device("cpu")
-        name = accelerator.type
-    try:
-        device = torch.device(name)
-        (torch.ones(1, device=device) + 1).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DeviceError(
-            f"device {name!r} cannot be used: {reason.rstrip('.')}; try --device auto"
-        ) from None
-    return device
-
-
-def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """Return the precision to train in: ``auto`` is bfloat16 where the device computes in it natively."""
-    if precision != "auto":
-        return precision
-    if device.type == "cpu":
-        # float32 convolutions beat emulated bfloat16, so the CPU has to say that it has the instructions.
-        native = bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    elif device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = False
-    return "bfloat16" if native else "float32"
-
-
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
-#: From a batch's pixels and labels to its mean loss and its logits.
+#: Maps a batch's pixels and labels to its mean loss and its logits.
 Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-#: The same, and it leaves the gradients in the model's parameters.
+#: Does the same, and leaves the loss's gradients in the model's parameters.
 Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -122,14 +89,14 @@ class TrainingState:
     """A training under way: all that `fit` changes.
 
     Attributes:
-        configuration: With the precision resolved.
-        model: On the device.
-        optimizer: Of the model's parameters.
-        gradients: Of a batch.
+        configuration: Configuration that is trained, its precision resolved (never ``auto``).
+        model: The network, on ``device``.
+        optimizer: Optimizer of the network's parameters.
+        gradients: Function that computes a batch's loss and gradients.
         seed: Root of the training's random streams.
-        device: Where it happens.
-        epoch: Epochs done.
-        train_s: Seconds of training passes so far.
+        device: Device that trains.
+        epoch: Number of epochs done.
+        train_s: Seconds of all training passes so far, evaluation left out.
     """
 
     configuration: Configuration
@@ -150,15 +117,15 @@ def begin(
     image_size: int = 28,
     training: Training = DEFAULT_TRAINING,
 ) -> TrainingState:
-    """Return a training before its first epoch, the weights drawn from the seed's own stream.
+    """Return a training before its first epoch, its weights drawn.
 
     Args:
-        configuration: What to train.
-        seed: Root of its random streams.
-        device: Where; None for the CPU.
+        configuration: Configuration to train.
+        seed: Root of the training's random streams, the weights' among them.
+        device: Device that trains; None for the CPU.
         image_size: Side of the images, in pixels.
-        training: How a step is computed: ``kernels`` on a CPU, where ``torch`` means PyTorch's own layers and
-            autograd; ``compile`` on an accelerator, where a step is a graph compiled by ``torch.compile``.
+        training: Choice of how a step is computed: with which ``kernels`` on a CPU, this package's or
+            PyTorch's, and whether with ``torch.compile`` on an accelerator.
     """
     device = device or torch.device("cpu")
     precision = resolve_precision(configuration.precision, device)
@@ -167,32 +134,37 @@ def begin(
     initialise(model, configuration.init, derive_seed(seed, "init"))
     # oneDNN's and cuDNN's convolutions are faster with the channels last; the numbers are the same.
     model = model.to(device).to(memory_format=torch.channels_last)
-    steps = optimizer(configuration, model.parameters())
     forward = plain_forward(model, configuration)
     if device.type != "cpu":
         compiled = compiled_forward(forward, mode="reduce-overhead") if training.compile else forward
-        gradients = recorded_gradients(compiled)
+        gradients = autograd_gradients(compiled)
     elif training.kernels == "torch":
-        gradients = recorded_gradients(forward)
+        gradients = autograd_gradients(forward)
     else:
-        gradients = fast_gradients(model, configuration)
-    return TrainingState(configuration, model, steps, gradients, seed, device)
+        gradients = cpu_gradients(model, configuration)
+    optimizer = make_optimizer(configuration, model.parameters())
+    return TrainingState(configuration, model, optimizer, gradients, seed, device)
 
 
-def fast_gradients(model: LeNet, configuration: Configuration) -> Gradients:
-    """Return the gradients by the layers of `fast`, for a CPU."""
+def cpu_gradients(model: LeNet, configuration: Configuration) -> Gradients:
+    """Return a function that computes gradients by the layers of `lenet_exp.training.cpu`.
+
+    Args:
+        model: Network on the CPU, whose parameters get the gradients.
+        configuration: The network's configuration, its precision resolved; its loss and precision are used.
+    """
     dtype = _DTYPES[configuration.precision]
 
     def gradients(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return fast.gradients(
+        return written_out.gradients(
             model, pixels, lambda logits: criterion(logits, labels, configuration.loss), dtype
         )
 
     return gradients
 
 
-def recorded_gradients(forward: Forward) -> Gradients:
-    """Return the gradients that autograd has from a recorded ``forward``."""
+def autograd_gradients(forward: Forward) -> Gradients:
+    """Return a function that computes ``forward`` and has autograd compute its gradients."""
 
     def gradients(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         loss, logits = forward(pixels, labels)
@@ -203,7 +175,12 @@ def recorded_gradients(forward: Forward) -> Gradients:
 
 
 def plain_forward(model: LeNet, configuration: Configuration) -> Forward:
-    """Return the way from a batch to its loss, in the configuration's precision."""
+    """Return a function that computes a batch's loss by the network's own layers.
+
+    Args:
+        model: Network on any device.
+        configuration: The network's configuration, its precision resolved; its loss and precision are used.
+    """
 
     def forward(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         dtype = _DTYPES[configuration.precision]
@@ -218,14 +195,14 @@ def compiled_forward(forward: Forward, **options: Any) -> Forward:
     """Return ``forward`` compiled by ``torch.compile``, which also compiles its backward pass.
 
     Args:
-        forward: Of `plain_forward`.
-        options: Of ``torch.compile``; ``mode="reduce-overhead"`` replays CUDA graphs, which have static
-            shapes: one for the full batches, one for the last.
+        forward: Function that `plain_forward` returned.
+        options: Arguments for ``torch.compile``. ``mode="reduce-overhead"`` replays CUDA graphs; their shapes
+            are static, so there is one for the full batches and one for the last.
     """
     graph = torch.compile(forward, dynamic=False, **options)
 
     def step(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        # What the last replay returned has been used up.
+        # The tensors that the last replay returned are no longer needed, so this one may overwrite them.
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch has no types
         result: tuple[Tensor, Tensor] = graph(pixels, labels)
         return result
@@ -237,10 +214,10 @@ def fit(state: TrainingState, train: Images, validation: Images) -> Iterator[Epo
     """Train for the epochs that are left, and yield the result of each.
 
     Args:
-        state: Changed in place; a state that has done three epochs goes on with the fourth, which
-            sees the same batches as if it had never stopped.
-        train: What is learned from.
-        validation: What is measured on; if there is nothing, its metrics are NaN.
+        state: Training to go on with, changed in place. After three epochs it begins with the fourth, on the
+            same batches as if it had never stopped.
+        train: Images to learn from.
+        validation: Images to evaluate after each epoch; if there are none, their metrics are NaN.
 
     Raises:
         DivergedError: If the loss becomes NaN or infinite.
@@ -266,7 +243,7 @@ def fit(state: TrainingState, train: Images, validation: Images) -> Iterator[Epo
 def _train_epoch(state: TrainingState, train: Images) -> tuple[float, float, float]:
     """Return mean loss, accuracy and seconds of one pass over ``train``."""
     loss_sum = torch.zeros((), device=state.device)
-    hits = torch.zeros((), dtype=torch.int64, device=state.device)
+    n_correct = torch.zeros((), dtype=torch.int64, device=state.device)
     state.model.train()
     _synchronise(state.device)
     began = time.perf_counter()
@@ -274,36 +251,42 @@ def _train_epoch(state: TrainingState, train: Images) -> tuple[float, float, flo
     for batch in torch.split(order, state.configuration.batch_size):
         labels = train.labels[batch]
         state.optimizer.zero_grad()
-        # Ten times as fast as indexing, on a CPU.
+        # On a CPU index_select is many times faster than pixels[batch] (experiments/LOG.md, "Speed: gradients
+        # written out, and on the bits").
         loss, logits = state.gradients(torch.index_select(train.pixels, 0, batch), labels)
-        # Reading a number from an accelerator would stall it; there the epoch's sum is looked at.
+        # An accelerator would have to wait for the host to read each loss; there the epoch's sum is checked.
         if state.device.type == "cpu" and not torch.isfinite(loss):
             raise DivergedError(f"loss is {loss.item()} in epoch {state.epoch + 1}")
         state.optimizer.step()
         loss_sum += loss * len(batch)
-        hits += (logits.argmax(dim=1) == labels).sum()
+        n_correct += (logits.argmax(dim=1) == labels).sum()
     _synchronise(state.device)
     seconds = time.perf_counter() - began
-    mean = loss_sum.item() / len(train)
-    if not math.isfinite(mean):
-        raise DivergedError(f"loss is {mean} in epoch {state.epoch + 1}")
-    # A ReLU can hide that a layer before it is lost: what is not a number may come out as 0.
+    mean_loss = loss_sum.item() / len(train)
+    if not math.isfinite(mean_loss):
+        raise DivergedError(f"loss is {mean_loss} in epoch {state.epoch + 1}")
+    # The loss may be finite though the weights are not, as a ReLU computed on the bits can turn NaN into 0.
     if not all(bool(torch.isfinite(weights).all()) for weights in state.model.parameters()):
         raise DivergedError(f"weights are not finite after epoch {state.epoch + 1}")
-    return mean, hits.item() / len(train), seconds
+    return mean_loss, n_correct.item() / len(train), seconds
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     """Return the order in which an epoch visits the training images, ``(count,)`` int64.
 
-    Every epoch has a stream of its own, so a run restarted at any epoch repeats the same batches.
+    Every epoch has a random stream of its own, so a training restarted at any epoch repeats the same batches.
+
+    Args:
+        count: Number of training images.
+        seed: Root of the training's random streams.
+        epoch: Number of the epoch, counted from 1.
     """
     stream = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
     return torch.randperm(count, generator=stream)
 
 
 def as_input(pixels: Tensor) -> Tensor:
-    """Return uint8 pixels as the network takes them: float32 in [0, 1], channels last in memory."""
+    """Return uint8 pixels as the network's input: float32 in [0, 1], channels last in memory."""
     return (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
 
 
@@ -311,9 +294,9 @@ def criterion(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     """Return the mean loss of a batch.
 
     Args:
-        logits: ``(batch, 10)`` float32.
-        labels: ``(batch,)`` int64.
-        loss: ``cross_entropy`` in nats an example; ``mse`` against one-hot labels, mean over the classes.
+        logits: ``(batch, 10)`` float32, unnormalised.
+        labels: ``(batch,)`` int64, class indices.
+        loss: ``cross_entropy``, in nats per image, or ``mse`` against one-hot labels, mean over the classes.
     """
     if loss == "mse":
         return F.mse_loss(logits, F.one_hot(labels, CLASSES).to(logits.dtype))
@@ -322,21 +305,37 @@ def criterion(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
 
 @torch.inference_mode()
 def predict(model: LeNet, images: Images) -> Tensor:
-    """Return the logits of all images, ``(n, 10)`` float32, computed in float32."""
+    """Return the logits of the selected images, ``(n, 10)`` float32, computed in float32.
+
+    Args:
+        model: Network on the images' device; left in evaluation mode.
+        images: Images to classify.
+    """
     model.eval()
     batches = torch.split(images.index, EVALUATION_BATCH)
     return torch.cat([model(as_input(torch.index_select(images.pixels, 0, batch))) for batch in batches])
 
 
 def evaluate(model: LeNet, images: Images, loss: Loss) -> tuple[float, float]:
-    """Return mean loss and accuracy on ``images``, in float32 so that the logged model gives the same."""
+    """Return mean loss and accuracy, in float32, so that the model logged to MLflow reaches the same.
+
+    Args:
+        model: Network on the images' device; left in evaluation mode.
+        images: Images to evaluate, at least one.
+        loss: Loss to average over the images.
+    """
     logits, labels = predict(model, images), images.labels[images.index]
-    hits = (logits.argmax(dim=1) == labels).sum()
-    return criterion(logits, labels, loss).item(), hits.item() / len(images)
+    n_correct = (logits.argmax(dim=1) == labels).sum()
+    return criterion(logits, labels, loss).item(), n_correct.item() / len(images)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the model's weights to ``path`` as safetensors, whole or not at all."""
+    """Write the model's weights as safetensors, whole or not at all.
+
+    Args:
+        model: Network on any device.
+        path: File to write or replace; its folder is made if need be.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     part = path.with_name(f"{path.name}.part")
@@ -347,10 +346,10 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 
 def snapshot(state: TrainingState) -> bytes:
-    """Return what a training has learned so far, as safetensors: `restore` goes on from it bit for bit.
+    """Return the training's state as safetensors; a training that is restored from it goes on bit for bit.
 
-    The order of each epoch has a stream of its own and settings follow from the configuration, so what
-    is left are the weights, what the optimizer accumulated, and torch's own stream of random numbers.
+    It holds the weights, the optimizer's state and the state of torch's random streams. All else follows from
+    the configuration and the seed.
     """
     tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
     for name, values in state.optimizer.state().items():
@@ -362,20 +361,20 @@ def snapshot(state: TrainingState) -> bytes:
 
 
 def restore(state: TrainingState, taken: bytes, last: EpochResult) -> None:
-    """Bring a training that has just begun to where `snapshot` took it.
+    """Set a new training to the state that `snapshot` saved.
 
     Args:
-        state: As `begin` gives it, of the same configuration and seed.
-        taken: The snapshot.
-        last: The result of the last epoch before it.
+        state: Training that `begin` returned for the same configuration and seed; changed in place.
+        taken: Bytes that `snapshot` returned.
+        last: Result of the last epoch before the snapshot.
     """
     tensors = safetensors.load(taken)
     state.model.load_state_dict(
-        {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
+        {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
     )
     names = {name.split(".")[2] for name in tensors if name.startswith("optimizer.")}
-    count = range(len(state.optimizer.parameters))
-    state.optimizer.load_state({name: [tensors[f"optimizer.{i}.{name}"] for i in count] for name in names})
+    indices = range(len(state.optimizer.parameters))
+    state.optimizer.load_state({name: [tensors[f"optimizer.{i}.{name}"] for i in indices] for name in names})
     torch.set_rng_state(tensors["random"])
     if state.device.type == "cuda":
         torch.cuda.set_rng_state(tensors["random_cuda"], state.device)

@@ -1,4 +1,4 @@
-"""`LeNet`, built from its configuration, with weights drawn from a stream of its own."""
+"""`LeNet`, built from its configuration, and the initialisation of its weights."""
 
 from __future__ import annotations
 
@@ -32,15 +32,20 @@ class LeNet(nn.Module):
     """
 
     def __init__(self, configuration: Configuration, image_size: int = 28) -> None:
-        """Build the network, its weights not yet drawn (see `initialise`).
+        """Build the network; `initialise` draws its weights.
+
+        Args:
+            configuration: Hyper-parameters, of which those of the architecture are used.
+            image_size: Side of the images, in pixels.
 
         Raises:
-            InfeasibleError: If a feature map would be smaller than what is laid on it.
+            InfeasibleError: If a feature map would be smaller than the kernel or the pooling window on it.
         """
         super().__init__()
         self.configuration = configuration
-        # torch draws weights at once, from the global stream, which is the caller's. (Layers on the device
-        # "meta" draw none, but to give them memory loads SymPy, half a second in every attempt.)
+        # torch's layers draw weights when they are made, from the global random stream, whose state is the
+        # caller's. (Layers on the device "meta" draw none, but giving them memory loads SymPy, 0.4 s in every
+        # attempt: experiments/LOG.md, "Speed: the start, the end, and what lies between trainings".)
         with torch.random.fork_rng(devices=()):
             self._build(configuration, image_size)
 
@@ -62,13 +67,10 @@ class LeNet(nn.Module):
         self.classifier = nn.Sequential(*classifier[:-1])  # no activation after the classes
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits.
+        """Return the logits, ``(batch, 10)``, unnormalised.
 
         Args:
             images: ``(batch, 1, size, size)`` floating point, in [0, 1].
-
-        Returns:
-            ``(batch, 10)``, unnormalised.
         """
         logits: Tensor = self.classifier(self.features(images))
         return logits
@@ -78,10 +80,10 @@ def initialise(model: nn.Module, init: Init, seed: int) -> None:
     """Draw the weights of every convolution and linear layer.
 
     Args:
-        model: Changed in place.
-        init: The rule for the weights; biases are always torch's default, uniform in
-            ±1/sqrt(fan_in). ``default`` is torch's own for weights too.
-        seed: Of a stream that nothing else draws from.
+        model: Network whose weights and biases are overwritten.
+        init: Rule for the weights; ``default`` is torch's own. Biases always follow torch's own rule, uniform
+            in ±1/sqrt(fan_in).
+        seed: Seed of a random stream that nothing else draws from.
 
     Source: Glorot and Bengio, AISTATS 2010 (Xavier); He et al., arXiv:1502.01852 (Kaiming).
     """

@@ -1,7 +1,8 @@
-"""Adam and SGD by torch's fused kernels, without the classes around them.
+"""Adam and SGD by torch's fused kernels, without the classes of ``torch.optim``.
 
-Those load ``torch._dynamo`` in their first step, which takes more than a second of every command's start, and
-hooks and groups of parameters are of no use here. The arithmetic is torch's own, bit for bit.
+Those classes load ``torch._dynamo`` in their first step, which takes a second of every command's start
+(experiments/LOG.md, "Speed: the start, the end, and what lies between trainings"); their hooks and parameter
+groups are of no use here. The arithmetic is torch's own, bit for bit.
 """
 
 from __future__ import annotations
@@ -18,26 +19,26 @@ from lenet_exp.config.hyperparameters import Configuration
 
 
 class Optimizer(ABC):
-    """What changes parameters by their gradients."""
+    """Base class of the optimizers, which change parameters in place by their gradients."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
-        #: What is trained, in the network's order.
+        #: The parameters that are trained, in the network's order.
         self.parameters = list(parameters)
 
     @abstractmethod
     def step(self) -> None:
-        """Change the parameters, each of which has a gradient."""
+        """Change the parameters by their gradients; every parameter must have one."""
 
     @abstractmethod
     def state(self) -> dict[str, list[Tensor]]:
-        """Return what was accumulated: by name, one tensor for each parameter; empty if nothing is."""
+        """Return the accumulated state by name, with a tensor for each parameter; empty if there is none."""
 
     @abstractmethod
     def load_state(self, state: Mapping[str, list[Tensor]]) -> None:
-        """Go on from a copy of what `state` returned."""
+        """Go on from a copy of a state that `state` returned."""
 
     def zero_grad(self) -> None:
-        """Drop the gradients."""
+        """Set all gradients to None."""
         for parameter in self.parameters:
             parameter.grad = None
 
@@ -51,12 +52,19 @@ class Optimizer(ABC):
 
 
 class Adam(Optimizer):
-    """Adam with torch's defaults; it counts its steps on the device, so that nothing waits for the host.
+    """Adam with torch's default betas; it counts its steps on the device, so that nothing waits for the host.
 
     Source: Kingma and Ba, Adam: A Method for Stochastic Optimization, 2015.
     """
 
     def __init__(self, parameters: Iterable[Tensor], *, lr: float, weight_decay: float) -> None:
+        """Begin with zero means and no steps.
+
+        Args:
+            parameters: Parameters to train, on the device that trains them.
+            lr: Learning rate, above 0.
+            weight_decay: Factor of the L2 penalty that is added to the gradients; 0 for none.
+        """
         super().__init__(parameters)
         self._lr, self._weight_decay = lr, weight_decay
         self._means = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
@@ -65,7 +73,7 @@ class Adam(Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
-        """Change the parameters."""
+        """Change the parameters by their gradients; every parameter must have one."""
         adam(
             self.parameters,
             self._gradients(),
@@ -84,29 +92,37 @@ class Adam(Optimizer):
         )
 
     def state(self) -> dict[str, list[Tensor]]:
-        """Return the running means, the running means of squares, and the steps so far."""
+        """Return the running means of gradients and of their squares, and the number of steps."""
         return {"exp_avg": self._means, "exp_avg_sq": self._squares, "step": self._steps}
 
     def load_state(self, state: Mapping[str, list[Tensor]]) -> None:
-        """Go on from a copy of it."""
+        """Go on from a copy of a state that `state` returned."""
         self._means = self._like_parameters(state["exp_avg"])
         self._squares = self._like_parameters(state["exp_avg_sq"])
         self._steps = [n.to(p.device, copy=True) for n, p in zip(state["step"], self.parameters, strict=True)]
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum as torch has it."""
+    """Stochastic gradient descent, with momentum in torch's form (no dampening, not Nesterov's)."""
 
     def __init__(
         self, parameters: Iterable[Tensor], *, lr: float, momentum: float, weight_decay: float
     ) -> None:
+        """Begin without velocities; the first step makes them.
+
+        Args:
+            parameters: Parameters to train, on the device that trains them.
+            lr: Learning rate, above 0.
+            momentum: Share of the velocity that each step keeps, in [0, 1).
+            weight_decay: Factor of the L2 penalty that is added to the gradients; 0 for none.
+        """
         super().__init__(parameters)
         self._lr, self._momentum, self._weight_decay = lr, momentum, weight_decay
         self._velocities: list[Tensor | None] = [None for _ in self.parameters]
 
     @torch.no_grad()
     def step(self) -> None:
-        """Change the parameters."""
+        """Change the parameters by their gradients; every parameter must have one."""
         sgd(
             self.parameters,
             self._gradients(),
@@ -121,22 +137,22 @@ class SGD(Optimizer):
         )
 
     def state(self) -> dict[str, list[Tensor]]:
-        """Return the velocities, if there are any yet."""
-        found = [velocity for velocity in self._velocities if velocity is not None]
-        return {"momentum_buffer": found} if found else {}
+        """Return the velocities; empty before the first step, and without momentum."""
+        velocities = [velocity for velocity in self._velocities if velocity is not None]
+        return {"momentum_buffer": velocities} if velocities else {}
 
     def load_state(self, state: Mapping[str, list[Tensor]]) -> None:
-        """Go on from a copy of it."""
+        """Go on from a copy of a state that `state` returned."""
         if "momentum_buffer" in state:
             self._velocities = list(self._like_parameters(state["momentum_buffer"]))
 
 
-def optimizer(configuration: Configuration, parameters: Iterable[Tensor]) -> Optimizer:
+def make_optimizer(configuration: Configuration, parameters: Iterable[Tensor]) -> Optimizer:
     """Return the optimizer that the configuration names, before its first step.
 
     Args:
-        configuration: With ``optimizer``, ``lr``, ``momentum`` and ``weight_decay``.
-        parameters: What is to be trained, on the device where it is trained.
+        configuration: Hyper-parameters, of which the optimizer's name and settings are used.
+        parameters: Parameters to train, on the device that trains them.
     """
     lr, decay = configuration.lr, configuration.weight_decay
     if configuration.optimizer == "adam":

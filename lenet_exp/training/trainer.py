@@ -1,4 +1,4 @@
-"""The trainer of an attempt's process: a `Task` as a training of `LeNet` on a device."""
+"""The trainer that an attempt's process runs: it makes a training of `LeNet` from a `Task`."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from lenet_exp.data.split import division
 from lenet_exp.execution.processes import keep_freed_memory
 from lenet_exp.execution.protocol import Machine, Task
 from lenet_exp.training import diagnostics, loop
+from lenet_exp.training.device import resolve_device, resolve_precision
 
-#: Training images that diagnostics look at.
+#: Number of training images that diagnostics are computed on, the same ones after every epoch.
 DIAGNOSED = 1_000
 
 
 class LeNetTraining:
-    """One training, with the images it needs; see `lenet_exp.execution.protocol.RunningTraining`."""
+    """A training of one attempt; implements `lenet_exp.execution.protocol.RunningTraining`."""
 
     def __init__(self, task: Task) -> None:
-        """Load the images and draw the weights."""
+        """Load the task's images and draw the weights."""
         keep_freed_memory()
         conditions, attempt = task.conditions, task.attempt
         experiment, images = conditions.experiment, conditions.images
         torch.set_num_threads(conditions.plan.threads)
-        device = loop.resolve_device(task.device)
+        device = resolve_device(task.device)
         pixels, labels = loop.load(images, device)
         split = division(experiment.data, labels.cpu().numpy())
         if attempt.train_on == "train+validation":
@@ -46,64 +47,74 @@ class LeNetTraining:
             image_size=images.image_size,
             training=experiment.training,
         )
-        self._test = _all_of(conditions.test_images, device) if conditions.test_images else None
+        self._test = _all_images(conditions.test_images, device) if conditions.test_images else None
         self._diagnosed = self._training.index[:DIAGNOSED] if experiment.watch.diagnostics else None
 
     def epochs(self) -> Iterator[EpochResult]:
-        """Train the epochs that are left."""
+        """Train the epochs that are left, and yield the result of each.
+
+        Raises:
+            DivergedError: If the loss becomes NaN or infinite.
+        """
         began, trained_s = time.perf_counter(), self._state.train_s
         for result in loop.fit(self._state, self._training, self._validation):
-            # What an epoch takes beyond its training pass is its evaluation.
+            # `fit` times its training passes; the rest of an epoch's time is the evaluation.
             evaluation_s = time.perf_counter() - began - (result.train_s - trained_s)
             yield replace(result, watched=self._watched(), evaluation_s=evaluation_s)
             began, trained_s = time.perf_counter(), result.train_s
 
     def _watched(self) -> dict[str, float]:
-        """Return all that the task watches besides, measured after an epoch."""
-        found: dict[str, float] = {}
+        """Return the extra metrics that the experiment watches, measured on the network as it is now."""
+        metrics: dict[str, float] = {}
         model, loss = self._state.model, self._state.configuration.loss
         if self._test is not None:
-            found["test_loss"], found["test_accuracy"] = loop.evaluate(model, self._test, loss)
+            metrics["test_loss"], metrics["test_accuracy"] = loop.evaluate(model, self._test, loss)
         if self._diagnosed is not None:
             pixels = loop.as_input(self._training.pixels[self._diagnosed])
             labels = self._training.labels[self._diagnosed]
-            found |= diagnostics.measure(model, pixels, lambda logits: loop.criterion(logits, labels, loss))
-        return found
+            metrics |= diagnostics.measure(model, pixels, lambda logits: loop.criterion(logits, labels, loss))
+        return metrics
 
     def snapshot(self) -> bytes:
-        """Return what `restore` takes."""
+        """Return the training's state, from which `restore` goes on bit for bit."""
         return loop.snapshot(self._state)
 
     def restore(self, taken: bytes, last: EpochResult) -> None:
-        """Go on from a snapshot."""
+        """Go on from a snapshot of the same training.
+
+        Args:
+            taken: Bytes that `snapshot` returned.
+            last: Result of the last epoch before the snapshot.
+        """
         loop.restore(self._state, taken, last)
 
     def save_weights(self, path: Path) -> None:
-        """Write the weights to ``path``."""
+        """Write the weights to ``path`` as safetensors."""
         loop.save_weights(self._state.model, path)
 
 
-def _all_of(images: ImageSet, device: torch.device) -> loop.Images:
+def _all_images(images: ImageSet, device: torch.device) -> loop.Images:
     pixels, labels = loop.load(images, device)
     return loop.Images(pixels, labels, torch.arange(len(labels), device=device))
 
 
 def begin(task: Task) -> LeNetTraining:
-    """Return the training before its first epoch."""
+    """Return the task's training before its first epoch."""
     return LeNetTraining(task)
 
 
 def probe(device: str) -> Machine:
-    """Return what ``device`` means here, after it has computed something.
+    """Return what the name ``device`` stands for on this machine, after a small computation on it.
 
     Raises:
-        DeviceError: If it cannot be used.
+        DeviceError: If the device cannot be used.
     """
-    found = [loop.resolve_device(device)]
-    if found[0].type == "cuda" and found[0].index is None:  # any of them will do, so all of them do
-        found = [loop.resolve_device(f"cuda:{index}") for index in range(torch.cuda.device_count())]
-    name = torch.cuda.get_device_name(found[0]) if found[0].type == "cuda" else environment.processor()
-    devices = tuple(str(device) for device in found)
-    # torch's own class of versions would have the driver load torch, two seconds, to read the answer.
+    devices = [resolve_device(device)]
+    if devices[0].type == "cuda" and devices[0].index is None:  # "cuda" without a number: all of them
+        devices = [resolve_device(f"cuda:{index}") for index in range(torch.cuda.device_count())]
+    first = devices[0]
+    name = torch.cuda.get_device_name(first) if first.type == "cuda" else environment.processor()
+    # A str, because unpickling torch's own class of versions makes the driver load torch, which takes seconds
+    # (experiments/LOG.md, "Speed: gradients written out, and on the bits").
     version = str(torch.__version__)
-    return Machine(devices, name, loop.resolve_precision("auto", found[0]), version)
+    return Machine(tuple(str(device) for device in devices), name, resolve_precision("auto", first), version)

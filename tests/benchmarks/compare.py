@@ -63,7 +63,7 @@ def ours(experiment: Experiment, root: Path, overrides: Sequence[str]) -> Outcom
         str(WORKERS),
     ]
     command_s, _ = run(arguments, root, overrides)
-    records = list(Spool(Layout.of(root, experiment.name).spool).records())
+    records = list(Spool(Layout.of(root, experiment.name).spool).run_logs())
     ends = [record.end.time_ms for record in records if record.end and record.end.state == "COMPLETE"]
     began = min(record.start_ms for record in records)
     scores = {str(record.metadata["label"]): record.epochs[-1].val_accuracy for record in records}

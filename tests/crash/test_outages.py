@@ -148,7 +148,7 @@ def test_a_refused_attempt_does_not_hold_up_the_end(lab: Lab) -> None:
     lab.client().delete_run(lab.spool.run_ids()[TRIAL])
     lab.spool.epoch(TRIAL, result(3))
     tracked.tracker.notify()
-    assert f"{TRIAL.stem} is not in MLflow" in tracked.next()
+    assert f"upload of {TRIAL.stem} to MLflow failed" in tracked.next()
     lab.complete(OTHER)
     before = time.monotonic()
 

@@ -62,25 +62,25 @@ def test_lines_of_before_november_2026_are_read_as_today_s() -> None:
 
 def test_of_an_epoch_noted_twice_the_first_stays() -> None:
     """What a retry repeats is not counted again."""
-    record = extended_run_log(
+    run_log = extended_run_log(
         None, KEY, lines({"event": "start", "metadata": {}}, epoch(1), epoch(1), epoch(2))
     )
 
-    assert record is not None
-    assert record.epoch_ms == (1, 3)
+    assert run_log is not None
+    assert run_log.epoch_ms == (1, 3)
 
 
 def test_an_attempt_that_is_begun_again_has_not_ended() -> None:
     """Whatever ended it before is undone."""
     start = {"event": "start", "metadata": {}}
 
-    record = extended_run_log(None, KEY, lines(start, END, start))
+    run_log = extended_run_log(None, KEY, lines(start, END, start))
 
-    assert record is not None
-    assert record.end is None
+    assert run_log is not None
+    assert run_log.end is None
 
 
 def test_nothing_says_nothing() -> None:
-    """A file that is still empty has no record."""
+    """A file that is still empty has no log."""
     assert extended_run_log(None, KEY, []) is None
     assert extended_study_log(None, []) is None

@@ -28,7 +28,7 @@ def aliases(lab: Lab) -> dict[str, str]:
 
 
 def test_the_registry_is_brought_up_to_the_spool_whenever_mlflow_answers(lab: Lab) -> None:
-    """Registered once however often it is carried, by whoever carries; a later tie gives the alias back."""
+    """Registered once however often it is uploaded, by any process; a later tie gives the alias back."""
     lab.spool.champion(Champion("ünï exp", {"champion": TRIAL.stem, "baseline": BASELINE.stem}, "won"))
 
     lab.sync()
@@ -57,7 +57,7 @@ def test_a_model_that_is_missing_is_said_and_holds_nothing_up(lab: Lab) -> None:
 
     assert report.n_uploaded == 2
     assert report.problems == (
-        "study is not in MLflow: trial-00009-1: no model to register as ünï exp@champion",
+        "upload of study to MLflow failed: trial-00009-1 has no model to register as ünï exp@champion",
     )
     run_id = lab.opened().run_id("study")
     assert run_id is not None

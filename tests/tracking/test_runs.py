@@ -12,7 +12,7 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
-def projection(lab: Lab) -> MlflowRuns:
+def mlflow_runs(lab: Lab) -> MlflowRuns:
     study = lab.spool.study()
     assert study is not None
     return MlflowRuns(lab.client(), lab.spool, study, lab.artifacts)
@@ -22,12 +22,12 @@ def test_an_attempt_is_one_run_however_often_it_is_begun(lab: Lab) -> None:
     """Below the study's run, with its parameters, and one point an epoch."""
     lab.spool.start_study(STUDY_METADATA)
     lab.begin(TRIAL)
-    record = lab.spool.read(TRIAL)
-    assert record is not None
+    run_log = lab.spool.read(TRIAL)
+    assert run_log is not None
 
-    first, again = (projection(lab).begin(record) for _ in range(2))
+    first, again = (mlflow_runs(lab).begin(run_log) for _ in range(2))
     for _ in range(2):  # also logged twice, which changes nothing
-        projection(lab).log_epochs(first, record, 0)
+        mlflow_runs(lab).log_epochs(first, run_log, 0)
 
     assert first == again
     client = lab.client()
@@ -47,12 +47,12 @@ def test_a_run_ends_as_its_attempt_did(lab: Lab) -> None:
     for key, state, status in ((TRIAL, "PRUNED", "KILLED"), (BASELINE, "FAIL", "FAILED")):
         lab.begin(key)
         lab.spool.end(key, state)  # type: ignore[arg-type]  # a tuple forgets which texts it has
-        record = lab.spool.read(key)
-        assert record is not None
-        assert record.end is not None
-        carried = projection(lab)
-        run_id = carried.begin(record)
+        run_log = lab.spool.read(key)
+        assert run_log is not None
+        assert run_log.end is not None
+        runs = mlflow_runs(lab)
+        run_id = runs.begin(run_log)
 
-        carried.finish(run_id, record, record.end)
+        runs.finish(run_id, run_log, run_log.end)
 
         assert lab.client().get_run(run_id).info.status == status

@@ -14,7 +14,7 @@ from lenet_exp.tracking.events import DatasetMetadata, End, StudyMetadata
 from lenet_exp.tracking.spool import STUDY, Spool
 
 KEY = RunKey("trial", 12, 1)
-FACTS = {"params": {"lr": 0.1, "channels_3": None}, "seed": 0, "config": "abc", "tags": {"device": "cpu"}}
+METADATA = {"params": {"lr": 0.1, "channels_3": None}, "seed": 0, "config": "abc", "tags": {"device": "cpu"}}
 
 
 def clock() -> itertools.count[int]:
@@ -35,63 +35,63 @@ def epoch(number: int, val_loss: float = 0.5) -> EpochResult:
 
 def test_an_attempt_is_read_back(spool: Spool) -> None:
     """What the driver noted about an attempt is there for another process, with the times of it."""
-    spool.start(KEY, FACTS)
+    spool.start(KEY, METADATA)
     spool.epoch(KEY, epoch(1))
     spool.epoch(KEY, epoch(2))
     spool.end(KEY, "COMPLETE", weights="checkpoints/weights.safetensors")
 
-    record = Spool(spool.folder).read(KEY)
+    run_log = Spool(spool.folder).read(KEY)
 
-    assert record is not None
-    assert record.metadata == FACTS
-    assert record.epochs == (epoch(1), epoch(2))
-    assert (record.start_ms, record.epoch_ms) == (1000, (2000, 3000))
-    assert record.end == End(4000, "COMPLETE", None, "checkpoints/weights.safetensors")
+    assert run_log is not None
+    assert run_log.metadata == METADATA
+    assert run_log.epochs == (epoch(1), epoch(2))
+    assert (run_log.start_ms, run_log.epoch_ms) == (1000, (2000, 3000))
+    assert run_log.end == End(4000, "COMPLETE", None, "checkpoints/weights.safetensors")
 
 
 def test_losses_that_are_not_finite_survive(spool: Spool) -> None:
     """A diverged epoch is read back as it was."""
-    spool.start(KEY, FACTS)
+    spool.start(KEY, METADATA)
     spool.epoch(KEY, epoch(1, val_loss=math.nan))
     spool.epoch(KEY, epoch(2, val_loss=-math.inf))
 
-    record = spool.read(KEY)
+    run_log = spool.read(KEY)
 
-    assert record is not None
-    assert math.isnan(record.epochs[0].val_loss)
-    assert record.epochs[1].val_loss == -math.inf
+    assert run_log is not None
+    assert math.isnan(run_log.epochs[0].val_loss)
+    assert run_log.epochs[1].val_loss == -math.inf
 
 
 def test_of_an_epoch_noted_twice_the_first_stays(spool: Spool) -> None:
     """An attempt that goes on from a checkpoint may repeat an epoch; there is one point for it."""
-    spool.start(KEY, FACTS)
+    spool.start(KEY, METADATA)
     for number in (1, 2, 2, 3):
         spool.epoch(KEY, epoch(number))
 
-    record = spool.read(KEY)
+    run_log = spool.read(KEY)
 
-    assert record is not None
-    assert [result.epoch for result in record.epochs] == [1, 2, 3]
-    assert record.epoch_ms == (2000, 3000, 5000)
+    assert run_log is not None
+    assert [result.epoch for result in run_log.epochs] == [1, 2, 3]
+    assert run_log.epoch_ms == (2000, 3000, 5000)
 
 
 def test_an_attempt_begun_again_is_not_ended(spool: Spool) -> None:
     """A new start undoes the end before it and keeps the epochs."""
-    spool.start(KEY, FACTS)
+    spool.start(KEY, METADATA)
     spool.epoch(KEY, epoch(1))
     spool.end(KEY, "FAIL", "interrupted")
-    spool.start(KEY, FACTS)
+    spool.start(KEY, METADATA)
 
-    record = spool.read(KEY)
+    run_log = spool.read(KEY)
 
-    assert record is not None
-    assert record.end is None
-    assert len(record.epochs) == 1
+    assert run_log is not None
+    assert run_log.end is None
+    assert len(run_log.epochs) == 1
 
 
 def test_a_crash_in_a_line_costs_that_line_only(spool: Spool) -> None:
     """Half a line is not read, and the next driver writes on after the last whole one."""
-    spool.start(KEY, FACTS)
+    spool.start(KEY, METADATA)
     spool.epoch(KEY, epoch(1))
     with spool.path(KEY.stem).open("ab") as file:
         file.write(b'{"time_ms":3000,"event":"ep')
@@ -99,9 +99,9 @@ def test_a_crash_in_a_line_costs_that_line_only(spool: Spool) -> None:
     again = Spool(spool.folder)
     again.epoch(KEY, epoch(2))
 
-    record = again.read(KEY)
-    assert record is not None
-    assert record.epochs == (epoch(1), epoch(2))
+    run_log = again.read(KEY)
+    assert run_log is not None
+    assert run_log.epochs == (epoch(1), epoch(2))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
@@ -113,9 +113,9 @@ def test_any_text_survives(tmp_path: Path, label: str, value: object) -> None:
 
     spool.start(KEY, metadata)
 
-    record = spool.read(KEY)
-    assert record is not None
-    assert record.metadata == metadata
+    run_log = spool.read(KEY)
+    assert run_log is not None
+    assert run_log.metadata == metadata
 
 
 def test_records_come_in_order_whatever_else_lies_there(spool: Spool) -> None:
@@ -128,16 +128,16 @@ def test_records_come_in_order_whatever_else_lies_there(spool: Spool) -> None:
     ]
     spool.start_study(StudyMetadata("exp-1", "exp"))
     for key in reversed(keys):
-        spool.start(key, FACTS)
+        spool.start(key, METADATA)
     spool.keep_run_id(keys[0].stem, "run")
     (spool.folder / "notes.txt").touch()
     (spool.folder / "trial-1.jsonl").touch()
 
-    assert [record.key for record in spool.records()] == keys
+    assert [run_log.key for run_log in spool.run_logs()] == keys
 
 
 def test_a_study_is_read_back(spool: Spool) -> None:
-    """The study's facts are those of its last start, its beginning that of the first."""
+    """The study's metadata are those of its last start, its beginning that of the first."""
     data = DatasetMetadata("mnist", "0123", "/data")
     spool.start_study(StudyMetadata("exp-1", "exp", params={"trials": 3}))
     spool.end_study("PRUNED", "interrupted")
@@ -161,12 +161,12 @@ def test_a_study_ends(spool: Spool) -> None:
     assert study.end == End(2000, "FAIL", "no space")
 
 
-def test_news_are_what_was_not_shipped(spool: Spool) -> None:
-    """News is whatever has lines that are not in MLflow, in this process or the next; the study is last."""
+def test_what_was_not_uploaded_is_pending(spool: Spool) -> None:
+    """Pending is what has lines that are not in MLflow, in this process or the next; the study is last."""
     other = RunKey("baseline", 0, 1)
     spool.start_study(StudyMetadata("exp-1", "exp"))
-    spool.start(KEY, FACTS)
-    spool.start(other, FACTS)
+    spool.start(KEY, METADATA)
+    spool.start(other, METADATA)
     assert spool.pending() == [other.stem, KEY.stem, STUDY]
 
     spool.keep_uploaded(KEY.stem, spool.path(KEY.stem).stat().st_size)
@@ -177,9 +177,9 @@ def test_news_are_what_was_not_shipped(spool: Spool) -> None:
     assert Spool(spool.folder).pending() == [other.stem, STUDY]
 
 
-def test_lines_written_while_shipping_stay_news(spool: Spool) -> None:
-    """What the driver writes after tracking has read the file is not taken for shipped."""
-    spool.start(KEY, FACTS)
+def test_lines_written_while_uploading_stay_pending(spool: Spool) -> None:
+    """What the driver writes after tracking has read the file is not taken for uploaded."""
+    spool.start(KEY, METADATA)
     offset = spool.path(KEY.stem).stat().st_size
     spool.epoch(KEY, epoch(1))
 
@@ -190,7 +190,7 @@ def test_lines_written_while_shipping_stay_news(spool: Spool) -> None:
 
 def test_run_ids_outlive_the_process(spool: Spool) -> None:
     """The runs of all attempts are known without MLflow, and the study's is not among them."""
-    spool.start(KEY, FACTS)
+    spool.start(KEY, METADATA)
     spool.keep_run_id(KEY.stem, "a1")
     spool.keep_run_id(STUDY, "b2")
 
@@ -200,9 +200,9 @@ def test_run_ids_outlive_the_process(spool: Spool) -> None:
     assert again.run_id(STUDY) == "b2"
 
 
-def test_what_was_shipped_can_be_forgotten(spool: Spool) -> None:
-    """After forgetting, all is news again and no run is known, in the next process too."""
-    spool.start(KEY, FACTS)
+def test_what_was_uploaded_can_be_forgotten(spool: Spool) -> None:
+    """After forgetting, all is pending again and no run is known, in the next process too."""
+    spool.start(KEY, METADATA)
     spool.keep_run_id(KEY.stem, "a1")
     spool.keep_uploaded(KEY.stem, spool.path(KEY.stem).stat().st_size)
 
@@ -215,7 +215,7 @@ def test_what_was_shipped_can_be_forgotten(spool: Spool) -> None:
 
 def test_a_damaged_index_is_forgotten(spool: Spool) -> None:
     """The index can be had again, so damage to it stops nobody."""
-    spool.start(KEY, FACTS)
+    spool.start(KEY, METADATA)
     spool.keep_run_id(KEY.stem, "a1")
     index = spool.folder / "index.jsonl"
     index.write_bytes(b"#\n" + index.read_bytes())
@@ -230,17 +230,17 @@ def test_unfinished_attempts_are_found(spool: Spool) -> None:
     """Attempts without an end are what a dead driver left behind."""
     done = RunKey("trial", 1, 1)
     for key in (KEY, done):
-        spool.start(key, FACTS)
+        spool.start(key, METADATA)
     spool.end(done, "COMPLETE")
 
-    assert [record.key for record in Spool(spool.folder).unfinished()] == [KEY]
+    assert [run_log.key for run_log in Spool(spool.folder).unfinished()] == [KEY]
 
 
 @pytest.mark.parametrize("role", ["../../trial", "a/b", ""])
 def test_no_key_leads_out_of_the_folder(spool: Spool, role: str) -> None:
     """A key that is no plain name has no file."""
     with pytest.raises(ValueError, match="not the name of an attempt"):
-        spool.start(RunKey(role, 1, 1), FACTS)
+        spool.start(RunKey(role, 1, 1), METADATA)
 
 
 @pytest.mark.parametrize("path", ["../other", "/etc/passwd", "link/secret"])
@@ -249,5 +249,5 @@ def test_no_file_outside_the_experiment_is_taken(spool: Spool, path: str, tmp_pa
     spool.home.mkdir()
     (spool.home / "link").symlink_to(tmp_path)
 
-    with pytest.raises(DataError, match="is not in"):
+    with pytest.raises(DataError, match="leads out of"):
         spool.inside(path)

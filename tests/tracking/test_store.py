@@ -122,7 +122,7 @@ def age(path: Path) -> None:
         (truncate, "is damaged: .*move it away and run 'lenet-exp sync'"),
         (scribble, "is damaged: .*move it away"),
         (replace_by_text, "is damaged: file is not a database; move it away"),
-        (replace_by_other, "is not a store of MLflow's: no such table"),
+        (replace_by_other, "is not an MLflow store: no such table"),
         (empty_version, "is damaged"),
         (age, "has schema 0123456789ab, MLflow .* wants .*; copy it, then run 'mlflow db upgrade sqlite:///"),
     ],
@@ -178,5 +178,5 @@ def test_a_file_is_added_to_a_run(root: Path, tmp_path: Path) -> None:
     log_file(local_uri(root), run, picture)
 
     assert [file.path for file in client.list_artifacts(run)] == ["picture.png"]
-    with pytest.raises(UnreachableError, match=r"did not take it: .*0000"):
+    with pytest.raises(UnreachableError, match=r"did not take .*: .*0000"):
         log_file(local_uri(root), "0" * 32, picture)

@@ -90,7 +90,7 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
 
 def test_a_port_that_cannot_be_had_is_told(tmp_path: Path) -> None:
     """A port that does not exist is an error that says so."""
-    with pytest.raises(PortError, match=r"port 70000 cannot be had on 127\.0\.0\.1: .*; choose another"):
+    with pytest.raises(PortError, match=r"port 70000 cannot be used on 127\.0\.0\.1: .*; choose another"):
         ui.open_ui(tmp_path, 70_000)
 
 
@@ -113,7 +113,7 @@ def test_a_server_that_ends_at_once_is_told(
     (broken / "__main__.py").write_text("print('first')\nraise SystemExit('no such thing\\n')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    with pytest.raises(UnreachableError, match="MLflow's server ended at once: no such thing"):
+    with pytest.raises(UnreachableError, match="MLflow's server ended before it answered: no such thing"):
         ui.open_ui(tmp_path, port)
 
 

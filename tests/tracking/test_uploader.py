@@ -68,14 +68,14 @@ def test_attempts_appear_in_mlflow(lab: Lab) -> None:
     assert trial.data.params["channels_3"] == ""
     assert (trial.data.params["epochs"], trial.data.params["seed"]) == ("2", "7")
     assert set(trial.data.params) == set(other.data.params) == {*SMALL.hyperparameters(), "epochs", "seed"}
-    record = lab.spool.read(TRIAL)
-    assert record is not None
-    assert record.end is not None
+    run_log = lab.spool.read(TRIAL)
+    assert run_log is not None
+    assert run_log.end is not None
     assert points(lab.client(), trial) == {
-        name: [(n, getattr(result(n), name), record.epoch_ms[n - 1]) for n in (1, 2)]
+        name: [(n, getattr(result(n), name), run_log.epoch_ms[n - 1]) for n in (1, 2)]
         for name in sorted(METRICS)
     }
-    assert (trial.info.start_time, trial.info.end_time) == (record.start_ms, record.end.time_ms)
+    assert (trial.info.start_time, trial.info.end_time) == (run_log.start_ms, run_log.end.time_ms)
     assert (
         trial.data.tags.items()
         >= {
@@ -99,8 +99,8 @@ def test_attempts_appear_in_mlflow(lab: Lab) -> None:
     }
 
 
-def test_carrying_again_changes_nothing(lab: Lab) -> None:
-    """What is in MLflow is not carried again, and carrying all of it again ends the same."""
+def test_uploading_again_changes_nothing(lab: Lab) -> None:
+    """What is in MLflow is not uploaded again, and uploading all of it again ends the same."""
     lab.complete(TRIAL)
     lab.spool.end_study("COMPLETE")
     lab.sync()
@@ -155,7 +155,7 @@ def test_a_crash_anywhere_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.Mo
     """Killed after any of its calls to MLflow, tracking ends with the same runs, points and models."""
     connect = store.connect
 
-    def carried(n_calls: int) -> tuple[dict[str, Any], bool]:
+    def uploaded(n_calls: int) -> tuple[dict[str, Any], bool]:
         """Return what MLflow shows after a crash and a second try, and whether there was a crash."""
         root = tmp_path / str(n_calls)
         root.mkdir()
@@ -174,9 +174,9 @@ def test_a_crash_anywhere_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.Mo
         lab.sync()
         return everything(lab.client()), crashed
 
-    undisturbed, _ = carried(0)
+    undisturbed, _ = uploaded(0)
     for n_calls in itertools.count(1):
-        seen, crashed = carried(n_calls)
+        seen, crashed = uploaded(n_calls)
         assert seen == undisturbed
         if not crashed:
             break
@@ -198,7 +198,7 @@ def test_points_that_are_not_finite_are_left_out(lab: Lab) -> None:
     assert run.data.tags["lenet_exp.not_finite"] == "val_loss"
 
 
-def test_many_epochs_are_carried(lab: Lab) -> None:
+def test_many_epochs_are_uploaded(lab: Lab) -> None:
     """An attempt with more points than MLflow takes at once has all of them."""
     lab.begin(TRIAL, n_epochs=350)
 
@@ -318,7 +318,7 @@ def test_ghosts_do_not_run(lab: Lab) -> None:
 
 
 def test_another_store_gets_everything(lab: Lab) -> None:
-    """A spool that is carried to another store than before is carried as a whole."""
+    """A spool that is uploaded to another store than before is uploaded as a whole."""
     lab.complete(TRIAL)
     lab.spool.end_study("COMPLETE")
     lab.sync()
@@ -346,7 +346,7 @@ def test_a_deleted_experiment_comes_back(lab: Lab) -> None:
 
 
 def test_an_attempt_that_mlflow_refuses_does_not_hold_up_the_others(lab: Lab) -> None:
-    """When MLflow refuses one attempt, that is told once, and the others are carried."""
+    """When MLflow refuses one attempt, that is told once, and the others are uploaded."""
     lab.begin(TRIAL)
     lab.sync()
     lab.client().delete_run(lab.opened().run_ids()[TRIAL])
@@ -356,7 +356,7 @@ def test_an_attempt_that_mlflow_refuses_does_not_hold_up_the_others(lab: Lab) ->
     report = lab.sync()
 
     assert len(report.problems) == 1
-    assert report.problems[0].startswith(f"{TRIAL.stem} is not in MLflow: ")
+    assert report.problems[0].startswith(f"upload of {TRIAL.stem} to MLflow failed: ")
     assert "must be in the 'active' state" in report.problems[0]
     assert runs_by_name(lab.client())["trial 1"].info.status == "FINISHED"
 

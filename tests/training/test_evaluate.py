@@ -43,7 +43,9 @@ def test_weights_of_another_network_are_refused(mini: ImageSet, tmp_path: Path) 
     save_weights(LeNet(configuration(PRESETS["lenet"])), tmp_path / "weights.safetensors")
     network = SavedNetwork(SMALL, tmp_path / "weights.safetensors", tmp_path / "predictions.npz")
 
-    with pytest.raises(DataError, match=r"weights.safetensors: no network of this configuration"):
+    with pytest.raises(
+        DataError, match=r"weights.safetensors: cannot be loaded as a network of this configuration"
+    ):
         evaluate_networks([network], mini, "cpu", threads=1)
 
 

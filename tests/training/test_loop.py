@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load as load_bytes
 from safetensors.torch import load_file
 
-from lenet_exp.base.errors import DeviceError, DivergedError
+from lenet_exp.base.errors import DivergedError
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.experiment import Training
 from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration, overlay
@@ -14,18 +14,16 @@ from lenet_exp.data.images import ImageSet
 from lenet_exp.training.loop import (
     Images,
     TrainingState,
+    autograd_gradients,
     begin,
     compiled_forward,
+    cpu_gradients,
     criterion,
     epoch_order,
     evaluate,
-    fast_gradients,
     fit,
     plain_forward,
     predict,
-    recorded_gradients,
-    resolve_device,
-    resolve_precision,
     restore,
     save_weights,
     snapshot,
@@ -182,21 +180,6 @@ def test_weights_are_written_whole_and_read_back_equal(images: Images, tmp_path:
     assert [file.name for file in path.parent.iterdir()] == ["weights.safetensors"]
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "tpu", "", "cpu:x"])
-def test_a_device_that_is_not_there_is_refused_before_training(name: str) -> None:
-    """A device has to compute something before it is believed; torch itself accepts cuda:99."""
-    with pytest.raises(DeviceError, match="cannot be used"):
-        resolve_device(name)
-
-
-def test_auto_means_a_device_and_a_precision_that_are_there() -> None:
-    """``auto`` never fails, and never stays ``auto``."""
-    device = resolve_device("auto")
-
-    assert resolve_precision("auto", device) in ("float32", "bfloat16")
-    assert resolve_precision("float32", device) == "float32"
-
-
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_every_way_to_the_gradients_computes_the_same(images: Images, loss: str) -> None:
     """What autograd records for an accelerator, its compiled form, and what is written out for a CPU."""
@@ -207,9 +190,9 @@ def test_every_way_to_the_gradients_computes_the_same(images: Images, loss: str)
     compiled = compiled_forward(forward, backend="aot_eager")
     found = []
     for gradients in (
-        recorded_gradients(forward),
-        recorded_gradients(compiled),
-        fast_gradients(model, network),
+        autograd_gradients(forward),
+        autograd_gradients(compiled),
+        cpu_gradients(model, network),
     ):
         model.zero_grad()
         results = gradients(images.pixels[:32], images.labels[:32])

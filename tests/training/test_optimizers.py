@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lenet_exp.config.hyperparameters import PRESETS, Configuration, configuration
-from lenet_exp.training.optimizers import optimizer
+from lenet_exp.training.optimizers import make_optimizer
 
 
 def chosen(**values: Any) -> Configuration:
@@ -47,7 +47,7 @@ def test_it_computes_what_torch_s_own_does_bit_for_bit(kind: dict[str, Any]) -> 
     """After some steps the weights are the same."""
     ours, theirs = network(), network()
 
-    learn(ours, optimizer(chosen(**kind), ours.parameters()))
+    learn(ours, make_optimizer(chosen(**kind), ours.parameters()))
     learn(theirs, torchs_own(theirs, chosen(**kind)))
 
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
@@ -58,11 +58,11 @@ def test_it_computes_what_torch_s_own_does_bit_for_bit(kind: dict[str, Any]) -> 
 def test_it_goes_on_from_its_state_and_shares_nothing_with_it(kind: dict[str, Any]) -> None:
     """Another optimizer over the same weights goes on bit for bit, and leaves what it was given alone."""
     whole, cut = network(), network()
-    first = optimizer(chosen(**kind), whole.parameters())
+    first = make_optimizer(chosen(**kind), whole.parameters())
     learn(whole, first)
     cut.load_state_dict(whole.state_dict())
     taken = copy.deepcopy(first.state())
-    second = optimizer(chosen(**kind), cut.parameters())
+    second = make_optimizer(chosen(**kind), cut.parameters())
     second.load_state(taken)
     before = copy.deepcopy(taken)
 

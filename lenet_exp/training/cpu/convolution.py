@@ -1,11 +1,11 @@
 """Convolutions before a 2x2 pooling on a CPU: the four outputs of each window, and their gradients.
 
-torch's convolutions are made for many channels and lose most of the machine on the few that LeNet has. A
-pooling window needs four outputs of the convolution, and all four lie in one ``(k + 1) x (k + 1)`` patch of
-the input. One matrix product makes them, each in a block of its own (`BlockConvolution`). The zeros in that
-matrix cost ``((k + 1) / k)**2`` times the arithmetic; the shape of the product more than repays it while
-channels are few, or where the processor multiplies tiles (AMX). Elsewhere oneDNN's convolution stands behind
-the same interface.
+torch's convolutions are made for many channels and are slow on the few that LeNet has. A pooling window needs
+four outputs of the convolution, and all four depend on one ``(k + 1) x (k + 1)`` patch of the input. One
+matrix product computes them, with a block of rows for each of the four (`BlockConvolution`). The zeros in
+that matrix cost ``((k + 1) / k)**2`` times the arithmetic; the better shape of the product more than repays
+them while channels are few, or where the processor multiplies tiles (AMX). Elsewhere `OneDnnConvolution` is
+taken.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from torch import Tensor
 
 from lenet_exp.training.cpu.ops import AVX2_ALONE, batch_innermost, channels_innermost, matmul
 
-#: With as few rows of bfloat16 oneDNN multiplies long ones at half its speed, so they are cut to this length.
+#: With at most so many rows of bfloat16 oneDNN multiplies long rows at about half its speed, so they are cut
+#: into pieces of so many columns (experiments/LOG.md, "Speed: gradients written out, and on the bits").
 _FEW_ROWS, _COLUMNS = 32, 12_544
 
 
 class Convolution(Protocol):
-    """A convolution in one step: it goes forward once and then backward once."""
+    """A convolution within one training step: `forward` is called once, then `backward` once."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the four outputs of each window of 2x2.
+        """Return the outputs, grouped into the 2x2 windows of the pooling that follows.
 
-        An odd last row or column of outputs is dropped, as pooling does.
+        An odd last row or column of outputs is dropped, as pooling drops it.
 
         Args:
             x: ``(ci, h, w, n)``, floating point or bytes, in any order of memory.
@@ -38,26 +39,26 @@ class Convolution(Protocol):
             ``(2, 2, co, rows, columns, n)``, by row and column within the window.
         """
 
-    def backward(self, grad: Tensor, *, wanted: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    def backward(self, grad: Tensor, *, with_input: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the gradients of weight and bias, in the weight's dtype and layout, and of the input.
 
         Args:
-            grad: Of what `forward` returned; fastest in the same order of memory.
-            wanted: Whether that of the input is needed; else it is None.
+            grad: Gradient of the tensor that `forward` returned; fastest in the same order of memory.
+            with_input: True to compute the input's gradient, ``(ci, h, w, n)``; else None is returned for it.
         """
 
 
 def convolution(
     weight: Tensor, bias: Tensor, padding: int, dtype: torch.dtype, scale: float = 1.0
 ) -> Convolution:
-    """Return the convolution that is faster here.
+    """Return the kind of convolution that is faster on this processor.
 
     Args:
-        weight: ``(co, ci, k, k)``.
-        bias: ``(co,)``.
-        padding: Zeros around the maps, in pixels.
-        dtype: Of the arithmetic.
-        scale: What the input is multiplied with first.
+        weight: ``(co, ci, k, k)`` kernels, for ``co`` output and ``ci`` input channels.
+        bias: ``(co,)``, in the weight's dtype.
+        padding: Width of the border of zeros around the maps, in pixels.
+        dtype: Floating-point type to compute in.
+        scale: Factor on the input, applied to the weight instead.
     """
     co, ci = weight.shape[:2]
     kind = BlockConvolution if ci * co <= max_block_channels(dtype) else OneDnnConvolution
@@ -65,24 +66,40 @@ def convolution(
 
 
 def max_block_channels(dtype: torch.dtype) -> int:
-    """Return the product of input and output channels up to which the block product beats oneDNN's own."""
+    """Return the product of input and output channels up to which `BlockConvolution` is the faster one.
+
+    Measured in experiments/LOG.md: 1024 in "Speed: where the time of a training step goes, what helped and
+    what did not", 4096 in "Speed: gradients written out, and on the bits", 112 and 512 in "Speed: what a
+    sweep costs beside its arithmetic".
+    """
     if dtype != torch.bfloat16:
         return 112 if AVX2_ALONE else 512
     return 4096 if torch.cpu._is_amx_tile_supported() else 1024
 
 
 class BlockConvolution:
-    """Patches times a matrix that has the kernel at each of four places."""
+    """One product of all patches with a matrix that holds the kernel at four places, one for each output."""
 
     def __init__(
         self, weight: Tensor, bias: Tensor, padding: int, dtype: torch.dtype, scale: float = 1.0
     ) -> None:
+        """Lay out the matrix.
+
+        Args:
+            weight: ``(co, ci, k, k)`` kernels, for ``co`` output and ``ci`` input channels.
+            bias: ``(co,)``, in the weight's dtype.
+            padding: Width of the border of zeros around the maps, in pixels.
+            dtype: Floating-point type to compute in.
+            scale: Factor on the input, applied to the weight instead.
+        """
         self._weight, self._padding, self._dtype, self._scale = weight, padding, dtype, scale
         co, ci, k, _ = weight.shape
-        #: Of a patch, in pixels; even, so that all patches together cover pairs of rows and columns.
+        #: Side of a patch, in pixels; even, so that all patches together cover pairs of rows and columns.
         self._side = k + 1 + (k + 1) % 2
+        #: Numbers in a patch: rows of the patches, and columns of the matrix that hold the kernel.
         self._taps = ci * self._side**2
-        # A column for the bias, and more of zeros: oneDNN is slower on odd sizes.
+        # A column for the bias, and some of zeros, as oneDNN is slower on odd sizes (experiments/LOG.md,
+        # "Speed: gradients written out, and on the bits").
         matrix = weight.new_zeros(2, 2, co, self._taps + 4 - self._taps % 4)
         kernel = weight if scale == 1 else weight * scale
         for place in self._places(matrix):
@@ -91,11 +108,11 @@ class BlockConvolution:
         self._matrix = matrix.flatten(0, 2).to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See `Convolution`."""
+        """Return the outputs by window, as `Convolution.forward` says."""
         x = batch_innermost(x)
         ci, h, w, n = x.shape
         self._size = h, w
-        side, (rows, columns) = self._side, self._windows(h, w)
+        side, (rows, columns) = self._side, self._n_windows(h, w)
         padded = self._padded(x, rows, columns)
         dc, dh, dw, _ = padded.stride()
         shape = (ci, side, side, rows, columns, n)
@@ -105,18 +122,24 @@ class BlockConvolution:
         self._patches = patches
         return matmul(self._matrix, patches).view(2, 2, -1, rows, columns, n)
 
-    def backward(self, grad: Tensor, *, wanted: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See `Convolution`."""
+    def backward(self, grad: Tensor, *, with_input: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the gradients of weight, bias and input.
+
+        Args:
+            grad: ``(2, 2, co, rows, columns, n)``, gradient of the outputs.
+            with_input: True to compute the input's gradient; else None stands in its place.
+        """
         n = grad.shape[-1]
         grad = grad.reshape(len(self._matrix), -1)
-        x = self._input_gradient(grad, n) if wanted else None
+        x = self._input_gradient(grad, n) if with_input else None
         total = self._weight.new_zeros(len(self._patches), len(grad))
-        cut = grad.dtype == torch.bfloat16 and len(grad) <= _FEW_ROWS
-        columns = _COLUMNS if cut else grad.shape[1]
+        is_cut = grad.dtype == torch.bfloat16 and len(grad) <= _FEW_ROWS
+        columns = _COLUMNS if is_cut else grad.shape[1]
         for patches, part in zip(
             torch.split(self._patches, columns, 1), torch.split(grad, columns, 1), strict=True
         ):
-            # In this order oneDNN is faster than in the other, by up to a third.
+            # In this order oneDNN is up to a third faster than for the transpose (experiments/LOG.md, "Speed:
+            # gradients written out, and on the bits").
             total += matmul(patches, part.t())
         matrix = total.t().reshape(2, 2, self._weight.shape[0], -1)
         weight = torch.zeros_like(self._weight)
@@ -125,9 +148,9 @@ class BlockConvolution:
         return weight.mul_(self._scale), matrix[..., self._taps].sum((0, 1)), x
 
     def _input_gradient(self, grad: Tensor, n: int) -> Tensor:
-        """Return the gradient of the input from that of the outputs, ``(4 * co, rows * columns * n)``."""
+        """Return the input's gradient; ``grad`` is the outputs', ``(4 * co, rows * columns * n)``."""
         ci, (h, w), p = self._weight.shape[1], self._size, self._padding
-        half, (rows, columns) = self._side // 2, self._windows(h, w)
+        half, (rows, columns) = self._side // 2, self._n_windows(h, w)
         back = matmul(self._matrix[:, : self._taps].t().contiguous(), grad)
         back = back.view(ci, half, 2, half, 2, rows, columns, n)
         pairs = back.new_zeros(ci, rows + half - 1, 2, columns + half - 1, 2, n)
@@ -137,17 +160,17 @@ class BlockConvolution:
         seen = pairs.flatten(3, 4).flatten(1, 2)[:, p : p + h, p : p + w]
         if seen.shape[1:3] == (h, w):
             return seen.contiguous()
-        x = seen.new_zeros(ci, h, w, n)  # with a last row or column that no window sees
+        x = seen.new_zeros(ci, h, w, n)  # no window covers the last row or column
         x[:, : seen.shape[1], : seen.shape[2]] = seen
         return x
 
-    def _windows(self, h: int, w: int) -> tuple[int, int]:
-        """Return the rows and columns of windows."""
-        more = 2 * self._padding - self._weight.shape[2] + 1
-        return (h + more) // 2, (w + more) // 2
+    def _n_windows(self, h: int, w: int) -> tuple[int, int]:
+        """Return how many rows and columns of windows the outputs of an ``h`` x ``w`` map have."""
+        growth = 2 * self._padding - self._weight.shape[2] + 1
+        return (h + growth) // 2, (w + growth) // 2
 
     def _padded(self, x: Tensor, rows: int, columns: int) -> Tensor:
-        """Return what the patches of all windows cover, in the arithmetic's dtype."""
+        """Return the input, padded or cropped to the area that all patches cover, in the computing dtype."""
         ci, h, w, n = x.shape
         height, width, p = 2 * rows + self._side - 2, 2 * columns + self._side - 2, self._padding
         if (height, width, p) == (h, w, 0):
@@ -158,7 +181,7 @@ class BlockConvolution:
         return out
 
     def _places(self, matrix: Tensor) -> Iterator[Tensor]:
-        """Yield the four places of the kernel in the matrix, ``(2, 2, co, taps and more)``."""
+        """Yield views of the kernel's four places in ``matrix``, ``(2, 2, co, taps and more)``."""
         co, ci, k, _ = self._weight.shape
         taps = matrix[..., : self._taps].view(2, 2, co, ci, self._side, self._side)
         for i in range(2):
@@ -167,26 +190,40 @@ class BlockConvolution:
 
 
 class OneDnnConvolution:
-    """torch's own convolution. Its maps have the channels innermost in memory, and so have its outputs."""
+    """torch's own convolution, on a CPU oneDNN's; its outputs have the channels innermost in memory."""
 
     def __init__(
         self, weight: Tensor, bias: Tensor, padding: int, dtype: torch.dtype, scale: float = 1.0
     ) -> None:
+        """Lay out the weight.
+
+        Args:
+            weight: ``(co, ci, k, k)`` kernels, for ``co`` output and ``ci`` input channels.
+            bias: ``(co,)``, in the weight's dtype.
+            padding: Width of the border of zeros around the maps, in pixels.
+            dtype: Floating-point type to compute in.
+            scale: Factor on the input, applied to the weight instead.
+        """
         self._like, self._padding, self._scale = weight, padding, scale
         self._weight = (weight * scale).to(dtype, memory_format=torch.channels_last)
         self._bias = bias.to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See `Convolution`."""
+        """Return the outputs by window, as `Convolution.forward` says."""
         self._images = channels_innermost(x.to(self._weight.dtype)).permute(3, 0, 1, 2)
         images = F.conv2d(self._images, self._weight, self._bias, padding=self._padding)
         maps = images.contiguous(memory_format=torch.channels_last).permute(1, 2, 3, 0)
-        self._outputs = maps.shape
-        return self._four(maps)
+        self._output_shape = maps.shape
+        return self._windows(maps)
 
-    def backward(self, grad: Tensor, *, wanted: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See `Convolution`."""
-        co, h, w, n = self._outputs
+    def backward(self, grad: Tensor, *, with_input: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the gradients of weight, bias and input.
+
+        Args:
+            grad: ``(2, 2, co, rows, columns, n)``, gradient of the outputs.
+            with_input: True to compute the input's gradient; else None stands in its place.
+        """
+        co, h, w, n = self._output_shape
         images = grad.permute(5, 2, 3, 0, 4, 1).flatten(4).flatten(2, 3)
         if images.shape[2:] != (h, w):
             seen, images = images, grad.new_zeros(n, h, w, co).permute(0, 3, 1, 2)
@@ -203,13 +240,13 @@ class OneDnnConvolution:
             False,
             [0, 0],
             1,
-            (wanted, True, True),
+            (with_input, True, True),
         )
         weight = torch.empty_like(self._like).copy_(weight).mul_(self._scale)
-        return weight, bias.to(self._like.dtype), x.permute(1, 2, 3, 0) if wanted else None
+        return weight, bias.to(self._like.dtype), x.permute(1, 2, 3, 0) if with_input else None
 
     @staticmethod
-    def _four(maps: Tensor) -> Tensor:
+    def _windows(maps: Tensor) -> Tensor:
         """Return a view of ``(co, h, w, n)`` as ``(2, 2, co, h // 2, w // 2, n)``."""
         co, h, w, n = maps.shape
         rows, columns = h // 2, w // 2

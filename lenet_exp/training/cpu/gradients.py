@@ -1,7 +1,8 @@
-"""The gradients of `LeNet` on a CPU, by the layers of the rooms beside it.
+"""The gradients of `LeNet` on a CPU, computed by the layers in the files beside this one.
 
-The backward pass is written out instead of recorded by autograd: the operations are so short that recording
-them costs a tenth of a step, and each gradient has the layout that the one before it wants.
+The backward pass is written out instead of recorded by autograd. The operations are so short that recording
+them takes a fifth of a step (experiments/LOG.md, "Speed: gradients written out, and on the bits"), and each
+gradient gets the memory order that the layer before it needs.
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ _POOLS = {"avg": (avg_pool, avg_pool_gradient), "max": (max_pool, max_pool_gradi
 def gradients(
     model: LeNet, pixels: Tensor, criterion: Callable[[Tensor], Tensor], dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss of a batch and its logits, and leave the gradients in the model's parameters.
+    """Return a batch's loss and logits, ``(n, 10)`` float32, and set the gradients of the model's parameters.
 
-    All are equal to those of the model's own layers but for rounding.
+    Except for rounding, all are equal to those that the model's own layers and autograd give.
 
     Args:
-        model: On the CPU.
+        model: Network on the CPU, whose parameters get the gradients.
         pixels: ``(n, 1, size, size)`` uint8.
-        criterion: From logits, ``(n, 10)`` float32, to the loss.
-        dtype: Of the arithmetic; the weights are cast to it, their gradients have the weights' own.
+        criterion: Maps the logits to the scalar loss.
+        dtype: Floating-point type to compute in; weights are cast to it, and gradients back from it.
     """
     n, _, side, _ = pixels.shape
     x = pixels.view(n, -1).t().contiguous().view(1, side, side, n)
     activation = ACTIVATIONS[model.configuration.activation]
-    # Bytes are exact in bfloat16 and go in as they are; the first layer's weights take the division.
+    # Bytes are exact in bfloat16, so they are not divided by 255; the first layer's weights are, instead.
     scale = 1 / 255
     features: list[_Features] = []
     for module in model.features:
@@ -63,7 +64,7 @@ def gradients(
         loss = criterion(logits.requires_grad_())
         (grad,) = torch.autograd.grad(loss, logits)
     grad = grad.t().to(dtype)
-    # Popped, so that the memory of what is done is used again while it is in the cache.
+    # Layers are popped, so that freed memory is used again while it is in the cache (see the log, as above).
     while linear:
         grad = linear.pop().backward(grad)
     below: Tensor | None = grad
@@ -73,7 +74,7 @@ def gradients(
 
 
 class _Features:
-    """A convolution, its activation and pooling, applied to ``(ci, h, w, n)``."""
+    """A convolution with its activation and pooling, applied to ``x``, ``(ci, h, w, n)``."""
 
     def __init__(
         self,
@@ -92,18 +93,18 @@ class _Features:
         self.output = self._pooled.output
 
     def backward(self, grad: Tensor, *, first: bool) -> Tensor | None:
-        """Set the weights' gradients, and return that of the input; None if this is the first layer."""
-        # Elementwise between two orders of memory would be slow.
+        """Set the gradients of weight and bias, and return the input's; None for the ``first`` layer."""
+        # Elementwise operations on tensors of different memory orders are slow.
         arranged = batch_innermost if self.output.stride(3) == 1 else channels_innermost
         grad = arranged(grad.reshape(self.output.shape))
         grad = self._pool_gradient(grad, self._pooled, self._activation)
-        weight, bias, below = self._convolution.backward(grad, wanted=not first)
+        weight, bias, below = self._convolution.backward(grad, with_input=not first)
         self._module.weight.grad, _bias(self._module).grad = weight, bias
         return below
 
 
 class _Linear:
-    """A linear layer and its activation, if it has one, applied to ``(inputs, n)``."""
+    """A linear layer with its activation, if it has one, applied to ``x``, ``(inputs, n)``."""
 
     def __init__(
         self, module: nn.Linear, activation: Activation | None, x: Tensor, dtype: torch.dtype
@@ -114,7 +115,7 @@ class _Linear:
         self.output = activation.forward(self._before) if activation else self._before
 
     def backward(self, grad: Tensor) -> Tensor:
-        """Set the weights' gradients, and return that of the input."""
+        """Set the gradients of weight and bias, and return the input's."""
         if self._activation:
             grad = self._activation.backward(grad, self._before, self.output)
         dtype = self._module.weight.dtype

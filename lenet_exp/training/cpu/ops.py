@@ -1,11 +1,13 @@
-"""Pooling, activations and products for training on a CPU, each with its gradient, faster than torch's.
+"""Pooling, activations and matrix products for training on a CPU, with their gradients, faster than torch's.
 
-Maps are ``(c, h, w, n)``. In memory the batch is innermost, so that slices of a map are long contiguous runs,
-or the channels are where there are many. The four outputs of a convolution that a pooling window takes are
-``(2, 2, c, h, w, n)``, and pooling is elementwise between them, whatever the order in memory.
+Feature maps are ``(c, h, w, n)``: channels, rows, columns, images. In memory either the images are innermost,
+so that slices of a map are long contiguous runs, or, where there are many channels, the channels are. The
+outputs of a convolution that 2x2 pooling takes are ``(2, 2, c, h, w, n)``, by row and column within the
+window; so pooling is elementwise between four tensors, whatever their order in memory.
 
-What only compares or selects works on the bits of the numbers: torch computes with bfloat16 by way of
-float32, which takes three to four times as long as the same on 16-bit integers.
+Operations that only compare or select work on the bits of the numbers: torch computes bfloat16 by way of
+float32, which takes two to four times as long as the same operation on 16-bit integers (experiments/LOG.md,
+"Speed: gradients written out, and on the bits").
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ class Activation(NamedTuple):
     """An elementwise function and its gradient.
 
     Attributes:
-        forward: From input to output.
-        backward: From the output's gradient, the input and the output to the input's gradient.
-        course: ``rising`` if it never decreases, so that it commutes with the maximum; ``valley`` if it
-            decreases and then increases, so that its largest value on some numbers is at the largest or at
-            the smallest of them.
+        forward: Maps an input to its output.
+        backward: Maps the output's gradient, the input and the output, in this order, to the input's
+            gradient.
+        course: ``rising`` if the function never decreases, so that its maximum over a window is at the
+            largest input; ``valley`` if it decreases and then increases, so that its maximum is at the
+            largest or at the smallest input.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -35,10 +38,10 @@ class Activation(NamedTuple):
 
 
 def _tanh(x: Tensor) -> Tensor:
-    """Return ``2 * sigmoid(2 * x) - 1``, which is tanh within 2e-7; torch's own costs five sigmoids."""
+    """Return tanh within 2e-7, as ``2 * sigmoid(2 * x) - 1``; torch's own takes as long as five sigmoids."""
     if x.dtype == torch.float64:
         return torch.tanh(x)
-    # In float32 throughout: near zero bfloat16 has too few digits left after the subtraction.
+    # Computed in float32, as the subtraction would leave bfloat16 too few digits near zero.
     return x.float().mul(2).sigmoid_().mul_(2).sub_(1).to(x.dtype)
 
 
@@ -66,90 +69,100 @@ class Pooled(NamedTuple):
     """A pooled map, and what its gradient needs.
 
     Attributes:
-        output: ``(c, h, w, n)``.
-        before: What the activation was applied to: ``(c, h, w, n)``, or ``(2, 2, c, h, w, n)`` for the mean.
-        after: What came out of it.
-        four: What was pooled, ``(2, 2, c, h, w, n)``.
+        output: ``(c, h, w, n)``, the pooled map.
+        before: Inputs that the activation was applied to: with max pooling the one that decides each window,
+            ``(c, h, w, n)``; with average pooling all of them, ``(2, 2, c, h, w, n)``.
+        after: Outputs of the activation, in the shape of ``before``.
+        windows: ``(2, 2, c, h, w, n)``, the inputs of activation and pooling.
     """
 
     output: Tensor
     before: Tensor
     after: Tensor
-    four: Tensor
+    windows: Tensor
 
 
-def max_pool(four: Tensor, activation: Activation) -> Pooled:
+def max_pool(windows: Tensor, activation: Activation) -> Pooled:
     """Return the largest activation of each window.
 
     Args:
-        four: Before the activation, ``(2, 2, c, h, w, n)``.
-        activation: It is applied to one number of each window, or to two.
+        windows: ``(2, 2, c, h, w, n)``, inputs of the activation.
+        activation: Activation to apply, only to the one or two inputs of a window that can give its maximum.
     """
     if activation is ACTIVATIONS["relu"]:
-        # As integers, numbers below zero are in reverse order, but all of them are below those above zero.
-        best = _extreme(torch.maximum, bits(four))
-        y = best.clamp_min(0).view(four.dtype)
-        return Pooled(y, best.view(four.dtype), y, four)
-    high = _extreme(torch.maximum, four)
+        # Read as integers, negative numbers are in reverse order, but still below all positive ones.
+        best = _extreme(torch.maximum, bits(windows))
+        y = best.clamp_min(0).view(windows.dtype)
+        return Pooled(y, best.view(windows.dtype), y, windows)
+    high = _extreme(torch.maximum, windows)
     if activation.course == "rising":
         y = activation.forward(high)
-        return Pooled(y, high, y, four)
-    low = _extreme(torch.minimum, four)
+        return Pooled(y, high, y, windows)
+    low = _extreme(torch.minimum, windows)
     at_high = activation.forward(high)
     y = torch.maximum(at_high, activation.forward(low))
     is_high = torch.eq(bits(y), bits(at_high), out=torch.empty_like(bits(y)))
-    # Integers wrap around, so that this is exactly one or the other.
+    # The bits of high where is_high is 1, else those of low: exact, as integers that overflow wrap around.
     best = bits(high).sub_(bits(low)).mul_(is_high).add_(bits(low))
-    return Pooled(y, best.view(four.dtype), y, four)
+    return Pooled(y, best.view(windows.dtype), y, windows)
 
 
 def max_pool_gradient(grad: Tensor, pooled: Pooled, activation: Activation) -> Tensor:
-    """Return the gradient of `max_pool`'s input: of equal maxima the first in row order gets it, as in torch.
+    """Return the gradient of `max_pool`'s ``windows``, ``(2, 2, c, h, w, n)``.
+
+    Of equal maxima in a window the first in row order gets the gradient, as in torch.
 
     Args:
-        grad: Of the output, ``(c, h, w, n)``.
-        pooled: What `max_pool` returned.
-        activation: As there.
+        grad: ``(c, h, w, n)``, gradient of the pooled map.
+        pooled: Result of `max_pool`.
+        activation: Activation that `max_pool` applied.
     """
-    left = bits(activation.backward(grad, pooled.before, pooled.after))
-    best, four = bits(pooled.before), bits(pooled.four)
-    out = torch.empty_like(four)
+    remaining = bits(activation.backward(grad, pooled.before, pooled.after))
+    best, windows = bits(pooled.before), bits(pooled.windows)
+    out = torch.empty_like(windows)
     for i, j in ((0, 0), (0, 1), (1, 0)):
-        # A comparison into a tensor of numbers gives 0 and 1; a mask of bool costs five times as much.
-        torch.eq(four[i, j], best, out=out[i, j]).mul_(left)
-        left = torch.sub(left, out[i, j], out=out[1, 1] if i else None)
+        # A comparison written into integers gives 0 and 1; a bool mask takes five times as long.
+        torch.eq(windows[i, j], best, out=out[i, j]).mul_(remaining)
+        remaining = torch.sub(remaining, out[i, j], out=out[1, 1] if i else None)
     return out.view(grad.dtype)
 
 
-def avg_pool(four: Tensor, activation: Activation) -> Pooled:
+def avg_pool(windows: Tensor, activation: Activation) -> Pooled:
     """Return the mean activation of each window.
 
     Args:
-        four: Before the activation, ``(2, 2, c, h, w, n)``.
-        activation: It is applied to every number.
+        windows: ``(2, 2, c, h, w, n)``, inputs of the activation.
+        activation: Activation to apply, to every input.
     """
-    y = activation.forward(four)
+    y = activation.forward(windows)
     pairs = y[0] + y[1]
-    return Pooled((pairs[0] + pairs[1]).mul_(0.25), four, y, four)
+    return Pooled((pairs[0] + pairs[1]).mul_(0.25), windows, y, windows)
 
 
 def avg_pool_gradient(grad: Tensor, pooled: Pooled, activation: Activation) -> Tensor:
-    """Return the gradient of `avg_pool`'s input, as `max_pool_gradient` does."""
-    quarter = (grad * 0.25).expand(pooled.four.shape)
+    """Return the gradient of `avg_pool`'s ``windows``, ``(2, 2, c, h, w, n)``.
+
+    Args:
+        grad: ``(c, h, w, n)``, gradient of the pooled map.
+        pooled: Result of `avg_pool`.
+        activation: Activation that `avg_pool` applied.
+    """
+    quarter = (grad * 0.25).expand(pooled.windows.shape)
     return activation.backward(quarter, pooled.before, pooled.after)
 
 
 def batch_innermost(maps: Tensor) -> Tensor:
-    """Return ``(c, h, w, n)`` with the batch innermost in memory; the order of the rest may differ."""
+    """Return ``(c, h, w, n)`` with the images innermost in memory; the order of the rest may differ."""
     c, h, w, n = maps.shape
     if maps.stride(3) == 1 or n == 1:
         return maps
-    # torch turns a matrix many times faster than it copies what is permuted.
+    # torch transposes a matrix seven times as fast as it copies a permuted tensor (experiments/LOG.md,
+    # "Speed: gradients written out, and on the bits").
     return maps.permute(3, 1, 2, 0).reshape(n, -1).t().contiguous().view(h, w, c, n).permute(2, 0, 1, 3)
 
 
 def channels_innermost(maps: Tensor) -> Tensor:
-    """Return ``(c, h, w, n)`` as ``(n, h, w, c)`` is in memory."""
+    """Return ``(c, h, w, n)`` in the memory order of a contiguous ``(n, h, w, c)``."""
     c, h, w, n = maps.shape
     if maps.permute(3, 0, 1, 2).is_contiguous(memory_format=torch.channels_last):
         return maps
@@ -157,17 +170,25 @@ def channels_innermost(maps: Tensor) -> Tensor:
 
 
 def bits(x: Tensor) -> Tensor:
-    """Return floating-point numbers seen as integers, for which equal, select and sign are the same."""
+    """Return a view of floating-point numbers as integers of the same size.
+
+    Comparing for equality, selecting and testing the sign give the same on both, and are faster on integers.
+    """
     return x.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()])
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """Return ``a @ b``, in float32 by the faster of two libraries.
 
-    MKL, which torch takes for float32, uses AVX-512 on Intel's processors alone; on others oneDNN is twice as
-    fast. With AVX2 alone MKL is faster by a tenth to a third, but for few numbers that are long sums.
+    MKL, which torch uses for float32, has AVX-512 on Intel's processors alone; on others oneDNN is twice as
+    fast. With AVX2 alone MKL is faster by a tenth to a third, except for long sums.
+
+    Args:
+        a: ``(rows, length)``, in any floating-point type.
+        b: ``(length, columns)``, of the same type.
     """
-    if a.dtype == torch.float32 and _ONEDNN_LINEAR is not None and (not AVX2_ALONE or a.shape[1] > _LONG):
+    is_onednn_faster = not AVX2_ALONE or a.shape[1] > _LONG_SUM
+    if a.dtype == torch.float32 and _ONEDNN_LINEAR is not None and is_onednn_faster:
         out: Tensor = _ONEDNN_LINEAR(a, b.t(), None, "none", [], "")
         return out
     return a @ b
@@ -175,11 +196,14 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 # Inductor's operator for float32 linear layers. It is not public, so its absence is no error.
 _ONEDNN_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-#: Whether the processor is one of x86 without AVX-512.
+#: True if the processor is an x86 with AVX2 but without AVX-512.
 AVX2_ALONE = torch.backends.cpu.get_cpu_capability() == "AVX2"
-_LONG = 20_000
+#: Terms of a sum beyond which oneDNN is faster with AVX2 alone (experiments/LOG.md, "Speed: what a sweep
+#: costs beside its arithmetic").
+_LONG_SUM = 20_000
 
 
-def _extreme(which: Callable[[Tensor, Tensor], Tensor], four: Tensor) -> Tensor:
-    pairs = which(four[:, 0], four[:, 1])
-    return which(pairs[0], pairs[1])
+def _extreme(pick: Callable[[Tensor, Tensor], Tensor], windows: Tensor) -> Tensor:
+    """Return the largest or smallest number of each window; ``pick`` is ``torch.maximum`` or ``minimum``."""
+    pairs = pick(windows[:, 0], windows[:, 1])
+    return pick(pairs[0], pairs[1])

@@ -53,7 +53,7 @@ def test_without_mlflow_the_picture_is_kept(swept: Swept) -> None:
 
     assert path.exists()
     assert len(told) == 1
-    assert told[0].startswith("warning: the tracking store http://127.0.0.1:9 did not take it")
+    assert told[0].startswith("warning: the tracking store http://127.0.0.1:9 did not take ")
 
 
 def test_only_validation_images_are_shown(swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,8 +128,8 @@ def test_what_cannot_be_drawn_is_told(swept: Swept) -> None:
         draw_activations(chosen, swept.root, "baseline", "2", inputs=21)
     weights = swept.home / "checkpoints" / "baseline-00000-1" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(DataError, match=r"no model from .*baseline-00000-1"):
+    with pytest.raises(DataError, match=r"cannot load the network in .*baseline-00000-1"):
         draw_activations(chosen, swept.root, "baseline", "2")
     weights.unlink()
-    with pytest.raises(DataError, match=r"no model from .*baseline-00000-1"):
+    with pytest.raises(DataError, match=r"cannot load the network in .*baseline-00000-1"):
         draw_activations(chosen, swept.root, "baseline", "2")

@@ -48,7 +48,7 @@ def test_a_convolution_and_its_gradients_are_torch_s(
         ours = kind(weight.detach(), bias.detach(), padding, torch.float64, scale)
         found = ours.forward(x.permute(1, 2, 3, 0))
         seen = torch.randn(found.shape, generator=stream, dtype=torch.float64)
-        of_weight, of_bias, of_x = ours.backward(seen, wanted=True)
+        of_weight, of_bias, of_x = ours.backward(seen, with_input=True)
 
     torch.testing.assert_close(found, expected)
     assert of_x is not None
