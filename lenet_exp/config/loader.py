@@ -50,8 +50,8 @@ def load(
 
     Args:
         path: Experiment file, in TOML.
-        overrides: Values that override the file: texts ``section.key=value``, whose value is text if it is not
-            TOML, or values by dotted key, of which None overrides nothing.
+        overrides: Values that override the file: texts ``section.key=value``, whose value is TOML or else
+            text, or values by dotted key, of which None overrides nothing.
         flags: Values by dotted key that override all else; a value of None overrides nothing.
 
     Raises:

@@ -16,7 +16,7 @@ from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions, Ended, Epoch, Machine, Task
 from lenet_exp.execution.resources import WorkerPlan, measure, plan
 from lenet_exp.study.records import Attempt
-from lenet_exp.training.loop import resolve_precision
+from lenet_exp.training.device import resolve_precision
 from tests.labs import watched_trainer
 from tests.labs.gpu_bench import Bench, device_name
 from tests.labs.gpu_report import Row, spread

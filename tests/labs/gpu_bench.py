@@ -19,7 +19,7 @@ from lenet_exp.config.experiment import Data
 from lenet_exp.data import idx
 from lenet_exp.data.images import ImageSet, training_images
 from lenet_exp.execution.resources import measure
-from lenet_exp.training.loop import resolve_device
+from lenet_exp.training.device import resolve_device
 from tests.labs.places import MINI_FOLDER, PROJECT
 
 #: Images of random bytes, on an accelerator and on a CPU.

@@ -59,7 +59,7 @@ class Results:
 
         The columns are ``label``, ``role``, ``config``, ``state``, ``seed``, ``epoch`` and the metrics.
         """
-        return curves_table(self._recorded.spool.records(), _ROLES).frame()
+        return curves_table(self._recorded.spool.run_logs(), _ROLES).frame()
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
