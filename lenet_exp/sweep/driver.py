@@ -33,7 +33,7 @@ MAX_SAME_FAILURES = 5
 
 @dataclass
 class _Running:
-    """An attempt that a worker trains; it is ended when the monotonic clock passes ``due``, None for never."""
+    """An attempt that a worker trains; ended when the monotonic clock passes ``due``; None for no limit."""
 
     attempt: Attempt
     co_runners: int
