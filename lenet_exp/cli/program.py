@@ -255,7 +255,7 @@ def _doctor(
     for check in examine(root, tracking_uri=tracking_uri, url=storage, repair=repair):
         checks.append(check)
         state = "mended" if check.repaired else "wrong" if check.exit_code else "ok"
-        typer.echo(f"{state:7} {check.what}: {printable(mask_url(check.text))}")
+        typer.echo(f"{state:7} {check.name}: {printable(mask_url(check.text))}")
     raise typer.Exit(worst(checks))
 
 
