@@ -1,4 +1,4 @@
-"""What this machine does: the usual loop and ours in turn, the peak, and the harness around a trial."""
+"""The speed of this machine: the usual loop and ours in turn, its peak, and the overhead around a trial."""
 
 from __future__ import annotations
 
@@ -31,25 +31,26 @@ from lenet_exp.execution.protocol import Conditions, Ended, Epoch, Machine, Task
 from lenet_exp.execution.resources import Capacity, WorkerPlan, measure, plan
 from lenet_exp.study.records import Attempt
 
-#: The trial that the harness's seconds are a share of.
+#: Length of a short trial, in seconds, of which ``harness_share`` is the share.
 TRIAL_S = 10.0
 
-#: Images of an epoch, and of its evaluation, when throughput is measured.
+#: Images of an epoch, and of its evaluation, while throughput is measured; few enough for several epochs in
+#: the four seconds of a measurement.
 _EPOCH_IMAGES = 20_000
 _VALIDATION_IMAGES = 1_000
 
 
 @dataclass(frozen=True)
 class Question:
-    """What to measure.
+    """What to measure, and for how long.
 
     Attributes:
-        path: The experiment file; its baseline is what is trained.
-        experiment: What it says, ``overrides`` applied.
-        overrides: ``section.key=value`` each, for the sweep that is started as a command.
-        for_s: Seconds of each measurement.
-        rounds: How often each measurement is repeated, in turn, so that a busy moment does not hit one alone.
-        device: The device, as the user named it.
+        path: The experiment file, whose baseline is trained.
+        experiment: The experiment in ``path``, ``overrides`` applied.
+        overrides: Texts ``section.key=value``, for the sweep that is started as a command.
+        for_s: Seconds that each measurement takes.
+        rounds: Repetitions of each measurement, all in turn, so that a busy moment does not hit only one.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     """
 
     path: Path
@@ -62,13 +63,18 @@ class Question:
 
 @dataclass(frozen=True)
 class Setting:
-    """How many trials at once, and the threads of each."""
+    """How cores are shared.
+
+    Attributes:
+        workers: Trials at the same time.
+        threads: Threads of each trial.
+    """
 
     workers: int
     threads: int
 
     def __str__(self) -> str:
-        """Return it as people say it."""
+        """Return a phrase such as ``2 x 1 thread``."""
         return f"{self.workers} x {self.threads} thread{'s' if self.threads > 1 else ''}"
 
 
@@ -76,23 +82,26 @@ def run_bench(question: Question, announce: Callable[[str], None]) -> dict[str, 
     """Measure everything, one thing at a time.
 
     Args:
-        question: What to measure.
+        question: Network, device, and length of the measurements.
         announce: Called with a line for people at each step.
 
     Returns:
-        What was measured, by name; rates are medians over the rounds, of training examples per second:
-        ``usual_examples_per_s`` of the usual loop, by the wall; ``examples_per_s`` of all workers of the best
-        setting together, in their training passes; ``speedup``, the second over the first.
-        ``peak_gflops`` is the rate of ``torch.mm`` in float32 with all cores, or on the accelerator, and
-        ``share_of_peak`` what ``examples_per_s`` computes (``flops_per_example`` each), over it.
-        ``harness_s``, the median, is of a trial outside training and evaluation, and ``harness_share`` that
-        over `TRIAL_S`; ``first_step_s`` goes from the command to the first training step. ``workers``
-        and ``threads`` (of each) are the best of ``settings``, ``why`` says so; ``seed_threads`` is what
-        torch gave the usual loop beside its reading processes. ``precision`` is our arithmetic's, as the
-        usual loop's is float32; ``load`` the processes that wanted to run, mean of the minute before.
+        Results by name, ready for JSON; rates are medians over the rounds.
+
+        - ``usual_examples_per_s``: training examples of the usual loop per second of wall time;
+          ``usual_threads`` is torch's own number of threads for it, beside its reading processes.
+        - ``examples_per_s``: training examples per second of all workers together, within their training
+          passes, in the best of ``settings``: ``workers`` with ``threads`` each; ``why`` shows the others.
+          ``speedup`` is this rate over the usual loop's.
+        - ``peak_gflops``: rate of ``torch.mm`` in float32 with all cores, or on the accelerator;
+          ``share_of_peak`` is what ``examples_per_s`` computes, at ``flops_per_example``, over it.
+        - ``harness_s``: median seconds of a trial outside training and evaluation; ``harness_share`` is that
+          over `TRIAL_S`. ``first_step_s``: seconds from the command to the first training step.
+        - ``precision``: of our arithmetic; the usual loop's is float32.
+        - ``load``: processes that wanted to run, as the mean of the minute before.
 
     Raises:
-        LenetExpError: If the data or the device is not to be had, or nothing can be trained.
+        LenetExpError: If data or device are not available, or nothing can be trained.
     """
     try:
         return _measure(question, announce)
@@ -106,24 +115,24 @@ def _measure(question: Question, announce: Callable[[str], None]) -> dict[str, A
     try:
         images = training_images(question.experiment.data)
         machine = executor.probe(question.device)
-        device = machine.devices[0]  # of several accelerators the first
+        device = machine.devices[0]  # only the first of several accelerators is measured
         capacity = measure(0 if device == "cpu" else 1)
         announce(f"{machine.name}, {capacity.cores} cores, on {device}; the load before was {load:.1f}")
         configuration = question.experiment.with_precision(machine.precision).baseline_configuration
-        seed, ours, peak = _in_turn(question, executor, images, configuration, device, capacity, announce)
+        usual, ours, peak = _in_turn(question, executor, images, configuration, device, capacity, announce)
     finally:
         executor.close()
     best = max(ours, key=ours.__getitem__)
     announce(f"a small sweep, {best.workers} trials at once")
     limit = min(_EPOCH_IMAGES, images.count - question.experiment.data.validation)
     epochs = max(1, round(ours[best] / best.workers * question.for_s / limit))
-    chosen = [*question.overrides, f"data.limit={limit}", f"training.epochs={epochs}"]
-    harness = small_sweep(question.path, chosen, workers=best.workers, device=device)
+    overrides = [*question.overrides, f"data.limit={limit}", f"training.epochs={epochs}"]
+    harness = small_sweep(question.path, overrides, workers=best.workers, device=device)
     flops = training_flops(configuration, images.image_size)
     return {
-        "usual_examples_per_s": seed,
+        "usual_examples_per_s": usual,
         "examples_per_s": ours[best],
-        "speedup": ours[best] / seed,
+        "speedup": ours[best] / usual,
         "peak_gflops": peak,
         "share_of_peak": ours[best] * flops / 1e9 / peak,
         "harness_share": harness.trial_s / TRIAL_S,
@@ -139,7 +148,7 @@ def _measure(question: Question, announce: Callable[[str], None]) -> dict[str, A
         "why": _why(best, ours),
         "flops_per_example": flops,
         "harness_s": harness.trial_s,
-        "seed_threads": torch.get_num_threads(),
+        "usual_threads": torch.get_num_threads(),
         "rounds": question.rounds,
         "for_s": question.for_s,
         "versions": {"lenet_exp": __version__, "python": platform.python_version()}
@@ -148,7 +157,7 @@ def _measure(question: Question, announce: Callable[[str], None]) -> dict[str, A
 
 
 def settings(capacity: Capacity) -> list[Setting]:
-    """Return the settings to try: what a sweep would choose first, then half its workers, then one.
+    """Return the settings to try: the one that a sweep would choose, half its workers, and one worker.
 
     Example:
         >>> [str(setting) for setting in settings(Capacity(cores=8))]
@@ -169,21 +178,22 @@ def _in_turn(
     capacity: Capacity,
     announce: Callable[[str], None],
 ) -> tuple[float, dict[Setting, float], float]:
-    """Return medians over the rounds: of the usual loop, of ours by setting, of the peak."""
-    place, seed = torch.device(device), []
+    """Return medians over the rounds: rate of the usual loop, rates of ours by setting, peak in GFLOP/s."""
+    torch_device = torch.device(device)
+    usual: list[float] = []
     ours: defaultdict[Setting, list[float]] = defaultdict(list)
     peaks: list[float] = []
     for number in range(1, question.rounds + 1):
         announce(f"round {number} of {question.rounds}: the usual loop")
-        seed.append(throughput(configuration, images, for_s=question.for_s, device=place))
+        usual.append(throughput(configuration, images, for_s=question.for_s, device=torch_device))
         for setting in settings(capacity):
             announce(f"round {number} of {question.rounds}: ours, {setting}")
             rate = sweep_throughput(
                 executor, configuration, images, setting, for_s=question.for_s, device=device
             )
             ours[setting].append(rate)
-        peaks.append(matrix_peak(for_s=question.for_s / 2, threads=capacity.cores, device=place))
-    return median(seed), {setting: median(rates) for setting, rates in ours.items()}, median(peaks)
+        peaks.append(matrix_peak(for_s=question.for_s / 2, threads=capacity.cores, device=torch_device))
+    return median(usual), {setting: median(rates) for setting, rates in ours.items()}, median(peaks)
 
 
 def sweep_throughput(
@@ -195,20 +205,20 @@ def sweep_throughput(
     for_s: float,
     device: str = "cpu",
 ) -> float:
-    """Return the training examples per second of all workers together, each as in a sweep.
+    """Return the training examples per second of all workers together, each training as in a sweep.
 
-    The first epoch of each, in which memory is had and kernels are chosen, is not counted.
+    The first epoch of each worker is not counted, as it allocates memory and chooses kernels.
 
     Args:
         executor: An executor that has nothing running.
-        configuration: What every worker trains.
-        images: The data set; a part of it is trained on.
+        configuration: The configuration that every worker trains.
+        images: The data set, of which at most `_EPOCH_IMAGES` are trained on.
         setting: Number of workers, and of the threads of each.
-        for_s: Seconds to measure.
-        device: The device, as torch names it.
+        for_s: Seconds to measure, after the first epoch of every worker.
+        device: Device that trains, as torch names it.
 
     Raises:
-        NoResultError: If a worker ends.
+        NoResultError: If a training ends before the measurement does.
     """
     validation = max(1, min(_VALIDATION_IMAGES, images.count // 5))
     count = min(_EPOCH_IMAGES, images.count - validation)
@@ -233,13 +243,13 @@ def sweep_throughput(
         for key in results:
             executor.stop(key)
     return sum(
-        count * (found[-1].epoch - found[0].epoch) / (found[-1].train_s - found[0].train_s)
-        for found in results.values()
+        count * (epochs[-1].epoch - epochs[0].epoch) / (epochs[-1].train_s - epochs[0].train_s)
+        for epochs in results.values()
     )
 
 
 def _collect(executor: LocalExecutor, results: dict[RunKey, list[EpochResult]], for_s: float) -> None:
-    """Gather the epochs of every worker from its first one on, for some seconds, at least two of each."""
+    """Add epochs to ``results`` until every worker has one, ``for_s`` more have passed, and all have two."""
     deadline = float("inf")
     while True:
         for event in executor.events():
@@ -251,11 +261,12 @@ def _collect(executor: LocalExecutor, results: dict[RunKey, list[EpochResult]], 
                 results[event.key].append(event.result)
         if all(results.values()):
             deadline = min(deadline, time.monotonic() + for_s)
-        if time.monotonic() >= deadline and all(len(found) > 1 for found in results.values()):
+        if time.monotonic() >= deadline and all(len(epochs) > 1 for epochs in results.values()):
             return
 
 
 def _why(best: Setting, ours: dict[Setting, float]) -> str:
+    """Return a phrase that compares the best setting with the others."""
     others = ", ".join(f"{setting} {rate:,.0f}" for setting, rate in ours.items() if setting != best)
     if not others:
         return "there is one core"

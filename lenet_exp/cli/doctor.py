@@ -1,6 +1,6 @@
-"""What could keep a sweep from running, and what crashes and outages have left behind; and its repair.
+"""Checks of what could keep a sweep from running and of what crashes and outages have left; and its repair.
 
-Nothing is ever deleted, and repairing twice changes nothing the second time.
+Nothing is ever deleted, and a second repair changes nothing.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from lenet_exp.sweep.recovery import rebuild_study, reconcile
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 
-#: The libraries whose versions tell most.
+#: Libraries whose versions are shown.
 LIBRARIES = ("torch", "torchvision", "mlflow", "optuna", "pandas", "numpy", "pydantic")
-#: The other codes in the order in which their cause should be mended.
+#: Exit codes other than 0, the one to mend first at the front.
 SEVERITY = (9, 5, 2, 10, 7, 4, 3, 8)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        what: Such as ``disk`` or ``study``.
-        text: What was seen, in one line, and what to do if it is wrong.
-        exit_code: 0 if it is well.
-        repaired: Whether it was wrong and has been mended now.
+        name: Subject of the check, such as ``disk``, ``study`` or the folder of an experiment.
+        text: Observation in one line, with what to do if something is wrong.
+        exit_code: Exit code of the error that a sweep would end with; 0 if all is well.
+        repaired: True if something was wrong and is mended now.
     """
 
-    what: str
+    name: str
     text: str
     exit_code: int = 0
     repaired: bool = False
@@ -59,29 +59,29 @@ class Check:
 def examine(
     root: Path, *, tracking_uri: str | None = None, url: str | None = None, repair: bool = False
 ) -> Iterator[Check]:
-    """Look at everything, and yield what is found as it is found.
+    """Check everything, and yield each result as soon as it is known.
 
     Args:
         root: Folder of everything that runs write; it need not exist.
         tracking_uri: URI of an MLflow store; None for the one below ``root``.
         url: URL of the study's storage in PostgreSQL; None for the file below ``root``.
-        repair: Whether to mend what can be mended.
+        repair: True to mend what can be mended.
     """
     root = root.absolute()
     for check in (_installation, _device, _workers, _data):
-        yield _judged(check.__name__.strip("_"), check)
-    yield _judged("disk", partial(_disk, root))
+        yield _run_check(check.__name__.strip("_"), check)
+    yield _run_check("disk", partial(_disk, root))
     mend_study = partial(_repair_study, root) if repair and not url else None
-    yield _judged("study", partial(_study, root, url), mend_study)
+    yield _run_check("study", partial(_study, root, url), mend_study)
     mend_mlflow = partial(_repair_mlflow, root) if repair and not tracking_uri else None
-    yield _judged("mlflow", partial(_mlflow, root, tracking_uri), mend_mlflow)
+    yield _run_check("mlflow", partial(_mlflow, root, tracking_uri), mend_mlflow)
     for layout in layouts(root):
         mend = partial(_repair_experiment, layout, tracking_uri, url) if repair else None
-        yield _judged(layout.folder, partial(_experiment, layout, url), mend)
+        yield _run_check(layout.folder, partial(_experiment, layout, url), mend)
 
 
 def worst(checks: list[Check]) -> int:
-    """Return the exit code of the finding to mend first; 0 if all is well.
+    """Return the exit code of the check to mend first; 0 if all is well.
 
     Example:
         >>> worst([Check("data", "", 4), Check("study", "", 9), Check("disk", "")])
@@ -91,28 +91,28 @@ def worst(checks: list[Check]) -> int:
     return next((code for code in SEVERITY if code in codes), 0)
 
 
-def _judged(what: str, check: Callable[[], str], repair: Callable[[], str] | None = None) -> Check:
-    """Return what ``check`` says, after ``repair`` if that is wrong."""
+def _run_check(name: str, check: Callable[[], str], repair: Callable[[], str] | None = None) -> Check:
+    """Run ``check``; if it raises, run ``repair`` and check once more."""
     try:
-        return Check(what, check())
+        return Check(name, check())
     except LenetExpError as error:
         if repair is None:
-            return Check(what, str(error), error.exit_code)
+            return Check(name, str(error), error.exit_code)
     try:
         done = repair()
-        return Check(what, f"{done}; now {check()}", repaired=True)
+        return Check(name, f"{done}; now {check()}", repaired=True)
     except LenetExpError as error:
-        return Check(what, str(error), error.exit_code)
+        return Check(name, str(error), error.exit_code)
 
 
 def _installation() -> str:
-    found = [f"lenet_exp {__version__}", f"Python {platform.python_version()}"]
+    versions = [f"lenet_exp {__version__}", f"Python {platform.python_version()}"]
     for name in LIBRARIES:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             raise ConfigError(f"{name} is not installed; install lenet_exp again") from None
-    return ", ".join(found)
+    return ", ".join(versions)
 
 
 def _device() -> str:
@@ -132,46 +132,46 @@ def _workers() -> str:
 
 
 def _data() -> str:
-    there = [
+    available = [
         name
         for name, dataset in datasets.DATASETS.items()
         if sources.within_reach(dataset, dataset.train, folder=None)
     ]
-    missing = sorted(set(datasets.DATASETS) - set(there))
-    note = f"; to be downloaded when asked for: {', '.join(missing)}" if missing else ""
-    return f"here: {', '.join(there) or 'none'}{note}"
+    missing = sorted(set(datasets.DATASETS) - set(available))
+    note = f"; downloaded when first used: {', '.join(missing)}" if missing else ""
+    return f"on this machine: {', '.join(available) or 'none'}{note}"
 
 
 def _disk(root: Path) -> str:
-    place = next(folder for folder in (root, *root.parents) if folder.exists())
-    if not os.access(place, os.W_OK):
-        raise DiskError(f"{place} cannot be written; choose another folder with --root")
-    free = shutil.disk_usage(place).free
-    shown = f"{free / 1e9:.1f} GB free at {place}"
-    if free < MIN_FREE_BYTES:
-        raise DiskError(f"{shown}, a sweep needs {MIN_FREE_BYTES / 1e9} GB; make room")
-    return shown
+    folder = next(folder for folder in (root, *root.parents) if folder.exists())
+    if not os.access(folder, os.W_OK):
+        raise DiskError(f"{folder} cannot be written; choose another folder with --root")
+    free_bytes = shutil.disk_usage(folder).free
+    text = f"{free_bytes / 1e9:.1f} GB free at {folder}"
+    if free_bytes < MIN_FREE_BYTES:
+        raise DiskError(f"{text}, a sweep needs {MIN_FREE_BYTES / 1e9} GB; make room")
+    return text
 
 
 def _study(root: Path, url: str | None) -> str:
-    found = storage.read_storage(root, url)
+    studies = storage.read_storage(root, url)
     path = url or study_db(root)
-    if found is None:
+    if studies is None:
         lost = [layout.folder for layout in layouts(root) if Spool(layout.spool).study()]
         if lost:
             raise StoreError(
-                f"{path} is gone, which held {', '.join(lost)}; put it back, "
+                f"{path} is gone, with the studies of {', '.join(lost)}; put it back, "
                 "or run 'lenet-exp doctor --repair'"
             )
         return f"no {path} yet"
-    return f"{path}, {len(found.get_all_studies())} studies"
+    return f"{path}, {len(studies.get_all_studies())} studies"
 
 
 def _mlflow(root: Path, tracking_uri: str | None) -> str:
     uri, artifact_root = store.locate(tracking_uri, root)
     if tracking_uri is None and not mlflow_db(root).exists():
-        carried = any(Spool(layout.spool).run_ids() for layout in layouts(root))
-        note = "; if the runs are on no server, run 'lenet-exp sync'" if carried else ""
+        is_uploaded = any(Spool(layout.spool).run_ids() for layout in layouts(root))
+        note = "; unless the runs are on a server, run 'lenet-exp sync'" if is_uploaded else ""
         return f"no {mlflow_db(root)} yet{note}"
     store.check_reachable(uri, artifact_root)
     return f"{tracking_uri or mlflow_db(root)} answers"
@@ -182,41 +182,42 @@ def _experiment(layout: Layout, url: str | None) -> str:
     if holder:
         return f"a sweep is at work: {holder}"
     spool = Spool(layout.spool)
-    begun = spool.study()
-    if begun is None:
-        return "was never begun"
-    if begun.end is None or has_open(begun.metadata.experiment, layout.root, url):
-        raise StoreError("was cut off; run the sweep again, or 'lenet-exp doctor --repair'")
-    left = spool.pending()
-    if left:
+    study_log = spool.study()
+    if study_log is None:
+        return "no sweep has begun"
+    if study_log.end is None or has_open(study_log.metadata.experiment, layout.root, url):
+        raise StoreError("a sweep was cut off; run it again, or 'lenet-exp doctor --repair'")
+    pending = spool.pending()
+    if pending:
         raise UnreachableError(
-            f"{len(left)} runs are not all in MLflow; run 'lenet-exp sync', or 'lenet-exp doctor --repair'"
+            f"MLflow lacks a part of {len(pending)} runs;"
+            " run 'lenet-exp sync', or 'lenet-exp doctor --repair'"
         )
     return f"{len(spool.stems()) - 1} attempts, all ended and in MLflow"
 
 
 def _repair_study(root: Path) -> str:
-    with ExitStack() as held:
-        found = layouts(root)
-        for layout in found:
-            held.enter_context(lock(layout.lock))
+    with ExitStack() as locks:
+        experiments = layouts(root)
+        for layout in experiments:
+            locks.enter_context(lock(layout.lock))
         path = study_db(root)
         if path.exists():
             _refuse_other_version(partial(storage.read_storage, root))
-        # Made elsewhere and renamed when it is whole: a repair that is cut off is as if it had not begun.
-        with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=root) as made:
-            fresh = storage.open_storage(Path(made))
-            n = sum(rebuild_study(Spool(layout.spool), fresh) for layout in found)
-            storage.close(fresh)
-            aside = f"{path} moved to {move_aside(path)}, and " if path.exists() else ""
-            study_db(Path(made)).rename(path)
-    return f"{aside}rebuilt from the spool with {n} attempts"
+        # Rebuilt elsewhere and renamed when whole, so that a repair that is cut off changes nothing.
+        with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=root) as folder:
+            rebuilt = storage.open_storage(Path(folder))
+            n_attempts = sum(rebuild_study(Spool(layout.spool), rebuilt) for layout in experiments)
+            storage.close(rebuilt)
+            moved = f"{path} moved to {move_aside(path)}, and " if path.exists() else ""
+            study_db(Path(folder)).rename(path)
+    return f"{moved}rebuilt from the spool with {n_attempts} attempts"
 
 
-def _refuse_other_version(look: Callable[[], object]) -> None:
-    """Raise for a store that is whole but of another version, which is not ours to mend."""
+def _refuse_other_version(read: Callable[[], object]) -> None:
+    """Raise if a store is intact but of another version, as rebuilding it would lose that version's data."""
     try:
-        look()
+        read()
     except StoreError as error:
         if "has schema" in str(error):
             raise
@@ -225,23 +226,23 @@ def _refuse_other_version(look: Callable[[], object]) -> None:
 def _repair_mlflow(root: Path) -> str:
     path = mlflow_db(root)
     _refuse_other_version(partial(_mlflow, root, None))
-    aside = move_aside(path)
+    moved_to = move_aside(path)
     store.prepare(store.local_uri(root), artifacts(root))
     for layout in layouts(root):
         if Spool(layout.spool).study():
             sync.sync_experiment(loader.load(layout.experiment_file), root)
-    return f"{path} moved to {aside}, and made anew from the spool"
+    return f"{path} moved to {moved_to}, and rebuilt from the spool"
 
 
 def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None) -> str:
-    chosen, root = loader.load(layout.experiment_file), layout.root
-    with lock(layout.lock), run.storage_lock(url, chosen.name):
+    experiment, root = loader.load(layout.experiment_file), layout.root
+    with lock(layout.lock), run.storage_lock(url, experiment.name):
         spool = Spool(layout.spool)
-        reconcile(open_study(chosen, root, url), spool, layout)
-        begun = spool.study()
-        if begun and begun.end is None:
+        reconcile(open_study(experiment, root, url), spool, layout)
+        study_log = spool.study()
+        if study_log and study_log.end is None:
             spool.end_study("PRUNED", "interrupted")
-    report = sync.sync_experiment(chosen, root, tracking_uri=tracking_uri, storage=url)
+    report = sync.sync_experiment(experiment, root, tracking_uri=tracking_uri, storage=url)
     if report.problems:
         raise UnreachableError(report.problems[0])
-    return f"ended what was cut off, carried {report.n_uploaded} runs"
+    return f"ended what was cut off, uploaded {report.n_uploaded} runs"

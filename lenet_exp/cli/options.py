@@ -1,4 +1,4 @@
-"""The flags that several commands share or that need many words, and what their texts mean."""
+"""The arguments and options of the commands with their help texts, and what the texts given to them mean."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TableFormat(StrEnum):
-    """How a leaderboard is printed."""
+    """The formats that other programs read a leaderboard in."""
 
     csv = "csv"
     markdown = "markdown"
@@ -29,44 +29,86 @@ def seconds(text: str, flag: str = "--timeout") -> float:
     """Return a duration in seconds.
 
     Args:
-        text: A number with s, m or h; s if it has none.
-        flag: What the user gave it to, for the message.
+        text: A number with s, m or h; a number without a unit is in seconds.
+        flag: The flag that the text was given to, for the error message.
 
     Raises:
-        ConfigError: If it is none, or not above zero.
+        ConfigError: If ``text`` is not a duration, or not above zero.
 
     Example:
         >>> seconds("30m"), seconds("90")
         (1800.0, 90.0)
     """
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smh]?)", text)
-    if not found or float(found[1]) <= 0:
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smh]?)", text)
+    if not match or float(match[1]) <= 0:
         raise ConfigError(f"{flag} must be a time above zero such as 90s, 30m or 2h, found {text!r}")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def switch(flag: str, text: str) -> Any:
+    """Return an option that takes no value; typer's own help would show ``<bool>`` beside it, as if it did.
+
+    Args:
+        flag: The option as the user types it, such as ``--again``.
+        text: Help text.
+    """
+    return typer.Option(flag, metavar="", help=text)
 
 
 def _time(flag: str, text: str) -> Any:
     return typer.Option(flag, metavar="TIME", parser=lambda given: seconds(given, flag), help=text)
 
 
-_EXPERIMENT = "experiment file (default: experiments/fashion_mnist.toml)"
-ExperimentArgument = Annotated[Path | None, typer.Argument(help=_EXPERIMENT, show_default=False)]
-ExperimentOption = Annotated[Path | None, typer.Option("--experiment", help=_EXPERIMENT, show_default=False)]
+_EXPERIMENT = "experiment file, or its name in experiments/ (default: experiments/fashion_mnist.toml)"
+_NAMES = "trial number, label, MLflow run id, champion or baseline"
+_DEVICES = "cpu, cuda, cuda:1, mps, or auto for an accelerator if there is one"
+
+ExperimentArgument = Annotated[
+    Path | None, typer.Argument(metavar="EXPERIMENT", help=_EXPERIMENT, show_default=False)
+]
+ExperimentOption = Annotated[
+    Path | None, typer.Option("--experiment", metavar="PATH", help=_EXPERIMENT, show_default=False)
+]
 Root = Annotated[
-    Path, typer.Option("--root", envvar="LENET_EXP_ROOT", help="folder of everything that runs write")
+    Path,
+    typer.Option(
+        "--root",
+        metavar="PATH",
+        envvar="LENET_EXP_ROOT",
+        help="folder that holds all results: studies, MLflow's store, leaderboards, reports",
+    ),
 ]
 Workers = Annotated[
-    str, typer.Option("--workers", help="trainings at once: a number, or auto for what the machine can take")
+    str,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="trainings to run at the same time, or auto for as many as cores and memory allow",
+    ),
 ]
-Timeout = Annotated[float | None, _time("--timeout", "begin no training after this long: 90s, 30m, 2h")]
-TrialTimeout = Annotated[float | None, _time("--trial-timeout", "end a trial after this long: 90s, 30m, 2h")]
+Trials = Annotated[
+    int | None,
+    typer.Option(
+        "--trials",
+        metavar="N",
+        help="finished trials to have at the end, those of earlier calls included (default: search.trials)",
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    _time("--timeout", "start no training after this time, such as 90s, 30m or 2h (default: no limit)"),
+]
+TrialTimeout = Annotated[
+    float | None,
+    _time("--trial-timeout", "end a trial as pruned after this time, such as 90s or 30m (default: no limit)"),
+]
 TrialMemory = Annotated[
     int | None,
     typer.Option(
         "--trial-memory",
         metavar="SIZE",
         parser=lambda given: size_bytes(given, "--trial-memory"),
-        help="what a trial may allocate: 500M, 2G",
+        help="memory that a trial may allocate, such as 500M or 2G (default: no limit)",
     ),
 ]
 MinFree = Annotated[
@@ -75,23 +117,27 @@ MinFree = Annotated[
         "--min-free",
         metavar="SIZE",
         envvar="LENET_EXP_MIN_FREE",
-        help="begin no trial with less free disk than this",
+        help="start no trial with less free disk space than this",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps")]
+Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help=f"device to train on: {_DEVICES}")]
 # An empty store is none, as an empty variable is.
 Tracking = Annotated[
     str | None,
     typer.Option(
         "--tracking-uri",
+        metavar="URI",
         envvar="MLFLOW_TRACKING_URI",
         callback=lambda given: given or None,
-        help="MLflow store (default: one in --root)",
+        help="MLflow store, such as http://host:5000 (default: mlflow.db in --root)",
     ),
 ]
 RequireTracking = Annotated[
     bool,
-    typer.Option("--require-tracking", help="stop, with exit code 7, if the MLflow store does not answer"),
+    switch(
+        "--require-tracking",
+        "stop with exit code 7 if the MLflow store does not answer; without this flag the sweep goes on",
+    ),
 ]
 Storage = Annotated[
     str | None,
@@ -100,20 +146,64 @@ Storage = Annotated[
         metavar="URL",
         envvar="LENET_EXP_STORAGE",
         callback=lambda given: given or None,
-        help="PostgreSQL that holds the study (default: a file in --root)",
+        help="PostgreSQL database that holds the study (default: study.db in --root)",
         show_default=False,
     ),
 ]
 Dataset = Annotated[
     str | None,
-    typer.Option("--dataset", metavar="NAME", help="the champions of the experiment on this data set"),
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="data set on which the finalists are confirmed (default: the experiment's own)",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="override a key of the file, as in search.sampler=random"
+        "--set",
+        metavar="KEY=VALUE",
+        help="override a key of the experiment file, such as search.sampler=random; may be repeated",
     ),
 ]
+Csv = Annotated[
+    Path | None,
+    typer.Option("--csv", metavar="PATH", help="write the table to this CSV file instead of printing it"),
+]
+Style = Annotated[
+    TableFormat | None,
+    typer.Option("--format", help="print the table in this format (default: laid out for a terminal)"),
+]
+Top = Annotated[
+    int | None, typer.Option("--top", metavar="N", min=1, help="rows to show, the best first (default: all)")
+]
+Classes = Annotated[
+    str,
+    typer.Option("--classes", metavar="NAMES", help="classes to show: names or numbers, with commas between"),
+]
+Inputs = Annotated[
+    int, typer.Option("--inputs", metavar="N", min=1, max=20, help="validation images to show of each class")
+]
+DrawnRun = Annotated[str, typer.Argument(metavar="RUN", help=f"network to show: {_NAMES}")]
+ReplayedTrial = Annotated[str, typer.Argument(metavar="TRIAL", help=f"training to repeat: {_NAMES}")]
+ReplayThreads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", metavar="N", min=1, max=1024, help="CPU threads to train with (default: as recorded)"
+    ),
+]
+ReplayDevice = Annotated[
+    str | None,
+    typer.Option("--device", metavar="DEVICE", help=f"device to train on: {_DEVICES} (default: as recorded)"),
+]
+Seconds = Annotated[
+    float, typer.Option("--seconds", metavar="SECONDS", min=0.05, max=3600, help="length of each measurement")
+]
+Rounds = Annotated[
+    int,
+    typer.Option("--rounds", metavar="N", min=1, help="repetitions of each measurement; the median counts"),
+]
+Port = Annotated[int, typer.Option("--port", metavar="N", min=1, max=65_535, help="port on 127.0.0.1")]
 
 
 def load_experiment(
@@ -122,9 +212,11 @@ def load_experiment(
     """Return the experiment that a command is about.
 
     Args:
-        given: The experiment file as the user named it; see `lenet_exp.config.loader.experiment_path`.
-        overrides: What ``--set`` was given.
-        flags: Values of other flags by the key they set, stronger than the overrides; None sets nothing.
+        given: The experiment file as the user named it; see
+            `lenet_exp.config.loader.experiment_path`.
+        overrides: Texts ``section.key=value``, stronger than the file.
+        flags: Values of other flags by the key that they set, stronger than the overrides; a value of None
+            sets nothing.
 
     Raises:
         ConfigError: If there is no such file, or it or an override is wrong.
@@ -139,7 +231,7 @@ def workers_count(text: str) -> int | None:
     """Return how many workers ``text`` asks for; None for ``auto``.
 
     Raises:
-        ConfigError: If it is neither ``auto`` nor a whole number above zero.
+        ConfigError: If ``text`` is neither ``auto`` nor a whole number above zero.
     """
     if text == "auto":
         return None

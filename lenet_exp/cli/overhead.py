@@ -1,4 +1,4 @@
-"""What a sweep takes beside its training: one is run as a user does, and its records are read."""
+"""The time that a sweep takes beside training, measured by running one as a user does."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from lenet_exp.base.layout import layouts
 from lenet_exp.tracking.events import RunLog
 from lenet_exp.tracking.spool import Spool
 
-#: What a user has set must not send the runs to a store of theirs.
+#: Variables that are hidden from the sweep, so that it does not write to the user's stores.
 _STORES = ("MLFLOW_TRACKING_URI", "LENET_EXP_STORAGE")
 
 
 @dataclass(frozen=True)
 class Harness:
-    """What a sweep takes beside its training, from one that was run.
+    """The time that a sweep takes beside training.
 
     Attributes:
-        first_step_s: Seconds from the command to the first training step, its data in the cache.
-        trial_s: Seconds of a trial outside its training passes and evaluations, median.
+        first_step_s: Seconds from the command to the first training step, with the data in the cache.
+        trial_s: Median seconds of a trial outside its training passes and evaluations.
     """
 
     first_step_s: float
@@ -35,19 +35,19 @@ class Harness:
 
 
 def small_sweep(path: Path, overrides: Sequence[str], *, workers: int, device: str) -> Harness:
-    """Run a sweep as a user does, three trials a worker, and return what it took beside training.
+    """Run a sweep as a user does, with three trials for each worker, and return its time beside training.
 
     Args:
         path: The experiment file.
-        overrides: ``section.key=value`` each.
-        workers: Trials at once.
-        device: The device, as the user names it.
+        overrides: Texts ``section.key=value``, stronger than the file.
+        workers: Trials at the same time.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
 
     Raises:
         NoResultError: If the sweep fails.
     """
     with tempfile.TemporaryDirectory() as root:
-        # The baseline is trained too, and is the first.
+        # The baseline is trained too, as the first of 3 * workers trainings.
         flags = {"root": root, "workers": workers, "trials": 3 * workers - 1, "device": device}
         command = [sys.executable, "-m", "lenet_exp.sweep", str(path), "--no-confirm"]
         command += [word for name, value in flags.items() for word in (f"--{name}", str(value))]
@@ -56,35 +56,35 @@ def small_sweep(path: Path, overrides: Sequence[str], *, workers: int, device: s
         began = time.time()
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-            raise NoResultError(f"the sweep to be measured ended with {done.returncode}: {said}")
+            last_line = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise NoResultError(f"the sweep to measure ended with exit code {done.returncode}: {last_line}")
         (layout,) = layouts(Path(root))
         return read_harness(list(Spool(layout.spool).run_logs()), workers, began)
 
 
-def read_harness(records: Sequence[RunLog], workers: int, began: float) -> Harness:
-    """Return what a sweep took beside training, from what its spool has.
+def read_harness(logs: Sequence[RunLog], workers: int, began: float) -> Harness:
+    """Return the time that a sweep took beside training, by the logs of its attempts.
 
-    A trial's time goes from the end of the one whose place it takes to its own end, so that asking, starting,
-    building, reporting, recording and telling are all in it. The trials that found a free place are left
-    out, unless there are no others.
+    A trial's time goes from the end of the trial whose worker it takes over to its own end, so that asking,
+    starting, building, reporting, recording and telling are all in it. Trials that began on a worker without
+    an earlier trial are left out, unless there are no others.
 
     Args:
-        records: What the spool has of all attempts, each ended.
-        workers: Attempts at once.
-        began: When the command was given, in seconds since 1970.
+        logs: Logs of all attempts, each of which has ended.
+        workers: Attempts at the same time.
+        began: Time at which the command was given, in seconds since 1970.
     """
     first_step_s = float("inf")
-    free: list[int] = []
+    free_since_ms: list[int] = []
     outside: list[float] = []
-    for number, record in enumerate(sorted(records, key=lambda record: record.start_ms)):
-        assert record.end is not None
-        inside = record.epochs[-1].train_s + sum(result.evaluation_s for result in record.epochs)
-        first = record.epochs[0]
-        first_step_s = min(
-            first_step_s, record.epoch_ms[0] / 1000 - first.train_s - first.evaluation_s - began
-        )
-        left = record.start_ms if number < workers else free.pop(free.index(min(free)))
-        outside.append((record.end.time_ms - left) / 1000 - inside)
-        free.append(record.end.time_ms)
+    for number, log in enumerate(sorted(logs, key=lambda log: log.start_ms)):
+        assert log.end is not None
+        inside = log.epochs[-1].train_s + sum(result.evaluation_s for result in log.epochs)
+        first = log.epochs[0]
+        first_step_s = min(first_step_s, log.epoch_ms[0] / 1000 - first.train_s - first.evaluation_s - began)
+        start_ms = log.start_ms
+        if number >= workers:
+            start_ms = free_since_ms.pop(free_since_ms.index(min(free_since_ms)))
+        outside.append((log.end.time_ms - start_ms) / 1000 - inside)
+        free_since_ms.append(log.end.time_ms)
     return Harness(first_step_s, median(outside[workers:] or outside))

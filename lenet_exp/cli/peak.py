@@ -1,4 +1,4 @@
-"""What a machine can compute at best, and what training an image costs in the same unit."""
+"""The peak rate of a machine's arithmetic, and the operations that training on an image takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from lenet_exp.config.architecture import layers
 from lenet_exp.config.hyperparameters import Configuration
 
-#: Sides of the square matrices; the smallest stay in the caches of a core, and no size is best everywhere.
+#: Sides of the square matrices that are multiplied; which is fastest depends on a processor's caches.
 SIDES = (512, 1024, 2048)
 
 #: Products that are run before the clock starts.
@@ -21,10 +21,10 @@ def training_flops(configuration: Configuration, image_size: int = 28) -> int:
 
     A multiplication with an addition (MAC) is two operations. The backward pass costs twice the forward
     pass, once for the gradient of the weights and once for that of the input, which the first layer
-    does without: ``2 * (3 * macs - macs of the first layer)``. The rest is left out, as is usual.
+    does without: ``2 * (3 * macs - macs of the first layer)``. As usual, everything else is left out.
 
     Args:
-        configuration: The network's.
+        configuration: The configuration of the network.
         image_size: Side of the images, in pixels.
 
     Example:
@@ -39,12 +39,12 @@ def training_flops(configuration: Configuration, image_size: int = 28) -> int:
 def matrix_peak(*, for_s: float, threads: int, device: torch.device | None = None) -> float:
     """Return the rate of ``torch.mm`` in float32, in GFLOP/s.
 
-    It is the best of the sizes `SIDES`, and the rate that it kept up, not that of its luckiest product.
+    The best of the sizes `SIDES` counts, with the mean over its share of the time.
 
     Args:
-        for_s: Seconds in all.
-        threads: Threads of the CPU, while it is measured.
-        device: Where it is computed; None for the CPU.
+        for_s: Seconds of all sizes together.
+        threads: CPU threads that torch may use meanwhile.
+        device: Device that computes; None for the CPU.
     """
     device = device or torch.device("cpu")
     before = torch.get_num_threads()

@@ -1,4 +1,7 @@
-"""``lenet-exp`` and its commands. Heavy imports are inside the commands, so that ``--help`` is quick."""
+"""``lenet-exp`` and its commands. Heavy imports are inside the commands, so that ``--help`` is quick.
+
+A command's parameters are described by the help texts of their options, its docstring is its help.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ import typer
 from lenet_exp import __version__
 from lenet_exp.base.errors import LenetExpError, mask_url, printable
 from lenet_exp.cli import options
-from lenet_exp.cli.options import load_experiment, workers_count
+from lenet_exp.cli.options import load_experiment, switch, workers_count
 
 app = typer.Typer(
     name="lenet-exp",
@@ -29,9 +32,14 @@ app = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit; a user's mistake is one line and its exit code."""
-    # Nearly all that torch and MLflow make as they are loaded stays. Looking through it for garbage ten times
-    # less often, and not once more at the end, makes a command a third quicker.
+    """Run the command line and exit; for a user's mistake with one line on standard error and an exit code.
+
+    Args:
+        arguments: Words after ``lenet-exp``; None for those that the process was started with.
+    """
+    # Nearly all objects that torch and MLflow make while loading are kept, so looking for garbage is in vain:
+    # it is done ten times less often, and not once more at the end (experiments/LOG.md, What was weighed when
+    # the house was divided).
     gc.set_threshold(10_000)
     atexit.register(gc.freeze)
     try:
@@ -43,27 +51,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _tell(str(error))
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # Whoever read our output has seen enough, as `| head` does. Python flushes once more when it
-        # ends, and would complain. The exit code is what typer gives when it is the first to notice.
+        # The reader of our output has closed the pipe, as `| head` does. Python flushes once more when it
+        # ends, and would complain. Typer exits with the same code when it notices first.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except typer.Abort:  # Ctrl-C
         sys.exit(130)
     except Exception as error:
-        # typer's refusals, whose class has moved from one package to another; a bug is none.
+        # Typer's usage errors have `format_message`; their class has moved between packages.
         message = getattr(error, "format_message", None)
         if message is None:
             raise
-        if said := message().rstrip("."):  # without a command the help has been shown
-            _tell(f"{said}; see lenet-exp --help")
+        if text := message().rstrip("."):  # empty without a command, when the help has been shown
+            _tell(f"{text}; see lenet-exp --help")
         sys.exit(2)
     sys.exit(code or 0)
 
 
 def _tell(message: str) -> None:
-    """Say on standard error what is wrong, in one line."""
+    """Write an error message to standard error, in one line."""
     message = printable(mask_url(message))
-    # What a user has written, and a message shows, can be of any length.
+    # A message may quote what the user has written, at any length.
     sys.stderr.write(f"error: {message if len(message) <= 1000 else message[:999] + '…'}\n")
 
 
@@ -73,26 +81,25 @@ def _say(line: str) -> None:
 
 @app.callback(invoke_without_command=True)
 def _version(
-    version: Annotated[bool, typer.Option("--version", help="print the version", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", help="print the version", is_eager=True)
+    ] = False,
 ) -> None:
     if version:
         typer.echo(f"lenet-exp {__version__}")
         raise typer.Exit
 
 
-@app.command()
-def sweep(
+@app.command("sweep")
+def _sweep(
     experiment: options.ExperimentArgument = None,
-    trials: Annotated[
-        int | None,
-        typer.Option("--trials", help="finished trials to have at the end, those of earlier calls included"),
-    ] = None,
+    trials: options.Trials = None,
     workers: options.Workers = "auto",
     timeout: options.Timeout = None,
     device: options.Device = "auto",
-    confirm: Annotated[
-        bool, typer.Option(" /--no-confirm", help="stop after the search; the test split is not read")
-    ] = True,
+    no_confirm: Annotated[
+        bool, switch("--no-confirm", "stop after the search: confirm nothing, do not read the test split")
+    ] = False,
     root: options.Root = Path("mlruns"),
     tracking_uri: options.Tracking = None,
     require_tracking: options.RequireTracking = False,
@@ -102,7 +109,7 @@ def sweep(
     min_free: options.MinFree = "200M",
     overrides: options.Overrides = None,
 ) -> None:
-    """Run the main job: the baseline, a search for something better, and the confirmation of what it found.
+    """Run the main job: train the baseline, search for something better, and confirm the best on fresh seeds.
 
     Example: lenet-exp sweep experiments/quick.toml --trials 8 --set search.sampler=random
     """
@@ -112,9 +119,9 @@ def sweep(
     asked = load_experiment(experiment, overrides, {"search.trials": trials})
     n_workers = workers_count(workers)
     limits = Limits(trial_timeout, trial_memory, size_bytes(min_free, "--min-free"))
-    # A test of everything around the training has another one.
+    # Tests of everything around the training put a trainer of their own here.
     trainer = os.environ.get("LENET_EXP_TRAINER", TRAINER)
-    # It loads torch, which takes longest of all, while this process loads the rest.
+    # The fork server loads torch, which takes longest, while this process loads everything else.
     start_fork_server(trainer)
     from lenet_exp.sweep.run import Request, run_sweep
 
@@ -130,16 +137,19 @@ def sweep(
             tracking_uri=tracking_uri,
             require_tracking=require_tracking,
             storage=storage,
-            confirm=confirm,
+            confirm=not no_confirm,
         )
     )
 
 
 @app.command("confirm")
-def confirm_command(
+def _confirm(
     experiment: options.ExperimentArgument = None,
     again: Annotated[
-        bool, typer.Option("--again", help="choose anew and read the test split once more, on record")
+        bool,
+        switch(
+            "--again", "choose finalists anew and read the test split once more, recorded as a repetition"
+        ),
     ] = False,
     dataset: options.Dataset = None,
     workers: options.Workers = "auto",
@@ -150,7 +160,7 @@ def confirm_command(
     storage: options.Storage = None,
     overrides: options.Overrides = None,
 ) -> None:
-    """Train the best and the baseline on fresh seeds, then read the test split once for all of them.
+    """Train the best configurations and the baseline on fresh seeds, then read the test split once for all.
 
     Example: lenet-exp confirm fashion_mnist --dataset mnist
     """
@@ -178,22 +188,17 @@ def confirm_command(
     )
 
 
-@app.command()
-def leaderboard(
+@app.command("leaderboard")
+def _leaderboard(
     experiment: options.ExperimentArgument = None,
-    csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="PATH", help="write the table to this CSV file")
-    ] = None,
-    style: Annotated[
-        options.TableFormat | None,
-        typer.Option("--format", help="print as text for machines instead of a table"),
-    ] = None,
-    top: Annotated[int | None, typer.Option("--top", min=1, help="only the first rows")] = None,
+    csv: options.Csv = None,
+    style: options.Style = None,
+    top: options.Top = None,
     dataset: options.Dataset = None,
     root: options.Root = Path("mlruns"),
     storage: options.Storage = None,
 ) -> None:
-    """Show or export the leaderboard of an experiment, from the study alone.
+    """Print or export the leaderboard of an experiment; it needs the study, not MLflow.
 
     Example: lenet-exp leaderboard quick --format markdown --top 5
     """
@@ -204,17 +209,21 @@ def leaderboard(
     show_leaderboard(shown, root, csv=csv, style=style and style.value, top=top, storage=storage)
 
 
-@app.command()
-def sync(
+@app.command("sync")
+def _sync(
     experiment: options.ExperimentArgument = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="look at every run: make missing ones anew, delete unknown ones")
+        bool,
+        switch(
+            "--rebuild",
+            "check every run in MLflow: create missing ones, delete those that were never recorded here",
+        ),
     ] = False,
     root: options.Root = Path("mlruns"),
     tracking_uri: options.Tracking = None,
     storage: options.Storage = None,
 ) -> None:
-    """Carry to MLflow what it has missed, such as what was recorded while its server was down.
+    """Upload to MLflow what it has missed, such as runs recorded while its server was down.
 
     Example: lenet-exp sync quick --rebuild
     """
@@ -224,19 +233,17 @@ def sync(
     report = sync_experiment(chosen, root, rebuild=rebuild, tracking_uri=tracking_uri, storage=storage)
     for problem in report.problems:
         _say(f"warning: {mask_url(problem)}")
-    typer.echo(f"carried {report.n_uploaded} runs to MLflow, deleted {report.n_deleted}")
+    typer.echo(f"uploaded {report.n_uploaded} runs to MLflow, deleted {report.n_deleted}")
 
 
-@app.command()
-def doctor(
-    repair: Annotated[
-        bool, typer.Option("--repair", help="mend what can be mended; deletes nothing")
-    ] = False,
+@app.command("doctor")
+def _doctor(
+    repair: Annotated[bool, switch("--repair", "mend what can be mended; deletes nothing")] = False,
     root: options.Root = Path("mlruns"),
     tracking_uri: options.Tracking = None,
     storage: options.Storage = None,
 ) -> None:
-    """Say what is wrong with this machine and with what was recorded, and what to do about it.
+    """Check this machine and what was recorded; say what is wrong and what to do about it.
 
     Example: lenet-exp doctor --repair
     """
@@ -246,13 +253,13 @@ def doctor(
     for check in examine(root, tracking_uri=tracking_uri, url=storage, repair=repair):
         checks.append(check)
         state = "mended" if check.repaired else "wrong" if check.exit_code else "ok"
-        typer.echo(f"{state:7} {check.what}: {printable(mask_url(check.text))}")
+        typer.echo(f"{state:7} {check.name}: {printable(mask_url(check.text))}")
     raise typer.Exit(worst(checks))
 
 
-@app.command()
-def shapes(experiment: options.ExperimentArgument = None) -> None:
-    """Print the layers of an experiment's networks: output shapes, parameters and MACs of an image.
+@app.command("shapes")
+def _shapes(experiment: options.ExperimentArgument = None) -> None:
+    """Print the layers of an experiment's networks: shapes, parameters, and multiply-adds (MACs) per image.
 
     Example: lenet-exp shapes experiments/baseline.toml
     """
@@ -261,22 +268,18 @@ def shapes(experiment: options.ExperimentArgument = None) -> None:
     print_shapes(load_experiment(experiment))
 
 
-@app.command()
-def activations(
-    classes: Annotated[
-        str, typer.Option("--classes", help="names or numbers of classes, with commas between")
-    ],
-    run: Annotated[
-        str, typer.Argument(help="trial number, label, MLflow run id, champion or baseline")
-    ] = "champion",
+@app.command("activations")
+def _activations(
+    classes: options.Classes,
+    run: options.DrawnRun = "champion",
     experiment: options.ExperimentOption = None,
-    inputs: Annotated[int, typer.Option("--inputs", min=1, max=20, help="images of each class")] = 3,
+    inputs: options.Inputs = 3,
     root: options.Root = Path("mlruns"),
     tracking_uri: options.Tracking = None,
     storage: options.Storage = None,
     overrides: options.Overrides = None,
 ) -> None:
-    """Draw what the first two convolution layers make of validation images, channel by channel.
+    """Draw what the first two convolution layers make of validation images, channel by channel, as a picture.
 
     Example: lenet-exp activations champion --experiment quick --classes pullover,coat
     """
@@ -289,16 +292,12 @@ def activations(
     typer.echo(picture)
 
 
-@app.command()
-def replay(
-    trial: Annotated[str, typer.Argument(help="trial number, label, MLflow run id, champion or baseline")],
+@app.command("replay")
+def _replay(
+    trial: options.ReplayedTrial,
     experiment: options.ExperimentOption = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, max=1024, help="of the training (default: as recorded)")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps (default: as recorded)")
-    ] = None,
+    threads: options.ReplayThreads = None,
+    device: options.ReplayDevice = None,
     root: options.Root = Path("mlruns"),
     storage: options.Storage = None,
     overrides: options.Overrides = None,
@@ -307,20 +306,20 @@ def replay(
 
     Example: lenet-exp replay 3 --experiment quick
     """
-    from lenet_exp.cli import replay as replays
+    from lenet_exp.cli.replay import replay, show
 
     chosen = load_experiment(experiment, overrides)
-    replays.show(replays.replay(chosen, root, trial, threads=threads, device=device, storage=storage))
+    show(replay(chosen, root, trial, threads=threads, device=device, storage=storage))
 
 
-@app.command()
-def report(
+@app.command("report")
+def _report(
     experiment: options.ExperimentArgument = None,
     root: options.Root = Path("mlruns"),
     tracking_uri: options.Tracking = None,
     storage: options.Storage = None,
 ) -> None:
-    """Write an experiment's page: plots, learning curves, and the leaderboard, in one HTML file.
+    """Write an experiment's page: plots, learning curves and the leaderboard in one HTML file.
 
     Example: lenet-exp report quick
     """
@@ -330,19 +329,17 @@ def report(
     typer.echo(write_report(chosen, root, tracking_uri=tracking_uri, storage=storage, say=_say))
 
 
-@app.command()
-def bench(
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
-    for_s: Annotated[
-        float, typer.Option("--seconds", min=0.05, max=3600, help="seconds of each measurement")
-    ] = 4.0,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="times each is measured, in turn")] = 3,
+@app.command("bench")
+def _bench(
+    as_json: Annotated[bool, switch("--json", "print JSON instead of a table")] = False,
+    for_s: options.Seconds = 4.0,
+    rounds: options.Rounds = 3,
     device: options.Device = "auto",
     overrides: options.Overrides = None,
 ) -> None:
-    """Measure this machine: the usual training loop and ours in turn, and what a sweep costs beside training.
+    """Measure how fast this machine trains, in the usual loop and in ours, and what a sweep adds to training.
 
-    Takes about a minute and a half. What is trained is the baseline of experiments/bench.toml.
+    Takes about a minute and a half, and trains the baseline of experiments/bench.toml.
 
     Example: lenet-exp bench --json > bench.json
     """
@@ -360,11 +357,8 @@ def bench(
         print_bench(answer)
 
 
-@app.command()
-def ui(
-    root: options.Root = Path("mlruns"),
-    port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="port on 127.0.0.1")] = 5000,
-) -> None:
+@app.command("ui")
+def _ui(root: options.Root = Path("mlruns"), port: options.Port = 5000) -> None:
     """Open MLflow's UI on the recorded runs; Ctrl-C ends it.
 
     Example: lenet-exp ui --port 5001
@@ -377,7 +371,5 @@ def ui(
 
 
 def commands() -> list[str]:
-    """Return the names of all commands."""
-    return sorted(
-        str(info.name or (info.callback and info.callback.__name__)) for info in app.registered_commands
-    )
+    """Return the names of all commands, sorted."""
+    return sorted(str(info.name) for info in app.registered_commands)

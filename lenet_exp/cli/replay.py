@@ -1,10 +1,11 @@
-"""Trains a recorded attempt again from its record, and compares the two epoch by epoch.
+"""Replay: train a recorded attempt again from its record, and compare the two epoch by epoch.
 
-On one machine and one number of threads the metrics are the same bit for bit, or something is wrong.
+On the same machine with the same number of threads the metrics are identical, bit for bit.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -26,32 +27,40 @@ from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.results.views.console import print_rows
 from lenet_exp.study.records import Attempt, TrialRecord
 
-#: Differences that are shown; more say nothing more.
+#: Rows of the table of differences; more would say nothing new.
 MAX_SHOWN = 20
-#: What must be equal; the times of two trainings never are.
+#: Metrics that must be equal; times never are.
 COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A number that came out otherwise."""
+    """A metric that is not the same in both trainings.
+
+    Attributes:
+        epoch: Counted from 1.
+        metric: Name of the metric, one of `COMPARED`.
+        recorded: Value in the record; NaN if the record lacks the epoch.
+        replayed: Value in the replay; NaN if the replay lacks the epoch.
+    """
 
     epoch: int
     metric: str
-    results: float
+    recorded: float
     replayed: float
 
 
 @dataclass(frozen=True)
 class Replay:
-    """How a second training compares with the recorded one.
+    """A comparison of a replay with the recorded training.
 
     Attributes:
-        record: The attempt that was trained first.
-        differences: Numbers that came out otherwise, in order.
-        n_compared: Epochs that were compared.
-        changes: What is not as it was, and can explain differences: what, then, now.
-        unknown: Possible causes that the record says nothing of.
+        record: The recorded attempt.
+        differences: Metrics that are not the same, in the order of epochs.
+        n_compared: Number of epochs that were compared.
+        changes: Name, recorded value and present value of each condition that has changed, such as the number
+            of threads, and can explain differences.
+        unknown: Names of conditions that the record does not have, and that may have changed too.
     """
 
     record: TrialRecord
@@ -62,7 +71,7 @@ class Replay:
 
     @property
     def identical(self) -> bool:
-        """Whether all numbers are the same, bit for bit."""
+        """True if all metrics are the same, bit for bit."""
         return not self.differences
 
 
@@ -76,60 +85,60 @@ def replay(
     storage: str | None = None,
     say: Callable[[str], Any] = say,
 ) -> Replay:
-    """Train a recorded attempt again; nothing that was recorded is changed.
+    """Train a recorded attempt again, without changing anything that was recorded.
 
     Args:
-        experiment: Whose attempt.
-        root: Folder of everything that runs wrote.
+        experiment: The experiment that has the attempt.
+        root: Folder of everything that runs write.
         trial: A name of the attempt, as `ExperimentResults.find` takes it.
-        threads: Threads of the training; None for as many as the record says.
-        device: The device, as the user names it; None for the kind that the record says.
-        storage: URL of the study's storage, where it is not a file below ``root``.
-        say: Told how it goes, a line at a time.
+        threads: CPU threads of the training; None for the recorded number.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; None for the recorded kind.
+        storage: URL of the study's storage in PostgreSQL; None for the file below ``root``.
+        say: Called with a line for people after each epoch.
 
     Raises:
-        ConfigError: If there is no such attempt, or it is of a kind that is not replayed.
-        NoResultError: If the record has nothing to compare, or the replay fails.
+        ConfigError: If there is no such attempt.
+        NoResultError: If the record has no epoch to compare, or the replay fails.
         DataError: If the images are missing or damaged.
-        DeviceError: If the device is not there.
-        SweepInterruptedError: At Ctrl-C.
+        DeviceError: If the device is not available.
+        SweepInterruptedError: If the user presses Ctrl-C.
     """
     results = read_results(experiment, root, storage)
     record = results.find(trial)
     original = results.original(record)
     if original is not record:
-        say(f"{record.label} was told the value of {original.label}, which was trained; replaying that")
-    attempt = results.attempt(original)
-    first = attempt.epochs if attempt else ()
+        say(f"{record.label} is a duplicate of {original.label}, which was trained; replaying that")
+    log = results.attempt(original)
+    recorded = log.epochs if log else ()
     diverged = original.reason.startswith("diverged")
-    if not (first or diverged):
-        why = original.reason or "no epoch was recorded"
-        raise NoResultError(f"{original.label} has nothing to compare with: {why}; name another")
+    if not (recorded or diverged):
+        reason = original.reason or "no epoch was recorded"
+        raise NoResultError(f"{original.label} has no epoch to compare: {reason}; name another trial")
     images = training_images(results.experiment.data)
-    used = threads or int(original.result.get("threads", 1))
+    n_threads = threads or int(original.result.get("threads", 1))
     executor = LocalExecutor()
     try:
         machine = executor.probe(device or str(original.result.get("device_type", "auto")))
         say(f"{original.label}: training it again, {original.configuration.epochs} epochs, on {machine.name}")
         with tempfile.TemporaryDirectory() as folder:
-            layout, plan = Layout(Path(folder), "replay"), WorkerPlan(1, used, "as recorded")
-            again = Conditions(_as_trained(results, original), images, machine, layout, plan)
-            task = _task(results, original, again)
-            whole = original.state == "COMPLETE" or diverged
-            second = _train(executor, task, first, None if whole else len(first), say)
+            layout, plan = Layout(Path(folder), "replay"), WorkerPlan(1, n_threads, "as recorded")
+            conditions = Conditions(_as_trained(results, original), images, machine, layout, plan)
+            task = _task(results, original, conditions)
+            is_whole = original.state == "COMPLETE" or diverged
+            replayed = _train(executor, task, recorded, None if is_whole else len(recorded), say)
     except KeyboardInterrupt:
         raise SweepInterruptedError("interrupted; nothing that was recorded has changed") from None
     finally:
         executor.close()
-    now = again.metadata() | {"data": images.digest}
-    changes, unknown = _causes(results, original, now)
-    return Replay(original, compare(first, second), max(len(first), len(second)), changes, unknown)
+    changes, unknown = _causes(results, original, conditions.metadata() | {"data": images.digest})
+    n_compared = max(len(recorded), len(replayed))
+    return Replay(original, compare(recorded, replayed), n_compared, changes, unknown)
 
 
 def _causes(
     results: ExperimentResults, record: TrialRecord, now: Mapping[str, Any]
 ) -> tuple[tuple[tuple[str, Any, Any], ...], tuple[str, ...]]:
-    """Return what has changed, with then and now, and what cannot be told, as the record does not say it."""
+    """Return the conditions that have changed, then and now, and those that the record does not have."""
     then = {name: record.result[name] for name in CAUSES if name in record.result}
     if then and "kernels" not in then:  # recorded before there was a choice
         then["kernels"] = "fast" if record.result.get("device_type") == "cpu" else "torch"
@@ -139,34 +148,35 @@ def _causes(
     return changes, tuple(name for name in CAUSES if name not in then)
 
 
-def show(done: Replay) -> None:
-    """Print what came out otherwise, if anything, and the verdict.
+def show(comparison: Replay) -> None:
+    """Print the metrics that differ, if any, and the verdict.
 
     Raises:
         NoResultError: If the two trainings are not identical; the message is the verdict.
     """
-    if not done.identical:
-        shown = done.differences[:MAX_SHOWN]
+    if not comparison.identical:
+        shown = comparison.differences[:MAX_SHOWN]
+        n_metrics = comparison.n_compared * len(COMPARED)
         print_rows(
-            f"{done.record.label}: {len(done.differences)} of {done.n_compared * len(COMPARED)} differ",
+            f"{comparison.record.label}: {len(comparison.differences)} of {n_metrics} metrics differ",
             ("epoch", "metric", "recorded", "replayed", "difference"),
             [
                 (
-                    str(d.epoch),
-                    d.metric,
-                    f"{d.results!r}",
-                    f"{d.replayed!r}",
-                    f"{d.replayed - d.results:+.3g}",
+                    str(each.epoch),
+                    each.metric,
+                    f"{each.recorded!r}",
+                    f"{each.replayed!r}",
+                    f"{each.replayed - each.recorded:+.3g}",
                 )
-                for d in shown
+                for each in shown
             ],
         )
-        raise NoResultError(verdict(done))
-    sys.stdout.write(f"{printable(verdict(done))}\n")
+        raise NoResultError(verdict(comparison))
+    sys.stdout.write(f"{printable(verdict(comparison))}\n")
 
 
 def _as_trained(results: ExperimentResults, record: TrialRecord) -> Experiment:
-    """Return the experiment with a step computed as the record says, and nothing watched besides."""
+    """Return the experiment with steps computed as recorded, and without measurements beside training."""
     training = {
         "compile": bool(record.result.get("compiled")),
         "kernels": record.result.get("kernels", "fast"),
@@ -177,33 +187,33 @@ def _as_trained(results: ExperimentResults, record: TrialRecord) -> Experiment:
     )
 
 
-def _task(results: ExperimentResults, record: TrialRecord, again: Conditions) -> Task:
-    """Return what the attempt was, to be done again."""
-    attempt = results.attempt(record)
-    tags = attempt.metadata["tags"] if attempt else {}
+def _task(results: ExperimentResults, record: TrialRecord, conditions: Conditions) -> Task:
+    """Return the task that trains a recorded attempt again."""
+    log = results.attempt(record)
+    tags = log.metadata["tags"] if log else {}
     train_on: TrainOn = tags.get("lenet_exp.train_on", "train")
     key, configuration = record.key, record.configuration
-    what = Attempt(key, configuration, record.seed, record.label, key, train_on=train_on)
-    return Task(what, again, again.machine.devices[0], checkpoints=False)
+    attempt = Attempt(key, configuration, record.seed, record.label, key, train_on=train_on)
+    return Task(attempt, conditions, conditions.machine.devices[0], checkpoints=False)
 
 
 def _train(
     executor: LocalExecutor,
     task: Task,
-    first: Sequence[EpochResult],
-    wanted: int | None,
+    recorded: Sequence[EpochResult],
+    max_epochs: int | None,
     say: Callable[[str], Any],
 ) -> list[EpochResult]:
-    """Return the epochs of ``task``, at most ``wanted`` if that is given."""
+    """Return the epochs of ``task``, at most ``max_epochs`` if that is given."""
     epochs: list[EpochResult] = []
     executor.submit(task)
     while True:
         for event in executor.events():
             if isinstance(event, Epoch):
                 epochs.append(event.result)
-                same = not compare(first[len(epochs) - 1 : len(epochs)], [event.result])
-                say(f"epoch {event.result.epoch}: {'identical' if same else 'different'}")
-                if len(epochs) == wanted:
+                is_same = not compare(recorded[len(epochs) - 1 : len(epochs)], [event.result])
+                say(f"epoch {event.result.epoch}: {'identical' if is_same else 'different'}")
+                if len(epochs) == max_epochs:
                     executor.stop(task.key)
                     return epochs
             elif isinstance(event, Ended):
@@ -212,33 +222,33 @@ def _train(
                 return epochs
 
 
-def compare(first: Sequence[EpochResult], second: Sequence[EpochResult]) -> tuple[Difference, ...]:
-    """Return where two trainings differ; an epoch that only one has differs in everything.
+def compare(recorded: Sequence[EpochResult], replayed: Sequence[EpochResult]) -> tuple[Difference, ...]:
+    """Return where two trainings differ; an epoch that only one of them has differs in every metric.
 
     Args:
-        first: The recorded epochs.
-        second: The epochs of the replay.
+        recorded: Epochs of the record.
+        replayed: Epochs of the replay.
 
     Example:
-        >>> one = EpochResult(1, 0.5, 0.8, 0.4, 0.9, 1000.0, 2.0)
-        >>> compare([one], [one])
+        >>> result = EpochResult(1, 0.5, 0.8, 0.4, 0.9, 1000.0, 2.0)
+        >>> compare([result], [result])
         ()
     """
-    nothing = float("nan")
-    by_epoch = [{result.epoch: result.metrics() for result in results} for results in (first, second)]
+    by_epoch = [{result.epoch: result.metrics() for result in results} for results in (recorded, replayed)]
     differences = []
     for epoch in sorted(by_epoch[0].keys() | by_epoch[1].keys()):
         then, now = (metrics.get(epoch, {}) for metrics in by_epoch)
         for name in COMPARED:
-            pair = then.get(name, nothing), now.get(name, nothing)
-            # Both may be no number, as the loss on validation images of a network that diverges.
-            if not (then and now) or (pair[0] != pair[1] and not (pair[0] != pair[0] and pair[1] != pair[1])):
+            pair = then.get(name, math.nan), now.get(name, math.nan)
+            # NaN in both is no difference: the validation loss of a network that diverges is NaN.
+            is_same = pair[0] == pair[1] or (math.isnan(pair[0]) and math.isnan(pair[1]))
+            if not (then and now and is_same):
                 differences.append(Difference(epoch, name, *pair))
     return tuple(differences)
 
 
-def verdict(done: Replay) -> str:
-    """Return a sentence on a replay: identical, or what explains the differences.
+def verdict(comparison: Replay) -> str:
+    """Return a sentence on a replay: that it is identical, or what explains the differences.
 
     Example:
         >>> from lenet_exp.base.records import RunKey
@@ -246,19 +256,19 @@ def verdict(done: Replay) -> str:
         >>> verdict(Replay(record, (), 2, (("threads", 1, 2),), ()))
         'trial 3 is identical in 2 epochs, bit for bit, though threads was 1 and is 2'
     """
-    changes = ", ".join(f"{name} was {then} and is {now}" for name, then, now in done.changes)
-    label = done.record.label
-    if done.identical and not done.n_compared:
+    changes = ", ".join(f"{name} was {then} and is {now}" for name, then, now in comparison.changes)
+    label = comparison.record.label
+    if comparison.identical and not comparison.n_compared:
         return f"{label} diverged in its first epoch, as recorded"
-    if done.identical:
+    if comparison.identical:
         though = f", though {changes}" if changes else ""
-        epochs = f"{done.n_compared} epoch{'s' if done.n_compared > 1 else ''}"
+        epochs = f"{comparison.n_compared} epoch{'s' if comparison.n_compared > 1 else ''}"
         return f"{label} is identical in {epochs}, bit for bit{though}"
-    where = done.differences[0]
-    text = f"{label} came out otherwise from epoch {where.epoch} on, {where.metric} first: "
+    first = comparison.differences[0]
+    text = f"{label} differs from epoch {first.epoch} on, {first.metric} first: "
     if changes:
         return f"{text}{changes}, which can explain it"
-    if done.unknown:
-        unknown = ", ".join(done.unknown)
-        return f"{text}nothing that was recorded has changed, but the record does not say: {unknown}"
+    if comparison.unknown:
+        unknown = ", ".join(comparison.unknown)
+        return f"{text}no recorded condition has changed, but the record does not have: {unknown}"
     return f"{text}nothing explains it, as data, code, versions, machine and threads are the same"

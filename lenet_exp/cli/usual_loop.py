@@ -1,7 +1,7 @@
-"""The usual training loop, which speed is compared with: nothing of `train` is in it.
+"""The usual training loop of tutorials, with which the speed of ours is compared.
 
-A torchvision data set of pictures, read one by one through ``ToTensor`` in the processes of a `DataLoader`;
-an `nn.Sequential` in float32; and two numbers read back after every step.
+It reads pictures one by one through ``ToTensor`` in the processes of a `DataLoader`, trains an
+`nn.Sequential` in float32, and reads loss and accuracy back after every step.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.data.images import ImageSet
 from lenet_exp.training.network import LeNet, initialise
 
-#: Processes that read pictures, as tutorials have it.
+#: Processes that read pictures; tutorials use two.
 READERS = 2
 
-#: Steps before the clock starts: the first ones wait for the reading processes to begin.
+#: Steps before the clock starts; the first ones wait for the reading processes to begin.
 WARM_UP_STEPS = 8
 
 
@@ -42,14 +42,14 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         from PIL import Image
         from torchvision import transforms
 
-        # Plain arrays, which are quicker to take a picture from.
+        # Plain arrays give a picture faster than tensors do.
         self._pixels, self._labels = map(np.asarray, images.open())
         self._index = np.arange(images.count) if index is None else np.asarray(index)
         self._picture = Image.fromarray
         self._transform = transforms.Compose([transforms.ToTensor()])
 
     def __len__(self) -> int:
-        """Return how many pictures there are."""
+        """Return the number of pictures."""
         return len(self._index)
 
     def __getitem__(self, number: int) -> tuple[Tensor, int]:
@@ -61,25 +61,25 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 def batches(
     pictures: Dataset[tuple[Tensor, int]], batch_size: int, *, shuffle: bool = True
 ) -> DataLoader[tuple[Tensor, int]]:
-    """Return the loader of one epoch after the other, with processes of its own in each.
+    """Return a loader, which starts its reading processes anew in every epoch.
 
     Args:
-        pictures: What is loaded.
+        pictures: The pictures to load.
         batch_size: Pictures of a step.
-        shuffle: Whether each epoch has an order of its own.
+        shuffle: True to give each epoch a new random order.
     """
     return DataLoader(pictures, batch_size=batch_size, shuffle=shuffle, num_workers=READERS)
 
 
 @dataclass
 class UsualTraining:
-    """The usual network and optimiser of a configuration; its precision and loss are not looked at.
+    """Network and optimiser of a configuration, built as usual: always in float32 with cross-entropy.
 
     Attributes:
-        configuration: What to train.
+        configuration: The configuration to train.
         image_size: Side of the pictures, in pixels.
-        seed: Root of the random stream of the weights.
-        device: Where it is trained.
+        seed: Root of the random stream of the initial weights.
+        device: Device that trains.
     """
 
     configuration: Configuration
@@ -88,7 +88,7 @@ class UsualTraining:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
-        """Build both."""
+        """Build network and optimiser."""
         model = LeNet(self.configuration, self.image_size)
         initialise(model, self.configuration.init, derive_seed(self.seed, "init"))
         self.network = nn.Sequential(*model.features, *model.classifier).to(self.device)
@@ -103,7 +103,7 @@ class UsualTraining:
         )
 
     def epoch(self, loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[int, float, float]]:
-        """Train one epoch, and yield examples, mean loss and share of hits after each step."""
+        """Train one epoch, and yield examples, mean loss and accuracy of the batch after each step."""
         self.network.train()
         for batch in loader:
             images, labels = (part.to(self.device) for part in batch)
@@ -124,17 +124,17 @@ def throughput(
     device: torch.device | None = None,
     pictures: Callable[[ImageSet], Dataset[tuple[Tensor, int]]] = Pictures,
 ) -> float:
-    """Return training examples per second by the wall, their reading included.
+    """Return training examples per second of wall time, reading included.
 
-    The first steps are not counted, so what starting the readers costs is in the loop's favour left out,
-    unless the time is longer than an epoch. The arithmetic has torch's own number of threads.
+    The first steps are not counted. This favours the usual loop, as the time to start the reading processes
+    is left out, unless the measurement is longer than an epoch. Torch chooses the number of threads.
 
     Args:
-        configuration: What to train; every epoch goes over all of ``images``.
-        images: What to train on.
+        configuration: The configuration to train.
+        images: Images of an epoch; all of them are trained on.
         for_s: Seconds to measure.
-        device: Where it is trained; None for the CPU.
-        pictures: Maker of the data set that the processes read from; by default as torchvision has it.
+        device: Device that trains; None for the CPU.
+        pictures: Function that makes the data set to read from; by default PIL images through ``ToTensor``.
     """
     training = UsualTraining(configuration, images.image_size, device=device or torch.device("cpu"))
     loader = batches(pictures(images), configuration.batch_size)

@@ -1,8 +1,8 @@
 """The confirmation: finalists and baseline on fresh seeds, then one reading of the test split for all.
 
-What is decided is kept with the study before it is acted on: the finalists before any is trained, the
-reading before a file is opened. So a confirmation that was cut off goes on with the same finalists, and
-what was read of the test split is on record whatever happens.
+Every decision is written to the study before it is acted on: the finalists before any of them is trained, the
+reading of the test split before a file is opened. So a confirmation that was cut off goes on with the same
+finalists, and every reading is on record, whatever happens.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ if TYPE_CHECKING:
 
 
 def ensure_available(experiment: Experiment) -> None:
-    """Make sure, without opening them, that the test images can be read when their time comes.
+    """Make sure, without opening them, that the test images can be read later.
 
     Raises:
-        DataError: If they cannot.
+        DataError: If they are missing or cannot be fetched.
     """
     try:
         testset.ensure_available(experiment.data)
@@ -65,12 +65,12 @@ def ensure_available(experiment: Experiment) -> None:
 
 
 def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: int) -> ConfirmationPlan:
-    """Return what is to be confirmed, and how, from now on.
+    """Return a plan of the confirmation, which later trials and settings do not change.
 
     Args:
-        experiment: With its precision resolved.
-        finalists: The best first.
-        n_finished: Trials that the search had finished by then.
+        experiment: The experiment, its precision resolved.
+        finalists: The configurations to confirm, the best first.
+        n_finished: Number of trials that the search has finished.
     """
     settings = experiment.confirm
     return ConfirmationPlan(
@@ -84,43 +84,43 @@ def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: in
     )
 
 
-def confirmation_trainings(plan: ConfirmationPlan, *, is_alone: bool) -> list[FixedTraining]:
-    """Return the trainings of a plan, seed by seed, so that whatever is done by some time is paired.
+def confirmation_trainings(plan: ConfirmationPlan, *, is_transferred: bool) -> list[FixedTraining]:
+    """Return the trainings of a plan, seed after seed, so that also a part of them is paired by seeds.
 
     Args:
-        plan: What was frozen.
-        is_alone: Whether the study has nothing else, as on another data set. The trainings on the first
-            seed then stand for the configurations in the leaderboard.
+        plan: The frozen plan.
+        is_transferred: True if the finalists come from a search on another data set. The study then has
+            nothing but the confirmation, and the trainings on the first seed are its runs in the leaderboard.
     """
     trainings = []
     for number, seed in enumerate(plan.seeds, start=1):
-        for one in plan.everyone:
-            training = replace(_training(one, plan, seed), label=f"{one.label}, seed {number}")
-            if is_alone and number == 1:
-                role: Role = "baseline" if one == plan.baseline else "run"
-                training = replace(training, role=role, label=one.label)
+        for finalist in plan.everyone:
+            training = replace(_training(finalist, plan, seed), label=f"{finalist.label}, seed {number}")
+            if is_transferred and number == 1:
+                role: Role = "baseline" if finalist == plan.baseline else "run"
+                training = replace(training, role=role, label=finalist.label)
             trainings.append(training)
     return trainings
 
 
 def _training(finalist: Finalist, plan: ConfirmationPlan, seed: int) -> FixedTraining:
-    # The same trainings serve every later plan.
+    # The name leaves out the plan, so that later plans use trainings that are done.
     name = f"confirm {finalist.config} on {plan.train_on}"
     return FixedTraining(name, "confirm", finalist.label, finalist.configuration, seed, plan.train_on)
 
 
 @dataclass
 class Confirmation:
-    """One experiment's confirmation.
+    """Confirms the finalists of one experiment.
 
     Attributes:
-        conditions: What all attempts share.
-        study: Keeps the plan, the trainings and the readings.
-        spool: What MLflow is told.
-        train: Trains these by the sweep's driver; returns whether all of them ended.
-        settle: Returns when nothing else is at work that a timing would notice.
-        announce: Called with lines for people.
-        is_alone: See `confirmation_trainings`.
+        conditions: Experiment, images, machine and limits, which all attempts share.
+        study: The study, which keeps plan, trainings and readings.
+        spool: The spool, from which MLflow gets test metrics and champion.
+        train: Function that trains these with the sweep's driver, and returns True if all of them ended.
+        settle: Function called before each timing, which returns when no upload is at work beside it.
+        announce: Function called with lines for people.
+        is_transferred: True if the finalists come from a search on another data set.
     """
 
     conditions: Conditions
@@ -129,78 +129,82 @@ class Confirmation:
     train: Callable[[Sequence[FixedTraining]], bool]
     settle: Callable[[], object]
     announce: Callable[[str], None]
-    is_alone: bool = False
+    is_transferred: bool = False
 
     def __post_init__(self) -> None:
         self.experiment, self.layout = self.conditions.experiment, self.conditions.layout
         self.device, self.threads = self.conditions.machine.devices[0], self.conditions.plan.threads
 
     def run(self, finalists: Callable[[], Sequence[Finalist]], *, again: bool = False) -> bool:
-        """Confirm, or go on with it; what was read already is not read again unless ``again``.
+        """Train the finalists and read the test split, or go on where an earlier call was cut off.
 
         Args:
-            finalists: Called if there are none frozen yet; gives the best first.
-            again: Freeze, train and read anew.
+            finalists: Function that returns the finalists, the best first; called if none are frozen yet.
+            again: True to choose finalists, train and read anew although there is a complete reading.
 
         Returns:
-            Whether the last reading is complete.
+            True if the last reading is complete.
 
         Raises:
-            DataError, DiskError, NoResultError, SweepInterruptedError: As the sweep.
+            DataError: If test images or trained weights are missing.
+            DiskError: If the disk is full.
+            NoResultError: If every training of the confirmation failed.
+            SweepInterruptedError: If the user stops the trainings.
         """
         plan = self._plan(finalists, again=again)
         if plan is not None:
-            if not self.train(confirmation_trainings(plan, is_alone=self.is_alone)):
+            if not self.train(confirmation_trainings(plan, is_transferred=self.is_transferred)):
                 self.announce(
-                    "confirmation: not all are trained, so nothing is read; the same command goes on"
+                    "confirmation: not everything is trained, so the test split is not read;"
+                    " run the same command again to go on"
                 )
                 return False
-            self._time_alone(plan)
+            self._measure_speeds(plan)
             self._read(plan)
         evaluations = read_evaluations(self.study.kept(READINGS))
         if not evaluations:
             return False
-        self._tell(evaluations)
+        self._publish(evaluations)
         return True
 
     def _plan(self, finalists: Callable[[], Sequence[Finalist]], *, again: bool) -> ConfirmationPlan | None:
-        """Return the plan that waits for its reading, a new one, or None if there is nothing to do."""
+        """Return the plan to carry out: the kept one without a reading, or a new one; None for none."""
         kept = self.study.kept(PLAN)
         plan = ConfirmationPlan.from_dict(kept) if kept else None
         evaluations = read_evaluations(self.study.kept(READINGS))
         is_read = any(evaluation.completed and evaluation.plan == plan for evaluation in evaluations)
         if plan is not None and not again:
             if not is_read:
-                self.announce(f"confirmation: {_shown(plan)}, frozen {plan.frozen}")
+                self.announce(f"confirmation: {_summary(plan)}, frozen {plan.frozen}")
                 return plan
             settings = self.experiment.confirm
-            now = (_seeds(self.experiment), settings.train_on, settings.level)
-            if self.study.n_finished > plan.n_finished or now != (plan.seeds, plan.train_on, plan.level):
+            wanted = (_seeds(self.experiment), settings.train_on, settings.level)
+            if self.study.n_finished > plan.n_finished or wanted != (plan.seeds, plan.train_on, plan.level):
                 self.announce(
-                    f"confirmed with what was known {plan.frozen}: {_shown(plan)};"
-                    " 'lenet-exp confirm --again' confirms anew"
+                    f"confirmed as of {plan.frozen}: {_summary(plan)};"
+                    " there are new trials or settings: 'lenet-exp confirm --again' confirms anew"
                 )
             return None
         if again and evaluations and not evaluations[-1].completed and evaluations[-1].plan == plan:
-            return plan  # this one is under way
+            return plan  # its reading was cut off, and goes on
         plan = freeze(self.experiment, finalists(), self.study.n_finished)
         if not plan.finalists:
             return None
         self.study.keep(PLAN, plan.to_dict())
-        self.announce(f"confirmation: {_shown(plan)}")
+        self.announce(f"confirmation: {_summary(plan)}")
         return plan
 
-    def _time_alone(self, plan: ConfirmationPlan) -> None:
-        """Time those that have not been, one after the other with nothing beside them."""
+    def _measure_speeds(self, plan: ConfirmationPlan) -> None:
+        """Measure configurations without a speed, one after the other with nothing running beside them."""
         speeds: dict[str, float] = self.study.kept(SPEEDS) or {}
         split = division(self.experiment.data, self.conditions.images.open()[1])
-        for one in plan.everyone:
-            if one.config in speeds:
+        for finalist in plan.everyone:
+            if finalist.config in speeds:
                 continue
             self.settle()
             speed = run_in_process(
                 alone_examples_per_s,
-                one.configuration,
+                finalist.configuration,
                 self.conditions.images,
                 split,
                 self.device,
@@ -209,41 +213,45 @@ class Confirmation:
                 self.experiment.training,
             )
             if speed is not None:
-                speeds[one.config] = speed
+                speeds[finalist.config] = speed
                 self.study.keep(SPEEDS, speeds)
-                self.announce(f"{one.label}: {speed:,.0f} examples/s alone")
+                self.announce(f"{finalist.label}: {speed:,.0f} examples/s alone")
 
     def _trained(self, plan: ConfirmationPlan) -> list[tuple[Finalist, int, TrialRecord]]:
-        """Return what ended with a network, by finalist and seed."""
-        ended = [
-            (one, seed, self.study.fixed_record(_training(one, plan, seed)))
-            for one in plan.everyone
+        """Return finalist, seed and record of each training that ended with a network."""
+        records = [
+            (finalist, seed, self.study.fixed_record(_training(finalist, plan, seed)))
+            for finalist in plan.everyone
             for seed in plan.seeds
         ]
-        return [(one, seed, record) for one, seed, record in ended if record and record.state == "COMPLETE"]
+        return [
+            (finalist, seed, record)
+            for finalist, seed, record in records
+            if record and record.state == "COMPLETE"
+        ]
 
     def _read(self, plan: ConfirmationPlan) -> None:
-        """Read the test split: note it, open it, score all networks, and only then complete the note."""
+        """Read the test split: keep that it is read, open it, evaluate all networks, keep the results."""
         trained = self._trained(plan)
         if not trained:
             raise NoResultError("no network to confirm: every training of the confirmation failed")
-        networks = [self._network(record.key, one) for one, _, record in trained]
-        gone = [network.weights for network in networks if not network.weights.exists()]
-        if gone:  # told before a reading is spent on the others
-            raise DataError(f"{gone[0]} is gone; put it back, or rename the experiment")
-        evaluation = self._intend(plan)
+        networks = [self._network(record.key, finalist) for finalist, _, record in trained]
+        missing = [network.weights for network in networks if not network.weights.exists()]
+        if missing:  # refused before a reading is spent on the others
+            raise DataError(f"{missing[0]} is gone; put it back, or rename the experiment")
+        evaluation = self._begin_reading(plan)
         data = self.experiment.data
         self.announce(f"reading the test split of {data.dataset}, for {len(trained)} networks at once")
         images = testset.read_test_split(data)
-        found = run_in_process(evaluate_networks, networks, images, self.device, self.threads)
+        measured = run_in_process(evaluate_networks, networks, images, self.device, self.threads)
         scores = tuple(
-            Score(record.key.stem, one.config, seed, accuracy, loss)
-            for (one, seed, record), (accuracy, loss) in zip(trained, found, strict=True)
+            Score(record.key.stem, finalist.config, seed, accuracy, loss)
+            for (finalist, seed, record), (accuracy, loss) in zip(trained, measured, strict=True)
         )
-        for one_score in scores:
-            metrics = {"test_accuracy": one_score.test_accuracy, "test_loss": one_score.test_loss}
-            self.spool.test(RunKey.from_stem(one_score.run), metrics)
-        fresh = {one.config: _fresh(trained, one) for one in plan.everyone}
+        for score in scores:
+            metrics = {"test_accuracy": score.test_accuracy, "test_loss": score.test_loss}
+            self.spool.test(RunKey.from_stem(score.run), metrics)
+        fresh = {finalist.config: _fresh(trained, finalist) for finalist in plan.everyone}
         evaluation = replace(
             evaluation,
             completed=_now(),
@@ -253,18 +261,18 @@ class Confirmation:
             fresh_val_accuracy={config: float(np.mean(values)) for config, values in fresh.items() if values},
         )
         labels = np.asarray(images.open()[1])
-        samples = [self._sample(evaluation, one, labels) for one in plan.everyone]
+        samples = [self._sample(evaluation, finalist, labels) for finalist in plan.everyone]
         verdicts = compare.verdicts(samples[1:], samples[0], plan.level)
         evaluation = replace(evaluation, verdicts=tuple(vars(verdict) for verdict in verdicts))
         best = plan.finalists[0]
-        # What was searched on other images is no measure of the same thing.
-        if best.val_accuracy is not None and fresh[best.config] and not self.is_alone:
+        # The accuracy of a search on another data set cannot be compared with this one's.
+        if best.val_accuracy is not None and fresh[best.config] and not self.is_transferred:
             curse = compare.winners_curse(best.val_accuracy, fresh[best.config], plan.level)
             evaluation = replace(evaluation, curse=curse)
         self._keep(replace(evaluation, champion=champion.winner(evaluation)))
 
-    def _intend(self, plan: ConfirmationPlan) -> Evaluation:
-        """Keep that the test split is about to be read; one that was cut off is begun once more."""
+    def _begin_reading(self, plan: ConfirmationPlan) -> Evaluation:
+        """Keep that the test split is about to be read; a reading that was cut off begins once more."""
         evaluations = read_evaluations(self.study.kept(READINGS))
         if evaluations and not evaluations[-1].completed and evaluations[-1].plan == plan:
             evaluation = replace(evaluations[-1], begun=(*evaluations[-1].begun, _now()))
@@ -276,57 +284,57 @@ class Confirmation:
         return evaluation
 
     def _keep(self, evaluation: Evaluation) -> None:
-        evaluations = [
-            one for one in read_evaluations(self.study.kept(READINGS)) if one.number != evaluation.number
-        ]
-        evaluations.append(evaluation)
-        self.study.keep(READINGS, [one.to_dict() for one in evaluations])
-        self._tell(evaluations)
+        """Keep a reading in the study, in place of its earlier version, and publish all readings."""
+        kept = read_evaluations(self.study.kept(READINGS))
+        evaluations = [*(other for other in kept if other.number != evaluation.number), evaluation]
+        self.study.keep(READINGS, [evaluation.to_dict() for evaluation in evaluations])
+        self._publish(evaluations)
 
-    def _tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Bring the file and what MLflow is told up to what the study keeps; again changes nothing."""
+    def _publish(self, evaluations: Sequence[Evaluation]) -> None:
+        """Write the readings to their file, and to the spool what MLflow lacks of them; may be repeated."""
         self.layout.readings.parent.mkdir(exist_ok=True)
-        text = json.dumps([one.to_dict() for one in evaluations], indent=1)
+        text = json.dumps([evaluation.to_dict() for evaluation in evaluations], indent=1)
         write_atomically(self.layout.readings, f"{text}\n".encode())
-        there = self.spool.study()
-        tags = {"test_readings": "; ".join(one.as_text() for one in evaluations)}
-        if there and tags.items() - there.metadata.tags.items():
-            self.spool.start_study(replace(there.metadata, tags={**there.metadata.tags, **tags}))
-        complete = [one for one in evaluations if one.completed]
+        study_log = self.spool.study()
+        tags = {"test_readings": "; ".join(evaluation.as_text() for evaluation in evaluations)}
+        if study_log and tags.items() - study_log.metadata.tags.items():
+            metadata = replace(study_log.metadata, tags={**study_log.metadata.tags, **tags})
+            self.spool.start_study(metadata)
+        complete = [evaluation for evaluation in evaluations if evaluation.completed]
         if complete:
             chosen = champion.elected(self.experiment.name, self.experiment.question, complete[-1])
-            if chosen and (there is None or there.champion != chosen):
+            if chosen and (study_log is None or study_log.champion != chosen):
                 self.spool.champion(chosen)
 
     def _network(self, key: RunKey, finalist: Finalist) -> SavedNetwork:
         return SavedNetwork(finalist.configuration, self.layout.weights(key), self.layout.predictions(key))
 
     def _sample(self, evaluation: Evaluation, finalist: Finalist, labels: np.ndarray) -> compare.Sample:
-        """Return what a finalist reached; a seed that gave no network is not a number."""
-        by_seed = {one.seed: one for one in evaluation.scores if one.config == finalist.config}
+        """Return the test accuracies of a finalist by seed, NaN for a seed whose training failed."""
+        by_seed = {score.seed: score for score in evaluation.scores if score.config == finalist.config}
         seeds = evaluation.plan.seeds
-        reached = tuple(by_seed[s].test_accuracy if s in by_seed else math.nan for s in seeds)
+        accuracies = tuple(by_seed[s].test_accuracy if s in by_seed else math.nan for s in seeds)
         correct = None
         if len(by_seed) == len(seeds):
             files = [self.layout.predictions(RunKey.from_stem(by_seed[s].run)) for s in seeds]
             correct = np.stack([correct_predictions(file, labels) for file in files])
-        return compare.Sample(finalist.config, reached, seeds, correct)
+        return compare.Sample(finalist.config, accuracies, seeds, correct)
 
 
 def _fresh(trained: Sequence[tuple[Finalist, int, TrialRecord]], finalist: Finalist) -> list[float]:
-    """Return the validation accuracies of a finalist on the fresh seeds; none if nothing was validated."""
-    return [record.value for one, _, record in trained if one == finalist and record.value is not None]
+    """Return the validation accuracies of a finalist on the fresh seeds; empty without validation images."""
+    return [record.value for other, _, record in trained if other == finalist and record.value is not None]
 
 
 def _seeds(experiment: Experiment) -> tuple[int, ...]:
-    """Return the fresh seeds; more of them begin with the same ones."""
+    """Return the fresh seeds; a larger number of them begins with the same ones."""
     return tuple(derive_seed(experiment.search.seed, "confirm", n) for n in range(experiment.confirm.seeds))
 
 
-def _shown(plan: ConfirmationPlan) -> str:
-    labels = ", ".join(one.label for one in plan.finalists)
-    on = "" if plan.train_on == "train" else ", validation images joined"
-    return f"{labels} against the baseline, {len(plan.seeds)} fresh seeds each{on}"
+def _summary(plan: ConfirmationPlan) -> str:
+    labels = ", ".join(finalist.label for finalist in plan.finalists)
+    images = "" if plan.train_on == "train" else ", validation images joined"
+    return f"{labels} against the baseline, {len(plan.seeds)} fresh seeds each{images}"
 
 
 def _now() -> str:

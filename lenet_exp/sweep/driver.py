@@ -1,4 +1,4 @@
-"""The loop of a sweep: ask, submit, report, prune, tell, record."""
+"""The loop of a sweep: ask the study, submit to a worker, report epochs, prune, tell the study, record."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,24 +25,26 @@ from lenet_exp.study.study import Study
 from lenet_exp.sweep.agenda import Agenda
 from lenet_exp.sweep.writer import Writer
 
-#: A space in which this many draws in a row have no network is taken to have none at all.
+#: Draws in a row without a feasible network after which the space is taken to have none at all.
 MAX_INFEASIBLE = 50
-#: A bug that ends this many attempts in a row will end the next one too.
+#: Attempts in a row with the same traceback after which the sweep stops: the bug will end the next one too.
 MAX_SAME_FAILURES = 5
 
 
 @dataclass
 class _Running:
+    """An attempt that a worker trains; ended when the monotonic clock passes ``due``; None for no limit."""
+
     attempt: Attempt
     co_runners: int
     device: str
     due: float | None
     overdue: bool = False
-    last: EpochResult | None = field(default=None)
+    last: EpochResult | None = None
 
 
 class Driver:
-    """One sweep under way. It alone asks, tells and prunes."""
+    """Runs one sweep. Nothing else asks the study for trials, tells it results, or prunes."""
 
     def __init__(
         self,
@@ -59,14 +61,14 @@ class Driver:
         """Prepare a sweep; `run` runs it.
 
         Args:
-            conditions: What all attempts share.
-            study: Already checked and reconciled.
-            executor: Runs the attempts.
-            writer: Writes down what happens.
-            fixed: The trainings to do, and no search; None for the experiment's own and its search.
-            timeout_s: Seconds after which no attempt is begun; None for no limit.
-            announce: Called with a line for people, about each attempt that ended.
-            when_spare: Called when a worker is spare, as only the last attempts are running; perhaps often.
+            conditions: Experiment, images, machine and limits, which all attempts share.
+            study: The study, its fingerprint checked and nothing left RUNNING in it.
+            executor: Processes that train the attempts.
+            writer: Writer of begin, epochs and end of each attempt.
+            fixed: Trainings to do instead of a search; None for the experiment's own and its search.
+            timeout_s: Seconds after which no attempt is started; None for no limit.
+            announce: Called with a line for people about each attempt that ended.
+            when_spare: Called, perhaps often, while a worker is idle because only the last attempts run.
         """
         self._conditions = conditions
         self._agenda = Agenda(study, fixed)
@@ -86,11 +88,11 @@ class Driver:
         self._begin_until = time.monotonic() + timeout_s if timeout_s is not None else None
 
     def interrupt(self, exit_code: int = 130, patience_s: float | None = None) -> None:
-        """Ask the sweep to stop, or at the second call to drop its epochs. Safe in a signal handler.
+        """Stop the sweep after the epochs under way; a second call drops these. Safe in a signal handler.
 
         Args:
-            exit_code: What the command is to end with.
-            patience_s: Seconds after which running epochs are dropped without another call; None for never.
+            exit_code: Exit code that the command is to end with.
+            patience_s: Seconds after which running epochs are dropped without a second call; None for never.
         """
         self._stop_level += 1
         self._exit_code = exit_code
@@ -100,12 +102,13 @@ class Driver:
         self._executor.wake()
 
     def run(self) -> None:
-        """Train until the budget is met, the time is over or somebody interrupts.
+        """Train until the budget is met, the time is over or `interrupt` is called.
 
         Raises:
             SweepInterruptedError: If `interrupt` was called; the same command goes on.
-            NoResultError: If the space has no network, or every attempt fails alike.
-            DiskError: If the disk is full, or about to be.
+            NoResultError: If `MAX_INFEASIBLE` draws in a row have no network, or `MAX_SAME_FAILURES` attempts
+                in a row fail with the same traceback.
+            DiskError: If the disk is full or has less free space than the limits ask for.
         """
         self._writer.write_leaderboard()
         try:
@@ -122,11 +125,11 @@ class Driver:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything was trained that was to be."""
+        """True if nothing is left to train."""
         return self._agenda.is_complete
 
     def _loop(self) -> None:
-        obeyed = 0
+        obeyed_level = 0
         while True:
             if not self._stop_level and not self._timed_out():
                 self._fill()
@@ -141,39 +144,39 @@ class Driver:
                     case Ended():
                         self._ended(event)
             self._watch_time()
-            if self._stop_level > obeyed:
-                obeyed = self._stop_level
+            if self._stop_level > obeyed_level:
+                obeyed_level = self._stop_level
                 self._obey()
 
     def _abandon(self) -> None:
-        """Leave nothing RUNNING: what has not ended is queued for the next call."""
+        """Leave nothing RUNNING: fail the attempts that have not ended, and queue them for the next call."""
         full: DiskError | None = None
         for key in list(self._running):
             self._executor.stop(key)
             try:
                 self._ended(Ended(key, "stopped", "interrupted"))
-            except DiskError as error:  # the others may fit
+            except DiskError as error:  # there may be room for the others
                 full = error
         for key in self._agenda.abandon():
             self._study.fail(key, "interrupted", retry=True, crashed=False)
         if full:
             raise full
 
-    # Time, and what it ends.
+    # Time limits.
 
     def _timed_out(self) -> bool:
         return self._begin_until is not None and time.monotonic() >= self._begin_until
 
     def _remaining_s(self) -> float | None:
-        """Return how long to wait for events until something is due at a time of its own; None for ever."""
+        """Return the seconds until the next time limit; None to wait for events without a limit."""
         now = time.monotonic()
         due = [self._drop_at, None if self._timed_out() else self._begin_until]
         due += [running.due for running in self._running.values() if not running.overdue]
-        # A wait of more than 24 days is more than the system can be asked for.
+        # The system refuses to wait for more than 24 days.
         return min((min(86_400.0, max(0.0, at - now)) for at in due if at is not None), default=None)
 
     def _watch_time(self) -> None:
-        """End the attempts whose time is over, and all of them when a stop is."""
+        """End the attempts that are overdue, and all of them once the patience of a stop is over."""
         now = time.monotonic()
         for key, running in self._running.items():
             if running.due is not None and now >= running.due and not running.overdue:
@@ -183,6 +186,7 @@ class Driver:
             self._stop_level = max(self._stop_level, 2)
 
     def _obey(self) -> None:
+        """Let the running attempts finish their epoch at the first stop, and drop them at the second."""
         for key in list(self._running):
             if self._stop_level == 1:
                 self._executor.finish_epoch(key)
@@ -190,10 +194,10 @@ class Driver:
                 self._executor.stop(key)
                 self._ended(Ended(key, "stopped", "interrupted"))
 
-    # Beginning.
+    # Starting attempts.
 
     def _fill(self) -> None:
-        """Begin attempts until every worker has one, or there is nothing to begin."""
+        """Start attempts until every worker has one or none is left."""
         while len(self._running) < self._conditions.plan.workers and self._has_room():
             attempt = self._agenda.next(self._attempts())
             if attempt is None:
@@ -206,7 +210,7 @@ class Driver:
         return [running.attempt for running in self._running.values()]
 
     def _has_room(self) -> bool:
-        """Return whether the disk can take another attempt; once it could not, none is begun."""
+        """Return True if the disk has room for another attempt; after the first False it is never True."""
         if self._no_room is None:
             try:
                 check_room(self._conditions.layout.home, self._conditions.limits.min_free_bytes)
@@ -215,7 +219,7 @@ class Driver:
         return self._no_room is None
 
     def _begin(self, attempt: Attempt) -> None:
-        """Settle what needs no training, put aside what has to wait, and train the rest."""
+        """Settle an attempt that needs no training, put one aside that has to wait, or train it."""
         try:
             cost(attempt.configuration, self._conditions.images.image_size)
         except InfeasibleError as error:
@@ -240,11 +244,12 @@ class Driver:
         self._infeasible_in_a_row += 1
         if self._infeasible_in_a_row >= MAX_INFEASIBLE:
             raise NoResultError(
-                f"{MAX_INFEASIBLE} configurations in a row have no network; the last: {reason}"
+                f"{MAX_INFEASIBLE} configurations in a row have no network, the last as {reason};"
+                " narrow the [space] of the experiment"
             )
 
     def _settle_duplicate(self, attempt: Attempt, original: TrialRecord) -> None:
-        """Tell the value that the same configuration had; its epochs are shown as the original's."""
+        """End a trial with result and epochs of an earlier trial of the same configuration."""
         self._infeasible_in_a_row = 0
         self._writer.begin(attempt, {"lenet_exp.duplicate_of": str(original.key.trial)})
         self._writer.copy_epochs(attempt.key, original.key)
@@ -266,14 +271,14 @@ class Driver:
         self._running[attempt.key] = _Running(attempt, co_runners, device, due)
         self._executor.submit(Task(attempt, self._conditions, device))
 
-    # What comes back.
+    # Events from the workers.
 
     def _epoch(self, event: Epoch) -> None:
         running = self._running.get(event.key)
         if running is None:  # pruned a moment ago
             return
         running.last = event.result
-        # What an attempt before this one went on from is not judged again.
+        # A replayed epoch was judged in the attempt that trained it.
         if self._writer.epoch(event.key, event.result) and not event.replayed:
             self._executor.stop(event.key)
             self._settle(event.key, "PRUNED", f"pruned after epoch {event.result.epoch}")
@@ -293,41 +298,43 @@ class Driver:
             case "oom" if running.attempt.exclusive:
                 self._settle(event.key, "PRUNED", f"oom: {event.reason}")
             case "oom":
-                self._failed(event, retry=True, crashed=False, alone=True)
+                self._failed(event, retry=True, crashed=False, exclusive=True)
             case "stopped":
                 self._failed(event, retry=True, crashed=False)
             case "died":
-                # What ends the sweep may have ended its processes too.
+                # A signal that stops the sweep may have reached its workers too.
                 self._failed(event, retry=True, crashed=not self._stop_level)
             case "failed":
                 self._failed(event, retry=False, crashed=True)
 
     def _settle(self, key: RunKey, state: Literal["COMPLETE", "PRUNED"], reason: str) -> None:
-        """End a trained attempt with what its last epoch gave."""
+        """End a trained attempt with the result of its last epoch."""
         running = self._running.pop(key)
         last = running.last
         result: dict[str, Any] = last.measured() if last is not None else {}
-        weighs = cost(running.attempt.configuration, self._conditions.images.image_size)
-        result |= {"n_parameters": weighs.n_parameters, "macs": weighs.macs}
+        size = cost(running.attempt.configuration, self._conditions.images.image_size)
+        result |= {"n_parameters": size.n_parameters, "macs": size.macs}
         result |= self._conditions.metadata() | {"co_runners": running.co_runners}
         if reason:
             result["reason"] = reason
         self._failures.forget()
         self._end(running.attempt, state, last.val_accuracy if last else None, result)
-        shown = _accuracy(last) if last and state == "COMPLETE" else reason
+        outcome = _accuracy(last) if last and state == "COMPLETE" else reason
         speed = f", {last.examples_per_s:,.0f} examples/s" if last else ""
-        self._announce(f"{running.attempt.label}: {shown}{speed}")
+        self._announce(f"{running.attempt.label}: {outcome}{speed}")
 
-    def _failed(self, event: Ended, *, retry: bool, crashed: bool, alone: bool = False) -> None:
+    def _failed(self, event: Ended, *, retry: bool, crashed: bool, exclusive: bool = False) -> None:
         attempt = self._running.pop(event.key).attempt
-        again = self._writer.fail(event.key, event.reason, retry=retry, crashed=crashed, alone=alone)
+        is_retried = self._writer.fail(
+            event.key, event.reason, retry=retry, crashed=crashed, exclusive=exclusive
+        )
         if event.how == "stopped":
             return
-        more = f"; trying again{' alone' if alone else ''}" if again else ""
-        self._announce(f"{attempt.label}: {event.reason}{more}")
-        if again and attempt.fixed is not None:
+        retrying = f"; trying again{' alone' if exclusive else ''}" if is_retried else ""
+        self._announce(f"{attempt.label}: {event.reason}{retrying}")
+        if is_retried and attempt.fixed is not None:
             self._agenda.repeat(attempt.fixed)
-        if not again:
+        if not is_retried:
             self._release(attempt)
         if event.how == "failed":
             self._failures.note(event.reason, event.details)
@@ -344,7 +351,7 @@ class Driver:
         self._release(attempt)
 
     def _release(self, attempt: Attempt) -> None:
-        """Settle those that waited for the same configuration; where it failed, the next of them trains."""
+        """Begin the trials that waited for the same configuration; if it failed, the first of them trains."""
         for waiting in self._agenda.release(attempt.configuration.id):
             self._begin(waiting)
 
@@ -358,34 +365,34 @@ class Failures:
         self._in_a_row: deque[str] = deque(maxlen=MAX_SAME_FAILURES)
 
     def note(self, reason: str, traceback: str) -> None:
-        """Note that an attempt raised.
+        """Note that an attempt raised an exception.
 
         Args:
-            reason: What it raised, in one line.
-            traceback: Whole; written to the file once for each kind.
+            reason: The exception in one line.
+            traceback: The whole traceback; the file gets each kind once.
 
         Raises:
-            NoResultError: If this many in a row were alike.
+            NoResultError: If `MAX_SAME_FAILURES` attempts in a row had the same traceback.
             DiskError: If the file cannot be written.
         """
-        # Numbers in it, such as a trial's, do not make it another bug.
-        bug = re.sub(r"\d+", "#", traceback)
-        if bug not in self._in_a_row:
+        # Tracebacks that differ only in numbers, such as a trial's, are of one kind.
+        kind = re.sub(r"\d+", "#", traceback)
+        if kind not in self._in_a_row:
             write_atomically(self._path, traceback.encode())
-        self._in_a_row.append(bug)
-        if self._in_a_row.count(bug) == MAX_SAME_FAILURES:
+        self._in_a_row.append(kind)
+        if self._in_a_row.count(kind) == MAX_SAME_FAILURES:
             raise NoResultError(
                 f"{MAX_SAME_FAILURES} attempts in a row failed alike: {reason}; "
                 f"the traceback is in {self._path}"
             )
 
     def forget(self) -> None:
-        """Note that an attempt did not raise."""
+        """Begin a new row, as an attempt did not raise."""
         self._in_a_row.clear()
 
 
 def _accuracy(last: EpochResult) -> str:
-    """Return the accuracy to tell people: on the training images if none were kept to validate on."""
+    """Return the accuracy to show: on the training images if none were kept for validation."""
     if math.isnan(last.val_accuracy):
         return f"train_accuracy {last.train_accuracy:.4f}"
     return f"val_accuracy {last.val_accuracy:.4f}"

@@ -15,28 +15,29 @@ def best_finalists(records: Iterable[TrialRecord], baseline: str, top: int) -> l
     """Return the best configurations by validation accuracy, each once, the baseline's left out.
 
     Args:
-        records: Of whatever role; those of completed trials and runs count.
+        records: Attempts of all roles; only completed trials and runs are considered.
         baseline: Hash of the baseline's configuration.
-        top: How many at most.
+        top: Largest number of finalists.
     """
-    found: dict[str, Finalist] = {}
+    by_config: dict[str, Finalist] = {}
     complete = [r for r in records if r.key.role in ("trial", "run") and r.value is not None]
-    # Of equals the earlier one, which is also the one that was trained and not told.
+    # Among equals the earliest comes first: it was trained, and its duplicates only have its value.
     for record in sorted(complete, key=lambda r: (-(r.value or 0.0), r.key.trial)):
         if record.config != baseline:
-            one = Finalist(record.configuration, record.label, record.value)
-            found.setdefault(record.config, one)
-    return list(found.values())[:top]
+            finalist = Finalist(record.configuration, record.label, record.value)
+            by_config.setdefault(record.config, finalist)
+    return list(by_config.values())[:top]
 
 
 def chosen(
     experiment: Experiment, source: Experiment, root: Path, storage: str | None = None
 ) -> Sequence[Finalist]:
-    """Return what an experiment confirms, the best first.
+    """Return the finalists of an experiment, the best first.
 
     Args:
-        experiment: Its own best, if it is the source; else what the source confirmed or would.
-        source: That was searched below ``root``.
+        experiment: The experiment that confirms. If it is ``source`` itself, its own best are the finalists;
+            if not, those that ``source`` has confirmed, or would confirm.
+        source: The experiment that was searched below ``root``.
         root: Folder of everything that runs write.
         storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
     """
@@ -52,10 +53,15 @@ def chosen(
 
 
 def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = None) -> None:
-    """Raise unless the experiment was searched below ``root`` and has found something.
+    """Make sure that the experiment was searched below ``root`` and has a finalist.
+
+    Args:
+        source: The experiment.
+        root: Folder of everything that runs write.
+        storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
 
     Raises:
-        NoResultError: With what to do about it.
+        NoResultError: If it was never run, or has no completed trial.
     """
     from lenet_exp.study.trials import read_study
 
@@ -68,12 +74,12 @@ def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = 
 
 
 def on_dataset(experiment: Experiment, dataset: str | None, folder: str | None = None) -> Experiment:
-    """Return the experiment, or the one that carries what it found over to another data set.
+    """Return the experiment itself, or the one that confirms its finalists on another data set.
 
     Args:
-        experiment: What was searched.
-        dataset: None for its own.
-        folder: Where the other data set's files lie, if the user said so.
+        experiment: The experiment that was searched.
+        dataset: Name of the data set; None for the experiment's own.
+        folder: Folder with the other data set's files; None if the user named none.
 
     Raises:
         ConfigError: If a data set cannot have this name.
@@ -82,9 +88,9 @@ def on_dataset(experiment: Experiment, dataset: str | None, folder: str | None =
         return experiment
     from lenet_exp.data.datasets import DATASETS
 
-    # The file names the folder of its own data set; one that is known everywhere does not lie there.
-    own = None if dataset in DATASETS else experiment.data.folder
+    # The experiment's own folder may hold a user's data sets, but not those that this package knows.
+    default = None if dataset in DATASETS else experiment.data.folder
     try:
-        return experiment.with_dataset(dataset, folder or own)
+        return experiment.with_dataset(dataset, folder or default)
     except ValueError as error:
         raise ConfigError(f"--dataset {error}") from None

@@ -1,4 +1,4 @@
-"""What makes a study this study, and what its own run in MLflow says of it."""
+"""The fingerprint of a study: settings without which its trials cannot be compared; and its run in MLflow."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from lenet_exp.tracking.events import DatasetMetadata, StudyMetadata
 
 
 def fingerprint(experiment: Experiment, images: ImageSet) -> dict[str, Any]:
-    """Return what makes a study this study: with any of it changed, its trials could not be compared.
+    """Return the settings and data that all trials of a study share, as JSON-ready values.
+
+    A study refuses to go on with another fingerprint, as its trials could not be compared.
 
     Args:
-        experiment: With its precision resolved.
-        images: The training images.
+        experiment: The experiment, its precision resolved.
+        images: The training images, validation images among them.
     """
     data, search, training = experiment.data, experiment.search, experiment.training
     split = division(data, images.open()[1])
@@ -29,7 +31,7 @@ def fingerprint(experiment: Experiment, images: ImageSet) -> dict[str, Any]:
         "space": experiment.search_space.describe(),
         "baseline": experiment.baseline_configuration.to_dict(),
         "compile": training.compile,
-        # Left out where it is as in studies from before there was a choice.
+        # The default is left out, as studies from before there was a choice do not have the key.
         **({"kernels": training.kernels} if training.kernels != "fast" else {}),
         "data": {
             "dataset": data.dataset,
@@ -38,7 +40,7 @@ def fingerprint(experiment: Experiment, images: ImageSet) -> dict[str, Any]:
             "validation": data.validation,
             "limit": data.limit,
             "seed": data.seed,
-            # Should the division itself ever change, those three would not tell.
+            # The three values above would not show a change of the code that divides.
             "split": split.digest[:12],
         },
         "search": search.model_dump(exclude={"trials"}),
@@ -46,16 +48,16 @@ def fingerprint(experiment: Experiment, images: ImageSet) -> dict[str, Any]:
 
 
 def study_metadata(experiment: Experiment, layout: Layout, images: ImageSet) -> StudyMetadata:
-    """Return what the study's own run says.
+    """Return name, parameters, tags and files of the study's own run in MLflow.
 
     Args:
-        experiment: With its precision resolved.
-        layout: Where its files are.
-        images: The training images.
+        experiment: The experiment, its precision resolved.
+        layout: Paths of the experiment's files.
+        images: The training images, validation images among them.
     """
     files = (layout.experiment_file, layout.leaderboard, layout.readings, layout.overview, layout.report)
     return StudyMetadata(
-        # Two folders may record the same experiment on one server, and are two studies there.
+        # The same experiment below two roots is two studies, also on one MLflow server.
         study=f"{experiment.name}-{hashlib.sha256(str(layout.root).encode()).hexdigest()[:8]}",
         experiment=experiment.name,
         params=_params(experiment),
@@ -68,7 +70,7 @@ def study_metadata(experiment: Experiment, layout: Layout, images: ImageSet) -> 
 
 
 def _params(experiment: Experiment) -> dict[str, Any]:
-    """Return what the study's run shows as its parameters: how it searched and on what."""
+    """Return the parameters that the study's run shows: search settings, data set and epochs."""
     params = experiment.search.model_dump() | {
         "dataset": experiment.data.dataset,
         "validation": experiment.data.validation,

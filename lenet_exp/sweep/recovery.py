@@ -1,6 +1,6 @@
-"""What a crash left behind, put right: a driver's open ends at the next start, a lost study from the spool.
+"""Recovery after a crash: open attempts are ended at the next start, a lost study is rebuilt from the spool.
 
-Each step may be done twice.
+Every step may be repeated, so a crash during recovery does no harm.
 """
 
 from __future__ import annotations
@@ -23,143 +23,148 @@ from lenet_exp.tracking.spool import Spool
 
 
 def reconcile(study: Study, spool: Spool, layout: Layout) -> None:
-    """Finish what a crash left RUNNING: complete it if its end is in the spool, else fail it and requeue.
+    """End attempts that a crash left RUNNING: complete those whose end is in the spool, requeue the others.
 
     The caller holds the experiment's lock, so that no other driver is at work.
 
     Args:
         study: The study, just opened.
-        spool: What every attempt did.
-        layout: Where weights and checkpoints are; those of nobody are deleted.
+        spool: The spool, with the log of every attempt.
+        layout: Paths of weights and checkpoints; those that no attempt needs are deleted.
     """
     for key in study.orphans():
-        spooled = spool.read(key)
-        if spooled is None or not _adopt(study, spool, spooled):
-            if spooled is not None:
+        log = spool.read(key)
+        if log is None or not _adopt(study, spool, log):
+            if log is not None:
                 spool.end(key, "FAIL", "interrupted")
             study.fail(key, "interrupted", retry=True, crashed=False)
-    told = {record.key: record for record in study.records()}
-    for unfinished in spool.unfinished():
-        record = told.get(unfinished.key)
+    records = {record.key: record for record in study.records()}
+    for log in spool.unfinished():
+        record = records.get(log.key)
         if record is None or record.state not in ("COMPLETE", "PRUNED"):
-            spool.end(unfinished.key, "FAIL", "interrupted")
-        else:  # the disk was full when it should have been written
+            spool.end(log.key, "FAIL", "interrupted")
+        else:  # the disk was full when the spool should have got the end
             weights = layout.kept_weights(record.key) if record.state == "COMPLETE" else None
             spool.end(record.key, record.state, record.reason, weights=weights)
     _clean_checkpoints(study, layout)
 
 
-def _adopt(study: Study, spool: Spool, spooled: RunLog) -> bool:
-    """Tell the study how an attempt ended, if the spool has all of it; return whether it had."""
-    end = spooled.end
+def _adopt(study: Study, spool: Spool, log: RunLog) -> bool:
+    """Tell the study how an attempt ended, if its log is complete; return whether it was."""
+    end = log.end
     if end is None or not end.result or end.state not in ("COMPLETE", "PRUNED"):
         return False
-    if end.state == "COMPLETE" and not spooled.epochs:
+    if end.state == "COMPLETE" and not log.epochs:
         return False
     if end.weights is not None and not spool.inside(end.weights).is_file():
         return False
-    study.complete_history(spooled.key, spooled.epochs)
-    value = spooled.epochs[-1].val_accuracy if spooled.epochs else None
-    study.tell(spooled.key, end.state, value, end.result)
+    study.complete_history(log.key, log.epochs)
+    value = log.epochs[-1].val_accuracy if log.epochs else None
+    study.tell(log.key, end.state, value, end.result)
     return True
 
 
 def _clean_checkpoints(study: Study, layout: Layout) -> None:
-    """Delete the checkpoints of trainings that are over, and the weights of those that have no result."""
+    """Delete the checkpoints of trainings that are over, and the weights of trainings without a result."""
     if not layout.checkpoints.is_dir():
         return
     is_open = {origin.stem for origin in study.open_origins()}
     has_result = {record.key.stem for record in study.records() if record.state == "COMPLETE"}
-    for file in layout.checkpoints.iterdir():
-        with contextlib.suppress(ValueError):  # not ours
-            key = RunKey.from_stem(file.name)
-            if file.name not in is_open and file.is_dir() and not file.is_symlink():
-                if file.name not in has_result:
+    for folder in layout.checkpoints.iterdir():
+        with contextlib.suppress(ValueError):  # a name that is not an attempt's is not ours
+            key = RunKey.from_stem(folder.name)
+            if folder.name not in is_open and folder.is_dir() and not folder.is_symlink():
+                if folder.name not in has_result:
                     layout.weights(key).unlink(missing_ok=True)
-                checkpoint.discard(file)
+                checkpoint.discard(folder)
 
 
 def rebuild_study(spool: Spool, storage: TrialStorage) -> int:
-    """Write into ``storage``, which has none of it, the study that the spool tells of.
+    """Rebuild a lost study from the spool.
 
-    Every attempt that ended is as it was told; one that was cut off has failed and is tried again.
+    An attempt that ended has its state and result again; one that was cut off has failed and is queued.
 
     Args:
-        spool: The spool of an experiment in which no sweep is at work.
-        storage: A new and empty storage, or one without this experiment's study.
+        spool: The spool of an experiment on which no sweep is at work.
+        storage: The storage to write to, without a study of this experiment.
 
     Returns:
-        How many attempts it has.
+        The number of attempts in the study.
 
     Raises:
-        StoreError: If the spool itself is damaged.
+        StoreError: If the spool itself is damaged, or too old to have what a study needs.
     """
-    begun = spool.study()
-    if begun is None:
+    study_log = spool.study()
+    if study_log is None:
         return 0
-    records = list(spool.run_logs())
-    name = begun.metadata.experiment
-    searched = list(_past(record for record in records if record.key.role == "trial"))
-    fixed = list(_past(record for record in records if record.key.role != "trial"))
-    restore_study(storage, name, searched, fingerprint=begun.metadata.fingerprint)
-    restore_study(storage, f"{name}/fixed", fixed, kept=begun.kept)
-    return len(records)
+    logs = list(spool.run_logs())
+    name = study_log.metadata.experiment
+    searched = list(_past_trials(log for log in logs if log.key.role == "trial"))
+    fixed = list(_past_trials(log for log in logs if log.key.role != "trial"))
+    restore_study(storage, name, searched, fingerprint=study_log.metadata.fingerprint)
+    restore_study(storage, f"{name}/fixed", fixed, kept=study_log.kept)
+    return len(logs)
 
 
-def _past(unsorted: Iterable[RunLog]) -> Iterator[PastTrial]:
+def _past_trials(unsorted: Iterable[RunLog]) -> Iterator[PastTrial]:
     """Yield a study's trials by number; a spool is sorted by roles."""
-    records = sorted(unsorted, key=lambda record: record.key.trial)
-    # Of the attempts at one training only the last was not followed by another.
-    last = {_training(record): record.key for record in records}
-    for record in records:
-        yield _trial(record, followed=last[_training(record)] != record.key)
+    logs = sorted(unsorted, key=lambda log: log.key.trial)
+    last_attempts = {_training(log): log.key for log in logs}
+    for log in logs:
+        yield _past_trial(log, is_followed=last_attempts[_training(log)] != log.key)
 
 
-def _training(record: RunLog) -> Any:
-    extra = _drawn(record)["extra"]
-    return (extra["job"], record.metadata["seed"]) if "job" in extra else extra["root"]
+def _training(log: RunLog) -> Any:
+    """Return what all attempts at the same training share."""
+    extra = _drawn(log)["extra"]
+    return (extra["job"], log.metadata["seed"]) if "job" in extra else extra["root"]
 
 
-def _drawn(record: RunLog) -> Mapping[str, Any]:
-    """Return what `Study.drawn` gave when the attempt began."""
-    drawn: Mapping[str, Any] = record.metadata.get("study", {})
-    if "attributes" in drawn:  # as 0.1.0 wrote it until November 2026, with all values once more
-        own, queued = drawn["attributes"][RECORD], drawn["attributes"].get(RETRY)
-        otherwise = {name: v for name, v in drawn["params"].items() if own["values"].get(name) != v}
-        extra = {name: value for name, value in own.items() if name not in (*RECORD_BASICS, "identity")}
+def _drawn(log: RunLog) -> Mapping[str, Any]:
+    """Return the value of `Study.drawn` when the attempt began."""
+    drawn: Mapping[str, Any] = log.metadata.get("study", {})
+    if "attributes" in drawn:  # written by 0.1.0 until November 2026, with all values a second time
+        attributes, queued = drawn["attributes"][RECORD], drawn["attributes"].get(RETRY)
+        values = attributes["values"]
+        otherwise = {name: value for name, value in drawn["params"].items() if values.get(name) != value}
+        basics = (*RECORD_BASICS, "identity")
+        extra = {name: value for name, value in attributes.items() if name not in basics}
         drawn = {**drawn, "extra": extra, "retry": queued, "otherwise": otherwise}
     if "extra" not in drawn:
-        raise StoreError(f"the spool of {record.key.stem} is too old to rebuild a study from")
+        raise StoreError(f"the spool of {log.key.stem} is too old to rebuild a study from")
     return drawn
 
 
-def _trial(record: RunLog, *, followed: bool) -> PastTrial:
-    drawn = _drawn(record)
-    extra, begun = drawn["extra"], record.metadata
-    told = record.end.result if record.end else {}
+def _past_trial(log: RunLog, *, is_followed: bool) -> PastTrial:
+    """Return an attempt as the study kept it; ``is_followed`` says that a later attempt exists."""
+    drawn = _drawn(log)
+    extra, metadata = drawn["extra"], log.metadata
+    end_result = log.end.result if log.end else {}
     state: State
     retry = None
-    if record.end and record.end.state != "FAIL":
-        state, result = record.end.state, dict(told)
+    if log.end and log.end.state != "FAIL":
+        state, result = log.end.state, dict(end_result)
     else:
-        crashed, alone = bool(told.get("crashed")), bool(told.get("alone") or extra.get("alone"))
+        crashed = bool(end_result.get("crashed"))
+        exclusive = bool(end_result.get("alone") or extra.get("alone"))
         crashes = extra["crashes"] + crashed
-        # An attempt fails in a way that made, or makes, another one follow, or for good.
-        again = followed or (bool(told.get("retry", True)) and crashes < MAX_ATTEMPTS)
-        reason = (record.end.reason if record.end else None) or "interrupted"
+        # A later attempt shows that this one was retried; without one, the rule of `Study.fail` decides.
+        is_retried = is_followed or (bool(end_result.get("retry", True)) and crashes < MAX_ATTEMPTS)
+        reason = (log.end.reason if log.end else None) or "interrupted"
         state = "FAIL"
-        result = {"reason": reason, "retried": again, "crashed": crashed, "alone": alone}
-        if again and not followed and record.key.role == "trial":
+        result = {"reason": reason, "retried": is_retried, "crashed": crashed, "alone": exclusive}
+        if is_retried and not is_followed and log.key.role == "trial":
             retry = {
-                "of": record.key.trial,
+                "of": log.key.trial,
                 "root": extra["root"],
-                "attempt": record.key.attempt + 1,
+                "attempt": log.key.attempt + 1,
                 "crashes": crashes,
-                "alone": alone,
+                "alone": exclusive,
             }
     if "job" in extra:
         result["job"] = extra["job"]
-    history = {epoch.epoch: epoch.val_accuracy for epoch in record.epochs}
-    configuration = Configuration.from_dict(begun["params"])
-    what = record.key, begun["label"], configuration, begun["seed"]
-    return PastTrial(*what, drawn, state, result, history, retry)
+    history = {epoch.epoch: epoch.val_accuracy for epoch in log.epochs}
+    configuration = Configuration.from_dict(metadata["params"])
+    return PastTrial(
+        log.key, metadata["label"], configuration, metadata["seed"], drawn, state, result, history, retry
+    )

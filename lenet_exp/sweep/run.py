@@ -1,4 +1,4 @@
-"""The main job from end to end: data, baseline, sweep, confirmation, leaderboard."""
+"""The main job from end to end: data, baseline, search, confirmation, leaderboard."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from lenet_exp.tracking.events import StudyMetadata
     from lenet_exp.tracking.uploader import Tracker
 
-#: Rows of the leaderboard that are shown at the end of a sweep.
+#: Rows of the leaderboard that are printed at the end of a sweep.
 SHOWN_ROWS = 10
-#: With --require-tracking, seconds without an answer that stop a sweep; a restart takes less.
+#: With --require-tracking, seconds without an answer after which a sweep stops; a server restarts in less.
 LOST_AFTER_S = 120.0
 
 
@@ -49,22 +49,22 @@ class Request:
     """What the user asked for.
 
     Attributes:
-        experiment: The experiment, flags and overrides applied.
+        experiment: The experiment, overrides and flags applied; its file's text is kept with the results.
         root: Folder of everything that runs write.
-        workers: Trials at once; None to choose.
-        timeout_s: Seconds after which no trial is begun.
+        workers: Trainings at the same time; None for as many as the machine can take.
+        timeout_s: Seconds after which no training is started; None for no limit.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        tracking_uri: Address of an MLflow store; None for the one below ``root``.
-        require_tracking: Whether to stop if that store does not answer.
+        tracking_uri: URI of an MLflow store; None for the one below ``root``.
+        require_tracking: True to stop if the MLflow store does not answer.
         storage: URL of the study's storage in PostgreSQL; None for the file below ``root``.
-        limits: What an attempt may take, and what is to be left of the disk.
-        trainer: The module that trains; see `lenet_exp.execution.protocol.Trainer`.
-        search: Whether to search before anything is confirmed.
-        confirm: Whether to confirm what a finished search found.
-        again: Whether to read the test split once more if it was read.
-        dataset: Confirm on this data set what the experiment found on its own.
-        dataset_folder: Folder of ``dataset``'s files, if the user named it.
-        prints: True to print the leaderboard and where the files lie at the end.
+        limits: Memory and time that an attempt may take, and disk space to leave free.
+        trainer: Name of the module that trains; see `lenet_exp.execution.protocol.Trainer`.
+        search: True to search before anything is confirmed; False to confirm only.
+        confirm: True to confirm the finalists of a finished search.
+        again: True to choose finalists and read the test split once more if it was read already.
+        dataset: Data set on which the experiment's finalists are confirmed; None for the experiment's own.
+        dataset_folder: Folder with the files of ``dataset``; None to look in the usual places.
+        prints: True to print the leaderboard, and where the files lie, at the end.
     """
 
     experiment: Experiment
@@ -86,12 +86,12 @@ class Request:
 
     @property
     def conducted(self) -> Experiment:
-        """The experiment that is run: with a data set of its own, it is another one."""
+        """The experiment that is run: the user's own, or the one that confirms it on another data set."""
         return finalists.on_dataset(self.experiment, self.dataset, self.dataset_folder)
 
     @property
     def confirms(self) -> bool:
-        """Whether there is to be a confirmation."""
+        """True if a confirmation is to follow."""
         return self.confirm and (self.conducted.is_confirmed or not self.search)
 
 
@@ -104,32 +104,32 @@ def run_sweep(request: Request) -> None:
     layout = Layout.of(request.root, request.conducted.name)
     if not request.search:
         finalists.ensure_there_are_some(request.experiment, layout.root, request.storage)
-    # First of all: it loads torch in a process of its own while this one goes on.
+    # The executor comes first: its fork server loads torch while this process goes on.
     executor = LocalExecutor(request.trainer)
     try:
         with terminable():
             tracking = store.locate(request.tracking_uri, layout.root)
             layout.check_links()
             check_room(writable_folder(layout.home), request.limits.min_free_bytes)
-            with lock(layout.lock), storage_lock(request.storage, request.conducted.name) as held:
+            with lock(layout.lock), storage_lock(request.storage, request.conducted.name) as keep_lock:
                 began = time.monotonic()
                 if request.require_tracking:
                     store.check_reachable(*tracking, timeout_s=15)
                 conditions = _conditions(request, executor, layout)
-                study, spool = _opened(request, conditions, held)
+                study, spool = _open(request, conditions, keep_lock)
                 metadata = study_metadata(conditions.experiment, layout, conditions.images)
                 with _tracked(metadata, tracking, spool) as tracker:
                     MainJob(request, conditions, executor, study, spool, tracker, began).run()
                 if request.prints:
                     _conclude(conditions.experiment, layout, request.storage)
-    except KeyboardInterrupt:  # before or after the part in which the driver obeys
+    except KeyboardInterrupt:  # before or after the driver's loop, which handles signals itself
         raise SweepInterruptedError("interrupted; run the same command again to go on") from None
     finally:
         executor.close()
 
 
 def _conditions(request: Request, executor: LocalExecutor, layout: Layout) -> Conditions:
-    """Return what all attempts share, once data and device are there."""
+    """Return what all attempts share, after making sure that data and device are available."""
     experiment = request.conducted
     images = training_images(experiment.data)
     if request.confirms:
@@ -137,7 +137,7 @@ def _conditions(request: Request, executor: LocalExecutor, layout: Layout) -> Co
     test_images = shown_test_images(experiment)
     from lenet_exp.study.storage import preload
 
-    preload()  # The fork server is still loading torch.
+    preload()  # in time that would be spent waiting for the fork server
     machine = executor.probe(request.device)
     accelerators = 0 if machine.devices == ("cpu",) else len(machine.devices)
     return Conditions(
@@ -151,14 +151,14 @@ def _conditions(request: Request, executor: LocalExecutor, layout: Layout) -> Co
     )
 
 
-def _opened(request: Request, conditions: Conditions, held: Callable[[], None]) -> tuple[Study, Spool]:
-    """Open study and spool, put right what a dead driver left in them, and say what is to be done."""
+def _open(request: Request, conditions: Conditions, keep_lock: Callable[[], None]) -> tuple[Study, Spool]:
+    """Open study and spool, repair what a killed driver left in them, and announce the work ahead."""
     from lenet_exp.study.study import open_study
     from lenet_exp.sweep.recovery import reconcile
 
     experiment, layout = conditions.experiment, conditions.layout
     study = open_study(experiment, layout.root, request.storage)
-    study.when_gone(lambda problem: say(f"warning: {problem}"), held)
+    study.when_gone(lambda problem: say(f"warning: {problem}"), keep_lock)
     spool = Spool(layout.spool)
     study.when_kept(spool.keep)
     study.check_fingerprint(fingerprint(experiment, conditions.images))
@@ -175,7 +175,7 @@ def _opened(request: Request, conditions: Conditions, held: Callable[[], None]) 
 
 
 class MainJob:
-    """One main job under way, everything opened: search, confirmation, and what is left for people."""
+    """One main job whose stores are open: it searches, confirms, and writes tables and pages."""
 
     def __init__(
         self,
@@ -187,16 +187,16 @@ class MainJob:
         tracker: Tracker,
         began: float,
     ) -> None:
-        """Prepare; `run` does it.
+        """Prepare the job; `run` does it.
 
         Args:
-            request: What the user asked for.
-            conditions: What all attempts share.
-            executor: Runs the attempts.
-            study: Checked and reconciled.
-            spool: Where every epoch is written first.
-            tracker: Carries the spool to MLflow meanwhile.
-            began: When the command's time began, by the monotonic clock.
+            request: Everything that the user asked for.
+            conditions: Experiment, images, machine and limits, which all attempts share.
+            executor: Processes that train.
+            study: The study, its fingerprint checked and nothing left RUNNING in it.
+            spool: The spool, to which every epoch is written first.
+            tracker: Uploader of the spool to MLflow, already started.
+            began: Monotonic clock, in seconds, from which ``request.timeout_s`` counts.
         """
         from lenet_exp.sweep.writer import Writer
 
@@ -204,27 +204,31 @@ class MainJob:
         self._executor, self._study, self._spool, self._tracker = executor, study, spool, tracker
         self._began = began
         self._writer = Writer(study, spool, conditions.layout, tracker.notify)
-        self._know_findings()
+        self._refresh_summary()
 
     def run(self) -> None:
-        """Search, confirm, and write what people look at."""
+        """Search, confirm, and write leaderboard, tables and page."""
         is_searched = not self._request.search or self._train(None)
         if self._request.confirms and is_searched:
             self._confirm()
         elif self._request.confirms:
-            say("not confirmed, as the search has yet to end: the same command goes on with it")
-        # Once more, when MLflow has given every run its id.
+            say("not confirmed, as the search has not finished; run the same command again to go on")
+        # The leaderboard is written once more now that MLflow has given every run its id.
         self._tracker.drain()
         self._writer.write_leaderboard()
         experiment, layout = self._conditions.experiment, self._conditions.layout
         write_own_files(experiment, layout, self._study.records(), self._spool)
-        # Not before, see `_load_plots`.
+        # Imported late: `_load_plots` may have loaded it while the last trainings ran.
         from lenet_exp.results.views.page import write_report
 
         write_report(experiment, layout.root, storage=self._request.storage)
 
     def _train(self, fixed: Sequence[FixedTraining] | None) -> bool:
-        """Train these, or the experiment's own and its search; return whether all of it was done."""
+        """Train ``fixed``, or for None the experiment's own fixed trainings and its search.
+
+        Returns:
+            True if all of it is trained; False if the time ran out first.
+        """
         from lenet_exp.study.storage import full_disk_named
         from lenet_exp.sweep.driver import Driver
 
@@ -256,21 +260,30 @@ class MainJob:
             train=self._train,
             settle=self._tracker.drain,
             announce=say,
-            is_alone=experiment.name != request.experiment.name,
+            is_transferred=experiment.name != request.experiment.name,
         ).run(
             lambda: finalists.chosen(experiment, request.experiment, request.root, request.storage),
             again=request.again,
         )
-        self._know_findings()
+        self._refresh_summary()
         self._tracker.notify()
 
-    def _know_findings(self) -> None:
+    def _refresh_summary(self) -> None:
+        """Give the writer what the last complete confirmation found, for the leaderboard's columns."""
         self._writer.confirmation = confirmation_summary(self._study.kept(READINGS), self._study.kept(SPEEDS))
 
 
 @contextmanager
 def storage_lock(url: str | None, name: str) -> Iterator[Callable[[], None]]:
-    """Hold the study where other machines could reach it too; give what makes sure that it is still held."""
+    """Hold a lock on a study in PostgreSQL, which other machines could reach too.
+
+    Args:
+        url: URL of the study's storage; None if it is a file, which needs no lock beyond the folder's.
+        name: Name of the study.
+
+    Yields:
+        A function that makes sure that the lock is still held, and takes it again after a lost connection.
+    """
     if url is None:
         yield lambda: None
         return
@@ -282,9 +295,9 @@ def storage_lock(url: str | None, name: str) -> Iterator[Callable[[], None]]:
 
 @cache
 def _load_plots() -> None:
-    """Load the libraries that draw, which takes a second, while a core is spare."""
-    room = "lenet_exp.results.views.page"
-    Thread(target=import_module, args=[room], name="plots", daemon=True).start()
+    """Load the plotting libraries in a thread, which takes a second, while a worker has nothing to do."""
+    module = "lenet_exp.results.views.page"
+    Thread(target=import_module, args=[module], name="plots", daemon=True).start()
 
 
 def _amount(experiment: Experiment) -> str:
@@ -296,7 +309,7 @@ def _amount(experiment: Experiment) -> str:
 
 @contextmanager
 def _tracked(metadata: StudyMetadata, tracking: tuple[str, Path | None], spool: Spool) -> Iterator[Tracker]:
-    """Give a tracker that follows the spool, and end the study's run in the way the sweep ended."""
+    """Upload the spool to MLflow meanwhile, and end the study's run there as the sweep ended."""
     from lenet_exp.tracking.uploader import Tracker
 
     tracker = Tracker(
@@ -323,7 +336,7 @@ def _tracked(metadata: StudyMetadata, tracking: tuple[str, Path | None], spool: 
         tracker.finish("COMPLETE")
     finally:
         if not tracker.close(patience_s):
-            say("MLflow has not got everything yet; nothing is lost: 'lenet-exp sync' carries the rest")
+            say("MLflow does not have everything yet; nothing is lost: 'lenet-exp sync' uploads the rest")
 
 
 @contextmanager
@@ -341,6 +354,7 @@ def _tracking_error_told(tracker: Tracker) -> Iterator[None]:
 
 
 def _conclude(experiment: Experiment, layout: Layout, storage: str | None) -> None:
+    """Print the leaderboard, and where to find the rest."""
     top = None if experiment.ablate else SHOWN_ROWS
     show_leaderboard(experiment, layout.root, csv=None, style=None, top=top, storage=storage)
     for file in (layout.leaderboard, *own_files(experiment, layout), layout.report):

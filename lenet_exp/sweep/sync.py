@@ -1,4 +1,4 @@
-"""MLflow brought up to date with what an experiment recorded, when no sweep is at work on it."""
+"""Bringing MLflow up to date with what an experiment recorded, while no sweep is at work on it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ def sync_experiment(
     tracking_uri: str | None = None,
     storage: str | None = None,
 ) -> SyncReport:
-    """Carry to MLflow all that the experiment recorded below ``root``.
+    """Upload to MLflow all that the experiment recorded below ``root``.
 
     Args:
-        experiment: Which one.
-        root: Of everything that runs write.
-        rebuild: Look at every run trusting nothing, and take from the study what the spool has lost.
-        tracking_uri: Of an MLflow store; None for the one below ``root``.
+        experiment: The experiment.
+        root: Folder of everything that runs write.
+        rebuild: True to check every run in MLflow against the spool, whatever the spool's index says, and to
+            restore from the study what the spool has lost.
+        tracking_uri: URI of an MLflow store; None for the one below ``root``.
         storage: URL of the study's storage in PostgreSQL; None for the file below ``root``.
 
     Raises:
@@ -76,7 +77,13 @@ def sync_experiment(
 def respool(records: Iterable[TrialRecord], spool: Spool, layout: Layout) -> None:
     """Write into the spool the attempts that only the study still knows.
 
-    Of the epochs before the last the study has the ``val_accuracy`` alone; the times are now.
+    For epochs before the last the study has only ``val_accuracy``, so other metrics are NaN. The times of all
+    epochs are the present.
+
+    Args:
+        records: All attempts that the study knows.
+        spool: The spool, which may have some of them.
+        layout: Paths of the experiment's weights.
     """
     for record in records:
         if spool.read(record.key):

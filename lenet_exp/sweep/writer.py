@@ -1,8 +1,8 @@
 """What is written down of an attempt, and in which order, so that a crash between two writes is harmless.
 
 The worker's weights and the spool come first, then `Study.tell`, which is the commit, then the CSV, which
-can be made anew. MLflow follows in a thread of its own. What is in the spool and was not told, because the
-driver died in between, `lenet_exp.sweep.recovery` tells.
+can be rebuilt. MLflow follows in a thread of its own. If the driver dies between spool and study,
+`lenet_exp.sweep.recovery` tells the study what the spool has.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from lenet_exp.study.records import Attempt, TrialRecord
 from lenet_exp.study.study import Study
 from lenet_exp.tracking.spool import Spool
 
-#: Share of the time, at most, that is spent on the leaderboard while a sweep goes on.
+#: Largest share of a sweep's time that goes into rewriting the leaderboard, in [0, 1].
 LEADERBOARD_SHARE = 0.01
 
 
 class Writer:
-    """Writes down what the attempts of one sweep do."""
+    """Writes begin, epochs and end of a sweep's attempts to spool, study and leaderboard."""
 
     def __init__(
         self, study: Study, spool: Spool, layout: Layout, notify: Callable[[], None] = lambda: None
     ) -> None:
-        """Write into these.
+        """Begin with an open study and spool.
 
         Args:
-            study: The truth.
-            spool: Where every epoch is written before anything else.
-            layout: Of the experiment; the leaderboard and the weights are there.
-            notify: Called when there is something new in the spool.
+            study: The study, which decides what counts as done.
+            spool: The spool, which gets every epoch before anything else does.
+            layout: Paths of the experiment's leaderboard, weights and checkpoints.
+            notify: Called when the spool has something new.
         """
         self._study = study
         self._spool = spool
@@ -49,11 +49,16 @@ class Writer:
         self._notify = notify
         self._leaderboard_due = 0.0
         self._origins: dict[RunKey, RunKey] = {}
-        #: What the leaderboard says beyond the trials.
+        #: Columns and sentences that a confirmation adds to the leaderboard.
         self.confirmation = NOT_CONFIRMED
 
     def begin(self, attempt: Attempt, tags: Mapping[str, str]) -> None:
-        """Note that an attempt began."""
+        """Write down that an attempt began.
+
+        Args:
+            attempt: The attempt, just drawn or about to be trained.
+            tags: Tags of its MLflow run.
+        """
         configuration = attempt.configuration
         self._origins[attempt.key] = attempt.origin
         if attempt.retry_of:
@@ -72,13 +77,26 @@ class Writer:
         self._notify()
 
     def epoch(self, key: RunKey, result: EpochResult) -> bool:
-        """Note what an epoch gave; return whether the pruner would end the attempt here."""
+        """Write down the result of an epoch.
+
+        Args:
+            key: The attempt.
+            result: Losses, accuracies and times of the epoch.
+
+        Returns:
+            True if the pruner would end the attempt here.
+        """
         self._spool.epoch(key, result)
         self._notify()
         return self._study.report(key, result)
 
     def copy_epochs(self, key: RunKey, original: RunKey) -> None:
-        """Note the epochs of ``original`` as those of ``key``, which is the same training."""
+        """Write down the epochs of an earlier trial as those of a trial of the same configuration.
+
+        Args:
+            key: The trial that is not trained.
+            original: The trial that was trained.
+        """
         trained = self._spool.read(original)
         for result in trained.epochs if trained else ():
             self.epoch(key, result)
@@ -91,23 +109,26 @@ class Writer:
         result: Mapping[str, Any],
         weights_of: RunKey | None = None,
     ) -> TrialRecord:
-        """Note how an attempt ended; from here on it is never lost or changed.
+        """Write down how an attempt ended; from here on it is never lost or changed.
 
         Args:
             key: The attempt.
-            state: How it ended.
-            value: ``val_accuracy`` after the last epoch, for COMPLETE.
-            result: What was measured, and the ``reason`` why it ended early.
-            weights_of: The attempt that left the weights, if it is another one.
+            state: COMPLETE after all epochs, PRUNED if it ended early.
+            value: ``val_accuracy`` after the last epoch; None if there was no epoch.
+            result: Measurements and, for an early end, the ``reason``.
+            weights_of: The attempt that saved the weights; None if ``key`` did.
+
+        Raises:
+            DiskError: If spool or study could not be written.
         """
         result = {**version_of_code(), **result}
-        # A trainer that only plays leaves none.
+        # A trainer of the tests may save no weights.
         weights = self._layout.kept_weights(weights_of or key) if state == "COMPLETE" else None
         full: DiskError | None = None
         try:
             self._spool.end(key, state, result.get("reason", ""), weights=weights, result=result)
         except DiskError as error:
-            full = error  # the study may have room in its file yet
+            full = error  # the study may still have room in its file
         failpoints.point("before_tell")
         self._study.tell(key, state, value, result)
         if full:
@@ -115,33 +136,49 @@ class Writer:
         failpoints.point("after_tell")
         self._forget_checkpoints(key)
         self._notify()
-        # Of a study of thousands it takes a tenth of a second, which is not spent after each of its trials.
+        # 0.16 s for 5,000 trials, too long after each of them (experiments/LOG.md, What was weighed when the
+        # house was divided).
         if time.monotonic() >= self._leaderboard_due:
             self.write_leaderboard()
         return self._study.record(key)
 
-    def fail(self, key: RunKey, reason: str, *, retry: bool, crashed: bool, alone: bool = False) -> bool:
-        """Note that an attempt failed; return whether it will be tried again (see `Study.fail`)."""
+    def fail(self, key: RunKey, reason: str, *, retry: bool, crashed: bool, exclusive: bool = False) -> bool:
+        """Write down that an attempt failed.
+
+        Args:
+            key: The attempt.
+            reason: Cause in one line.
+            retry: True if another attempt can help.
+            crashed: True if the attempt itself died, and not the driver around it.
+            exclusive: True if the next attempt is to run with nothing beside it.
+
+        Returns:
+            True if it will be tried again.
+
+        Raises:
+            DiskError: If spool or study could not be written.
+        """
         full: DiskError | None = None
+        result = {"retry": retry, "crashed": crashed, "alone": exclusive}
         try:
-            self._spool.end(key, "FAIL", reason, result={"retry": retry, "crashed": crashed, "alone": alone})
+            self._spool.end(key, "FAIL", reason, result=result)
         except DiskError as error:
             full = error
-        again = self._study.fail(key, reason, retry=retry, crashed=crashed, exclusive=alone)
+        is_retried = self._study.fail(key, reason, retry=retry, crashed=crashed, exclusive=exclusive)
         if full:
             raise full
-        if not again:
+        if not is_retried:
             self._forget_checkpoints(key)
         self._notify()
-        return again
+        return is_retried
 
     def _forget_checkpoints(self, key: RunKey) -> None:
-        """Delete the checkpoints of a training that is over; its weights stay."""
+        """Delete the checkpoints of a training that is over, and keep its weights."""
         origin = self._origins.pop(key, key)
         checkpoint.discard(self._layout.training(origin))
 
     def write_leaderboard(self) -> None:
-        """Replace the CSV by one of all that has ended."""
+        """Replace the CSV file by a leaderboard of all attempts that have ended."""
         began = time.monotonic()
         table = ranked(self._study.records(), self._spool.run_ids(), self.confirmation)
         write_atomically(self._layout.leaderboard, to_csv(table).encode())

@@ -89,7 +89,7 @@ def test_the_table_shows_every_number(
         why="there is nothing else",
         flops_per_example=2_000_000,
         harness_s=10.0,
-        seed_threads=2,
+        usual_threads=2,
         rounds=1,
         for_s=1.0,
         versions={},

@@ -44,5 +44,5 @@ def test_a_sweep_that_fails_is_named(tmp_path: Path, data_cache: Path) -> None:
     path = tmp_path / "bad.toml"
     path.write_text('name = "bad"\n[data]\ndataset = "nothing"\n')
 
-    with pytest.raises(NoResultError, match=r"ended with 2: error: unknown data set 'nothing'"):
+    with pytest.raises(NoResultError, match=r"ended with exit code 2: error: unknown data set 'nothing'"):
         small_sweep(path, [], workers=1, device="cpu")

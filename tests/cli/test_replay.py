@@ -80,7 +80,7 @@ def test_the_last_bit_counts(swept: Swept, capsys: pytest.CaptureFixture[str]) -
     ) as end:
         show(done)
     assert end.value.exit_code == 3
-    assert "1 of 8 differ" in capsys.readouterr().out
+    assert "1 of 8 metrics differ" in capsys.readouterr().out
 
 
 def test_what_has_changed_is_told(swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_a_duplicate_is_replayed_as_what_was_trained(swept: Swept, monkeypatch: 
 
     assert done.record.label == "trial 0"
     assert done.identical
-    assert told[0] == "trial 9 was told the value of trial 0, which was trained; replaying that"
+    assert told[0] == "trial 9 is a duplicate of trial 0, which was trained; replaying that"
 
 
 def test_what_has_no_epochs_cannot_be_replayed(swept_once: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_what_has_no_epochs_cannot_be_replayed(swept_once: Swept, monkeypatch: p
     change["result"] = {"reason": "infeasible: no map"}
     monkeypatch.setattr(ExperimentResults, "find", lambda self, _: changed(find(self, "0"), **change))
 
-    with pytest.raises(NoResultError, match="has nothing to compare with: infeasible: no map"):
+    with pytest.raises(NoResultError, match="has no epoch to compare: infeasible: no map"):
         again(swept_once, "0")
 
 
@@ -163,7 +163,7 @@ def test_the_verdict_says_what_it_knows() -> None:
     different = compare([ONE], [changed(ONE, train_loss=1.0)])
     unknown = Replay(RECORD, different, 1, (), ("code", "cpu"))
 
-    assert verdict(unknown).endswith("but the record does not say: code, cpu")
+    assert verdict(unknown).endswith("but the record does not have: code, cpu")
     assert verdict(changed(unknown, differences=())) == "trial 3 is identical in 1 epoch, bit for bit"
     diverged = changed(unknown, differences=(), n_compared=0)
     assert verdict(diverged) == "trial 3 diverged in its first epoch, as recorded"

@@ -352,7 +352,7 @@ def test_nothing_is_confirmed_before_the_search_has_ended(
     """A sweep whose time is over leaves no plan behind; a confirmation of nothing is refused."""
     run_sweep(request(path, tmp_path, timeout_s=0.001))
 
-    assert "not confirmed, as the search has yet to end" in capsys.readouterr().err
+    assert "not confirmed, as the search has not finished" in capsys.readouterr().err
     assert read_kept("confirmed", tmp_path).get(PLAN) is None
     with pytest.raises(NoResultError, match="no finished trial to confirm"):
         run_sweep(request(path, tmp_path, search=False))
@@ -401,7 +401,7 @@ def plan(experiment: Experiment = EXPERIMENT_MADE) -> ConfirmationPlan:
 
 def test_paired_trainings_begin_with_the_same_weights_and_see_the_same_order() -> None:
     """A seed draws the same for all whose layers have the same shapes, and another seed draws otherwise."""
-    jobs = confirmation_trainings(plan(), is_alone=False)
+    jobs = confirmation_trainings(plan(), is_transferred=False)
     weights: dict[int, list[torch.Tensor]] = {}
     orders: dict[int, list[torch.Tensor]] = {}
     for job in jobs:

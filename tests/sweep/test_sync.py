@@ -109,7 +109,7 @@ def test_a_deleted_store_comes_back(folder: Path, tmp_path: Path, flags: list[st
 
     code, out, err = command("sync", *arguments(lost), *flags)
 
-    assert (code, out, err) == (0, "carried 3 runs to MLflow, deleted 0\n", "")
+    assert (code, out, err) == (0, "uploaded 3 runs to MLflow, deleted 0\n", "")
     assert shown(lost) == shown(folder)
     pd.testing.assert_frame_equal(
         table(lost).drop(columns="mlflow_run_id"), table(folder).drop(columns="mlflow_run_id")
@@ -125,7 +125,7 @@ def test_carrying_again_does_nothing(folder: Path) -> None:
     """What is in MLflow already is left as it is."""
     before = shown(folder)
 
-    assert command("sync", *arguments(folder)) == (0, "carried 0 runs to MLflow, deleted 0\n", "")
+    assert command("sync", *arguments(folder)) == (0, "uploaded 0 runs to MLflow, deleted 0\n", "")
 
     assert shown(folder) == before
 
@@ -137,7 +137,7 @@ def test_a_lost_spool_is_made_anew_from_the_study(folder: Path, tmp_path: Path) 
 
     code, out, _ = command("sync", *arguments(lost), "--rebuild")
 
-    assert (code, out) == (0, "carried 3 runs to MLflow, deleted 0\n")
+    assert (code, out) == (0, "uploaded 3 runs to MLflow, deleted 0\n")
     before, after = shown(folder), shown(lost)
     for name in ("baseline", "trial 0", "trial 1"):
         then, now = before[name], after[name]

@@ -191,7 +191,7 @@ def print_bench(answer: Mapping[str, Any]) -> None:
         (
             "usual_examples_per_s",
             f"{answer['usual_examples_per_s']:,.0f}",
-            f"the usual loop: DataLoader, float32, {answer['seed_threads']} threads and 2 reading processes",
+            f"the usual loop: DataLoader, float32, {answer['usual_threads']} threads and 2 reading processes",
         ),
         (
             "examples_per_s",
