@@ -69,7 +69,7 @@ def swept_once(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LENET_EXP_DATA", str(folder / "data"))
         request = pipeline.Request(loader.load(done.file), done.root, workers=2, device="cpu")
-        pipeline.run_sweep(request)
+        pipeline.run_main_job(request)
     return done
 
 

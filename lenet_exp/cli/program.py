@@ -123,9 +123,9 @@ def _sweep(
     trainer = os.environ.get("LENET_EXP_TRAINER", TRAINER)
     # The fork server loads torch, which takes longest, while this process loads everything else.
     start_fork_server(trainer)
-    from lenet_exp.sweep.run import Request, run_sweep
+    from lenet_exp.sweep.run import Request, run_main_job
 
-    run_sweep(
+    run_main_job(
         Request(
             experiment=asked,
             root=root,
@@ -168,10 +168,10 @@ def _confirm(
 
     asked, n_workers = load_experiment(experiment, overrides), workers_count(workers)
     start_fork_server()
-    from lenet_exp.sweep.run import Request, run_sweep
+    from lenet_exp.sweep.run import Request, run_main_job
 
     is_folder_given = any(override.partition("=")[0].strip() == "data.folder" for override in overrides or ())
-    run_sweep(
+    run_main_job(
         Request(
             experiment=asked,
             root=root,

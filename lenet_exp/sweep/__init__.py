@@ -4,9 +4,8 @@ from lenet_exp.base.faces import face
 
 __getattr__, __dir__ = face(
     __name__,
-    api="load_experiment open_results",
     finalists="on_dataset",
     recovery="rebuild_study reconcile",
-    run="Request run_sweep",
+    run="Request run_main_job",
     sync="sync_experiment",
 )

@@ -95,7 +95,7 @@ class Request:
         return self.confirm and (self.conducted.is_confirmed or not self.search)
 
 
-def run_sweep(request: Request) -> None:
+def run_main_job(request: Request) -> None:
     """Run the main job and print the leaderboard.
 
     Raises:

@@ -255,7 +255,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def begin(_: object) -> None:
         raise AssertionError("the file was taken")
 
-    monkeypatch.setattr(run, "run_sweep", begin)
+    monkeypatch.setattr(run, "run_main_job", begin)
     # typer builds all commands anew in each call, which takes longer than everything else here.
     monkeypatch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
     return tmp_path / "runs"

@@ -14,7 +14,7 @@ from lenet_exp.base.errors import DataError
 from lenet_exp.base.layout import folder_name
 from lenet_exp.config import loader
 from lenet_exp.results.read import show_leaderboard
-from lenet_exp.sweep.run import Request, run_sweep
+from lenet_exp.sweep.run import Request, run_main_job
 from lenet_exp.tracking.store import local_uri
 from tests.labs.places import MINI_FOLDER
 from tests.labs.studies import read_records
@@ -88,7 +88,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def run(path: Path, root: Path, *overrides: str) -> Ran:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        run_sweep(Request(loader.load(path, overrides), root, workers=2, device="cpu"))
+        run_main_job(Request(loader.load(path, overrides), root, workers=2, device="cpu"))
     return Ran(path, root, out.getvalue(), err.getvalue())
 
 

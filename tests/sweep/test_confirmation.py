@@ -26,7 +26,7 @@ from lenet_exp.results.evaluation import PLAN, READINGS, ConfirmationPlan, Evalu
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.sweep.confirmation import confirmation_trainings, freeze
 from lenet_exp.sweep.finalists import best_finalists
-from lenet_exp.sweep.run import Request, run_sweep
+from lenet_exp.sweep.run import Request, run_main_job
 from lenet_exp.tracking.spool import Spool
 from lenet_exp.tracking.store import connect
 from lenet_exp.training.loop import begin, epoch_order
@@ -199,7 +199,7 @@ def test_run_again_nothing_is_read_and_nothing_changes(
     monkeypatch.setattr(testset, "read_test_split", None)
 
     for search in (True, False):
-        run_sweep(Request(loader.load(Path("e.toml")), Path("runs"), search=search))
+        run_main_job(Request(loader.load(Path("e.toml")), Path("runs"), search=search))
         assert capsys.readouterr().out == swept[0]
 
     assert place.readings() == before[0]
@@ -274,7 +274,7 @@ def test_another_reading_is_asked_for_and_on_record_as_such(
     monkeypatch.chdir(place.folder)
     experiment = loader.load(Path("e.toml"), ["confirm.seeds=3"])
 
-    run_sweep(Request(experiment, Path("runs"), search=False, again=True))
+    run_main_job(Request(experiment, Path("runs"), search=False, again=True))
 
     first, second = place.readings()
     assert capsys.readouterr().err.count("reading the test split") == 1
@@ -308,14 +308,14 @@ def test_a_crash_between_training_and_reading_goes_on_where_it_was(
     with monkeypatch.context() as patch:
         patch.setattr(testset, "read_test_split", cut_off)
         with pytest.raises(SweepInterruptedError, match="run the same command again"):
-            run_sweep(request(path, tmp_path))
+            run_main_job(request(path, tmp_path))
     frozen = read_kept("confirmed", tmp_path).get(PLAN)
     trained = [r for r in read_records("confirmed", tmp_path) or [] if r.key.role == "confirm"]
     (noted,) = read_evaluations(read_kept("confirmed", tmp_path).get(READINGS))
     assert (noted.completed, len(noted.begun), len(trained)) == (None, 1, 4)
 
     # Another budget changes what would be best, and not what was frozen.
-    run_sweep(request(path, tmp_path, overrides=["confirm.top=3", "confirm.seeds=9", "search.trials=3"]))
+    run_main_job(request(path, tmp_path, overrides=["confirm.top=3", "confirm.seeds=9", "search.trials=3"]))
 
     (reading,) = read_evaluations(read_kept("confirmed", tmp_path).get(READINGS))
     assert reading.completed
@@ -326,7 +326,7 @@ def test_a_crash_between_training_and_reading_goes_on_where_it_was(
 
     other = tmp_path / "other"
     shutil.copytree(MINI_FOLDER, other)
-    run_sweep(
+    run_main_job(
         request(
             path,
             tmp_path,
@@ -350,14 +350,14 @@ def test_nothing_is_confirmed_before_the_search_has_ended(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A sweep whose time is over leaves no plan behind; a confirmation of nothing is refused."""
-    run_sweep(request(path, tmp_path, timeout_s=0.001))
+    run_main_job(request(path, tmp_path, timeout_s=0.001))
 
     assert "not confirmed, as the search has not finished" in capsys.readouterr().err
     assert read_kept("confirmed", tmp_path).get(PLAN) is None
     with pytest.raises(NoResultError, match="no finished trial to confirm"):
-        run_sweep(request(path, tmp_path, search=False))
+        run_main_job(request(path, tmp_path, search=False))
     with pytest.raises(NoResultError, match="was never run under"):
-        run_sweep(request(path, tmp_path / "elsewhere", search=False))
+        run_main_job(request(path, tmp_path / "elsewhere", search=False))
 
 
 def test_missing_test_files_are_told_before_the_search(path: Path, tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_missing_test_files_are_told_before_the_search(path: Path, tmp_path: Pat
     with pytest.raises(
         DataError, match=r"holds no t10k-images.*leave the confirmation out with --no-confirm"
     ):
-        run_sweep(request(path, tmp_path, overrides=overrides))
+        run_main_job(request(path, tmp_path, overrides=overrides))
 
     assert read_records("confirmed", tmp_path) is None
 

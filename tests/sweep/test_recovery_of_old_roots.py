@@ -16,7 +16,7 @@ from lenet_exp.results.lookup import read_results
 from lenet_exp.study.storage import open_storage
 from lenet_exp.study.trials import read_study
 from lenet_exp.sweep.recovery import rebuild_study
-from lenet_exp.sweep.run import Request, run_sweep
+from lenet_exp.sweep.run import Request, run_main_job
 from lenet_exp.tracking.spool import Spool
 from tests.labs.old_root import NAMES, unpacked
 
@@ -58,7 +58,7 @@ def test_its_sweep_is_gone_on_with(files: dict[str, Path], tmp_path: Path) -> No
     before = read_study(experiment.name, layout.root)
     assert before is not None
 
-    run_sweep(Request(experiment, layout.root, workers=1, device="cpu"))
+    run_main_job(Request(experiment, layout.root, workers=1, device="cpu"))
 
     after = read_study(experiment.name, layout.root)
     assert after is not None

@@ -19,7 +19,7 @@ from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.images import training_images
 from lenet_exp.study.study import open_study
 from lenet_exp.sweep.fingerprint import fingerprint
-from lenet_exp.sweep.run import Request, run_sweep
+from lenet_exp.sweep.run import Request, run_main_job
 from lenet_exp.tracking import uploader
 from lenet_exp.tracking.spool import Spool
 from tests.labs.places import MINI_FOLDER
@@ -85,7 +85,7 @@ def finished(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     root = tmp_path_factory.mktemp("root")
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        run_sweep(Request(loader.load(path), root, workers=10_000, device="cpu"))
+        run_main_job(Request(loader.load(path), root, workers=10_000, device="cpu"))
     return Finished(root, out.getvalue(), err.getvalue())
 
 
@@ -120,7 +120,7 @@ def test_a_study_is_not_continued_with_other_settings(
     with pytest.raises(
         ConfigError, match=rf"study 'mini' was started with .*{difference}.*; rename"
     ) as error:
-        run_sweep(Request(changed, tmp_path, device="cpu"))
+        run_main_job(Request(changed, tmp_path, device="cpu"))
 
     assert error.value.exit_code == 2
     assert (tmp_path / "study.db").read_bytes() == before
@@ -231,7 +231,7 @@ def test_a_sweep_needs_nobody_to_listen(
 
     with open(writer, "wb", buffering=0) as raw:  # noqa: PTH123 - a descriptor, not a path
         monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, write_through=True))
-        run_sweep(Request(loader.load(path), finished.root, device="cpu"))
+        run_main_job(Request(loader.load(path), finished.root, device="cpu"))
 
     assert read_records("mini", finished.root) == before
     assert "leaderboard" in capsys.readouterr().out
@@ -244,7 +244,7 @@ def test_a_tracking_server_that_is_gone_costs_nothing_but_a_warning(
     monkeypatch.setattr(uploader, "BACKOFF_S", (0.05, 0.1))
     nobody = "http://ann:s3cret@127.0.0.1:9"
 
-    run_sweep(Request(loader.load(path), tmp_path, device="cpu", tracking_uri=nobody))
+    run_main_job(Request(loader.load(path), tmp_path, device="cpu", tracking_uri=nobody))
 
     said = capsys.readouterr().err
     assert (
