@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import shutil
 import sys
 from dataclasses import dataclass
@@ -79,6 +78,8 @@ def limit_memory(size: int) -> None:
     """
     if sys.platform != "linux":
         return  # elsewhere the limit can be set and means nothing
+    import resource  # Windows has none, and is to be told so by the command line
+
     status = Path("/proc/self/status").read_text()
     found = re.search(r"^VmData:\s+(\d+) kB", status, re.MULTILINE)
     limit = size + (int(found[1]) * 1024 if found else 0)
