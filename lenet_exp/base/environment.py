@@ -23,6 +23,7 @@ CODE = (
     "training.cpu.convolution",
     "training.cpu.gradients",
     "training.cpu.ops",
+    "training.device",
     "training.loop",
     "training.network",
     "training.optimizers",

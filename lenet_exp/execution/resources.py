@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import shutil
 import sys
 from dataclasses import dataclass
@@ -83,6 +82,8 @@ def limit_memory(extra_bytes: int) -> None:
     """
     if sys.platform != "linux":
         return  # elsewhere the limit can be set, but has no effect
+    import resource  # Windows has none, and is to be told so by the command line
+
     status = Path("/proc/self/status").read_text()
     data_kib = re.search(r"^VmData:\s+(\d+) kB", status, re.MULTILINE)
     limit = extra_bytes + (int(data_kib[1]) * 1024 if data_kib else 0)

@@ -30,6 +30,26 @@ def test_version_and_help_are_at_hand(command: Command) -> None:
         assert all(name in shown.out for name in program.commands())
 
 
+@pytest.mark.parametrize("start", ["lenet_exp", "lenet_exp.sweep"])
+def test_windows_is_refused_in_one_line(start: str) -> None:
+    """A system without ``fcntl`` and ``resource`` is named, with the way out, before anything is loaded."""
+    code = (
+        "import platform, runpy, sys\n"
+        "sys.modules['fcntl'] = sys.modules['resource'] = None\n"
+        "platform.system = lambda: 'Windows'\n"
+        f"sys.argv = ['lenet-exp', '--version']\nrunpy.run_module('{start}', run_name='__main__')"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+
+    assert ended.stderr == (
+        "error: lenet_exp needs Linux or macOS (it uses fcntl and fork), found Windows; use WSL\n"
+    )
+    assert (ended.returncode, ended.stdout) == (10, "")
+
+
 @pytest.mark.parametrize("name", program.commands())
 def test_every_command_explains_itself(command: Command, name: str) -> None:
     """Its help says what it does and shows an example to paste."""

@@ -225,7 +225,7 @@ def test_without_a_difference_false_betters_stay_below_the_level(n_finalists: in
 def test_a_true_difference_is_found_as_often_as_published(
     n_seeds: int, effect_sd: float, expected: float
 ) -> None:
-    """The table of the README, for three finalists; for one it is the power of the t-test."""
+    """The table of experiments/STATISTICS.md, for three finalists; for one it is the power of the t-test."""
     three = simulate_sweeps(4000, 3, n_seeds, effect_sd, seed=1)
     one = simulate_sweeps(4000, 1, n_seeds, effect_sd, seed=1)
 

@@ -64,5 +64,5 @@ def test_nothing_trained_is_an_empty_table_and_picture() -> None:
     """As when every run of the list turned out to have no network."""
     table = curves_table([])
 
-    assert list(table.columns) == ["label", "state", "seed", "epoch", *METRICS]
+    assert list(table.columns) == ["label", "role", "config", "state", "seed", "epoch", *METRICS]
     assert curves_picture(table, "nothing").startswith(PNG)
