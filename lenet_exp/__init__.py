@@ -55,6 +55,9 @@ def load_experiment(
     Raises:
         ConfigError: If there is no such file, or it or an override is wrong.
     """
+    from lenet_exp.base.environment import check_system
+
+    check_system()
     from lenet_exp.config import loader
 
     if isinstance(overrides, str):
@@ -93,8 +96,10 @@ def run_sweep(
         LenetExpError: One of its subclasses in `lenet_exp.base.errors`, whose text is the line that the
             command line would print.
     """
+    from lenet_exp.base.environment import check_system
     from lenet_exp.base.errors import ConfigError
 
+    check_system()
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise ConfigError(f"workers must be a whole number above zero or None, found {workers!r}")
     if timeout_s is not None and not timeout_s > 0:
@@ -137,10 +142,11 @@ def open_results(
         ConfigError: If there is no such experiment.
         StoreError: If the study's storage is damaged or of another version.
     """
+    chosen = _experiment(experiment)
     from lenet_exp.results.lookup import read_results
     from lenet_exp.results.views.notebook import Results
 
-    return Results(read_results(_experiment(experiment), _root(root), _storage(storage)))
+    return Results(read_results(chosen, _root(root), _storage(storage)))
 
 
 def _experiment(experiment: Experiment | str | Path) -> Experiment:

@@ -4,7 +4,7 @@ from lenet_exp.base.faces import face
 
 __getattr__, __dir__ = face(
     __name__,
-    environment="CAUSES version_of_code",
+    environment="CAUSES check_system version_of_code",
     errors="ConfigError DataError DeviceError DiskError DivergedError LenetExpError LockedError "
     "NoResultError PortError StoreError SweepInterruptedError UnreachableError mask_url "
     "printable shorten",

@@ -8,10 +8,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from lenet_exp import __version__
+from lenet_exp.base.errors import DeviceError
 
 #: The modules that compute a training's results; a change to one of them may change the results.
 CODE = (
@@ -73,6 +74,17 @@ def metadata(
     }
 
 
+def check_system() -> None:
+    """Make sure that the system has the calls that locks and processes need.
+
+    Raises:
+        DeviceError: If it has not, as Windows.
+    """
+    if find_spec("fcntl") is None:
+        system = platform.system() or "another system"
+        raise DeviceError(f"lenet_exp needs Linux or macOS (it uses fcntl and fork), found {system}; use WSL")
+
+
 def version_of_code() -> dict[str, str | int]:
     """Return the version of the code that trains: the package's, and the digest of `CODE`."""
     return {"lenet_exp": __version__, "code": code()}
@@ -99,6 +111,9 @@ def code(package: Path = Path(__file__).parent.parent) -> str:
 
 
 def _version(package: str) -> str:
+    # Here, as it takes 15 ms, which every command would wait for.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:

@@ -9,17 +9,16 @@ import atexit
 import gc
 import json
 import os
-import platform
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lenet_exp import __version__
-from lenet_exp.base.errors import DeviceError, LenetExpError, mask_url, printable
+from lenet_exp.base.environment import check_system
+from lenet_exp.base.errors import LenetExpError, mask_url, printable
 from lenet_exp.cli import options
 from lenet_exp.cli.options import load_experiment, switch, workers_count
 
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     atexit.register(gc.freeze)
     try:
         try:
-            _check_system()
+            check_system()
             code = app(arguments, prog_name="lenet-exp", standalone_mode=False)
         finally:
             sys.stdout.flush()
@@ -69,13 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _tell(f"{text}; see lenet-exp --help")
         sys.exit(2)
     sys.exit(code or 0)
-
-
-def _check_system() -> None:
-    """Raise on a system without the calls that every command needs."""
-    if find_spec("fcntl") is None:
-        found = platform.system()
-        raise DeviceError(f"lenet_exp needs Linux or macOS (it uses fcntl and fork), found {found}; use WSL")
 
 
 def _tell(message: str) -> None:
