@@ -1,4 +1,4 @@
-"""The spool on disk, where every epoch is written first, and what carries it to MLflow; MLflow's UI."""
+"""The spool on disk, where every epoch is written first, and what uploads it to MLflow; MLflow's UI."""
 
 from lenet_exp.base.faces import face
 
