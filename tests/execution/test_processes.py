@@ -1,9 +1,7 @@
 import gc
-import multiprocessing
 import os
 import subprocess
 import sys
-from multiprocessing.connection import Connection
 
 import pytest
 
@@ -32,33 +30,34 @@ start_fork_server("json.tool")
 print(first is not None and first == forkserver._forkserver._forkserver_pid)
 """
 
+#: Prints whether garbage is looked for in a process that has just come from the fork server.
+_AS_STARTED = """
+import gc, multiprocessing
+from lenet_exp.execution.processes import start_fork_server
+start_fork_server("json.tool")
+with multiprocessing.get_context("forkserver").Pool(1) as pool:
+    print(pool.apply(gc.isenabled))
+"""
+
 
 def own() -> tuple[bool, bool, bool]:
     """Return whether garbage is looked for, but not in what was there before, and the group is its own."""
     return gc.isenabled(), gc.get_freeze_count() > 1_000, os.getpgid(0) == os.getpid()
 
 
+def printed(program: str) -> str:
+    """Run a program in a process of its own, with a fork server of its own, and return what it prints."""
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+
 def test_the_fork_server_is_started_once() -> None:
     """Whoever is first does it, and it loads while all others go on."""
-    done = subprocess.run([sys.executable, "-c", _TWICE], capture_output=True, text=True, check=True)
-
-    assert done.stdout == "True\n"
-
-
-def tell(pipe: Connection) -> None:
-    pipe.send(gc.isenabled())
+    assert printed(_TWICE) == "True\n"
 
 
 def test_the_fork_server_does_not_look_for_garbage_while_it_loads() -> None:
     """A process has that from it until it settles in."""
-    start_fork_server()
-    context = multiprocessing.get_context("forkserver")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=tell, args=(theirs,))
-    process.start()
-
-    assert ours.recv() is False
-    process.join()
+    assert printed(_AS_STARTED) == "False\n"
 
 
 def test_a_process_looks_for_its_own_garbage_alone() -> None:
@@ -69,8 +68,7 @@ def test_a_process_looks_for_its_own_garbage_alone() -> None:
 
 
 def faults(*, keep: bool) -> tuple[str, int]:
-    command = [sys.executable, "-c", _STEPS.format(keep=keep)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    said = printed(_STEPS.format(keep=keep)).split()
     return said[0], int(said[1])
 
 
