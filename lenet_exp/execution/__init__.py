@@ -1,4 +1,4 @@
-"""A process for each attempt: its start, its messages, its checkpoints, what it may take, and signals."""
+"""A process for each attempt: its start, messages, checkpoints and limits, and what signals do to a sweep."""
 
 from lenet_exp.base.faces import face
 

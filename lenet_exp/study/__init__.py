@@ -1,4 +1,4 @@
-"""The truth: which trials were drawn, what each gave, how the next is chosen, and where that is kept."""
+"""The study: which trials were drawn, what each achieved, how the next is drawn, and where that is stored."""
 
 from lenet_exp.base.faces import face
 
