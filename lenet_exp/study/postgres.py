@@ -1,4 +1,4 @@
-"""A study's storage in PostgreSQL: locked for one driver, and waited for while its server is gone."""
+"""The studies' storage in PostgreSQL: locks on studies, and patience while the server does not answer."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from lenet_exp.study.rdb import TrialStorage
 if TYPE_CHECKING:
     import psycopg
 
-#: Seconds that a server may be gone before its sweep gives up.
+#: A sweep gives up once the server has not answered for this many seconds.
 PATIENCE_S = 600.0
-#: Seconds between two tries: first, and at most; each wait is twice the one before.
+#: Seconds before an operation is repeated: the first time, and at most; each wait is twice the one before.
 BACKOFF_S = (0.2, 10.0)
-#: Seconds to wait for a connection, for each address of the host.
+#: Seconds to wait for a connection to each address of the host.
 CONNECT_S = 5
 
-#: Methods of a storage that a sweep calls; each is one transaction.
+#: Methods of the storage that a sweep calls; each is one transaction.
 _OPERATIONS = (
     "create_new_study",
     "set_study_user_attr",
@@ -47,10 +47,10 @@ _OPERATIONS = (
 
 
 def parsed(text: str) -> URL:
-    """Return a PostgreSQL URL for SQLAlchemy, with psycopg as its driver.
+    """Parse a PostgreSQL URL for SQLAlchemy, with psycopg as its driver.
 
     Raises:
-        ConfigError: If it is not a PostgreSQL URL, or psycopg is not installed.
+        ConfigError: If ``text`` is not a PostgreSQL URL, or psycopg is not installed.
     """
     try:
         url = make_url(text)
@@ -61,15 +61,15 @@ def parsed(text: str) -> URL:
     try:
         import psycopg  # noqa: F401 - to see if it is installed
     except ImportError:
-        raise ConfigError("--storage needs psycopg; run: pip install 'lenet_exp[postgres]'") from None
+        raise ConfigError("--storage needs psycopg; run 'pip install \"lenet_exp[postgres]\"'") from None
     return url.set(drivername="postgresql+psycopg")
 
 
 def connect(url: str, **options: Any) -> PatientStorage:
-    """Return the storage at ``url``, and create its tables if it has none.
+    """Open the storage at ``url``, and create its tables if it has none.
 
     Args:
-        url: Address of the database, with the user and the password if there is one.
+        url: URL of the database, with the user and, if there is one, the password.
         **options: Keyword arguments of `RDBStorage`, such as ``skip_compatibility_check``.
 
     Raises:
@@ -85,20 +85,20 @@ def connect(url: str, **options: Any) -> PatientStorage:
         storage = PatientStorage(address, engine_kwargs=engine, **options)
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         raise _unreachable(url, error) from None
-    # Closes the pool's connections with the storage; psycopg warns of those open when Python ends.
+    # Closes the pool's connections with the storage; psycopg warns of those still open when Python exits.
     weakref.finalize(storage, storage.engine.dispose)
     return storage
 
 
 class PatientStorage(TrialStorage):
-    """Optuna's storage, which repeats an operation until the server answers.
+    """A `TrialStorage` that repeats an operation until the server answers, for at most `PATIENCE_S`.
 
-    An operation may have been done although its answer was lost, so each can be done twice.
+    An operation may have been carried out although its answer was lost, so each may be carried out twice.
     """
 
-    #: Takes one line for the user, when the server is gone and when it answers again.
+    #: Takes a line for the user, when the server stops answering and when it answers again.
     on_problem: Callable[[str], None] = staticmethod(lambda _: None)
-    #: Called before each try to repeat an operation; see `Study.when_gone`.
+    #: Called each time before an operation is repeated; see `Study.when_gone`.
     on_return: Callable[[], None] = staticmethod(lambda: None)
     _is_inside = False
     _has_given_up = False
@@ -153,17 +153,17 @@ for _name in _OPERATIONS:
 
 
 class AdvisoryLock:
-    """A study's lock, which the server holds until our session ends, however it ends."""
+    """A lock on a study, which the server releases when this process's session ends, for whatever reason."""
 
     def __init__(self, url: str, study: str) -> None:
-        """Take the lock.
+        """Acquire the lock.
 
         Args:
-            url: Address of the database, with the user and the password if there is one.
+            url: URL of the database, with the user and, if there is one, the password.
             study: Name of the study to lock.
 
         Raises:
-            LockedError: If another session has the lock; the message names it.
+            LockedError: If another process has the lock; the message names that process.
             UnreachableError: If the server does not answer.
         """
         self._url = url
@@ -178,10 +178,10 @@ class AdvisoryLock:
             raise
 
     def hold(self) -> None:
-        """Make sure that the lock is still ours, and take it again if the server was restarted.
+        """Make sure that this process still has the lock; acquire it again if the session was lost.
 
         Raises:
-            LockedError: If another session has the lock; the message names it.
+            LockedError: If another process has the lock; the message names that process.
             UnreachableError: If the server does not answer.
         """
         import psycopg
@@ -196,13 +196,13 @@ class AdvisoryLock:
             row = self._connection.execute("SELECT pg_try_advisory_lock(%s)", [self._key]).fetchone()
             if not (row and row[0]):
                 raise LockedError(
-                    f"study {self._study!r} is held by {self._holder()}; wait for it, or end it"
+                    f"study {self._study!r} is in use by {self._holder()}; wait until it ends, or stop it"
                 )
         except psycopg.Error as error:
             raise _unreachable(self._url, error) from error
 
     def close(self) -> None:
-        """End the session, and the lock with it."""
+        """End the session, which releases the lock."""
         if self._connection is not None:
             self._connection.close()
 
@@ -228,14 +228,14 @@ class AdvisoryLock:
 
 @contextmanager
 def study_lock(url: str, study: str) -> Iterator[AdvisoryLock]:
-    """Lock a study for the length of the block, against drivers on any machine.
+    """Context manager: lock a study for the length of the ``with`` block, against drivers on any machine.
 
     Args:
-        url: Address of the database, with the user and the password if there is one.
+        url: URL of the database, with the user and, if there is one, the password.
         study: Name of the study to lock.
 
     Raises:
-        LockedError: If another session has the lock; the message names it.
+        LockedError: If another process has the lock; the message names that process.
         UnreachableError: If the server does not answer.
     """
     lock = AdvisoryLock(url, study)
@@ -246,12 +246,12 @@ def study_lock(url: str, study: str) -> Iterator[AdvisoryLock]:
 
 
 def _application_name() -> str:
-    # Whoever finds the study locked reads it; PostgreSQL cuts it off after 63 bytes.
+    # Shown to a user who finds the study locked; PostgreSQL cuts it off after 63 bytes.
     return f"pid {os.getpid()} on host {platform.node()}"[:63]
 
 
 def _is_gone(error: BaseException) -> bool:
-    """Return True if the server was gone, False if the query was wrong."""
+    """Return True if an error says that the server did not answer, False if the query was wrong."""
     import psycopg
 
     causes: list[BaseException | None] = [error]

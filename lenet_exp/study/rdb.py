@@ -1,7 +1,7 @@
 """Optuna's relational storage, extended to read and write whole trials.
 
-With a schema that `lenet_exp.study.tables` was written for, a trial is read and written in the tables
-themselves. With any other Optuna its public methods do the same, one value at a time.
+In a known schema, one that `lenet_exp.study.tables` was written for, whole trials are read from the tables
+and written to them directly. In an unknown one Optuna's public methods do the same, one value at a time.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from lenet_exp.base.errors import UnreachableError, printable
 
 #: Revisions of Optuna's schema that `tables` was tested with: that of Optuna 5.0.
 KNOWN_REVISIONS = ["v3.2.0.a"]
-#: Dictionaries of a trial that grow while it runs.
+#: Names of the dictionaries of a `FrozenTrial` that grow while the trial is running.
 _COLLECTED = ("params", "user_attrs", "system_attrs", "intermediate_values")
 
 
 @dataclass(frozen=True)
 class KeptTrial:
-    """A trial as a storage has it, without parameters and Optuna's own attributes.
+    """A trial as it was read from the storage, without its parameters and Optuna's own attributes.
 
     Attributes:
-        number: Place in the study, from 0.
-        state: State when it was read.
-        user_attrs: JSON values stored with it, by key.
+        number: Number of the trial in its Optuna study, from 0.
+        state: State of the trial when it was read.
+        user_attrs: JSON values stored with the trial, by key.
         intermediate_values: Reported ``val_accuracy`` by epoch; may be NaN.
-        value: Final value; None if none was told.
+        value: Final value; None if the trial has none.
     """
 
     number: int
@@ -46,7 +46,7 @@ class KeptTrial:
 
 
 class Written(NamedTuple):
-    """A trial as it was last written, and its identifier in the storage."""
+    """A trial as it was when last written, and its identifier in the storage."""
 
     trial_id: int
     trial: FrozenTrial
@@ -60,23 +60,24 @@ class TrialStorage(RDBStorage):
     ) -> Written:
         """Write what has changed in a trial since it was last written.
 
-        In a schema that `tables` knows, this is one transaction. Otherwise the values are written one by one
-        and the state last, so that a repetition completes a write that was cut off.
+        In a known schema, this is one transaction. In an unknown one the values are written one by one and
+        the state last, so that calling this again completes a write that was cut off.
 
         Args:
-            study_id: Identifier of the study in this storage.
+            study_id: Identifier of the Optuna study in this storage.
             trial: The whole trial. Its values replace those stored; parameters are only ever added.
             written: Return value of the trial's last write; None if it was never written.
-            may_repeat: True if this repeats a write whose acknowledgement was lost: an existing trial of this
-                number is then ours.
+            may_repeat: True if this repeats a write whose acknowledgement was lost. A trial of this number
+                that exists already is then the one that was written.
 
         Returns:
-            The trial as written, for ``written`` of its next write.
+            The trial as written, to be passed as ``written`` to its next write.
 
         Raises:
             RuntimeError: If another process has created a trial of this number, or has ended the trial.
-            sqlalchemy.exc.SQLAlchemyError: If it cannot be written; nothing of it is, in a known schema.
-            optuna.exceptions.StorageInternalError: The same, in an unknown schema.
+            sqlalchemy.exc.SQLAlchemyError: If the trial cannot be written, in a known schema; nothing of it
+                is written then.
+            optuna.exceptions.StorageInternalError: If the trial cannot be written, in an unknown schema.
         """
         new = {name: _changed(name, trial, written and written.trial) for name in _COLLECTED}
         if self._knows_tables:
@@ -91,10 +92,10 @@ class TrialStorage(RDBStorage):
         return Written(trial_id, snapshot(trial))
 
     def kept_trials(self, study_name: str) -> list[KeptTrial] | None:
-        """Return the trials of a study in the order of their numbers; None if there is no such study.
+        """Return the trials of an Optuna study in the order of their numbers, or None without such a study.
 
-        In a known schema this takes a tenth of the time that Optuna's objects do (experiments/LOG.md, What
-        was weighed when the house was divided).
+        In a known schema this takes a tenth of the time that Optuna's own method takes (experiments/LOG.md,
+        What was weighed when the house was divided).
 
         Raises:
             UnreachableError: If the storage does not answer.
@@ -117,8 +118,8 @@ class TrialStorage(RDBStorage):
 
     @cached_property
     def _knows_tables(self) -> bool:
-        # An open storage has the revision of the installed Optuna, as any other is refused. Asking Optuna
-        # for its own revision instead takes 25 ms.
+        # The stored revision is that of the installed Optuna, which opens no storage of another one. Asking
+        # Optuna for its own revision instead would take 25 ms.
         revision = self.get_current_version()
         if revision in KNOWN_REVISIONS:
             return True
@@ -131,11 +132,12 @@ class TrialStorage(RDBStorage):
             is_ours = may_repeat
         except KeyError:
             trial_id = self.create_new_trial(study_id, trial)
-            # Optuna itself repeats a write whose answer was lost, and may have created two trials.
+            # Optuna itself repeats a write whose answer was lost, and so may have created two trials.
             is_ours = self.get_trial_number_from_id(trial_id) == trial.number
         if not is_ours:
             raise RuntimeError(
-                f"trial {trial.number} was created by another process; only one may write to this study"
+                f"trial {trial.number} was created by another process; "
+                "only one process may write to this study"
             )
         return trial_id
 
@@ -155,16 +157,17 @@ class TrialStorage(RDBStorage):
             if trial.state != before:
                 self.set_trial_state_values(trial_id, trial.state, trial.values)
         except UpdateFinishedTrialError:
-            # It may have been ended by this very write, if its answer was lost or the driver repeats it.
+            # This very write may have ended the trial, if its answer was lost or the driver repeats it.
             stored = self.get_trial(trial_id)
             if (stored.state, stored.value) != (trial.state, trial.value):
                 raise RuntimeError(
-                    f"trial {trial.number} was ended by another process; only one may write to this study"
+                    f"trial {trial.number} was ended by another process; "
+                    "only one process may write to this study"
                 ) from None
 
 
 def snapshot(trial: FrozenTrial) -> FrozenTrial:
-    """Return a copy of the trial that stays as it is when Optuna adds to the original's dictionaries."""
+    """Return a copy of the trial that does not change when Optuna adds to the original's dictionaries."""
     duplicate = copy.copy(trial)
     for name in (*_COLLECTED, "distributions"):
         setattr(duplicate, name, dict(getattr(trial, name)))
@@ -172,7 +175,7 @@ def snapshot(trial: FrozenTrial) -> FrozenTrial:
 
 
 def _changed(name: str, trial: FrozenTrial, before: FrozenTrial | None) -> dict[Any, Any]:
-    """Return the entries of the trial's dictionary ``name`` that were set since ``before``."""
+    """Return the entries of the trial's dictionary ``name`` that were set since its snapshot ``before``."""
     then = getattr(before, name, None) or {}
     # By identity: a value that was set again is another object, and NaN is not equal to itself.
     return {k: v for k, v in getattr(trial, name).items() if k not in then or then[k] is not v}
@@ -181,7 +184,7 @@ def _changed(name: str, trial: FrozenTrial, before: FrozenTrial | None) -> dict[
 @cache
 def _warn_once(revision: str) -> None:
     line = (
-        f"the installed Optuna stores trials by schema {revision}, which lenet-exp does not know: "
+        f"the installed Optuna stores trials by schema {revision}, which is unknown to lenet-exp: "
         "the sweep is slower, and nothing else changes"
     )
     sys.stderr.write(f"{printable(line)}\n")

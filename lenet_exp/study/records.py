@@ -1,4 +1,4 @@
-"""An attempt to train a configuration, and the record of one that has ended: plain values, without Optuna."""
+"""Attempts, and what the study stores of them: plain values that need no Optuna."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from lenet_exp.config.trainings import FixedTraining
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt to train a configuration; an infeasible or known one is settled without training.
+    """An attempt at a training, as the study hands it out.
+
+    It ends without being trained if its configuration is infeasible, or if an earlier trial has the result.
 
     Attributes:
-        key: Role, number and attempt.
+        key: Role, trial number and attempt number.
         configuration: Configuration to train.
         seed: Root of its random streams; a retry has the seed of the attempt that it retries.
         label: Name that people see, such as ``trial 12`` or ``baseline``.
-        origin: The first attempt at this training; its own key if it is the first.
-        retry_of: The attempt before this one; None if it is the first.
-        exclusive: True to run nothing beside it, because memory ran out when something did.
-        train_on: The images that it learns from.
-        fixed: The training outside the search that this is an attempt at; None for a trial of the search.
+        origin: Key of the first attempt at this training; equal to ``key`` if this is the first.
+        retry_of: Key of the attempt that this one retries; None if this is the first.
+        exclusive: True to train it with no other attempt beside it, because memory ran out before.
+        train_on: Images to train on: the training split, or the validation split too.
+        fixed: Fixed training that this is an attempt at; None for a trial.
     """
 
     key: RunKey
@@ -44,14 +46,14 @@ class TrialRecord:
     """What the study stores of one attempt.
 
     Attributes:
-        key: Role, number and attempt.
-        state: State of the attempt, as Optuna names it.
+        key: Role, trial number and attempt number.
+        state: State of the attempt, under Optuna's name.
         label: Name that people see, such as ``trial 12`` or ``baseline``.
         configuration: Configuration of the training.
         seed: Root of its random streams.
-        history: ``val_accuracy`` by epoch.
-        result: Measurements, and why it ended: ``examples_per_s``, ``train_s``, ``reason``, …
-        value: ``val_accuracy`` after the last epoch; None if it is not complete, or without validation.
+        history: ``val_accuracy`` by epoch; NaN without a validation split.
+        result: Measurements, and the ``reason`` unless COMPLETE, by name: ``train_s``, ``examples_per_s`` …
+        value: ``val_accuracy`` after the last epoch; None if not COMPLETE, or without a validation split.
     """
 
     key: RunKey
@@ -70,30 +72,30 @@ class TrialRecord:
 
     @property
     def name(self) -> str | None:
-        """The experiment's name for a listed run, alternative or finalist; None for any other attempt."""
+        """The experiment's name for a listed run, alternative or finalist; None for a trial or baseline."""
         return None if self.key.role in ("trial", "baseline") else without_seed(self.label)
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """The hyper-parameters by key; the keys are always the same, and an unused one has None."""
+        """The hyper-parameters by key; every record has all keys, and an unused one has None."""
         return self.configuration.hyperparameters()
 
     @property
     def epochs(self) -> int:
-        """The number of epochs that it was trained for."""
+        """The number of epochs that were trained."""
         return max(self.history, default=0)
 
     @property
     def reason(self) -> str:
-        """Why it ended early or failed, in one line; empty if it did not."""
+        """The cause, in one line, if the attempt was pruned or failed; otherwise empty."""
         return str(self.result.get("reason") or "")
 
     @property
     def infeasible(self) -> bool:
-        """True if its configuration has no network; such trials do not count against the budget."""
+        """True if no network can have this configuration; such trials do not count against the budget."""
         return self.reason.startswith("infeasible")
 
     @property
     def superseded(self) -> bool:
-        """True if it failed, and another attempt takes its place."""
+        """True if the attempt failed and is retried, so that another attempt takes its place."""
         return self.state == "FAIL" and bool(self.result.get("retried"))

@@ -18,18 +18,18 @@ from lenet_exp.study.trials import FINGERPRINT, RECORD, RESULT, RETRY, UNKNOWN, 
 
 @dataclass(frozen=True)
 class PastTrial:
-    """A trial that has ended, with all that is needed to rebuild it.
+    """An attempt that has ended, with everything needed to rebuild its trial in Optuna.
 
     Attributes:
-        key: Role, number and attempt.
+        key: Role, trial number and attempt number.
         label: Name that people see.
         configuration: Configuration of the training.
         seed: Root of its random streams.
-        drawn: Values that `Study.drawn` returned when it began.
+        drawn: Values that `Study.drawn` returned when the attempt started.
         state: State in which it ended.
-        result: JSON values to store as its result; see `Study.tell`.
+        result: JSON values to store by name, as `Study.tell` does.
         history: ``val_accuracy`` by epoch, in order; NaN without a validation split.
-        retry: Attribute `RETRY` of the trial to queue as its retry; None for no retry.
+        retry: User attribute `RETRY` of the trial to queue as its retry; None for no retry.
     """
 
     key: RunKey
@@ -50,7 +50,7 @@ class PastTrial:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The user attributes of Optuna's trial."""
+        """The user attributes of the trial in Optuna."""
         record = kept_record(self.key, self.label, self.configuration, self.seed, self.drawn["extra"])
         queued = {RETRY: self.drawn["retry"]} if self.drawn["retry"] else {}
         return {RECORD: record, RESULT: dict(self.result), **queued}
@@ -64,15 +64,15 @@ def restore_study(
     fingerprint: Mapping[str, Any] | None = None,
     kept: Mapping[str, Any] | None = None,
 ) -> None:
-    """Create one of an experiment's two Optuna studies: its trials, then the queue of retries.
+    """Create one of an experiment's two Optuna studies, with its trials and its queue of retries.
 
     Args:
         storage: Storage that has no study of this name.
         name: Name of the Optuna study.
-        trials: Trials in the order of their numbers. A number missing between two of them belongs to a trial
-            that was asked for and never begun; it is created as failed.
-        fingerprint: Settings to store, as `Study.check_fingerprint` does; None or empty to store none.
-        kept: Values to store, as `Study.keep` does, by name; None for none.
+        trials: Attempts in the order of their trial numbers. Where a number is missing, its trial was created
+            but no attempt was started; such a trial is created again, in state FAIL.
+        fingerprint: Fingerprint to store, as `Study.check_fingerprint` does; None or empty to store none.
+        kept: Values to store by name, as `Study.keep` does; None to store none.
     """
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
     n_trials = 0

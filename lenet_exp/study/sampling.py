@@ -17,8 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Experiment
 
-#: Most trials that TPE models as good ones, as Optuna has it, and most that it is shown. With more its draws
-#: take longer and are no better (experiments/LOG.md, Speed: what a sweep costs beside its arithmetic).
+#: TPE models at most this many trials as good ones, which is Optuna's default, and is shown at most this many
+#: in all. Shown more, it takes longer and draws no better (experiments/LOG.md, Speed: what a sweep costs
+#: beside its arithmetic).
 _GOOD, _SHOWN = 25, 200
 
 
@@ -26,8 +27,8 @@ def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
     """Return the sampler that the experiment names.
 
     Args:
-        experiment: Experiment with the name of a sampler, its seed and its number of random first trials.
-        seed: Root of the sampler's random stream, at least 0; ``qmc`` takes the experiment's instead.
+        experiment: Experiment that names the sampler, and says how many trials it draws at random first.
+        seed: Seed of the sampler's random numbers, at least 0; ``qmc`` uses the experiment's seed instead.
     """
     seed %= 2**32  # NumPy's legacy seeds
     startup = experiment.search.startup_trials
@@ -40,7 +41,7 @@ def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
                     n_startup_trials=startup, multivariate=True, group=True, constant_liar=True, seed=seed
                 )
             case "qmc":
-                # A resumed study goes on with the same sequence, so its scrambling must not change.
+                # A resumed study continues the same sequence, so its scrambling must not change.
                 return optuna.samplers.QMCSampler(
                     scramble=True, seed=experiment.search.seed % 2**32, warn_independent_sampling=False
                 )
@@ -55,11 +56,11 @@ def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
 def hidden_from_sampler(experiment: Experiment, trials: Sequence[FrozenTrial]) -> frozenset[int]:
     """Return the numbers of the trials to hide from TPE: all but the latest 175 and the best 25 before them.
 
-    TPE compares the 25 best trials with the others, of which the oldest have little weight.
+    TPE compares the best 25 trials with the others, of which the oldest have little weight.
 
     Args:
-        experiment: Experiment that names the sampler; from any other than ``tpe`` nothing is hidden.
-        trials: All trials, in the order of their numbers.
+        experiment: Experiment that names the sampler; unless it is ``tpe``, nothing is hidden.
+        trials: All trials of the search, in the order of their numbers.
     """
     if experiment.search.sampler != "tpe" or len(trials) <= _SHOWN:
         return frozenset()
@@ -90,19 +91,22 @@ def make_pruner(experiment: Experiment) -> BasePruner:
 
 
 class Grid:
-    """The points of a grid search, in an order that follows from the experiment's seed."""
+    """The points of a grid search, in a random order that the experiment's seed determines."""
 
     def __init__(self, experiment: Experiment) -> None:
-        """List all points, and shuffle them."""
+        """List all points of the experiment's space, and shuffle them."""
         self._space = experiment.search_space
         self._points: list[dict[str, Any]] = self._space.grid()
         random.Random(experiment.search.seed).shuffle(self._points)
 
     def next(self, drawn: Container[str]) -> dict[str, Any] | None:
-        """Return the next point that was never drawn, by key; None if there is none.
+        """Take the next point whose configuration was not drawn before.
 
         Args:
-            drawn: Hashes of all configurations drawn so far.
+            drawn: Hashes of all configurations drawn so far, as `Configuration.id` gives them.
+
+        Returns:
+            The point's values by hyper-parameter, or None if no point is left.
         """
         while self._points:
             point = self._points.pop(0)
@@ -112,14 +116,14 @@ class Grid:
 
 
 def load_search(storage: BaseStorage, experiment: Experiment) -> optuna.Study:
-    """Open or create the study that the sampler searches.
+    """Open or create the Optuna study that the sampler searches.
 
     Args:
         storage: Storage that holds, or will hold, the study.
         experiment: Experiment that names the study, its sampler and its pruner.
     """
     study = _load(storage, experiment.name)
-    # A sampler that began with the same seed at every resume would repeat its first draws.
+    # A sampler that started from the same seed after every resume would repeat its first draws.
     done = len(study.get_trials(deepcopy=False))
     study.sampler = make_sampler(experiment, derive_seed(experiment.search.seed, "sampler", done))
     study.pruner = make_pruner(experiment)
@@ -127,11 +131,11 @@ def load_search(storage: BaseStorage, experiment: Experiment) -> optuna.Study:
 
 
 def load_fixed(storage: BaseStorage, experiment: Experiment) -> optuna.Study:
-    """Open or create the study of the trainings outside the search.
+    """Open or create the Optuna study of the fixed trainings.
 
     Args:
         storage: Storage that holds, or will hold, the study.
-        experiment: Experiment whose name the study has, with ``/fixed`` behind it.
+        experiment: Experiment that the study is named after, with ``/fixed`` appended.
     """
     return _load(storage, f"{experiment.name}/fixed")
 

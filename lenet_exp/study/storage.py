@@ -1,4 +1,4 @@
-"""Opens the studies' storage, a SQLite file or a PostgreSQL database, after it was checked or created."""
+"""Opens the studies' storage, a SQLite file or a PostgreSQL database, once it is checked or created."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from lenet_exp.study.rdb import TrialStorage
 
 
 def preload() -> None:
-    """Import the modules that Optuna imports when it first opens a storage, for half a second.
+    """Import, ahead of time, the modules that Optuna needs to open a storage, which takes half a second.
 
-    The caller does so while it waits for the fork server (experiments/LOG.md, Speed: the start, the end, and
-    what lies between trainings).
+    Call it while waiting for something else, as a sweep does for the fork server (experiments/LOG.md, Speed:
+    the start, the end, and what lies between trainings).
     """
     TrialStorage("sqlite://").engine.dispose()
 
 
 def open_storage(root: Path, url: str | None = None) -> TrialStorage:
-    """Return the studies' storage, which is created if there is none.
+    """Open the studies' storage, and create it if there is none.
 
     Args:
-        root: Folder of everything that runs write, where the SQLite file lies.
-        url: Address of a PostgreSQL database to use instead of that file; None for the file.
+        root: Folder of everything that runs write, with the SQLite file.
+        url: URL of a PostgreSQL database to use instead of the SQLite file; None for the file.
 
     Raises:
-        ConfigError: If ``url`` is not an address of PostgreSQL, or its driver is not installed.
-        StoreError: If the storage is damaged or of another version.
-        UnreachableError: If it does not answer.
+        ConfigError: If ``url`` is not a PostgreSQL URL, or psycopg is not installed.
+        StoreError: If the storage is damaged, or another version of Optuna wrote it.
+        UnreachableError: If the storage does not answer.
     """
     if url:
         return _of_this_version(partial(postgres.connect, url), mask_url(url), mask_url(url))
@@ -52,16 +52,18 @@ def open_storage(root: Path, url: str | None = None) -> TrialStorage:
 
 
 def read_storage(root: Path, url: str | None = None) -> TrialStorage | None:
-    """Return the studies' storage for reading; None if there is no file.
+    """Open the studies' storage for reading, or return None if there is no SQLite file.
+
+    A file in a folder that this process may not write to is copied first.
 
     Args:
-        root: Folder of everything that runs write, where the SQLite file lies.
-        url: Address of a PostgreSQL database to use instead of that file; None for the file.
+        root: Folder of everything that runs write, with the SQLite file.
+        url: URL of a PostgreSQL database to use instead of the SQLite file; None for the file.
 
     Raises:
-        ConfigError: If ``url`` is not an address of PostgreSQL, or its driver is not installed.
-        StoreError: If the storage is damaged or of another version.
-        UnreachableError: If it does not answer.
+        ConfigError: If ``url`` is not a PostgreSQL URL, or psycopg is not installed.
+        StoreError: If the storage is damaged, or another version of Optuna wrote it.
+        UnreachableError: If the storage does not answer.
     """
     if url:
         return open_storage(root, url)
@@ -75,7 +77,7 @@ def read_storage(root: Path, url: str | None = None) -> TrialStorage | None:
 
 
 def close(storage: TrialStorage) -> None:
-    """Close a SQLite storage, after all of its journal was written to the file itself."""
+    """Write the journal of a SQLite storage into the file itself, and close the storage."""
     storage.remove_session()
     with storage.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -83,7 +85,7 @@ def close(storage: TrialStorage) -> None:
 
 
 def running_studies(storage: TrialStorage) -> dict[str, int]:
-    """Return the number of RUNNING trials of each Optuna study that has any, by the study's name."""
+    """Return the number of RUNNING trials by the name of their Optuna study, studies without any left out."""
     running = (optuna.trial.TrialState.RUNNING,)
     n_running = {
         name: len(
@@ -95,9 +97,9 @@ def running_studies(storage: TrialStorage) -> dict[str, int]:
 
 
 def _copy(path: Path) -> Path:
-    """Copy a SQLite file, and return the copy's folder, which is deleted when this process ends.
+    """Copy a SQLite file to a new folder and return the folder, which is deleted when this process ends.
 
-    SQLite cannot read a file in WAL mode in a folder that it may not write to.
+    SQLite cannot read a file in WAL mode if it may not write to the file's folder.
     """
     folder = Path(tempfile.mkdtemp(prefix="lenet-exp-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -109,10 +111,10 @@ def _copy(path: Path) -> Path:
 
 @contextmanager
 def full_disk_named(root: Path) -> Iterator[None]:
-    """Turn the database's error for a full disk into one that names the storage below ``root``.
+    """Context manager: replace the database's error for a full disk by one that names the SQLite file.
 
     Raises:
-        DiskError: If the block could not write to the storage for want of space.
+        DiskError: If the ``with`` block could not write to the storage below ``root`` for lack of space.
     """
     try:
         yield
@@ -136,36 +138,36 @@ def _connect(root: Path) -> TrialStorage:
         reason = str(error).splitlines()[0]
         raise UnreachableError(f"{path}: the study's storage does not answer: {reason}") from None
     sqlalchemy.event.listen(storage.engine, "connect", _without_sync)
-    storage.engine.dispose()  # of connections that were opened without the setting
+    storage.engine.dispose()  # closes the connections that were opened without the setting
     return storage
 
 
 def _without_sync(connection: sqlite3.Connection, _: object) -> None:
-    """Set synchronous=NORMAL: a process crash loses no commit; a power cut may lose the last ones.
+    """Set synchronous=NORMAL: a process crash loses no commit, but a power cut may lose the last ones.
 
-    So `flush` waits for the disk when a trial ends, once instead of 33 times a trial (experiments/LOG.md,
+    So `flush` waits for the disk when a trial ends: once, instead of 33 times a trial (experiments/LOG.md,
     Speed: where the time of a training step goes, what helped and what did not).
     """
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def flush(root: Path) -> None:
-    """Return once every commit to the file below ``root`` is on the disk, safe from a power cut."""
+    """Wait until every commit to the SQLite file below ``root`` is on the disk, safe from a power cut."""
     journal = study_db(root).with_name(f"{study_db(root).name}-wal")
     if journal.exists():
         sync_file(journal)
 
 
 def _of_this_version(connect: Callable[..., TrialStorage], where: str, url: str) -> TrialStorage:
-    """Return the storage that ``connect`` opens.
+    """Open the storage with ``connect``, and return it if its schema is that of the installed Optuna.
 
     Args:
-        connect: Opens the storage; takes the keyword arguments of `TrialStorage`.
-        where: File or masked URL, for the message.
-        url: SQLAlchemy's URL, without secrets, for the command in the message.
+        connect: Function that opens the storage; takes keyword arguments of `TrialStorage`.
+        where: File or masked URL of the storage, for the error message.
+        url: SQLAlchemy's URL of the storage, without secrets, for the command in the error message.
 
     Raises:
-        StoreError: If another version of Optuna wrote it; it is never migrated.
+        StoreError: If another version of Optuna wrote the storage; it is never migrated.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
@@ -188,7 +190,7 @@ def _of_this_version(connect: Callable[..., TrialStorage], where: str, url: str)
 def _check(path: Path) -> None:
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as connection:
-            # It can have several lines.
+            # SQLite's answer can have several lines.
             verdict = " ".join(connection.execute("PRAGMA quick_check(1)").fetchone()[0].split())
     except sqlite3.DatabaseError as error:
         verdict = str(error)
@@ -200,7 +202,7 @@ def _check(path: Path) -> None:
 
 
 def _prepare(path: Path) -> None:
-    """Check the file if it is there, and set its journal to WAL, which a killed writer cannot corrupt."""
+    """Check the SQLite file if it exists, and set its journal to WAL, which no killed writer can corrupt."""
     if path.exists():
         _check(path)
     with closing(sqlite3.connect(path, timeout=60)) as connection:

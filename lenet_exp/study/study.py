@@ -1,10 +1,10 @@
 """The study: its trials, their results, and the settings that it was started with.
 
-One storage holds two Optuna studies for an experiment. The sampler searches the first. The second,
-``<name>/fixed``, holds the trainings that no sampler chose (the baseline, a list of runs), so that they
+One storage holds two Optuna studies for each experiment. The sampler searches the first. The second,
+``<name>/fixed``, holds the fixed trainings (the baseline, listed runs, alternatives, confirmations): they
 neither steer the sampler nor spend its budget, and yet are stored, resumed and retried in the same way.
 
-Only one process, the driver, opens a study for writing.
+Only one process at a time, a sweep's driver, opens a study for writing.
 """
 
 from __future__ import annotations
@@ -47,25 +47,25 @@ from lenet_exp.study.trials import (
 )
 from lenet_exp.study.write_through import SingleWriterStorage
 
-#: Attempts at one training that may crash; after the last it is given up.
+#: A training is given up once this many of its attempts have crashed.
 MAX_ATTEMPTS = 3
 
-# Keys in storages that exist: `FixedTraining.name`, and `Attempt.exclusive`.
+# Keys of `FixedTraining.name` and `Attempt.exclusive` in storages that exist, so they cannot be renamed.
 _TRAINING, _EXCLUSIVE = "job", "alone"
 
 
 class Study:
-    """An experiment's two Optuna studies; see the module's docstring."""
+    """The study of an experiment, opened for writing; see the module's docstring."""
 
     def __init__(
         self, storage: TrialStorage, experiment: Experiment, flush: Callable[[], None] = lambda: None
     ) -> None:
-        """Load both studies from ``storage``, or create them; use `open_study`.
+        """Load both Optuna studies from ``storage``, or create them; `open_study` opens the storage too.
 
         Args:
-            storage: Storage that nobody else writes these studies to.
-            experiment: Experiment that the studies belong to, with its sampler, pruner and seed.
-            flush: Function that returns once every commit is on the disk; called at the end of each attempt.
+            storage: Storage in which no other process may write to these two studies.
+            experiment: Experiment that the study belongs to; it names the sampler, the pruner and the seed.
+            flush: Function that returns once every commit is on the disk; called when an attempt has ended.
         """
         self.experiment = experiment
         self._flush = flush
@@ -76,7 +76,7 @@ class Study:
         self._fixed = load_fixed(self._storage, experiment)
         self._trials: dict[RunKey, optuna.Trial] = {}
         self._histories: dict[RunKey, dict[int, float]] = {}
-        # An ended trial never changes, so it is read once; a study of thousands stays quick.
+        # A trial that has ended never changes, so it is read only once; a study of thousands stays fast.
         trials = self._fixed.get_trials(deepcopy=False) + self._search.get_trials(deepcopy=False)
         self._ended = {record.key: record for record in trial_records(trials) if record.state not in OPEN}
         self._n_finished = sum(counts(record) for record in self._ended.values())
@@ -84,7 +84,7 @@ class Study:
         self._grid = Grid(experiment) if is_grid else None
 
     def check_fingerprint(self, fingerprint: Mapping[str, Any]) -> None:
-        """Store the settings that this study is started with, or compare them with the stored ones.
+        """Store the fingerprint of a new study, or compare it with the one stored when the study was started.
 
         Args:
             fingerprint: JSON values of space, baseline, training, data, sampler and pruner.
@@ -111,17 +111,19 @@ class Study:
             )
 
     def when_gone(self, on_problem: Callable[[str], None], on_return: Callable[[], None]) -> None:
-        """Register what to call when the storage's server goes away and comes back; a file never does.
+        """Register functions to call when the database server stops answering; no effect on a SQLite file.
 
         Args:
-            on_problem: Takes one line for the user, when the server is gone and when it answers again.
-            on_return: Called before a write to a server that is back; raises if the study is no longer ours.
+            on_problem: Function that takes a line for the user, when the server stops answering and when it
+                answers again.
+            on_return: Function to call before an operation is repeated; raises if another driver has locked
+                the study.
         """
         if isinstance(self._database, PatientStorage):
             self._database.on_problem, self._database.on_return = on_problem, on_return
 
     def ask(self) -> Attempt | None:
-        """Return the next trial of the search; None if every point of a grid was drawn."""
+        """Start the next trial, a queued retry before a new draw; return None if a grid has no point left."""
         with self._storage.transaction():
             return self._ask()
 
@@ -146,7 +148,7 @@ class Study:
         return self._begin(trial, attempt, queued)
 
     def ask_fixed(self, fixed: FixedTraining) -> Attempt | None:
-        """Return the next attempt at a training outside the search; None if it is done or given up."""
+        """Start the next attempt at a fixed training; return None if it has ended for good or is given up."""
         tried = self._tried(fixed.name, fixed.seed)
         crashes = sum(bool(record.result.get("crashed")) for record in tried)
         if crashes >= MAX_ATTEMPTS or any(not record.superseded for record in tried):
@@ -163,7 +165,7 @@ class Study:
             return self._begin(trial, attempt, {_TRAINING: fixed.name, "crashes": crashes})
 
     def fixed_record(self, fixed: FixedTraining) -> TrialRecord | None:
-        """Return the record with which a training outside the search ended; None if it is not over."""
+        """Return the final record of a fixed training, which no retry replaces; None if it has none yet."""
         tried = self._tried(fixed.name, fixed.seed)
         return next((record for record in tried if not record.superseded), None)
 
@@ -171,22 +173,22 @@ class Study:
         return [r for r in self._ended.values() if r.result.get(_TRAINING) == name and r.seed == seed]
 
     def keep(self, name: str, value: Any) -> None:
-        """Store a value with the study, and return once it is on the disk.
+        """Store a JSON value in the study, and return once it is on the disk.
 
         Args:
-            name: Name to read it by with `kept`, such as ``confirm_plan``.
-            value: A JSON value, which replaces the one of this name.
+            name: Name of the value, such as ``confirm_plan``; `kept` reads it by this name.
+            value: JSON value to store; it replaces an earlier value of the same name.
         """
         self._on_keep(name, value)
         self._fixed.set_user_attr(f"lenet_exp.{name}", value)
         self._flush()
 
     def when_kept(self, on_keep: Callable[[str, Any], None]) -> None:
-        """Register a function that takes the name and value of whatever `keep` is about to store."""
+        """Register a function that `keep` calls with the name and the value before it stores them."""
         self._on_keep = on_keep
 
     def kept(self, name: str) -> Any:
-        """Return the value that `keep` stored under ``name``; None if there is none."""
+        """Return the value that `keep` stored under ``name``, or None if there is none."""
         return self._fixed.user_attrs.get(f"lenet_exp.{name}")
 
     def _begin(self, trial: optuna.Trial, attempt: Attempt, extra: Mapping[str, Any]) -> Attempt:
@@ -198,9 +200,9 @@ class Study:
         return attempt
 
     def drawn(self, key: RunKey) -> dict[str, Any]:
-        """Return what the study stores of a running attempt besides its configuration, seed and label.
+        """Return the JSON values that the study stores of a running attempt beside those in `Attempt`.
 
-        From these together `lenet_exp.study.restore` can rebuild the trial. The values are JSON values.
+        From both together `lenet_exp.study.restore` can rebuild the trial.
         """
         trial = self._trials[key]
         record = trial.user_attrs[RECORD]
@@ -211,25 +213,25 @@ class Study:
             "distributions": {
                 name: optuna.distributions.distribution_to_json(d) for name, d in distributions
             },
-            # Parameters whose drawn value is not the one in use: a padding ``same`` is used in pixels.
+            # Parameters whose drawn value differs from the configuration's: padding ``same`` becomes pixels.
             "otherwise": {
                 name: value for name, value in trial.params.items() if record["values"].get(name) != value
             },
         }
 
     def report(self, key: RunKey, result: EpochResult) -> bool:
-        """Record an epoch's ``val_accuracy``, and ask the pruner.
+        """Record an epoch's ``val_accuracy``, and ask the pruner whether to end the trial.
 
         Args:
-            key: Attempt that was trained for the epoch.
-            result: Result of the epoch.
+            key: Key of the running attempt that trained the epoch.
+            result: Result of the epoch, of which the number and ``val_accuracy`` are used.
 
         Returns:
-            True if the pruner would end the trial here; never after the last epoch, or outside the search.
+            True if the pruner would end the trial now; never after the last epoch, or for a fixed training.
         """
         trial = self._trials[key]
         with self._storage.transaction():
-            # NaN too, where there is no validation split: Optuna stores it.
+            # Without a validation split this is NaN, which Optuna stores.
             trial.report(result.val_accuracy, step=result.epoch)
             self._histories[key][result.epoch] = result.val_accuracy
             last = trial.user_attrs[RECORD]["epochs"] == result.epoch
@@ -242,13 +244,13 @@ class Study:
         value: float | None = None,
         result: Mapping[str, Any] | None = None,
     ) -> None:
-        """End an attempt; from here on its result is never lost or changed.
+        """Record how an attempt has ended; from then on its record is neither lost nor changed.
 
         Args:
-            key: Attempt that has ended.
-            state: State to give it.
-            value: ``val_accuracy`` after the last epoch, NaN without validation; None unless COMPLETE.
-            result: JSON values to store: measurements, and the ``reason`` unless COMPLETE; None for none.
+            key: Key of the attempt that has ended.
+            state: State in which it ended.
+            value: Final ``val_accuracy``, NaN without a validation split; None unless COMPLETE.
+            result: JSON values to store, by name: measurements, and the ``reason`` unless COMPLETE.
         """
         trial = self._trials.pop(key)
         record = trial.user_attrs[RECORD]
@@ -261,7 +263,7 @@ class Study:
             frozen = study.tell(trial, stored if state == "COMPLETE" else None, state=TrialState[state])
         self._flush()
         history = self._histories.pop(key, None) or frozen.intermediate_values
-        # To a pruned trial Optuna gives its last report as value; a record has none.
+        # Optuna gives a pruned trial its last report as value; its record has no value.
         final = frozen.value if state == "COMPLETE" else None
         ended = as_record(frozen.number, state, record, kept, history, final)
         self._ended[key] = ended
@@ -270,17 +272,17 @@ class Study:
     def fail(
         self, key: RunKey, reason: str, *, retry: bool, crashed: bool = True, exclusive: bool = False
     ) -> bool:
-        """End an attempt as failed, and queue another one if it is to be retried.
+        """Record that an attempt failed; a trial to be retried is queued again.
 
         Args:
-            key: Attempt that failed.
+            key: Key of the attempt that failed.
             reason: Cause of the failure, in one line.
-            retry: True if another attempt can help. None is made after `MAX_ATTEMPTS` that crashed.
+            retry: True to retry the training, unless `MAX_ATTEMPTS` of its attempts have crashed.
             crashed: True if this counts as a crash; False if the driver was stopped, or memory ran out.
-            exclusive: True to run all later attempts with nothing beside them.
+            exclusive: True to train each later attempt with no other attempt beside it.
 
         Returns:
-            True if another attempt will be made.
+            True if the training will be retried.
         """
         trial = self._trials[key]
         record = trial.user_attrs[RECORD]
@@ -289,7 +291,7 @@ class Study:
         exclusive = exclusive or record.get(_EXCLUSIVE, False)
         if is_retried and key.role == "trial":
             next_attempt = {"of": key.trial, "root": record["root"], "attempt": key.attempt + 1}
-            # Before the failure is told, as `_enqueue_retry` can be repeated after a crash in between.
+            # Queued before the failure is recorded: should the driver die in between, this can be repeated.
             self._enqueue_retry(trial.params, next_attempt | {"crashes": crashes, _EXCLUSIVE: exclusive})
             failpoints.point("after_retry")
         result = {"reason": reason, "retried": is_retried, "crashed": crashed, _EXCLUSIVE: exclusive}
@@ -297,7 +299,7 @@ class Study:
         return is_retried
 
     def _enqueue_retry(self, params: Mapping[str, Any], retry: Mapping[str, Any]) -> None:
-        """Queue a retry unless it is in the queue, or was taken from it and has a record."""
+        """Queue a retry of a trial, unless the same retry is in the queue or was started from it."""
         for other in self._search.get_trials(deepcopy=False):
             is_same = other.user_attrs.get(RETRY, {}).get("of") == retry["of"]
             if is_same and (other.state == TrialState.WAITING or RECORD in other.user_attrs):
@@ -305,10 +307,10 @@ class Study:
         self._search.enqueue_trial(dict(params), user_attrs={RETRY: dict(retry)})
 
     def orphans(self) -> list[RunKey]:
-        """Return the attempts that a dead driver left RUNNING; the caller ends each of them.
+        """Return the attempts that a driver left RUNNING when it died; the caller must end each of them.
 
         The caller holds the study's lock, so no other driver can be training them. A trial without a record,
-        whose driver died while drawing it, is failed here; if it was a retry, that is queued again.
+        whose driver died while drawing it, is set to FAIL here; if it was a retry, it is queued again.
         """
         orphans = []
         for study in (self._search, self._fixed):
@@ -329,18 +331,18 @@ class Study:
         return orphans
 
     def complete_history(self, key: RunKey, results: Sequence[EpochResult]) -> None:
-        """Report the epochs of an orphan that its driver had yet to report when it died.
+        """Report the epochs of an orphan that its driver did not report before it died.
 
         Args:
-            key: Attempt that is among the `orphans`.
-            results: All its epochs on record, in order; those reported before are skipped.
+            key: Key of the attempt, one of the `orphans`.
+            results: Results of all its recorded epochs, in order; epochs that were reported are skipped.
         """
         for result in results:
             if result.epoch not in self._histories[key]:
                 self.report(key, result)
 
     def open_origins(self) -> set[RunKey]:
-        """Return the first attempt at each training that is not over: it runs, or will be retried."""
+        """Return the first attempt at each training that is still open: running, or to be retried."""
         waiting = self._search.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         queued = {RunKey("trial", t.user_attrs[RETRY]["root"], 1) for t in waiting if RETRY in t.user_attrs}
         running = {RunKey.from_stem(trial.user_attrs[RECORD]["origin"]) for trial in self._trials.values()}
@@ -352,7 +354,7 @@ class Study:
         return queued | running | fixed
 
     def records(self) -> list[TrialRecord]:
-        """Return the records of all attempts that have ended, of both studies."""
+        """Return the records of all attempts that have ended, those at fixed trainings included."""
         return list(self._ended.values())
 
     def record(self, key: RunKey) -> TrialRecord:
@@ -365,11 +367,11 @@ class Study:
 
     @property
     def n_finished(self) -> int:
-        """The number of trials that count against the budget: ended, feasible and not to be retried."""
+        """The number of trials that count against the budget: ended, feasible and not retried."""
         return self._n_finished
 
     def _enqueue_grid_point(self) -> bool:
-        """Queue a point of the grid that was never drawn, unless a retry waits; False if none is left."""
+        """Queue the grid's next point, unless a retry is queued; return False if no point is left."""
         if self.n_waiting():
             return True
         assert self._grid is not None
@@ -381,16 +383,16 @@ class Study:
 
 
 def open_study(experiment: Experiment, root: Path, url: str | None = None) -> Study:
-    """Open or create the study of an experiment.
+    """Open the study of an experiment for writing, and create it if there is none.
 
     Args:
-        experiment: Experiment whose name is the study's.
-        root: Folder of everything that runs write, where the study's SQLite file lies.
-        url: Address of a PostgreSQL database to use instead of that file; None for the file.
+        experiment: Experiment whose study is opened; the study has its name.
+        root: Folder of everything that runs write, with the study's SQLite file.
+        url: URL of a PostgreSQL database to use instead of the SQLite file; None for the file.
 
     Raises:
-        ConfigError: If ``url`` is not an address of PostgreSQL, or its driver is not installed.
-        StoreError: If the storage is damaged or of another version.
-        UnreachableError: If it does not answer.
+        ConfigError: If ``url`` is not a PostgreSQL URL, or psycopg is not installed.
+        StoreError: If the storage is damaged, or another version of Optuna wrote it.
+        UnreachableError: If the storage does not answer.
     """
     return Study(open_storage(root, url), experiment, partial(flush, root))

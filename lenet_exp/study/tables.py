@@ -1,8 +1,8 @@
 """Reads and writes whole trials in Optuna's own tables.
 
-Optuna reads and writes a trial value by value, with two or three queries for each. The rows written here are
-those that it would have written, at a sixth of the cost (experiments/LOG.md, Speed: what a sweep costs beside
-its arithmetic). Only `lenet_exp.study.rdb` uses this module, and only if it knows the schema.
+Optuna reads and writes a trial value by value, with two or three queries for each. This module writes the
+same rows at a sixth of the cost (experiments/LOG.md, Speed: what a sweep costs beside its arithmetic). Only
+`lenet_exp.study.rdb` uses it, and only with a schema for which it was tested.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from optuna.distributions import distribution_to_json
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
-#: Columns of a reported value and of a final one, but for ``trial_id``.
+#: Columns of a reported value and of a final value, without ``trial_id``.
 _REPORT = ("step", "intermediate_value", "intermediate_value_type")
 _RESULT = ("objective", "value", "value_type")
-#: A table, the column that tells the rows of a trial apart, and rows without ``trial_id``.
+#: A table as Optuna's model, the column that distinguishes a trial's rows, and rows without ``trial_id``.
 _Rows = tuple[Any, str, Sequence[dict[str, Any]]]
 
 
@@ -38,10 +38,10 @@ def write(
 
     Args:
         engine: Connections to the database.
-        study_id: Identifier of the study in the database.
+        study_id: Identifier of the Optuna study in the database.
         trial: The whole trial.
-        new: Entries set since the trial was last written, by the names of its dictionaries.
-        written: Identifier of the trial, and the trial as last written; None if it never was.
+        new: Entries to write, for each of the trial's dictionaries under its name, such as ``params``.
+        written: Identifier of the trial, and the trial as last written; None if it was never written.
         may_repeat: True if this repeats a write whose acknowledgement was lost.
 
     Raises:
@@ -62,11 +62,11 @@ def write(
 
 
 def read(engine: sqlalchemy.Engine, study_id: int) -> Iterator[dict[str, Any]]:
-    """Yield the trials of a study in the order of their numbers, as the fields of `rdb.KeptTrial`.
+    """Yield the trials of an Optuna study in the order of their numbers, each as the fields of a `KeptTrial`.
 
     Args:
         engine: Connections to the database.
-        study_id: Identifier of the study in the database.
+        study_id: Identifier of the Optuna study in the database.
     """
     trial, attribute = models.TrialModel, models.TrialUserAttributeModel
     report, final = models.TrialIntermediateValueModel, models.TrialValueModel
@@ -77,7 +77,7 @@ def read(engine: sqlalchemy.Engine, study_id: int) -> Iterator[dict[str, Any]]:
         def rows(model: Any, *columns: Any) -> Iterator[Any]:
             query = sqlalchemy.select(model.trial_id, *columns).where(model.trial_id.in_(of_study))
             for row in connection.execute(query.order_by(model.trial_id)):
-                # A sweep may have begun another trial since the first query.
+                # A sweep may have started another trial since the first query.
                 if model is trial or row[0] in trials:
                     yield row
 
@@ -106,7 +106,7 @@ def _create(connection: sqlalchemy.Connection, study_id: int, trial: FrozenTrial
         return int(latest.trial_id)
     if (latest.number + 1 if latest else 0) != trial.number:
         raise RuntimeError(
-            f"trial {trial.number} was created by another process; only one may write to this study"
+            f"trial {trial.number} was created by another process; only one process may write to this study"
         )
     row = {"study_id": study_id, "number": trial.number, **_state(trial)}
     return int(connection.execute(sqlalchemy.insert(model).returning(model.trial_id), row).scalar_one())
@@ -116,14 +116,14 @@ def _change_state(
     connection: sqlalchemy.Connection, trial_id: int, trial: FrozenTrial, before: TrialState
 ) -> None:
     model = models.TrialModel
-    # This very write may have changed it, if its answer was lost or the driver repeats it.
+    # This very write may have changed the state before, if its answer was lost or the driver repeats it.
     expected = model.state.in_([before, trial.state])
     changed = connection.execute(
         sqlalchemy.update(model).where(model.trial_id == trial_id, expected), _state(trial)
     )
     if changed.rowcount != 1:
         raise RuntimeError(
-            f"trial {trial.number} was ended by another process; only one may write to this study"
+            f"trial {trial.number} was ended by another process; only one process may write to this study"
         )
 
 
@@ -136,7 +136,7 @@ def _state(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _rows(trial: FrozenTrial, new: Mapping[str, Mapping[Any, Any]]) -> Iterator[_Rows]:
-    """Yield the rows to write of a trial, table by table."""
+    """Yield the rows to write for a trial, table by table."""
     parameters = [
         {
             "param_name": name,
@@ -168,7 +168,7 @@ def _rows(trial: FrozenTrial, new: Mapping[str, Mapping[Any, Any]]) -> Iterator[
 
 @cache
 def _upsert(dialect: str, model: Any, key: str) -> Any:
-    """Return a statement that inserts rows, and replaces those of the same trial and ``key``."""
+    """Return a statement that inserts rows, and overwrites rows of the same trial and ``key``."""
     table: sqlalchemy.Table = model.__table__
     # Only the dialect in use is imported, as PostgreSQL's takes a tenth of a second to load.
     statement = import_module(f"sqlalchemy.dialects.{dialect}").insert(table)

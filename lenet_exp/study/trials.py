@@ -1,4 +1,4 @@
-"""Trials as records: the keys by which a study stores them, and studies read without being written to."""
+"""Reads trials and whole studies as records, without writing; names the keys under which they are stored."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lenet_exp.study.storage import read_storage, running_studies
 
 #: States of a trial that has not ended.
 OPEN = ("WAITING", "RUNNING")
-#: Keys of a trial's user attributes, and of a study's.
+#: Keys of the user attributes of a trial in Optuna, and of a study.
 RECORD, RESULT, RETRY = (f"lenet_exp.{name}" for name in ("record", "result", "retry"))
 FINGERPRINT = "lenet_exp.fingerprint"
-#: Stands for a missing ``val_accuracy``, as Optuna takes no complete trial without a number.
+#: Optuna's value of a trial without a validation split, as a COMPLETE trial must have a finite value.
 UNKNOWN = -1.0
 
-#: Keys of `kept_record` for every attempt; the others in a record are what `Study` needs for its retries.
+#: Keys of `kept_record` for every attempt. A record has others too, which `Study` needs to retry it.
 RECORD_BASICS = ("role", "attempt", "label", "values", "epochs", "config", "seed")
 
 
@@ -33,11 +33,11 @@ def kept_record(
     """Return the JSON values that identify an attempt, stored with its trial under `RECORD`.
 
     Args:
-        key: Role, number and attempt.
+        key: Role, trial number and attempt number.
         label: Name that people see.
         configuration: Configuration of the training.
         seed: Root of its random streams.
-        extra: Entries to add, by key: first attempt, number of crashes and the like.
+        extra: Entries to add, by key, such as the first attempt and the number of crashes.
     """
     values, epochs = configuration.hyperparameters(), configuration.epochs
     basics = (key.role, key.attempt, label, values, epochs, configuration.id, seed)
@@ -45,20 +45,20 @@ def kept_record(
 
 
 def stored_fingerprint(attributes: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the fingerprint among a study's user attributes; None if it has none."""
+    """Return the fingerprint among the user attributes of an Optuna study, or None if there is none."""
     # The key was "identity" until November 2026.
     stored: dict[str, Any] | None = attributes.get(FINGERPRINT, attributes.get("lenet_exp.identity"))
     return stored
 
 
 def counts(record: TrialRecord) -> bool:
-    """Return True if a record counts against the search's budget: a trial, ended, feasible, not retried."""
+    """Return True if an attempt counts against the search's budget: an ended trial, feasible, not retried."""
     ended = record.state not in OPEN and record.key.role == "trial"
     return ended and not record.infeasible and not record.superseded
 
 
 def trial_records(trials: Iterable[FrozenTrial | KeptTrial]) -> Iterator[TrialRecord]:
-    """Yield the records of those trials of an Optuna study that have one."""
+    """Yield the record of each trial of an Optuna study that has one."""
     for trial in trials:
         record = trial.user_attrs.get(RECORD)
         if record is None:  # queued, or its driver died while drawing it
@@ -84,12 +84,12 @@ def as_record(
     """Return the record of an attempt from what its trial stores.
 
     Args:
-        number: Number of the trial.
+        number: Number of the trial in its Optuna study.
         state: State of the trial.
-        record: Identifying values, as `kept_record` made them.
-        result: Values given to `Study.tell`; empty before.
+        record: Values that identify the attempt, as `kept_record` returned them.
+        result: Values that `Study.tell` stored; empty if the attempt has not ended.
         history: ``val_accuracy`` by epoch.
-        value: Value that was told at the end, `UNKNOWN` without a validation split; None unless COMPLETE.
+        value: Optuna's final value, `UNKNOWN` without a validation split; None unless COMPLETE.
     """
     return TrialRecord(
         key=RunKey(record["role"], number, record["attempt"]),
@@ -115,16 +115,16 @@ def _state(state: TrialState) -> State:
 
 
 def has_open(name: str, root: Path, url: str | None = None) -> bool:
-    """Return True if an experiment's study has attempts that are RUNNING; nothing is written.
+    """Return True if an experiment's study has RUNNING attempts; nothing is written.
 
     Args:
         name: Name of the experiment.
         root: Folder of everything that runs write.
-        url: Address of the storage in PostgreSQL; None for the file below ``root``.
+        url: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
 
     Raises:
-        StoreError: If the storage is damaged or of another version.
-        UnreachableError: If it does not answer.
+        StoreError: If the storage is damaged, or another version of Optuna wrote it.
+        UnreachableError: If the storage does not answer.
     """
     storage = read_storage(root, url)
     names = running_studies(storage) if storage else {}
@@ -132,12 +132,12 @@ def has_open(name: str, root: Path, url: str | None = None) -> bool:
 
 
 class StudyContent(NamedTuple):
-    """All that a study stores, read from its storage at one time.
+    """All that the study of an experiment stores.
 
     Attributes:
-        records: Every attempt that has ended.
+        records: Records of all attempts that have ended.
         kept: Values that `Study.keep` stored, by name.
-        fingerprint: Settings it was started with, as `Study.check_fingerprint` stored them; may be empty.
+        fingerprint: Settings that `Study.check_fingerprint` stored; empty if there are none.
     """
 
     records: list[TrialRecord]
@@ -146,18 +146,18 @@ class StudyContent(NamedTuple):
 
 
 def read_study(name: str, root: Path, url: str | None = None) -> StudyContent | None:
-    """Return all that an experiment's study stores; None if the experiment was never begun there.
+    """Return all that an experiment's study stores, or None if the experiment has no study.
 
-    Writes nothing, so it may be called while a sweep runs.
+    Writes nothing, so it may be called while a sweep is running.
 
     Args:
         name: Name of the experiment.
         root: Folder of everything that runs write.
-        url: Address of the storage in PostgreSQL; None for the file below ``root``.
+        url: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
 
     Raises:
-        StoreError: If the storage is damaged or of another version.
-        UnreachableError: If it does not answer.
+        StoreError: If the storage is damaged, or another version of Optuna wrote it.
+        UnreachableError: If the storage does not answer.
     """
     storage = read_storage(root, url)
     if storage is None:
@@ -182,12 +182,12 @@ def _attributes(storage: TrialStorage, study_name: str) -> dict[str, Any]:
 
 
 def differences(then: Any, now: Any, key: str = "") -> Iterator[str]:
-    """Yield each difference between two fingerprints, as "space.lr was 0.1, is now 0.2".
+    """Yield each difference between two fingerprints, for example "space.lr was 0.1, is now 0.2".
 
     Args:
-        then: The stored fingerprint, or a value within it.
-        now: The present fingerprint, or the value in the same place.
-        key: Place of the two values, as names with dots between; empty for whole fingerprints.
+        then: Stored fingerprint, or a value within it.
+        now: Current fingerprint, or the value at the same place in it.
+        key: Place of the two values in the fingerprints, such as ``space.lr``; empty for the whole.
     """
     if isinstance(then, dict) and isinstance(now, dict):
         for name in sorted(then.keys() | now.keys()):

@@ -1,8 +1,8 @@
 """The storage of a study's only writer: reads are answered from memory, writes go through to the database.
 
 Before every draw and every decision of a pruner Optuna reads the running trials from the database, as other
-processes might have changed them. Nobody else writes here, so what was read once stays true; this halves the
-driver's work in a small study (experiments/LOG.md, Speed: the driver, and a processor with AVX2 alone).
+processes might have changed them. No other process writes here, so what was read once stays true. This halves
+the driver's work in a small study (experiments/LOG.md, Speed: the driver, and a processor with AVX2 alone).
 """
 
 from __future__ import annotations
@@ -23,35 +23,36 @@ from lenet_exp.study.rdb import TrialStorage, Written, snapshot
 
 
 class SingleWriterStorage(InMemoryStorage):
-    """A storage's studies in memory, each read when it is first asked for by name.
+    """Keeps studies of a `TrialStorage` in memory, and writes every change through to it.
 
-    A change of a trial is in the storage when the call returns or, within a `transaction`, when that ends.
-    A change that the storage refused is written with the trial's next one. Identifiers of studies and trials
-    are this class's own, and not those of the storage.
+    A study is read into memory when it is first asked for by name. A change of a trial is written before the
+    call returns or, within a `transaction`, when that ends. A change that the `TrialStorage` refused is
+    written with the trial's next one. Identifiers of studies and trials are this class's own.
     """
 
     def __init__(self, storage: TrialStorage) -> None:
-        """Begin with no study in memory.
+        """Start with no study in memory.
 
         Args:
-            storage: Storage that nobody else writes to.
+            storage: Storage to read and write; no other process may write to the studies used here.
         """
         super().__init__()
         self._storage = storage
-        #: Identifiers of studies in the storage, by those of this class.
+        #: Identifiers of studies in the `TrialStorage`, by those of this class.
         self._storage_ids: dict[int, int] = {}
-        #: The study of each trial that has not ended, and the trial as last written; None if it never was.
+        #: For each trial that has not ended, its study and the trial as last written, None if it never was.
         self._open: dict[int, tuple[int, Written | None]] = {}
-        #: Trials that have changed in the transaction, in order; None outside of one.
+        #: Trials that have changed in the transaction, in order; None outside a transaction.
         self._changed: dict[int, None] | None = None
-        #: By trial number, False for the hidden ones; later trials are shown.
+        #: For each trial number, False if the trial is hidden; trials beyond the end are shown.
         self._shown: list[bool] = []
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Hold writes back until the block ends without an error; then write each changed trial at once.
+        """Context manager: write the trials that change in the ``with`` block at its end, each in one go.
 
-        A driver that dies in the block leaves nothing of it: no trial without its configuration.
+        After an error in the block nothing is written. A driver that dies in the block leaves nothing of it,
+        and so no trial without its configuration.
         """
         if self._changed is not None:
             yield
@@ -67,7 +68,7 @@ class SingleWriterStorage(InMemoryStorage):
 
     @contextmanager
     def hiding(self, numbers: Collection[int]) -> Iterator[None]:
-        """Leave the trials with these numbers out of `get_all_trials` for the length of the block."""
+        """Context manager: leave trials with these numbers out of `get_all_trials` in the ``with`` block."""
         self._shown = [number not in numbers for number in range(max(numbers, default=-1) + 1)]
         try:
             yield
@@ -82,7 +83,7 @@ class SingleWriterStorage(InMemoryStorage):
         Args:
             study_id: Identifier of the study.
             deepcopy: True to return copies that the caller may change.
-            states: States of the trials to return; None for all.
+            states: States of the trials to return; None for all states.
         """
         if not self._shown:
             return super().get_all_trials(study_id, deepcopy, states)
@@ -96,13 +97,13 @@ class SingleWriterStorage(InMemoryStorage):
 
         Args:
             directions: Direction of each objective.
-            study_name: Name that no study has; None to let the storage choose one.
+            study_name: Name that no study has; None to let the storage choose a name.
         """
         storage_id = self._storage.create_new_study(directions, study_name)
         return self._load(storage_id, self._storage.get_study_name_from_id(storage_id))
 
     def get_study_id_from_name(self, study_name: str) -> int:
-        """Return the identifier of a study, which is read from the storage if it is not in memory.
+        """Return the identifier of a study, which is first read from the storage if it is not in memory.
 
         Raises:
             KeyError: If the storage has no such study.
@@ -113,18 +114,18 @@ class SingleWriterStorage(InMemoryStorage):
             return self._load(self._storage.get_study_id_from_name(study_name), study_name)
 
     def delete_study(self, study_id: int) -> None:
-        """Delete a study and its trials."""
+        """Delete a study and its trials, from memory and from the storage."""
         self._storage.delete_study(self._storage_ids.pop(study_id))
         self._open = {trial: study for trial, study in self._open.items() if study[0] != study_id}
         super().delete_study(study_id)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        """Set a user attribute of a study.
+        """Set a user attribute of a study, in memory and in the storage.
 
         Args:
             study_id: Identifier of the study.
             key: Name of the attribute.
-            value: A JSON value.
+            value: JSON value to store.
         """
         self._storage.set_study_user_attr(self._storage_ids[study_id], key, value)
         super().set_study_user_attr(study_id, key, _as_stored(value))
@@ -135,7 +136,7 @@ class SingleWriterStorage(InMemoryStorage):
         Args:
             study_id: Identifier of the study.
             key: Name of the attribute.
-            value: A JSON value.
+            value: JSON value to store.
         """
         self._storage.set_study_system_attr(self._storage_ids[study_id], key, value)
         super().set_study_system_attr(study_id, key, _as_stored(value))
@@ -145,9 +146,9 @@ class SingleWriterStorage(InMemoryStorage):
 
         Args:
             study_id: Identifier of the study.
-            template_trial: Trial to copy, as one in the queue; None for a new one that is RUNNING.
+            template_trial: Trial to copy, such as one for the queue; None to create an empty RUNNING trial.
         """
-        # A trial that the storage refused is written first, so that both number their trials alike.
+        # Trials that the storage refused are written first, so that trials have the same numbers in both.
         for trial_id, (_, written) in list(self._open.items()):
             if written is None:
                 self._write(trial_id)
@@ -164,7 +165,7 @@ class SingleWriterStorage(InMemoryStorage):
         Args:
             trial_id: Identifier of the trial.
             param_name: Name of the parameter.
-            param_value_internal: Drawn value as a number; the index of the choice, if it is categorical.
+            param_value_internal: Drawn value as a number; for a categorical parameter, the choice's index.
             distribution: Distribution that the value was drawn from.
         """
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
@@ -173,12 +174,15 @@ class SingleWriterStorage(InMemoryStorage):
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
-        """Set a trial's state; return False if it was to be RUNNING and no longer waits.
+        """Set the state of a trial, and its final values.
 
         Args:
             trial_id: Identifier of the trial.
-            state: State to give it.
-            values: Final value of each objective; None to leave them.
+            state: New state of the trial.
+            values: Final value of each objective; None to set none.
+
+        Returns:
+            False if ``state`` is RUNNING and the trial is not WAITING; nothing is changed then.
         """
         is_set = super().set_trial_state_values(trial_id, state, values)
         if is_set:
@@ -186,11 +190,11 @@ class SingleWriterStorage(InMemoryStorage):
         return is_set
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        """Set a value that a trial reports.
+        """Set the value that a trial reports for a step.
 
         Args:
             trial_id: Identifier of the trial.
-            step: Epoch that the value is of.
+            step: Number of the epoch.
             intermediate_value: The epoch's ``val_accuracy``; may be NaN.
         """
         super().set_trial_intermediate_value(trial_id, step, intermediate_value)
@@ -202,7 +206,7 @@ class SingleWriterStorage(InMemoryStorage):
         Args:
             trial_id: Identifier of the trial.
             key: Name of the attribute.
-            value: A JSON value.
+            value: JSON value to store.
         """
         super().set_trial_user_attr(trial_id, key, _as_stored(value))
         self._has_changed(trial_id)
@@ -213,7 +217,7 @@ class SingleWriterStorage(InMemoryStorage):
         Args:
             trial_id: Identifier of the trial.
             key: Name of the attribute.
-            value: A JSON value.
+            value: JSON value to store.
         """
         super().set_trial_system_attr(trial_id, key, _as_stored(value))
         self._has_changed(trial_id)
@@ -234,7 +238,7 @@ class SingleWriterStorage(InMemoryStorage):
             self._open[trial_id] = study_id, written
 
     def _load(self, storage_id: int, name: str) -> int:
-        """Read a study into memory and return its identifier."""
+        """Read a study of the storage into memory, and return its identifier here."""
         study_id = super().create_new_study(self._storage.get_study_directions(storage_id), name)
         self._storage_ids[study_id] = storage_id
         for key, value in self._storage.get_study_user_attrs(storage_id).items():
@@ -250,5 +254,5 @@ class SingleWriterStorage(InMemoryStorage):
 
 
 def _as_stored(value: Any) -> Any:
-    """Return a copy of ``value`` as a database gives it back, with lists for tuples."""
+    """Return a copy of ``value`` as a database returns it, with lists in place of tuples."""
     return json.loads(json.dumps(value))

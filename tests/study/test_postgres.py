@@ -133,7 +133,9 @@ def test_a_study_is_kept_and_continued(server: Server, tmp_path: Path, way: str)
 def test_a_study_is_held_by_one_driver(server: Server) -> None:
     """The second is told who holds it; another study is free; a lock goes with its session."""
     with study_lock(server.url, "a"):
-        with pytest.raises(LockedError, match=rf"study 'a' is held by pid {os.getpid()} on host .* since 20"):
+        with pytest.raises(
+            LockedError, match=rf"study 'a' is in use by pid {os.getpid()} on host .* since 20"
+        ):
             postgres.AdvisoryLock(server.url, "a")
         with study_lock(server.url, "b"):
             pass
@@ -155,7 +157,7 @@ def test_a_lock_that_a_restart_has_lost_is_taken_again_unless_somebody_else_was_
             postgres.AdvisoryLock(server.url, "a")
         server.kill()
         server.start()
-        with study_lock(server.url, "a"), pytest.raises(LockedError, match="held by pid"):
+        with study_lock(server.url, "a"), pytest.raises(LockedError, match="in use by pid"):
             lock.hold()
 
 

@@ -144,7 +144,9 @@ def test_the_trial_of_another_is_left_alone(storage: TrialStorage) -> None:
     frozen = create_trial(state=TrialState.RUNNING)
     frozen.number = 0
 
-    with pytest.raises(RuntimeError, match="trial 0 was created by another process; only one may write to"):
+    with pytest.raises(
+        RuntimeError, match="trial 0 was created by another process; only one process may write to"
+    ):
         storage.write_trial(study._study_id, frozen)
 
     frozen.number = 1
@@ -280,7 +282,7 @@ def test_an_optuna_that_is_not_known_is_told_of_once(
 
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(
-        r"schema v\S+, which lenet-exp does not know: the sweep is slower, and nothing else", line
+        r"schema v\S+, which is unknown to lenet-exp: the sweep is slower, and nothing else", line
     )
 
 
