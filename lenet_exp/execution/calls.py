@@ -1,4 +1,4 @@
-"""Calls a function in a process of its own, because it needs torch or may die."""
+"""Calls a function in a process of its own, because it needs torch or may crash."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ _T = TypeVar("_T")
 
 
 def run_in_process(function: Callable[..., _T], *arguments: Any) -> _T:
-    """Return what ``function`` returns in a new process, which ends with this call.
+    """Call ``function`` in a new process, and return what it returns; the process ends with this call.
 
-    The process comes from the executor's fork server, which has torch loaded, so it computes at once.
+    The process comes from the fork server. After `start_fork_server` that has torch loaded already, so the
+    function starts within some 20 ms.
 
     Args:
-        function: Function of a module; the process imports it by its name.
-        *arguments: Picklable arguments for the function.
+        function: Function at the top level of a module; the process imports it by its name.
+        *arguments: Arguments for the function, which must be picklable.
 
     Raises:
-        LenetExpError: If the function raises one.
-        NoResultError: If it raises anything else, or its process dies.
+        LenetExpError: If the function raises a `LenetExpError`.
+        NoResultError: If the function raises anything else, or its process dies.
     """
     context = multiprocessing.get_context("forkserver")
     our_end, its_end = context.Pipe()
@@ -40,7 +41,7 @@ def run_in_process(function: Callable[..., _T], *arguments: Any) -> _T:
         process.join()
         answer = NoResultError(f"{function.__name__}: its process died with exit code {process.exitcode}")
     finally:
-        # Also when Ctrl-C ends the wait.
+        # Reached on Ctrl-C too.
         process.kill()
         process.join()
         process.close()
@@ -51,7 +52,7 @@ def run_in_process(function: Callable[..., _T], *arguments: Any) -> _T:
 
 
 def _answer(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """Send what ``function`` returns, or the error that it raised."""
+    """Call ``function``, and send back through ``pipe`` what it returns or the error that it raises."""
     settle_in()
     threading.Thread(target=_end_with_caller, args=(pipe,), daemon=True).start()
     answer: Any
@@ -66,7 +67,7 @@ def _answer(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any
 
 
 def _end_with_caller(pipe: Connection) -> None:
-    """End the process when its caller is gone, as nobody waits for the answer then."""
+    """End this process once the caller's has died, as nobody waits for the answer then."""
     try:
         pipe.recv()
     except (EOFError, OSError):

@@ -1,7 +1,8 @@
-"""Checkpoints: the state of a training after an epoch, on disk, from which a cut-off attempt is resumed.
+"""Checkpoints: the state of a training after an epoch, on disk, from which its next attempt resumes.
 
-The newest two are kept. Beside each lies a file with its size, the epochs that led to it, and the SHA-256 of
-both. A checkpoint that differs from what its file says is ignored, and the one before it is used.
+The newest two of a training stay. Beside each state is a JSON file with its size, the results of its epochs,
+and a SHA-256 of state and results. A state that does not match its JSON file is ignored, and the checkpoint
+before it is used.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from lenet_exp.base import failpoints
 from lenet_exp.base.files import disk_error, sync_file
 from lenet_exp.base.records import EpochResult
 
-#: Version of the format; a checkpoint of another one is ignored.
+#: Version of the format; a checkpoint of another version is ignored.
 _FORMAT = 1
 _KEPT = 2
 _STATE, _METADATA = ".state", ".json"
@@ -27,11 +28,11 @@ _STATE, _METADATA = ".state", ".json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training after one of its epochs.
+    """A training as it was after one of its epochs.
 
     Attributes:
-        history: Results of its epochs so far, at least one.
-        state: All that the trainer needs to go on from there; loading it runs no code.
+        history: Results of the epochs so far, at least one.
+        state: All that the trainer needs to continue, from its ``snapshot``; loading it runs no code.
     """
 
     history: tuple[EpochResult, ...]
@@ -43,11 +44,11 @@ def save(folder: Path, history: Sequence[EpochResult], state: bytes) -> None:
 
     Args:
         folder: Folder of the training, which is created if it does not exist.
-        history: Results of the epochs so far, at least one; the last epoch names the files.
+        history: Results of the epochs so far, at least one; the files are named after the last epoch.
         state: State after the last epoch, as the trainer's ``snapshot`` returned it.
 
     Raises:
-        DiskError: If it cannot be written; older checkpoints are left as they are.
+        DiskError: If the checkpoint cannot be written; older checkpoints are left as they are.
     """
     stem = f"epoch-{history[-1].epoch:05d}"
     epochs = [result.to_dict() for result in history]
@@ -73,7 +74,7 @@ def save(folder: Path, history: Sequence[EpochResult], state: bytes) -> None:
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """Return the newest checkpoint that is not damaged; None if there is none."""
+    """Return the newest checkpoint in ``folder`` that is not damaged, or None if there is none."""
     for stem in _stems(folder):
         try:
             metadata = json.loads((folder / f"{stem}{_METADATA}").read_bytes())
@@ -82,12 +83,12 @@ def newest(folder: Path) -> Checkpoint | None:
             if is_whole and metadata["sha256"] == _digest(metadata["history"], state):
                 return Checkpoint(tuple(EpochResult(**result) for result in metadata["history"]), state)
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # it is cut short or damaged; the one before it may not be
+            continue  # cut short or damaged; the checkpoint before it may not be
     return None
 
 
 def discard(folder: Path) -> None:
-    """Delete a training's checkpoints, and their folder unless it contains something else."""
+    """Delete the checkpoints of the training in ``folder``, and the folder unless something else is in it."""
     if not folder.is_dir():
         return
     for file in [*folder.glob("epoch-*"), *folder.glob(".epoch-*")]:
@@ -97,7 +98,7 @@ def discard(folder: Path) -> None:
 
 
 def _stems(folder: Path) -> list[str]:
-    """Return the names of the checkpoints, newest first."""
+    """Return the names of the checkpoints without their suffixes, newest first."""
     return sorted((file.stem for file in folder.glob(f"epoch-*{_METADATA}")), reverse=True)
 
 
@@ -107,7 +108,7 @@ def _digest(epochs: list[dict[str, Any]], state: bytes) -> str:
 
 
 def _json(values: object) -> bytes:
-    # Python writes and reads infinities and NaN, and every float to its last bit.
+    # Python's JSON keeps infinities and NaN, and every float to its last bit.
     return json.dumps(values, separators=(",", ":")).encode()
 
 

@@ -1,7 +1,7 @@
 """Runs each attempt in a process of its own, and yields what happens in it as events.
 
-The processes come from a fork server that has torch loaded, so a new one computes after some 20 ms. A crash,
-a leak or an out-of-memory error ends one attempt and nothing else. The caller does not load torch.
+The processes come from a fork server that has torch loaded, so a new one starts training after some 20 ms. A
+crash, a leak or an out-of-memory error ends one attempt and nothing else. The caller does not load torch.
 """
 
 from __future__ import annotations
@@ -37,15 +37,14 @@ class _Worker:
 
 
 class LocalExecutor:
-    """Runs attempts on this machine, each from its `submit` on."""
+    """Trains attempts on this machine: `submit` starts one, and `events` yields what happens in all."""
 
     def __init__(self, trainer: str = TRAINER, oom_kills: resources.OomKills | None = None) -> None:
-        """Start the fork server unless it runs.
+        """Start the fork server unless it is running.
 
         Args:
             trainer: Dotted name of the module that trains; see `lenet_exp.execution.protocol.Trainer`.
-            oom_kills: Counter that tells the kernel's out-of-memory kills from others; None for this
-                container's.
+            oom_kills: Detector of the kernel's out-of-memory kills; None for the one of this container.
         """
         self._trainer = trainer
         self._oom_kills = oom_kills or resources.OomKills()
@@ -66,10 +65,10 @@ class LocalExecutor:
         return {key: worker.process.pid for key, worker in self._workers.items() if worker.process.pid}
 
     def probe(self, device: str) -> Machine:
-        """Return what ``device`` stands for on this machine, after it has computed something.
+        """Try ``device`` with a small computation, and return what its name stands for on this machine.
 
         Raises:
-            DeviceError: If it cannot be used.
+            DeviceError: If the device cannot be used.
         """
         try:
             return run_in_process(probe, self._trainer, device)
@@ -77,7 +76,7 @@ class LocalExecutor:
             raise DeviceError(f"device {device!r} cannot be used: {error}") from None
 
     def submit(self, task: Task) -> None:
-        """Start ``task`` in a process of its own."""
+        """Start to train the attempt of ``task`` in a process of its own."""
         our_end, its_end = self._context.Pipe()
         arguments = (its_end, self._trainer, task)
         process = self._context.Process(target=work, args=arguments, daemon=True, name=task.key.stem)
@@ -87,35 +86,35 @@ class LocalExecutor:
         self._workers[task.key] = _Worker(process, our_end)
 
     def stop(self, key: RunKey) -> None:
-        """Kill an attempt's process; no event follows. An attempt that has ended is left as it is."""
+        """Kill an attempt's process; no event follows. Does nothing if the attempt has ended."""
         worker = self._workers.pop(key, None)
         if worker is not None:
             worker.process.kill()
             _release(worker)
 
     def terminate(self, key: RunKey) -> None:
-        """Send SIGTERM to an attempt's process, and SIGKILL after `GRACE_S`; an `Ended` event follows."""
+        """Send SIGTERM to an attempt's process, and SIGKILL `GRACE_S` later; an `Ended` event follows."""
         worker = self._workers.get(key)
         if worker is not None and worker.kill_at is None:
             worker.process.terminate()
             worker.kill_at = time.monotonic() + GRACE_S
 
     def finish_epoch(self, key: RunKey) -> None:
-        """Ask an attempt to stop after the epoch it is in; an `Ended` event follows."""
-        # The attempt may have ended meanwhile; `events` will say so.
+        """Ask an attempt to stop after its current epoch; an `Ended` event follows."""
+        # The attempt may have ended just now; `events` will say so.
         with contextlib.suppress(KeyError, OSError):
             self._workers[key].pipe.send("finish epoch")
 
     def wake(self) -> None:
-        """Make `events` return at once; safe in a signal handler."""
-        with contextlib.suppress(BlockingIOError):  # the pipe is full, which wakes it too
+        """Make `events` return immediately; safe in a signal handler."""
+        with contextlib.suppress(BlockingIOError):  # the pipe is full, which wakes `events` too
             os.write(self._wake_writer, b"!")
 
     def events(self, timeout_s: float | None = None) -> Iterator[Event]:
         """Wait until something happens, then yield every event that has arrived.
 
         Args:
-            timeout_s: Longest wait in seconds; None to wait for ever.
+            timeout_s: Longest wait in seconds; None to wait until something happens.
         """
         pipes = {worker.pipe: key for key, worker in self._workers.items()}
         for ready in connection.wait([*pipes, self._wake_reader], self._next_wait(timeout_s)):
@@ -124,11 +123,15 @@ class LocalExecutor:
                 continue
             assert isinstance(ready, Connection)
             key = pipes[ready]
-            if key in self._workers:  # the caller may have stopped it between two events
+            if key in self._workers:  # the caller may have stopped the attempt between two events
                 yield from self._receive(key)
 
     def _next_wait(self, timeout_s: float | None) -> float | None:
-        """Kill the processes whose grace is over; return the seconds until the next such kill, or less."""
+        """Kill the processes whose grace period is over, and say how long `events` may wait.
+
+        Returns:
+            Seconds until the next such kill, or ``timeout_s`` if that is less; None for no limit.
+        """
         due = {key: worker.kill_at for key, worker in self._workers.items() if worker.kill_at is not None}
         now = time.monotonic()
         for key, kill_at in due.items():
@@ -154,7 +157,7 @@ class LocalExecutor:
         yield event
 
     def close(self) -> None:
-        """Kill the processes of all attempts that have not ended."""
+        """Kill the processes of all attempts that have not ended; the executor cannot be used afterwards."""
         for key in list(self._workers):
             self.stop(key)
         os.close(self._wake_reader)

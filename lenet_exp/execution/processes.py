@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from multiprocessing.forkserver import ensure_running
 from types import ModuleType
 
-#: Dotted name of the module that trains; tests of everything around it use another one.
+#: Dotted name of the module that trains; tests of the processes around it name another one.
 TRAINER = "lenet_exp.training.trainer"
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # <malloc.h>
 
 
 def start_fork_server(trainer: str = TRAINER) -> None:
-    """Start the fork server unless it runs; it imports the trainer, for seconds, while the caller goes on.
+    """Start the fork server unless it is running; do not wait while it imports the trainer, for seconds.
 
     Args:
         trainer: Dotted name of the module that trains; see `lenet_exp.execution.protocol.Trainer`.
@@ -29,7 +29,7 @@ def start_fork_server(trainer: str = TRAINER) -> None:
     preloaded = ["lenet_exp.execution.preload", trainer]
     multiprocessing.get_context("forkserver").set_forkserver_preload(preloaded)
     # Blocked in the fork server, and so in all its children: only the driver reacts to Ctrl-C, and to the
-    # warning that a scheduler sends to all processes of a job.
+    # SIGUSR1 with which a scheduler warns all processes of a job.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR1})
     try:
         ensure_running()
@@ -39,10 +39,10 @@ def start_fork_server(trainer: str = TRAINER) -> None:
 
 @contextmanager
 def main_module_hidden() -> Iterator[None]:
-    """Start processes that do not import the caller's main module.
+    """Context manager: processes started in the ``with`` block do not import the caller's main module.
 
-    A process needs nothing of it, and importing it would run a script without an
-    ``if __name__ == "__main__"`` a second time.
+    They need nothing of it, and importing it would run a script without an ``if __name__ == "__main__"`` a
+    second time.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -53,18 +53,22 @@ def main_module_hidden() -> Iterator[None]:
 
 
 def settle_in() -> None:
-    """Separate a new process from its caller's signals and the fork server's memory; called first in it."""
-    # A signal to the caller's process group does not reach another group.
+    """Prepare the new process that calls this; it must do so before anything else.
+
+    Signals to the process group that started it no longer reach it, and garbage collection leaves the memory
+    that it shares with the fork server alone.
+    """
+    # A signal to the caller's process group does not reach a group of its own.
     os.setpgid(0, 0)
-    # Memory that the fork server has filled stays shared as long as no garbage collection goes through it.
+    # The fork server's memory stays shared as long as no garbage collection goes through it.
     gc.freeze()
     gc.enable()
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep the memory that this process frees; return False if the C library is another one.
+    """Make glibc keep the memory that this process frees; return False if the C library is another one.
 
-    By itself glibc hands large buffers back to the system and gets them again, zeroed, with a page fault for
+    By default glibc returns large buffers to the system and gets them again, zeroed, with a page fault for
     every 4 KiB. A training step frees and allocates the same tens of megabytes, so this saves 9 to 15 % of
     its CPU time (experiments/LOG.md, Speed: where the time of a training step goes, what helped and what did
     not). Call it once, before training.

@@ -19,12 +19,12 @@ from lenet_exp.study.records import Attempt
 
 @dataclass(frozen=True)
 class Machine:
-    """The devices that attempts run on.
+    """The devices that attempts are trained on.
 
     Attributes:
-        devices: Torch's names of the devices that share the attempts: ``cpu``, or ``cuda:0`` and ``cuda:1``.
+        devices: Torch's names of the devices that share the attempts: ``cpu``, or ``cuda:0``, ``cuda:1`` …
         name: Product name of the processor or accelerator.
-        precision: Precision that ``auto`` stands for on them.
+        precision: Precision that ``auto`` stands for on these devices.
         torch: Version of torch.
     """
 
@@ -39,13 +39,13 @@ class Conditions:
     """Everything that all attempts of a sweep have in common.
 
     Attributes:
-        experiment: Experiment whose precision is no longer ``auto``.
-        images: Training images, the validation images among them.
-        machine: Devices that the attempts run on.
-        layout: Paths of the files that they leave.
-        plan: Number of attempts that run at once, and of their threads.
+        experiment: Experiment, with a precision that is no longer ``auto``.
+        images: Images of the training part: the training and the validation split.
+        machine: Devices that the attempts are trained on.
+        layout: Paths of the files that the attempts write.
+        plan: Number of attempts that run in parallel, and threads of each.
         limits: Time and memory that an attempt may take, and disk space to leave free.
-        test_images: Test images that a fixed list shows in its curves; None in every search.
+        test_images: Test images to measure after each epoch, which only listed runs may do; None otherwise.
     """
 
     experiment: Experiment
@@ -57,7 +57,7 @@ class Conditions:
     test_images: ImageSet | None = None
 
     def metadata(self) -> dict[str, str | int]:
-        """Return what is stored with the result of a training: machine, versions, threads."""
+        """Return the metadata to store with each result: machine, versions, threads."""
         training, device = self.experiment.training, self.machine.devices[0]
         return environment.metadata(
             device=device,
@@ -74,10 +74,10 @@ class Task:
     """All that a process needs to train one attempt.
 
     Attributes:
-        attempt: Attempt with its configuration, its seed, and the images that it learns from.
-        conditions: Everything that it has in common with the other attempts.
+        attempt: Attempt with its configuration, its seed, and the images to train on.
+        conditions: Everything that it has in common with the other attempts of its sweep.
         device: Torch's name of the device to train on.
-        checkpoints: True to write checkpoints, and to resume from the newest one.
+        checkpoints: True to write checkpoints, and to resume from the newest checkpoint of the training.
     """
 
     attempt: Attempt
@@ -93,12 +93,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An attempt finished an epoch.
+    """Event: an attempt has an epoch behind it.
 
     Attributes:
-        key: Attempt that the epoch belongs to.
+        key: Key of the attempt.
         result: Result of the epoch.
-        replayed: True if an earlier attempt trained the epoch, and this one resumed after it.
+        replayed: True if an earlier attempt trained the epoch, and this attempt resumes after it.
     """
 
     key: RunKey
@@ -108,7 +108,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something went wrong that does not end the attempt."""
+    """Event: something went wrong that does not end the attempt; ``warning`` says what in one line."""
 
     key: RunKey
     warning: str
@@ -116,14 +116,14 @@ class Warned:
 
 @dataclass(frozen=True)
 class Ended:
-    """An attempt is over.
+    """Event: an attempt has ended.
 
     Attributes:
-        key: Attempt that is over.
-        how: Outcome: it ``completed`` all epochs; its loss ``diverged``; it ``stopped`` when told to; it
-            raised an exception (``failed``), ran out of memory (``oom``), or its process ``died``.
-        reason: Cause in one line; empty if it completed.
-        details: Traceback of the exception; empty without one.
+        key: Key of the attempt.
+        how: Outcome: the attempt ``completed`` all epochs; its loss ``diverged``; it ``stopped`` when told
+            to; it raised an exception (``failed``), ran out of memory (``oom``), or its process ``died``.
+        reason: Cause in one line; empty if the attempt completed.
+        details: Traceback of the exception; empty if there was no exception.
     """
 
     key: RunKey
@@ -136,7 +136,7 @@ Event = Epoch | Warned | Ended
 
 
 class RunningTraining(Protocol):
-    """A training under way, as `Trainer.begin` returns it."""
+    """A training in progress, as `Trainer.begin` returns it."""
 
     def epochs(self) -> Iterator[EpochResult]:
         """Train the remaining epochs, and yield the result of each.
@@ -146,14 +146,14 @@ class RunningTraining(Protocol):
         """
 
     def snapshot(self) -> bytes:
-        """Return the state between two epochs, from which `restore` goes on bit for bit."""
+        """Return the state between two epochs; after `restore`, a training continues from it bit for bit."""
 
     def restore(self, taken: bytes, last: EpochResult) -> None:
-        """Set a training that has not begun to the state of a snapshot.
+        """Set a training that has not started to the state of a snapshot.
 
         Args:
-            taken: State that `snapshot` returned, for the same configuration and seed.
-            last: Result of the epoch before the snapshot.
+            taken: State that `snapshot` returned in a training of the same configuration and seed.
+            last: Result of the last epoch before the snapshot.
         """
 
     def save_weights(self, path: Path) -> None:
@@ -164,11 +164,11 @@ class Trainer(Protocol):
     """The interface of a module that trains."""
 
     def begin(self, task: Task) -> RunningTraining:
-        """Return a training before its first epoch."""
+        """Return the training of the task's attempt, before its first epoch."""
 
     def probe(self, device: str) -> Machine:
-        """Return what ``device`` stands for on this machine, after it has computed something.
+        """Try ``device`` with a small computation, and return what its name stands for on this machine.
 
         Raises:
-            DeviceError: If it cannot be used.
+            DeviceError: If the device cannot be used.
         """

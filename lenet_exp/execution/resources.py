@@ -1,4 +1,4 @@
-"""How many attempts run at once, how much each may take, and how a lack of memory or disk is noticed."""
+"""How many attempts run in parallel, what each may use, and how a lack of memory or disk space is noticed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lenet_exp.base.errors import ConfigError, DiskError
 
-#: Free disk space below which no trial begins, as the study and other programs still have to write.
+#: Free disk space below which no attempt starts, as the study and other programs still have to write.
 MIN_FREE_BYTES = 200 * 10**6
 
 
@@ -20,9 +20,9 @@ class Limits:
     """Time and memory that an attempt may take, and disk space to leave free.
 
     Attributes:
-        trial_timeout_s: Seconds after which an attempt is ended as pruned; None for no limit.
-        trial_memory_bytes: Memory that an attempt may allocate; None for no limit.
-        min_free_bytes: Free disk space below which no trial begins.
+        trial_timeout_s: Seconds after which an attempt is ended as PRUNED; None for no limit.
+        trial_memory_bytes: Bytes that an attempt may allocate; None for no limit.
+        min_free_bytes: Free disk space in bytes, below which no attempt starts.
     """
 
     trial_timeout_s: float | None = None
@@ -38,14 +38,14 @@ _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|
 
 
 def size_bytes(text: str, flag: str) -> int:
-    """Return a size in bytes.
+    """Parse a size such as 500M, and return it in bytes.
 
     Args:
-        text: Number of bytes, or a number with k, M, G or T behind it, for 10**3 to 10**12 bytes.
-        flag: Flag that the user gave it to, for the message.
+        text: Number of bytes, or a number followed by k, M, G or T for 10**3, 10**6, 10**9 or 10**12 bytes.
+        flag: Flag that the user gave the size to, for the error message.
 
     Raises:
-        ConfigError: If it is not such a number.
+        ConfigError: If ``text`` is not such a number.
 
     Example:
         >>> size_bytes("200M", "--min-free"), size_bytes("1.5G", "--min-free")
@@ -58,14 +58,14 @@ def size_bytes(text: str, flag: str) -> int:
 
 
 def check_room(folder: Path, min_free_bytes: int) -> None:
-    """Make sure that a disk has room, before it is full in the middle of a write.
+    """Check that a disk has enough free space, before it is full in the middle of a write.
 
     Args:
         folder: Folder on the disk.
-        min_free_bytes: Free space that is needed.
+        min_free_bytes: Free space that is needed, in bytes.
 
     Raises:
-        DiskError: If less is free.
+        DiskError: If less space is free.
     """
     free = shutil.disk_usage(folder).free
     if free < min_free_bytes:
@@ -76,9 +76,9 @@ def check_room(folder: Path, min_free_bytes: int) -> None:
 
 
 def limit_memory(extra_bytes: int) -> None:
-    """Make allocations of this process fail once they exceed what it has now by ``extra_bytes``.
+    """Make allocations of this process fail once they exceed what it has allocated now by ``extra_bytes``.
 
-    Shared memory, such as the mapped images and libraries, does not count. Only Linux has such a limit.
+    Shared memory, such as the mapped images and libraries, does not count. Has an effect on Linux only.
     """
     if sys.platform != "linux":
         return  # elsewhere the limit can be set, but has no effect
@@ -94,27 +94,27 @@ def limit_memory(extra_bytes: int) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return True if an exception says that memory ran out, on the host or on the device."""
+    """Return True if an exception says that memory ran out, on the host or on an accelerator."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))
 
 
 class OomKills:
-    """Notices when the kernel kills a process of this container because memory ran out."""
+    """Notices when the kernel has killed a process of this container because memory ran out."""
 
     def __init__(self, file: Path | None = None) -> None:
-        """Begin to watch.
+        """Start to watch the kernel's counter of such kills.
 
         Args:
-            file: File with the kernel's counter in a line ``oom_kill N``; None for that of our own control
+            file: File with the counter in a line ``oom_kill N``; None for the file of this process's control
                 group.
         """
         self._file = file or _memory_events()
         self._seen = self._count()
 
     def noticed(self) -> bool:
-        """Return True if there was a kill that was not noticed yet; each is noticed once."""
+        """Return True if there was a kill that no earlier call has reported; each kill is reported once."""
         if self._count() <= self._seen:
             return False
         self._seen += 1
@@ -130,7 +130,7 @@ class OomKills:
 
 
 def _memory_events() -> Path | None:
-    """Return the file with the kernel's counter; None if neither version of control groups has one."""
+    """Return the file with the kernel's counter, or None if neither version of control groups has one."""
     try:
         groups = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -167,8 +167,8 @@ class Capacity:
     """Resources that the attempts share.
 
     Attributes:
-        cores: Cores that this process may use.
-        memory_bytes: Free memory; None if it is unknown.
+        cores: CPU cores that this process may use.
+        memory_bytes: Free memory; None if unknown.
         accelerators: Accelerators that the attempts may use; 0 on a CPU.
     """
 
@@ -179,11 +179,11 @@ class Capacity:
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """Number of attempts that run at once.
+    """How many attempts run in parallel, each in a worker process.
 
     Attributes:
-        workers: Attempts to run at once, at least 1.
-        threads: Threads of each attempt, at least 1.
+        workers: Attempts to run in parallel, at least 1.
+        threads: CPU threads of each attempt, at least 1.
         reason: Reason for this number of workers, in a few words for the user.
     """
 
@@ -193,23 +193,23 @@ class WorkerPlan:
 
 
 def plan(capacity: Capacity, wanted: int | None = None) -> WorkerPlan:
-    """Return how many attempts to run at once.
+    """Return how many attempts to run in parallel, and with how many threads.
 
     Args:
         capacity: Resources of this machine.
-        wanted: Number that the user asked for; None to choose.
+        wanted: Number of attempts that the user asked for, cut to the number of cores; None to choose.
 
     Example:
         >>> plan(Capacity(cores=8, memory_bytes=64_000_000_000))
         WorkerPlan(workers=8, threads=1, reason='one for each of 8 cores')
         >>> plan(Capacity(cores=8, memory_bytes=64_000_000_000), wanted=2)
-        WorkerPlan(workers=2, threads=4, reason='as asked')
+        WorkerPlan(workers=2, threads=4, reason='as requested')
     """
     cores = max(1, capacity.cores)
     if wanted is not None:
         workers = min(wanted, cores)
         limit = "there is 1 core" if cores == 1 else f"there are {cores} cores"
-        reason = "as asked" if workers == wanted else f"{wanted} asked, but {limit}"
+        reason = "as requested" if workers == wanted else f"{wanted} requested, but {limit}"
         return WorkerPlan(workers, cores // workers, reason)
     # One-thread processes side by side beat one process with many threads on networks this small.
     workers, reason = cores, f"one for each of {cores} cores" if cores > 1 else "one core"
@@ -230,13 +230,13 @@ def plan(capacity: Capacity, wanted: int | None = None) -> WorkerPlan:
 
 
 def measure(accelerators: int = 0) -> Capacity:
-    """Return the resources of this machine that this process may use."""
+    """Return the cores and the free memory that this process may use, with the given ``accelerators``."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Capacity(cores, _free_bytes(Path("/proc/meminfo"), Path("/sys/fs/cgroup")), accelerators)
 
 
 def _free_bytes(meminfo: Path, cgroup: Path) -> int | None:
-    """Return the free memory of machine or container, whichever has less; None if both are unknown."""
+    """Return the free memory of machine or container, whichever is less, or None if both are unknown."""
     sizes = [_available(meminfo), _container(cgroup)]
     return min((size for size in sizes if size is not None), default=None)
 
@@ -250,7 +250,7 @@ def _available(meminfo: Path) -> int | None:
 
 
 def _container(cgroup: Path) -> int | None:
-    """Return the memory that a container's limit (cgroup v2) leaves; None without a limit."""
+    """Return the memory that a container's limit (cgroup v2) leaves, or None without a limit."""
     try:
         limit = int((cgroup / "memory.max").read_text())  # "max" is no number, and no limit
         used = int((cgroup / "memory.current").read_text())

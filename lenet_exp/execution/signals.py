@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 from lenet_exp.base.errors import SweepInterruptedError
 
-#: Seconds after SIGTERM in which a running epoch may finish, and in which the whole sweep ends: a cluster
-#: sends SIGKILL after 30.
+#: Seconds after SIGTERM within which a running epoch may finish, and within which the whole sweep ends: a
+#: cluster sends SIGKILL after 30.
 EPOCH_PATIENCE_S = 12.0
 PATIENCE_S = 20.0
 
@@ -21,10 +21,12 @@ _TERMINATING = (signal.SIGTERM, signal.SIGUSR1)
 
 @contextmanager
 def signals_to(interrupt: Callable[[int, float | None], None]) -> Iterator[None]:
-    """Call ``interrupt`` on the first signal, and on the second for a quick stop; a third ends the process.
+    """Context manager: call ``interrupt`` on SIGINT, SIGTERM or SIGUSR1 in the ``with`` block.
+
+    The second signal calls it again, to stop at once; a third ends the process.
 
     Args:
-        interrupt: Function of the exit code and of the seconds that a running epoch may still take, None for
+        interrupt: Function of the exit code, and of the seconds that running epochs may still take, None for
             no limit. It must be safe in a signal handler.
     """
     calls = 0
@@ -46,7 +48,7 @@ def signals_to(interrupt: Callable[[int, float | None], None]) -> Iterator[None]
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raise an exception on SIGTERM and SIGUSR1, as Python does on Ctrl-C, while nothing runs yet.
+    """Context manager: SIGTERM and SIGUSR1 raise an exception in the ``with`` block, as Ctrl-C does.
 
     Raises:
         SweepInterruptedError: On either signal, with exit code 143.
@@ -62,7 +64,7 @@ def terminable() -> Iterator[None]:
 @contextmanager
 def _handling(handler: Callable[[int, object], None], numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may change what a signal does, and only it is interrupted
+        yield  # only the main thread may change what a signal does, and only that thread is interrupted
         return
     before = {number: signal.signal(number, handler) for number in numbers}
     try:

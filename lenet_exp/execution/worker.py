@@ -1,4 +1,4 @@
-"""The process of an attempt: it trains, writes checkpoints, reports to the driver, and ends with it.
+"""The process of an attempt: it trains, writes checkpoints, and reports to the driver, whose end ends it too.
 
 How an epoch is trained is up to the trainer, a module that only this process imports, by its name:
 `lenet_exp.training.trainer` is the real one. Nothing here needs torch.
@@ -25,25 +25,27 @@ from lenet_exp.execution.protocol import Ended, Epoch, Event, Machine, RunningTr
 
 
 def load_trainer(name: str) -> Trainer:
-    """Import a trainer by its dotted name."""
+    """Import the module that trains by its dotted name."""
     return cast(Trainer, importlib.import_module(name))
 
 
 def probe(trainer: str, device: str) -> Machine:
-    """Return what ``device`` stands for on this machine; called in a process of its own.
+    """Try ``device`` with a small computation, and return what its name stands for on this machine.
+
+    Called in a process of its own, as it loads torch.
 
     Args:
         trainer: Dotted name of the module that trains.
         device: Device as the user named it, such as ``auto`` or ``cuda:1``.
 
     Raises:
-        DeviceError: If it cannot be used.
+        DeviceError: If the device cannot be used.
     """
     return load_trainer(trainer).probe(device)
 
 
 def work(pipe: Connection, trainer: str, task: Task) -> None:
-    """Train, and send the events to the driver; the main function of an attempt's process.
+    """Train an attempt, and send its events to the driver; the main function of the attempt's process.
 
     Args:
         pipe: Connection to the driver.
@@ -65,7 +67,7 @@ def work(pipe: Connection, trainer: str, task: Task) -> None:
 
 
 def _send(pipe: Connection, message: object) -> None:
-    """Send a message to the driver; end the process in silence if the driver is gone."""
+    """Send a message to the driver; end this process silently if the driver is gone."""
     try:
         pipe.send(message)
     except OSError:
@@ -73,7 +75,7 @@ def _send(pipe: Connection, message: object) -> None:
 
 
 def _listen(pipe: Connection, finish: threading.Event) -> None:
-    """Obey the driver; end the process if the driver is gone, as nobody would see its results."""
+    """Set ``finish`` when the driver asks for it; end this process if the driver is gone."""
     try:
         while pipe.recv() == "finish epoch":
             finish.set()
@@ -84,16 +86,16 @@ def _listen(pipe: Connection, finish: threading.Event) -> None:
 def attempt(
     task: Task, trainer: Trainer, send: Callable[[Event], None], is_to_stop: Callable[[], bool]
 ) -> Ended:
-    """Train ``task`` from its newest checkpoint on.
+    """Train an attempt, from the newest checkpoint of its training if there is one.
 
     Args:
         task: Attempt to train, with its conditions.
         trainer: Module that trains.
-        send: Function that takes each event but the last.
+        send: Function that is called with each event but the last, to send it to the driver.
         is_to_stop: Function that is called after each epoch; if it returns True, the attempt stops there.
 
     Returns:
-        The last event.
+        The last event, which the caller sends.
     """
     training = trainer.begin(task)
     history = _resume(task, training, send)
@@ -102,7 +104,7 @@ def attempt(
         for result in training.epochs():
             failpoints.point("epoch")
             history.append(result)
-            # Before the driver hears of the epoch, so that a training can be resumed from what is on record.
+            # Before the driver hears of the epoch, so that a training can resume from every recorded epoch.
             warning = _save_checkpoint(task, history, training)
             if warning and not warned:
                 warned = True
@@ -119,7 +121,12 @@ def attempt(
 
 
 def _resume(task: Task, training: RunningTraining, send: Callable[[Event], None]) -> list[EpochResult]:
-    """Restore the newest checkpoint, if there is one; send the epochs before it, and return them."""
+    """Restore the newest checkpoint of the training, if there is one.
+
+    Returns:
+        The results of the checkpoint's epochs, which are also sent as replayed `Epoch` events. The list is
+        empty without a checkpoint.
+    """
     newest = checkpoint.newest(_folder(task)) if task.checkpoints else None
     if newest is None:
         return []
@@ -130,7 +137,7 @@ def _resume(task: Task, training: RunningTraining, send: Callable[[Event], None]
 
 
 def _save_checkpoint(task: Task, history: list[EpochResult], training: RunningTraining) -> str | None:
-    """Write a checkpoint; return a warning if that fails, which does not end the attempt."""
+    """Write a checkpoint; if that fails, return a warning for the user, and the attempt continues."""
     if not task.checkpoints:
         return None
     try:
@@ -141,5 +148,5 @@ def _save_checkpoint(task: Task, history: list[EpochResult], training: RunningTr
 
 
 def _folder(task: Task) -> Path:
-    """Return the folder of the checkpoints, shared by all attempts at a training."""
+    """Return the folder of the training's checkpoints, which all its attempts share."""
     return task.conditions.layout.training(task.attempt.origin)

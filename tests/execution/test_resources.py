@@ -93,9 +93,9 @@ GB = 1_000_000_000
         (Capacity(16, 128 * GB, 1), None, WorkerPlan(4, 4, "4 for the accelerator")),
         (Capacity(16, 128 * GB, 2), None, WorkerPlan(8, 2, "4 for each of 2 accelerators")),
         (Capacity(2, 24 * GB, 8), None, WorkerPlan(2, 1, "one for each of 2 cores")),
-        (Capacity(2, 24 * GB), 2, WorkerPlan(2, 1, "as asked")),
-        (Capacity(2, 24 * GB), 1, WorkerPlan(1, 2, "as asked")),
-        (Capacity(2, 24 * GB), 1_000_000, WorkerPlan(2, 1, "1000000 asked, but there are 2 cores")),
+        (Capacity(2, 24 * GB), 2, WorkerPlan(2, 1, "as requested")),
+        (Capacity(2, 24 * GB), 1, WorkerPlan(1, 2, "as requested")),
+        (Capacity(2, 24 * GB), 1_000_000, WorkerPlan(2, 1, "1000000 requested, but there are 2 cores")),
     ],
 )
 def test_the_plan_fits_the_machine_and_says_why(

@@ -185,7 +185,7 @@ def test_no_more_trials_run_at_once_than_there_are_cores(finished: Finished) -> 
     begin = finished.err.splitlines()[0]
 
     assert begin.startswith(
-        f"mini: 0 trials, {CORES} at once (10000 asked, but there are {CORES} cores), on "
+        f"mini: 0 trials, {CORES} at once (10000 requested, but there are {CORES} cores), on "
     )
 
 
