@@ -53,7 +53,8 @@ def sync_experiment(
     layout.check_links()
     if not layout.home.is_dir():
         raise NoResultError(
-            f"{experiment.name!r} was never run under {root}; run 'lenet-exp sweep' for this experiment"
+            f"{experiment.name!r} was never run under {root};"
+            " run 'lenet-exp sweep' with the same experiment and --root"
         )
     writable_folder(layout.home)
     with lock(layout.lock):
