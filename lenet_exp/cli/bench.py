@@ -1,4 +1,4 @@
-"""The speed of this machine: the usual loop and ours in turn, its peak, and the overhead around a trial."""
+"""Measures this machine: training in the usual loop and in ours, its peak rate, and a sweep's overhead."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from lenet_exp.execution.protocol import Conditions, Ended, Epoch, Machine, Task
 from lenet_exp.execution.resources import Capacity, WorkerPlan, measure, plan
 from lenet_exp.study.records import Attempt
 
-#: Length of a short trial, in seconds, of which ``harness_share`` is the share.
+#: Length of a short trial, in seconds, with which ``harness_s`` is compared.
 TRIAL_S = 10.0
 
-#: Images of an epoch, and of its evaluation, while throughput is measured; few enough for several epochs in
+#: Images of an epoch, and of its evaluation, while throughput is measured: few enough for several epochs in
 #: the four seconds of a measurement.
 _EPOCH_IMAGES = 20_000
 _VALIDATION_IMAGES = 1_000
@@ -45,12 +45,12 @@ class Question:
     """What to measure, and for how long.
 
     Attributes:
-        path: The experiment file, whose baseline is trained.
-        experiment: The experiment in ``path``, ``overrides`` applied.
+        path: Experiment file whose baseline is trained.
+        experiment: Experiment in ``path``, with ``overrides`` applied.
         overrides: Texts ``section.key=value``, for the sweep that is started as a command.
         for_s: Seconds that each measurement takes.
-        rounds: Repetitions of each measurement, all in turn, so that a busy moment does not hit only one.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        rounds: Number of rounds; each measures everything once, so that a busy moment does not hit only one.
+        device: Device to train on: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     """
 
     path: Path
@@ -63,11 +63,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Setting:
-    """How cores are shared.
+    """A way to share the cores among workers.
 
     Attributes:
-        workers: Trials at the same time.
-        threads: Threads of each trial.
+        workers: Number of trials that run at once.
+        threads: Number of threads of each trial.
     """
 
     workers: int
@@ -79,29 +79,30 @@ class Setting:
 
 
 def run_bench(question: Question, announce: Callable[[str], None]) -> dict[str, Any]:
-    """Measure everything, one thing at a time.
+    """Measure the speed of this machine, one thing after the other.
 
     Args:
         question: Network, device, and length of the measurements.
-        announce: Called with a line for people at each step.
+        announce: Function that gets a line of text for the user at each step.
 
     Returns:
         Results by name, ready for JSON; rates are medians over the rounds.
 
         - ``usual_examples_per_s``: training examples of the usual loop per second of wall time;
-          ``usual_threads`` is torch's own number of threads for it, beside its reading processes.
-        - ``examples_per_s``: training examples per second of all workers together, within their training
-          passes, in the best of ``settings``: ``workers`` with ``threads`` each; ``why`` shows the others.
-          ``speedup`` is this rate over the usual loop's.
+          ``usual_threads`` is the number of threads that torch chose for it.
+        - ``examples_per_s``: training examples per second of our loop, all workers together, evaluations left
+          out, in the best of ``settings``: ``workers`` trials with ``threads`` threads each. ``why`` compares
+          it with the other settings; ``speedup`` is this rate divided by the usual loop's.
         - ``peak_gflops``: rate of ``torch.mm`` in float32 with all cores, or on the accelerator;
-          ``share_of_peak`` is what ``examples_per_s`` computes, at ``flops_per_example``, over it.
+          ``share_of_peak`` is ``examples_per_s`` times ``flops_per_example``, divided by that rate.
         - ``harness_s``: median seconds of a trial outside training and evaluation; ``harness_share`` is that
-          over `TRIAL_S`. ``first_step_s``: seconds from the command to the first training step.
-        - ``precision``: of our arithmetic; the usual loop's is float32.
-        - ``load``: processes that wanted to run, as the mean of the minute before.
+          divided by `TRIAL_S`. ``first_step_s``: seconds from the command to the first training step.
+        - ``precision``: precision of our loop; the usual loop always computes in float32.
+        - ``load``: mean number of processes that wanted to run in the minute before.
 
     Raises:
-        LenetExpError: If data or device are not available, or nothing can be trained.
+        LenetExpError: If data or device cannot be used, the network cannot be trained, or the user presses
+            Ctrl-C.
     """
     try:
         return _measure(question, announce)
@@ -157,7 +158,7 @@ def _measure(question: Question, announce: Callable[[str], None]) -> dict[str, A
 
 
 def settings(capacity: Capacity) -> list[Setting]:
-    """Return the settings to try: the one that a sweep would choose, half its workers, and one worker.
+    """Return the settings to measure: the one that a sweep would choose, half its workers, and one worker.
 
     Example:
         >>> [str(setting) for setting in settings(Capacity(cores=8))]
@@ -178,7 +179,7 @@ def _in_turn(
     capacity: Capacity,
     announce: Callable[[str], None],
 ) -> tuple[float, dict[Setting, float], float]:
-    """Return medians over the rounds: rate of the usual loop, rates of ours by setting, peak in GFLOP/s."""
+    """Measure in rounds; return the medians of the usual loop's rate, of ours by setting, and of the peak."""
     torch_device = torch.device(device)
     usual: list[float] = []
     ours: defaultdict[Setting, list[float]] = defaultdict(list)
@@ -205,17 +206,17 @@ def sweep_throughput(
     for_s: float,
     device: str = "cpu",
 ) -> float:
-    """Return the training examples per second of all workers together, each training as in a sweep.
+    """Train in all workers at once, as a sweep does, and return their training examples per second, summed.
 
-    The first epoch of each worker is not counted, as it allocates memory and chooses kernels.
+    The first epoch of each worker is not counted, because it allocates memory and chooses kernels.
 
     Args:
-        executor: An executor that has nothing running.
-        configuration: The configuration that every worker trains.
-        images: The data set, of which at most `_EPOCH_IMAGES` are trained on.
-        setting: Number of workers, and of the threads of each.
+        executor: Executor that is running no attempt.
+        configuration: Configuration that every worker trains.
+        images: Training images, of which at most `_EPOCH_IMAGES` are trained on.
+        setting: Number of workers, and of threads of each.
         for_s: Seconds to measure, after the first epoch of every worker.
-        device: Device that trains, as torch names it.
+        device: Torch's name of the device to train on.
 
     Raises:
         NoResultError: If a training ends before the measurement does.
@@ -249,14 +250,12 @@ def sweep_throughput(
 
 
 def _collect(executor: LocalExecutor, results: dict[RunKey, list[EpochResult]], for_s: float) -> None:
-    """Add epochs to ``results`` until every worker has one, ``for_s`` more have passed, and all have two."""
+    """Add epochs to ``results`` for ``for_s`` seconds after each worker's first, and until each has two."""
     deadline = float("inf")
     while True:
         for event in executor.events():
             if isinstance(event, Ended):
-                raise NoResultError(
-                    f"the network cannot be measured: its training {event.how}: {event.reason}"
-                )
+                raise NoResultError(f"the speed cannot be measured: a training {event.how}: {event.reason}")
             if isinstance(event, Epoch):
                 results[event.key].append(event.result)
         if all(results.values()):

@@ -1,4 +1,4 @@
-"""Checks of what could keep a sweep from running and of what crashes and outages have left; and its repair.
+"""Checks of what could keep a sweep from running and of what crashes and outages have left, and repairs.
 
 Nothing is ever deleted, and a second repair changes nothing.
 """
@@ -35,7 +35,7 @@ from lenet_exp.tracking.spool import Spool
 
 #: Libraries whose versions are shown.
 LIBRARIES = ("torch", "torchvision", "mlflow", "optuna", "pandas", "numpy", "pydantic")
-#: Exit codes other than 0, the one to mend first at the front.
+#: Exit codes other than 0, in the order in which to deal with them.
 SEVERITY = (9, 5, 2, 10, 7, 4, 3, 8)
 
 
@@ -45,9 +45,9 @@ class Check:
 
     Attributes:
         name: Subject of the check, such as ``disk``, ``study`` or the folder of an experiment.
-        text: Observation in one line, with what to do if something is wrong.
-        exit_code: Exit code of the error that a sweep would end with; 0 if all is well.
-        repaired: True if something was wrong and is mended now.
+        text: Finding in one line, with what to do if something is wrong.
+        exit_code: Exit code of the error that was found; 0 if all is well.
+        repaired: True if something was wrong and has been repaired.
     """
 
     name: str
@@ -59,29 +59,29 @@ class Check:
 def examine(
     root: Path, *, tracking_uri: str | None = None, url: str | None = None, repair: bool = False
 ) -> Iterator[Check]:
-    """Check everything, and yield each result as soon as it is known.
+    """Check the machine, the stores and each experiment, and yield each result as soon as it is known.
 
     Args:
-        root: Folder of everything that runs write; it need not exist.
-        tracking_uri: URI of an MLflow store; None for the one below ``root``.
-        url: URL of the study's storage in PostgreSQL; None for the file below ``root``.
-        repair: True to mend what can be mended.
+        root: Folder that holds all results; it need not exist.
+        tracking_uri: URI of the MLflow store; None for ``mlflow.db`` in ``root``.
+        url: URL of the PostgreSQL database that holds the studies; None for ``study.db`` in ``root``.
+        repair: True to repair what can be repaired.
     """
     root = root.absolute()
     for check in (_installation, _device, _workers, _data):
         yield _run_check(check.__name__.strip("_"), check)
     yield _run_check("disk", partial(_disk, root))
-    mend_study = partial(_repair_study, root) if repair and not url else None
-    yield _run_check("study", partial(_study, root, url), mend_study)
-    mend_mlflow = partial(_repair_mlflow, root) if repair and not tracking_uri else None
-    yield _run_check("mlflow", partial(_mlflow, root, tracking_uri), mend_mlflow)
+    repair_study = partial(_repair_study, root) if repair and not url else None
+    yield _run_check("study", partial(_study, root, url), repair_study)
+    repair_mlflow = partial(_repair_mlflow, root) if repair and not tracking_uri else None
+    yield _run_check("mlflow", partial(_mlflow, root, tracking_uri), repair_mlflow)
     for layout in layouts(root):
-        mend = partial(_repair_experiment, layout, tracking_uri, url) if repair else None
-        yield _run_check(layout.folder, partial(_experiment, layout, url), mend)
+        repair_experiment = partial(_repair_experiment, layout, tracking_uri, url) if repair else None
+        yield _run_check(layout.folder, partial(_experiment, layout, url), repair_experiment)
 
 
 def worst(checks: list[Check]) -> int:
-    """Return the exit code of the check to mend first; 0 if all is well.
+    """Return the exit code of the most urgent check; 0 if all is well.
 
     Example:
         >>> worst([Check("data", "", 4), Check("study", "", 9), Check("disk", "")])
@@ -92,7 +92,13 @@ def worst(checks: list[Check]) -> int:
 
 
 def _run_check(name: str, check: Callable[[], str], repair: Callable[[], str] | None = None) -> Check:
-    """Run ``check``; if it raises, run ``repair`` and check once more."""
+    """Run a check; if it finds something wrong, repair that and check once more.
+
+    Args:
+        name: Subject of the check.
+        check: Function that returns its finding, or raises an error that says what is wrong.
+        repair: Function that repairs it and says what it did; None to repair nothing.
+    """
     try:
         return Check(name, check())
     except LenetExpError as error:
@@ -149,7 +155,10 @@ def _disk(root: Path) -> str:
     free_bytes = shutil.disk_usage(folder).free
     text = f"{free_bytes / 1e9:.1f} GB free at {folder}"
     if free_bytes < MIN_FREE_BYTES:
-        raise DiskError(f"{text}, a sweep needs {MIN_FREE_BYTES / 1e9} GB; make room")
+        raise DiskError(
+            f"only {text}, and a sweep needs {MIN_FREE_BYTES / 1e9} GB;"
+            " make room, or choose another folder with --root"
+        )
     return text
 
 
@@ -160,7 +169,7 @@ def _study(root: Path, url: str | None) -> str:
         lost = [layout.folder for layout in layouts(root) if Spool(layout.spool).study()]
         if lost:
             raise StoreError(
-                f"{path} is gone, with the studies of {', '.join(lost)}; put it back, "
+                f"{path} is missing, with the studies of {', '.join(lost)}; put it back, "
                 "or run 'lenet-exp doctor --repair'"
             )
         return f"no {path} yet"
@@ -184,14 +193,14 @@ def _experiment(layout: Layout, url: str | None) -> str:
     spool = Spool(layout.spool)
     study_log = spool.study()
     if study_log is None:
-        return "no sweep has begun"
+        return "no sweep has started"
     if study_log.end is None or has_open(study_log.metadata.experiment, layout.root, url):
-        raise StoreError("a sweep was cut off; run it again, or 'lenet-exp doctor --repair'")
+        raise StoreError("a sweep was cut off; run it again to go on, or run 'lenet-exp doctor --repair'")
     pending = spool.pending()
     if pending:
         raise UnreachableError(
-            f"MLflow lacks a part of {len(pending)} runs;"
-            " run 'lenet-exp sync', or 'lenet-exp doctor --repair'"
+            f"{len(pending)} run{'s are' if len(pending) > 1 else ' is'} not completely in MLflow;"
+            " run 'lenet-exp doctor --repair' to upload the rest"
         )
     return f"{len(spool.stems()) - 1} attempts, all ended and in MLflow"
 
@@ -204,7 +213,7 @@ def _repair_study(root: Path) -> str:
         path = study_db(root)
         if path.exists():
             _refuse_other_version(partial(storage.read_storage, root))
-        # Rebuilt elsewhere and renamed when whole, so that a repair that is cut off changes nothing.
+        # Rebuilt in another folder and moved when complete, so that a repair that is cut off changes nothing.
         with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=root) as folder:
             rebuilt = storage.open_storage(Path(folder))
             n_attempts = sum(rebuild_study(Spool(layout.spool), rebuilt) for layout in experiments)
@@ -215,7 +224,7 @@ def _repair_study(root: Path) -> str:
 
 
 def _refuse_other_version(read: Callable[[], object]) -> None:
-    """Raise if a store is intact but of another version, as rebuilding it would lose that version's data."""
+    """Raise the error of ``read`` if the store is only of another version: a rebuild would lose its data."""
     try:
         read()
     except StoreError as error:

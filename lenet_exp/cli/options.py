@@ -1,4 +1,4 @@
-"""The arguments and options of the commands with their help texts, and what the texts given to them mean."""
+"""The arguments and options of the commands, with their help texts; and functions that parse their values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TableFormat(StrEnum):
-    """The formats that other programs read a leaderboard in."""
+    """Formats to print a leaderboard in, for other programs to read."""
 
     csv = "csv"
     markdown = "markdown"
@@ -26,11 +26,11 @@ class TableFormat(StrEnum):
 
 
 def seconds(text: str, flag: str = "--timeout") -> float:
-    """Return a duration in seconds.
+    """Return the number of seconds that a user's text such as ``30m`` stands for.
 
     Args:
-        text: A number with s, m or h; a number without a unit is in seconds.
-        flag: The flag that the text was given to, for the error message.
+        text: Number followed by s, m or h; a number without a unit is in seconds.
+        flag: Flag that the user gave the text to, for the error message.
 
     Raises:
         ConfigError: If ``text`` is not a duration, or not above zero.
@@ -46,22 +46,23 @@ def seconds(text: str, flag: str = "--timeout") -> float:
 
 
 def switch(flag: str, text: str) -> Any:
-    """Return an option that takes no value; typer's own help would show ``<bool>`` beside it, as if it did.
+    """Return a typer option for a flag without a value, without the ``<bool>`` of typer's own help.
 
     Args:
-        flag: The option as the user types it, such as ``--again``.
-        text: Help text.
+        flag: Flag as the user types it, such as ``--again``.
+        text: Help text of the flag.
     """
     return typer.Option(flag, metavar="", help=text)
 
 
 def _time(flag: str, text: str) -> Any:
+    """Return a typer option that takes a time such as ``30m``, and gives the command its seconds."""
     return typer.Option(flag, metavar="TIME", parser=lambda given: seconds(given, flag), help=text)
 
 
 _EXPERIMENT = "experiment file, or its name in experiments/ (default: experiments/fashion_mnist.toml)"
 _NAMES = "trial number, label, MLflow run id, champion or baseline"
-_DEVICES = "cpu, cuda, cuda:1, mps, or auto for an accelerator if there is one"
+_DEVICES = "cpu, cuda, cuda:1, mps, or auto for an accelerator if there is one, else the CPU"
 
 ExperimentArgument = Annotated[
     Path | None, typer.Argument(metavar="EXPERIMENT", help=_EXPERIMENT, show_default=False)
@@ -83,7 +84,7 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         metavar="N",
-        help="trainings to run at the same time, or auto for as many as cores and memory allow",
+        help="number of trainings to run at once, or auto for as many as cores and memory allow",
     ),
 ]
 Trials = Annotated[
@@ -100,7 +101,7 @@ Timeout = Annotated[
 ]
 TrialTimeout = Annotated[
     float | None,
-    _time("--trial-timeout", "end a trial as pruned after this time, such as 90s or 30m (default: no limit)"),
+    _time("--trial-timeout", "end a training as pruned after this time, such as 30m (default: no limit)"),
 ]
 TrialMemory = Annotated[
     int | None,
@@ -108,7 +109,7 @@ TrialMemory = Annotated[
         "--trial-memory",
         metavar="SIZE",
         parser=lambda given: size_bytes(given, "--trial-memory"),
-        help="memory that a trial may allocate, such as 500M or 2G (default: no limit)",
+        help="memory that a training may allocate, such as 500M or 2G (default: no limit)",
     ),
 ]
 MinFree = Annotated[
@@ -117,11 +118,11 @@ MinFree = Annotated[
         "--min-free",
         metavar="SIZE",
         envvar="LENET_EXP_MIN_FREE",
-        help="start no trial with less free disk space than this",
+        help="free disk space below which no training is started, such as 200M or 2G",
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help=f"device to train on: {_DEVICES}")]
-# An empty store is none, as an empty variable is.
+# An empty text, as an empty environment variable gives, means the default.
 Tracking = Annotated[
     str | None,
     typer.Option(
@@ -146,7 +147,7 @@ Storage = Annotated[
         metavar="URL",
         envvar="LENET_EXP_STORAGE",
         callback=lambda given: given or None,
-        help="PostgreSQL database that holds the study (default: study.db in --root)",
+        help="URL of the PostgreSQL database that holds the study (default: study.db in --root)",
         show_default=False,
     ),
 ]
@@ -179,7 +180,7 @@ Top = Annotated[
 ]
 Classes = Annotated[
     str,
-    typer.Option("--classes", metavar="NAMES", help="classes to show: names or numbers, with commas between"),
+    typer.Option("--classes", metavar="NAMES", help="classes to show: names or numbers, separated by commas"),
 ]
 Inputs = Annotated[
     int, typer.Option("--inputs", metavar="N", min=1, max=20, help="validation images to show of each class")
@@ -197,38 +198,43 @@ ReplayDevice = Annotated[
     typer.Option("--device", metavar="DEVICE", help=f"device to train on: {_DEVICES} (default: as recorded)"),
 ]
 Seconds = Annotated[
-    float, typer.Option("--seconds", metavar="SECONDS", min=0.05, max=3600, help="length of each measurement")
+    float,
+    typer.Option(
+        "--seconds", metavar="SECONDS", min=0.05, max=3600, help="length of each measurement, in seconds"
+    ),
 ]
 Rounds = Annotated[
     int,
     typer.Option("--rounds", metavar="N", min=1, help="repetitions of each measurement; the median counts"),
 ]
-Port = Annotated[int, typer.Option("--port", metavar="N", min=1, max=65_535, help="port on 127.0.0.1")]
+Port = Annotated[
+    int, typer.Option("--port", metavar="N", min=1, max=65_535, help="port on 127.0.0.1 to serve on")
+]
 
 
 def load_experiment(
     given: Path | None, overrides: Sequence[str] | None = None, flags: Mapping[str, Any] | None = None
 ) -> Experiment:
-    """Return the experiment that a command is about.
+    """Return the experiment that the user named, with overrides and flags applied.
 
     Args:
-        given: The experiment file as the user named it; see
+        given: Experiment file as the user named it, or None for the default; see
             `lenet_exp.config.loader.experiment_path`.
-        overrides: Texts ``section.key=value``, stronger than the file.
-        flags: Values of other flags by the key that they set, stronger than the overrides; a value of None
+        overrides: Texts ``section.key=value`` of ``--set``, which replace values of the file.
+        flags: Values of other flags by the key that they set, which replace the overrides; a value of None
             sets nothing.
 
     Raises:
-        ConfigError: If there is no such file, or it or an override is wrong.
+        ConfigError: If there is no such file, or it or an override is invalid.
     """
-    # pydantic takes a fifth of a second, and --help none of it.
+    # Loading pydantic takes a fifth of a second, which --help need not wait for.
     from lenet_exp.config.loader import experiment_path, load
 
     return load(experiment_path(given), overrides or (), flags)
 
 
 def workers_count(text: str) -> int | None:
-    """Return how many workers ``text`` asks for; None for ``auto``.
+    """Return the number of workers that ``text`` asks for, or None if it is ``auto``.
 
     Raises:
         ConfigError: If ``text`` is neither ``auto`` nor a whole number above zero.

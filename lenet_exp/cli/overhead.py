@@ -1,4 +1,4 @@
-"""The time that a sweep takes beside training, measured by running one as a user does."""
+"""Measures the time that a sweep takes besides training, by running one as a user does."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from lenet_exp.base.layout import layouts
 from lenet_exp.tracking.events import RunLog
 from lenet_exp.tracking.spool import Spool
 
-#: Variables that are hidden from the sweep, so that it does not write to the user's stores.
+#: Environment variables that are hidden from the sweep, so that it does not write to the user's stores.
 _STORES = ("MLFLOW_TRACKING_URI", "LENET_EXP_STORAGE")
 
 
 @dataclass(frozen=True)
 class Harness:
-    """The time that a sweep takes beside training.
+    """The time that a sweep takes besides training.
 
     Attributes:
-        first_step_s: Seconds from the command to the first training step, with the data in the cache.
+        first_step_s: Seconds from the command to the first training step; the data is on the disk already.
         trial_s: Median seconds of a trial outside its training passes and evaluations.
     """
 
@@ -35,13 +35,13 @@ class Harness:
 
 
 def small_sweep(path: Path, overrides: Sequence[str], *, workers: int, device: str) -> Harness:
-    """Run a sweep as a user does, with three trials for each worker, and return its time beside training.
+    """Run a sweep as a user does, with three trainings for each worker; return its time besides training.
 
     Args:
-        path: The experiment file.
-        overrides: Texts ``section.key=value``, stronger than the file.
-        workers: Trials at the same time.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        path: Experiment file.
+        overrides: Texts ``section.key=value``, which replace values of the file.
+        workers: Number of trainings to run at once.
+        device: Device to train on: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
 
     Raises:
         NoResultError: If the sweep fails.
@@ -57,22 +57,22 @@ def small_sweep(path: Path, overrides: Sequence[str], *, workers: int, device: s
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             last_line = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise NoResultError(f"the sweep to measure ended with exit code {done.returncode}: {last_line}")
+            raise NoResultError(f"the measured sweep ended with exit code {done.returncode}: {last_line}")
         (layout,) = layouts(Path(root))
         return read_harness(list(Spool(layout.spool).run_logs()), workers, began)
 
 
 def read_harness(logs: Sequence[RunLog], workers: int, began: float) -> Harness:
-    """Return the time that a sweep took beside training, by the logs of its attempts.
+    """Return the time that a sweep took besides training, from the logs of its attempts.
 
-    A trial's time goes from the end of the trial whose worker it takes over to its own end, so that asking,
-    starting, building, reporting, recording and telling are all in it. Trials that began on a worker without
-    an earlier trial are left out, unless there are no others.
+    The time of an attempt runs from the end of the attempt before it on the same worker to its own end, so
+    it includes drawing a configuration, starting a process, building the network, and recording. The first
+    attempt of each worker is left out, unless there are no others.
 
     Args:
         logs: Logs of all attempts, each of which has ended.
-        workers: Attempts at the same time.
-        began: Time at which the command was given, in seconds since 1970.
+        workers: Number of attempts that ran at once.
+        began: Time at which the command was started, in seconds since 1970.
     """
     first_step_s = float("inf")
     free_since_ms: list[int] = []

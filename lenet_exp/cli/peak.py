@@ -1,4 +1,4 @@
-"""The peak rate of a machine's arithmetic, and the operations that training on an image takes."""
+"""The peak rate of a machine's arithmetic, and the number of operations of training on one image."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import torch
 from lenet_exp.config.architecture import layers
 from lenet_exp.config.hyperparameters import Configuration
 
-#: Sides of the square matrices that are multiplied; which is fastest depends on a processor's caches.
+#: Sides of the square matrices to multiply; which is fastest depends on a processor's caches.
 SIDES = (512, 1024, 2048)
 
-#: Products that are run before the clock starts.
+#: Products that are computed before the clock starts.
 _WARM_UP = 2
 
 
 def training_flops(configuration: Configuration, image_size: int = 28) -> int:
-    """Return the floating-point operations of training on one image.
+    """Return the number of floating-point operations of training on one image.
 
     A multiplication with an addition (MAC) is two operations. The backward pass costs twice the forward
-    pass, once for the gradient of the weights and once for that of the input, which the first layer
-    does without: ``2 * (3 * macs - macs of the first layer)``. As usual, everything else is left out.
+    pass: once for the gradient of the weights, and once for that of the input, which the first layer does
+    not need. Together: ``2 * (3 * macs - macs of the first layer)``. As usual, all else is left out.
 
     Args:
-        configuration: The configuration of the network.
+        configuration: Configuration of the network.
         image_size: Side of the images, in pixels.
 
     Example:
@@ -37,14 +37,14 @@ def training_flops(configuration: Configuration, image_size: int = 28) -> int:
 
 
 def matrix_peak(*, for_s: float, threads: int, device: torch.device | None = None) -> float:
-    """Return the rate of ``torch.mm`` in float32, in GFLOP/s.
+    """Measure ``torch.mm`` in float32, and return its rate in GFLOP/s.
 
-    The best of the sizes `SIDES` counts, with the mean over its share of the time.
+    Each size in `SIDES` is measured for an equal time; the highest of their mean rates is returned.
 
     Args:
-        for_s: Seconds of all sizes together.
-        threads: CPU threads that torch may use meanwhile.
-        device: Device that computes; None for the CPU.
+        for_s: Seconds that all sizes take together.
+        threads: Number of CPU threads that torch may use for it.
+        device: Device to compute on; None for the CPU.
     """
     device = device or torch.device("cpu")
     before = torch.get_num_threads()
@@ -57,7 +57,7 @@ def matrix_peak(*, for_s: float, threads: int, device: torch.device | None = Non
 
 
 def _rate(side: int, for_s: float, device: torch.device) -> float:
-    """Return the GFLOP/s of multiplying two square matrices for some seconds."""
+    """Multiply two square matrices for ``for_s`` seconds, and return the rate in GFLOP/s."""
     left, right = (torch.rand(side, side, device=device) for _ in range(2))
     result = torch.empty(side, side, device=device)
     for _ in range(_WARM_UP):

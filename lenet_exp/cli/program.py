@@ -1,6 +1,6 @@
 """``lenet-exp`` and its commands. Heavy imports are inside the commands, so that ``--help`` is quick.
 
-A command's parameters are described by the help texts of their options, its docstring is its help.
+The docstring of a command is its help; its parameters are described by the help texts of their options.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ app = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit; for a user's mistake with one line on standard error and an exit code.
+    """Run a command and exit the process; an error is one line on standard error, and the exit code.
 
     Args:
-        arguments: Words after ``lenet-exp``; None for those that the process was started with.
+        arguments: Words after ``lenet-exp``; None for those of the process's own command line.
     """
-    # Nearly all objects that torch and MLflow make while loading are kept, so looking for garbage is in vain:
-    # it is done ten times less often, and not once more at the end (experiments/LOG.md, What was weighed when
-    # the house was divided).
+    # Nearly all objects that torch and MLflow create while loading stay alive, so looking for garbage finds
+    # little: it is done ten times less often, and not once more at the end (experiments/LOG.md, What was
+    # weighed when the house was divided).
     gc.set_threshold(10_000)
     atexit.register(gc.freeze)
     try:
@@ -71,13 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _tell(message: str) -> None:
-    """Write an error message to standard error, in one line."""
+    """Write an error message to standard error, on one line and without secrets."""
     message = printable(mask_url(message))
     # A message may quote what the user has written, at any length.
     sys.stderr.write(f"error: {message if len(message) <= 1000 else message[:999] + '…'}\n")
 
 
 def _say(line: str) -> None:
+    """Write a line of text for the user to standard error."""
     typer.echo(printable(line), err=True)
 
 
@@ -100,7 +101,7 @@ def _sweep(
     timeout: options.Timeout = None,
     device: options.Device = "auto",
     no_confirm: Annotated[
-        bool, switch("--no-confirm", "stop after the search: confirm nothing, do not read the test split")
+        bool, switch("--no-confirm", "stop after the search: no confirmation, and the test split is not read")
     ] = False,
     root: options.Root = Path("mlruns"),
     tracking_uri: options.Tracking = None,
@@ -111,7 +112,9 @@ def _sweep(
     min_free: options.MinFree = "200M",
     overrides: options.Overrides = None,
 ) -> None:
-    """Run the main job: train the baseline, search for something better, and confirm the best on fresh seeds.
+    """Run the main job: train the baseline, search for better networks, and confirm the best on fresh seeds.
+
+    What is done already is not done again, so the same command goes on after an interruption.
 
     Example: lenet-exp sweep experiments/quick.toml --trials 8 --set search.sampler=random
     """
@@ -121,7 +124,7 @@ def _sweep(
     asked = load_experiment(experiment, overrides, {"search.trials": trials})
     n_workers = workers_count(workers)
     limits = Limits(trial_timeout, trial_memory, size_bytes(min_free, "--min-free"))
-    # Tests of everything around the training put a trainer of their own here.
+    # Tests of everything but the training name a trainer of their own here.
     trainer = os.environ.get("LENET_EXP_TRAINER", TRAINER)
     # The fork server loads torch, which takes longest, while this process loads everything else.
     start_fork_server(trainer)
@@ -200,7 +203,7 @@ def _leaderboard(
     root: options.Root = Path("mlruns"),
     storage: options.Storage = None,
 ) -> None:
-    """Print or export the leaderboard of an experiment; it needs the study, not MLflow.
+    """Print the leaderboard of an experiment, or write it to a file. Reads the study; MLflow is not needed.
 
     Example: lenet-exp leaderboard quick --format markdown --top 5
     """
@@ -218,14 +221,14 @@ def _sync(
         bool,
         switch(
             "--rebuild",
-            "check every run in MLflow: create missing ones, delete those that were never recorded here",
+            "check every run in MLflow: create missing ones, delete those that are not recorded in --root",
         ),
     ] = False,
     root: options.Root = Path("mlruns"),
     tracking_uri: options.Tracking = None,
     storage: options.Storage = None,
 ) -> None:
-    """Upload to MLflow what it has missed, such as runs recorded while its server was down.
+    """Upload to MLflow what it lacks, such as the runs of a sweep during which its server was down.
 
     Example: lenet-exp sync quick --rebuild
     """
@@ -240,12 +243,12 @@ def _sync(
 
 @app.command("doctor")
 def _doctor(
-    repair: Annotated[bool, switch("--repair", "mend what can be mended; deletes nothing")] = False,
+    repair: Annotated[bool, switch("--repair", "repair what can be repaired; deletes nothing")] = False,
     root: options.Root = Path("mlruns"),
     tracking_uri: options.Tracking = None,
     storage: options.Storage = None,
 ) -> None:
-    """Check this machine and what was recorded; say what is wrong and what to do about it.
+    """Check this machine and all results in --root; say what is wrong and what to do about it.
 
     Example: lenet-exp doctor --repair
     """
@@ -254,8 +257,8 @@ def _doctor(
     checks = []
     for check in examine(root, tracking_uri=tracking_uri, url=storage, repair=repair):
         checks.append(check)
-        state = "mended" if check.repaired else "wrong" if check.exit_code else "ok"
-        typer.echo(f"{state:7} {check.name}: {printable(mask_url(check.text))}")
+        state = "repaired" if check.repaired else "wrong" if check.exit_code else "ok"
+        typer.echo(f"{state:8} {check.name}: {printable(mask_url(check.text))}")
     raise typer.Exit(worst(checks))
 
 
@@ -281,7 +284,7 @@ def _activations(
     storage: options.Storage = None,
     overrides: options.Overrides = None,
 ) -> None:
-    """Draw what the first two convolution layers make of validation images, channel by channel, as a picture.
+    """Draw the channels of the first two convolution layers for some validation images, as a PNG file.
 
     Example: lenet-exp activations champion --experiment quick --classes pullover,coat
     """
@@ -304,7 +307,7 @@ def _replay(
     storage: options.Storage = None,
     overrides: options.Overrides = None,
 ) -> None:
-    """Train a recorded trial again, and compare its metrics epoch by epoch; exit code 3 if they differ.
+    """Train a recorded trial again, and compare its metrics with the record; exit code 3 if they differ.
 
     Example: lenet-exp replay 3 --experiment quick
     """
@@ -321,7 +324,7 @@ def _report(
     tracking_uri: options.Tracking = None,
     storage: options.Storage = None,
 ) -> None:
-    """Write an experiment's page: plots, learning curves and the leaderboard in one HTML file.
+    """Write the page of an experiment: plots, learning curves and the leaderboard in one HTML file.
 
     Example: lenet-exp report quick
     """
@@ -341,7 +344,7 @@ def _bench(
 ) -> None:
     """Measure how fast this machine trains, in the usual loop and in ours, and what a sweep adds to training.
 
-    Takes about a minute and a half, and trains the baseline of experiments/bench.toml.
+    Trains the baseline of experiments/bench.toml, takes about a minute and a half, and records nothing.
 
     Example: lenet-exp bench --json > bench.json
     """
@@ -361,7 +364,7 @@ def _bench(
 
 @app.command("ui")
 def _ui(root: options.Root = Path("mlruns"), port: options.Port = 5000) -> None:
-    """Open MLflow's UI on the recorded runs; Ctrl-C ends it.
+    """Serve MLflow's UI for the runs in --root, on this machine only, until Ctrl-C.
 
     Example: lenet-exp ui --port 5001
     """

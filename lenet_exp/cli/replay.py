@@ -27,9 +27,9 @@ from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.results.views.console import print_rows
 from lenet_exp.study.records import Attempt, TrialRecord
 
-#: Rows of the table of differences; more would say nothing new.
+#: Rows of the printed table of differences; more would say nothing new.
 MAX_SHOWN = 20
-#: Metrics that must be equal; times never are.
+#: Metrics that are compared; times are never equal.
 COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 
@@ -38,7 +38,7 @@ class Difference:
     """A metric that is not the same in both trainings.
 
     Attributes:
-        epoch: Counted from 1.
+        epoch: Number of the epoch, from 1.
         metric: Name of the metric, one of `COMPARED`.
         recorded: Value in the record; NaN if the record lacks the epoch.
         replayed: Value in the replay; NaN if the replay lacks the epoch.
@@ -55,12 +55,12 @@ class Replay:
     """A comparison of a replay with the recorded training.
 
     Attributes:
-        record: The recorded attempt.
+        record: Record of the attempt that was trained again.
         differences: Metrics that are not the same, in the order of epochs.
         n_compared: Number of epochs that were compared.
-        changes: Name, recorded value and present value of each condition that has changed, such as the number
-            of threads, and can explain differences.
-        unknown: Names of conditions that the record does not have, and that may have changed too.
+        changes: Name, recorded value and present value of each condition that has changed since, such as the
+            number of threads; a change can explain differences.
+        unknown: Names of conditions that the record does not have, and which may have changed too.
     """
 
     record: TrialRecord
@@ -85,16 +85,16 @@ def replay(
     storage: str | None = None,
     say: Callable[[str], Any] = say,
 ) -> Replay:
-    """Train a recorded attempt again, without changing anything that was recorded.
+    """Train a recorded attempt again and compare the two; nothing that was recorded changes.
 
     Args:
-        experiment: The experiment that has the attempt.
-        root: Folder of everything that runs write.
-        trial: A name of the attempt, as `ExperimentResults.find` takes it.
-        threads: CPU threads of the training; None for the recorded number.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; None for the recorded kind.
-        storage: URL of the study's storage in PostgreSQL; None for the file below ``root``.
-        say: Called with a line for people after each epoch.
+        experiment: Experiment that has the attempt.
+        root: Folder that holds all results.
+        trial: Name of the attempt: a trial number, a label, an MLflow run id, ``champion`` or ``baseline``.
+        threads: Number of CPU threads to train with; None for the recorded number.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; None for the recorded kind of device.
+        storage: URL of the PostgreSQL database that holds the study; None for ``study.db`` in ``root``.
+        say: Function that gets a line of text for the user after each epoch.
 
     Raises:
         ConfigError: If there is no such attempt.
@@ -138,7 +138,13 @@ def replay(
 def _causes(
     results: ExperimentResults, record: TrialRecord, now: Mapping[str, Any]
 ) -> tuple[tuple[tuple[str, Any, Any], ...], tuple[str, ...]]:
-    """Return the conditions that have changed, then and now, and those that the record does not have."""
+    """Return `Replay.changes` and `Replay.unknown`: what can explain differences.
+
+    Args:
+        results: Results of the experiment that has the attempt.
+        record: Record of the attempt.
+        now: Present value of each condition, by name.
+    """
     then = {name: record.result[name] for name in CAUSES if name in record.result}
     if then and "kernels" not in then:  # recorded before there was a choice
         then["kernels"] = "fast" if record.result.get("device_type") == "cpu" else "torch"
@@ -149,7 +155,7 @@ def _causes(
 
 
 def show(comparison: Replay) -> None:
-    """Print the metrics that differ, if any, and the verdict.
+    """Print the metrics that differ, if any, and the verdict on the replay.
 
     Raises:
         NoResultError: If the two trainings are not identical; the message is the verdict.
@@ -176,7 +182,7 @@ def show(comparison: Replay) -> None:
 
 
 def _as_trained(results: ExperimentResults, record: TrialRecord) -> Experiment:
-    """Return the experiment with steps computed as recorded, and without measurements beside training."""
+    """Return the experiment with the settings of the recorded training, and without ``[watch]``."""
     training = {
         "compile": bool(record.result.get("compiled")),
         "kernels": record.result.get("kernels", "fast"),
@@ -204,7 +210,15 @@ def _train(
     max_epochs: int | None,
     say: Callable[[str], Any],
 ) -> list[EpochResult]:
-    """Return the epochs of ``task``, at most ``max_epochs`` if that is given."""
+    """Train ``task``, and return its epochs.
+
+    Args:
+        executor: Executor that is running no attempt.
+        task: Task that trains the recorded attempt again.
+        recorded: Epochs of the record, with which each epoch is compared.
+        max_epochs: Number of epochs to stop after; None to train all.
+        say: Function that gets a line of text for the user after each epoch.
+    """
     epochs: list[EpochResult] = []
     executor.submit(task)
     while True:
@@ -212,7 +226,7 @@ def _train(
             if isinstance(event, Epoch):
                 epochs.append(event.result)
                 is_same = not compare(recorded[len(epochs) - 1 : len(epochs)], [event.result])
-                say(f"epoch {event.result.epoch}: {'identical' if is_same else 'different'}")
+                say(f"epoch {event.result.epoch}: {'as recorded' if is_same else 'differs from the record'}")
                 if len(epochs) == max_epochs:
                     executor.stop(task.key)
                     return epochs
@@ -223,7 +237,7 @@ def _train(
 
 
 def compare(recorded: Sequence[EpochResult], replayed: Sequence[EpochResult]) -> tuple[Difference, ...]:
-    """Return where two trainings differ; an epoch that only one of them has differs in every metric.
+    """Return the metrics in which two trainings differ; an epoch that only one of them has differs in all.
 
     Args:
         recorded: Epochs of the record.
@@ -248,7 +262,7 @@ def compare(recorded: Sequence[EpochResult], replayed: Sequence[EpochResult]) ->
 
 
 def verdict(comparison: Replay) -> str:
-    """Return a sentence on a replay: that it is identical, or what explains the differences.
+    """Return a sentence on a replay: that the training is identical, or what may explain the differences.
 
     Example:
         >>> from lenet_exp.base.records import RunKey

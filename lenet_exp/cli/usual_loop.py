@@ -1,6 +1,6 @@
 """The usual training loop of tutorials, with which the speed of ours is compared.
 
-It reads pictures one by one through ``ToTensor`` in the processes of a `DataLoader`, trains an
+It reads images one by one through ``ToTensor`` in the processes of a `DataLoader`, trains an
 `nn.Sequential` in float32, and reads loss and accuracy back after every step.
 """
 
@@ -21,39 +21,39 @@ from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.data.images import ImageSet
 from lenet_exp.training.network import LeNet, initialise
 
-#: Processes that read pictures; tutorials use two.
+#: Number of processes that read images; tutorials use two.
 READERS = 2
 
-#: Steps before the clock starts; the first ones wait for the reading processes to begin.
+#: Steps before the clock starts; the first ones wait for the reading processes to start.
 WARM_UP_STEPS = 8
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """Labelled pictures as torchvision's data sets give them: a PIL image each, then the transforms."""
+    """Labelled images, read as torchvision's data sets do: each becomes a PIL image, then a tensor."""
 
     def __init__(self, images: ImageSet, index: Sequence[int] | NDArray[np.integer] | None = None) -> None:
-        """Choose the pictures.
+        """Open the images.
 
         Args:
-            images: The data set.
-            index: Numbers of the pictures to take; None takes all.
+            images: Images to read from.
+            index: Indices of the images to read, in this order; None for all.
         """
-        # Only here: a machine that has neither can still run the loop, over pictures read otherwise.
+        # Imported late: a machine that has neither can still run the loop on images that are read otherwise.
         from PIL import Image
         from torchvision import transforms
 
-        # Plain arrays give a picture faster than tensors do.
+        # Indexing an array is faster than indexing a tensor.
         self._pixels, self._labels = map(np.asarray, images.open())
         self._index = np.arange(images.count) if index is None else np.asarray(index)
         self._picture = Image.fromarray
         self._transform = transforms.Compose([transforms.ToTensor()])
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self._index)
 
     def __getitem__(self, number: int) -> tuple[Tensor, int]:
-        """Return a picture, ``(1, size, size)`` float32 in [0, 1], and its class."""
+        """Return an image, ``(1, size, size)`` float32 in [0, 1], and its class."""
         where = self._index[number]
         return self._transform(self._picture(self._pixels[where])), int(self._labels[where])
 
@@ -61,25 +61,25 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 def batches(
     pictures: Dataset[tuple[Tensor, int]], batch_size: int, *, shuffle: bool = True
 ) -> DataLoader[tuple[Tensor, int]]:
-    """Return a loader, which starts its reading processes anew in every epoch.
+    """Return a loader of batches, which starts its reading processes anew in every epoch.
 
     Args:
-        pictures: The pictures to load.
-        batch_size: Pictures of a step.
-        shuffle: True to give each epoch a new random order.
+        pictures: Labelled images to load.
+        batch_size: Number of images in a batch.
+        shuffle: True to load them in a new random order in each epoch.
     """
     return DataLoader(pictures, batch_size=batch_size, shuffle=shuffle, num_workers=READERS)
 
 
 @dataclass
 class UsualTraining:
-    """Network and optimiser of a configuration, built as usual: always in float32 with cross-entropy.
+    """Network and optimizer of a configuration, built as usual: always in float32 with cross-entropy.
 
     Attributes:
-        configuration: The configuration to train.
-        image_size: Side of the pictures, in pixels.
+        configuration: Configuration to train.
+        image_size: Side of the images, in pixels.
         seed: Root of the random stream of the initial weights.
-        device: Device that trains.
+        device: Device to train on.
     """
 
     configuration: Configuration
@@ -88,7 +88,7 @@ class UsualTraining:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
-        """Build network and optimiser."""
+        """Build network and optimizer."""
         model = LeNet(self.configuration, self.image_size)
         initialise(model, self.configuration.init, derive_seed(self.seed, "init"))
         self.network = nn.Sequential(*model.features, *model.classifier).to(self.device)
@@ -103,7 +103,7 @@ class UsualTraining:
         )
 
     def epoch(self, loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[int, float, float]]:
-        """Train one epoch, and yield examples, mean loss and accuracy of the batch after each step."""
+        """Train for one epoch; after each step yield the batch's number of images, mean loss and accuracy."""
         self.network.train()
         for batch in loader:
             images, labels = (part.to(self.device) for part in batch)
@@ -124,17 +124,17 @@ def throughput(
     device: torch.device | None = None,
     pictures: Callable[[ImageSet], Dataset[tuple[Tensor, int]]] = Pictures,
 ) -> float:
-    """Return training examples per second of wall time, reading included.
+    """Train in the usual loop, and return its training examples per second of wall time, reading included.
 
-    The first steps are not counted. This favours the usual loop, as the time to start the reading processes
-    is left out, unless the measurement is longer than an epoch. Torch chooses the number of threads.
+    The first steps are not counted. This favours the usual loop, because the time to start the reading
+    processes is left out, except before a second epoch. Torch chooses the number of threads.
 
     Args:
-        configuration: The configuration to train.
+        configuration: Configuration to train.
         images: Images of an epoch; all of them are trained on.
         for_s: Seconds to measure.
-        device: Device that trains; None for the CPU.
-        pictures: Function that makes the data set to read from; by default PIL images through ``ToTensor``.
+        device: Device to train on; None for the CPU.
+        pictures: Function that returns the data set to load from; by default PIL images through ``ToTensor``.
     """
     training = UsualTraining(configuration, images.image_size, device=device or torch.device("cpu"))
     loader = batches(pictures(images), configuration.batch_size)

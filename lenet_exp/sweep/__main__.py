@@ -1,6 +1,6 @@
 """``python -m lenet_exp.sweep``: the main job, the same as ``lenet-exp sweep``.
 
-Imports nothing at its top, because every worker imports its caller's main module.
+Nothing is imported at module level, because every worker process imports this module again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a sweep has left to train, in which order, and which results are known without training."""
+"""What a sweep has left to train, in which order, and which trials get a result without training."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class Agenda:
     """The trainings that are left: fixed ones first, then trials of the search until the budget is met."""
 
     def __init__(self, study: Study, fixed: Sequence[FixedTraining] | None = None) -> None:
-        """Begin with everything that the study has not finished.
+        """Queue everything that the study has not finished.
 
         Args:
-            study: The study, which is asked for attempts.
-            fixed: Trainings to do instead of a search; None for the experiment's own and its search.
+            study: Study that gives the attempts, and knows which trainings are done.
+            fixed: Fixed trainings to do, without a search; None for the experiment's own, then its search.
         """
         self._study = study
         experiment = study.experiment
         self._fixed = deque(fixed_trainings(experiment) if fixed is None else fixed)
         self._trials = experiment.trials if fixed is None else 0
         self._exhausted = False
-        #: Attempts that wait until nothing else runs.
+        #: Attempts that wait until no other attempt is running.
         self._held: deque[Attempt] = deque()
-        #: Trials that wait for the result of the same configuration, by the configuration's hash.
+        #: Trials that wait until another trial of their configuration has ended, by the configuration's hash.
         self._parked: dict[str, list[Attempt]] = {}
         self._known: dict[str, TrialRecord] = {}
         for record in study.records():
@@ -41,32 +41,36 @@ class Agenda:
         return idle and (self._exhausted or self._study.n_finished >= self._trials)
 
     def next(self, running: Collection[Attempt]) -> Attempt | None:
-        """Return the attempt to begin next; None if none is left, or the running ones have to end first."""
+        """Return the attempt to start next, or None if none is left or a running one has to end first.
+
+        Args:
+            running: All attempts that are being trained.
+        """
         if any(attempt.exclusive for attempt in running) or (self._held and running):
             return None
         return self._held.popleft() if self._held else self._ask(running)
 
     def hold(self, attempt: Attempt) -> None:
-        """Keep an attempt until nothing else runs."""
+        """Put an attempt aside until no other attempt is running; `next` then returns it."""
         self._held.append(attempt)
 
     def repeat(self, fixed: FixedTraining) -> None:
-        """Put a fixed training that failed at the end of the line, to be tried again."""
+        """Put a fixed training at the end of the queue again, because an attempt at it failed."""
         self._fixed.append(fixed)
 
     def known(self, attempt: Attempt) -> TrialRecord | None:
-        """Return an earlier trial of the same configuration that has a result; None if there is none."""
+        """Return the trial whose result the attempt can take instead of training; None if there is none."""
         return self._known.get(attempt.configuration.id) if attempt.fixed is None else None
 
     def park(self, attempt: Attempt, running: Collection[Attempt]) -> bool:
         """Put a trial aside if another trial of the same configuration is being trained.
 
         Args:
-            attempt: The attempt that would begin.
+            attempt: Attempt that is about to start; one at a fixed training never waits.
             running: All attempts that are being trained.
 
         Returns:
-            True if it was put aside, until `release`.
+            True if the attempt was put aside, until `release` returns it.
         """
         config = attempt.configuration.id
         trials = [other for other in running if other.fixed is None]
@@ -76,27 +80,28 @@ class Agenda:
         return True
 
     def release(self, config: str) -> list[Attempt]:
-        """Return the trials that waited for a configuration whose training has ended.
+        """Return the trials that `park` put aside for a configuration whose attempt has now ended.
 
         Args:
-            config: The configuration's hash.
+            config: Hash of the configuration.
         """
         return self._parked.pop(config, [])
 
     def remember(self, record: TrialRecord) -> None:
-        """Keep the result of a trial for later trials of the same configuration."""
+        """Store a record if it is a trial's result, for later trials of the same configuration to take."""
         settled = record.state in ("COMPLETE", "PRUNED") and not record.infeasible
         if record.key.role == "trial" and settled:
             self._known.setdefault(record.config, record)
 
     def abandon(self) -> list[RunKey]:
-        """Return the attempts that were drawn and will not be begun."""
+        """Drop the attempts that were put aside, and return their keys; they will not start."""
         left = [*self._held, *(attempt for parked in self._parked.values() for attempt in parked)]
         self._held.clear()
         self._parked.clear()
         return [attempt.key for attempt in left]
 
     def _ask(self, running: Collection[Attempt]) -> Attempt | None:
+        """Draw an attempt from the study: a fixed training first, else a trial while the budget lasts."""
         while self._fixed:
             attempt = self._study.ask_fixed(self._fixed.popleft())
             if attempt is not None:

@@ -53,10 +53,10 @@ if TYPE_CHECKING:
 
 
 def ensure_available(experiment: Experiment) -> None:
-    """Make sure, without opening them, that the test images can be read later.
+    """Make sure that the test images are on this machine, without opening them; download them if need be.
 
     Raises:
-        DataError: If they are missing or cannot be fetched.
+        DataError: If a file is missing and cannot be downloaded.
     """
     try:
         testset.ensure_available(experiment.data)
@@ -65,12 +65,12 @@ def ensure_available(experiment: Experiment) -> None:
 
 
 def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: int) -> ConfirmationPlan:
-    """Return a plan of the confirmation, which later trials and settings do not change.
+    """Return the plan of a confirmation, which stays as it is even if trials or settings are added later.
 
     Args:
-        experiment: The experiment, its precision resolved.
-        finalists: The configurations to confirm, the best first.
-        n_finished: Number of trials that the search has finished.
+        experiment: Experiment whose precision is no longer ``auto``.
+        finalists: Configurations to confirm, the best first.
+        n_finished: Number of finished trials from which the finalists were chosen.
     """
     settings = experiment.confirm
     return ConfirmationPlan(
@@ -85,12 +85,14 @@ def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: in
 
 
 def confirmation_trainings(plan: ConfirmationPlan, *, is_transferred: bool) -> list[FixedTraining]:
-    """Return the trainings of a plan, seed after seed, so that also a part of them is paired by seeds.
+    """Return the trainings of a plan: every configuration on the first seed, then on the second, and so on.
+
+    In this order an interrupted confirmation has trained all configurations on nearly the same seeds.
 
     Args:
         plan: The frozen plan.
         is_transferred: True if the finalists come from a search on another data set. The study then has
-            nothing but the confirmation, and the trainings on the first seed are its runs in the leaderboard.
+            nothing but the confirmation, so the leaderboard shows its trainings on the first seed.
     """
     trainings = []
     for number, seed in enumerate(plan.seeds, start=1):
@@ -104,7 +106,7 @@ def confirmation_trainings(plan: ConfirmationPlan, *, is_transferred: bool) -> l
 
 
 def _training(finalist: Finalist, plan: ConfirmationPlan, seed: int) -> FixedTraining:
-    # The name leaves out the plan, so that later plans use trainings that are done.
+    # The name does not depend on the plan, so that a later plan uses trainings that are done.
     name = f"confirm {finalist.config} on {plan.train_on}"
     return FixedTraining(name, "confirm", finalist.label, finalist.configuration, seed, plan.train_on)
 
@@ -115,11 +117,11 @@ class Confirmation:
 
     Attributes:
         conditions: Experiment, images, machine and limits, which all attempts share.
-        study: The study, which keeps plan, trainings and readings.
-        spool: The spool, from which MLflow gets test metrics and champion.
-        train: Function that trains these with the sweep's driver, and returns True if all of them ended.
-        settle: Function called before each timing, which returns when no upload is at work beside it.
-        announce: Function called with lines for people.
+        study: Study that stores plan, trainings and readings.
+        spool: Spool from which MLflow gets the test metrics and the champion.
+        train: Function that does the fixed trainings it is given; returns True if all of them have ended.
+        settle: Function that waits for uploads to end; called before each timing, which they would disturb.
+        announce: Function that gets each line of text for the user.
         is_transferred: True if the finalists come from a search on another data set.
     """
 
@@ -139,11 +141,11 @@ class Confirmation:
         """Train the finalists and read the test split, or go on where an earlier call was cut off.
 
         Args:
-            finalists: Function that returns the finalists, the best first; called if none are frozen yet.
-            again: True to choose finalists, train and read anew although there is a complete reading.
+            finalists: Function that returns the finalists, the best first; called only to make a new plan.
+            again: True to make a new plan, train and read once more, although there is a complete reading.
 
         Returns:
-            True if the last reading is complete.
+            True if the test split has been read; False if trainings are left, or there is no finalist.
 
         Raises:
             DataError: If test images or trained weights are missing.
@@ -168,7 +170,12 @@ class Confirmation:
         return True
 
     def _plan(self, finalists: Callable[[], Sequence[Finalist]], *, again: bool) -> ConfirmationPlan | None:
-        """Return the plan to carry out: the kept one without a reading, or a new one; None for none."""
+        """Return the plan to carry out; None if its reading is complete, or there is no finalist.
+
+        Args:
+            finalists: Function that returns the finalists, the best first; called only to make a new plan.
+            again: True to replace the stored plan although its reading is complete.
+        """
         kept = self.study.kept(PLAN)
         plan = ConfirmationPlan.from_dict(kept) if kept else None
         evaluations = read_evaluations(self.study.kept(READINGS))
@@ -182,11 +189,11 @@ class Confirmation:
             if self.study.n_finished > plan.n_finished or wanted != (plan.seeds, plan.train_on, plan.level):
                 self.announce(
                     f"confirmed as of {plan.frozen}: {_summary(plan)};"
-                    " there are new trials or settings: 'lenet-exp confirm --again' confirms anew"
+                    " trials or settings are new since then; run 'lenet-exp confirm --again' to confirm anew"
                 )
             return None
         if again and evaluations and not evaluations[-1].completed and evaluations[-1].plan == plan:
-            return plan  # its reading was cut off, and goes on
+            return plan  # the repeated reading was cut off, and goes on
         plan = freeze(self.experiment, finalists(), self.study.n_finished)
         if not plan.finalists:
             return None
@@ -195,7 +202,7 @@ class Confirmation:
         return plan
 
     def _measure_speeds(self, plan: ConfirmationPlan) -> None:
-        """Measure configurations without a speed, one after the other with nothing running beside them."""
+        """Measure the training speed of each configuration that has none yet, while nothing else runs."""
         speeds: dict[str, float] = self.study.kept(SPEEDS) or {}
         split = division(self.experiment.data, self.conditions.images.open()[1])
         for finalist in plan.everyone:
@@ -218,7 +225,7 @@ class Confirmation:
                 self.announce(f"{finalist.label}: {speed:,.0f} examples/s alone")
 
     def _trained(self, plan: ConfirmationPlan) -> list[tuple[Finalist, int, TrialRecord]]:
-        """Return finalist, seed and record of each training that ended with a network."""
+        """Return finalist, seed and record of each training of the plan that is complete."""
         records = [
             (finalist, seed, self.study.fixed_record(_training(finalist, plan, seed)))
             for finalist in plan.everyone
@@ -231,14 +238,16 @@ class Confirmation:
         ]
 
     def _read(self, plan: ConfirmationPlan) -> None:
-        """Read the test split: keep that it is read, open it, evaluate all networks, keep the results."""
+        """Read the test split: record that it is read, open it, evaluate all networks, record the results."""
         trained = self._trained(plan)
         if not trained:
-            raise NoResultError("no network to confirm: every training of the confirmation failed")
+            raise NoResultError(
+                "no network to confirm: all trainings of the confirmation failed; see why with 'lenet-exp ui'"
+            )
         networks = [self._network(record.key, finalist) for finalist, _, record in trained]
         missing = [network.weights for network in networks if not network.weights.exists()]
         if missing:  # refused before a reading is spent on the others
-            raise DataError(f"{missing[0]} is gone; put it back, or rename the experiment")
+            raise DataError(f"{missing[0]} is missing; put it back, or rename the experiment (name = ...)")
         evaluation = self._begin_reading(plan)
         data = self.experiment.data
         self.announce(f"reading the test split of {data.dataset}, for {len(trained)} networks at once")
@@ -272,7 +281,10 @@ class Confirmation:
         self._keep(replace(evaluation, champion=champion.winner(evaluation)))
 
     def _begin_reading(self, plan: ConfirmationPlan) -> Evaluation:
-        """Keep that the test split is about to be read; a reading that was cut off begins once more."""
+        """Record in the study that the test split is about to be read, and return that record.
+
+        If a reading of this plan was cut off, its record gets one more time of start.
+        """
         evaluations = read_evaluations(self.study.kept(READINGS))
         if evaluations and not evaluations[-1].completed and evaluations[-1].plan == plan:
             evaluation = replace(evaluations[-1], begun=(*evaluations[-1].begun, _now()))
@@ -284,14 +296,14 @@ class Confirmation:
         return evaluation
 
     def _keep(self, evaluation: Evaluation) -> None:
-        """Keep a reading in the study, in place of its earlier version, and publish all readings."""
+        """Store an evaluation in the study, in place of its earlier version, and write all to their file."""
         kept = read_evaluations(self.study.kept(READINGS))
         evaluations = [*(other for other in kept if other.number != evaluation.number), evaluation]
         self.study.keep(READINGS, [evaluation.to_dict() for evaluation in evaluations])
         self._publish(evaluations)
 
     def _publish(self, evaluations: Sequence[Evaluation]) -> None:
-        """Write the readings to their file, and to the spool what MLflow lacks of them; may be repeated."""
+        """Write all evaluations to their file, and what is new in them to the spool; safe to repeat."""
         self.layout.readings.parent.mkdir(exist_ok=True)
         text = json.dumps([evaluation.to_dict() for evaluation in evaluations], indent=1)
         write_atomically(self.layout.readings, f"{text}\n".encode())
@@ -307,10 +319,11 @@ class Confirmation:
                 self.spool.champion(chosen)
 
     def _network(self, key: RunKey, finalist: Finalist) -> SavedNetwork:
+        """Return the network that an attempt saved, with the path for its predictions."""
         return SavedNetwork(finalist.configuration, self.layout.weights(key), self.layout.predictions(key))
 
     def _sample(self, evaluation: Evaluation, finalist: Finalist, labels: np.ndarray) -> compare.Sample:
-        """Return the test accuracies of a finalist by seed, NaN for a seed whose training failed."""
+        """Return a finalist's test accuracies, one for each seed: NaN if the training on that seed failed."""
         by_seed = {score.seed: score for score in evaluation.scores if score.config == finalist.config}
         seeds = evaluation.plan.seeds
         accuracies = tuple(by_seed[s].test_accuracy if s in by_seed else math.nan for s in seeds)
@@ -322,18 +335,19 @@ class Confirmation:
 
 
 def _fresh(trained: Sequence[tuple[Finalist, int, TrialRecord]], finalist: Finalist) -> list[float]:
-    """Return the validation accuracies of a finalist on the fresh seeds; empty without validation images."""
+    """Return a finalist's validation accuracies on the fresh seeds; empty without a validation split."""
     return [record.value for other, _, record in trained if other == finalist and record.value is not None]
 
 
 def _seeds(experiment: Experiment) -> tuple[int, ...]:
-    """Return the fresh seeds; a larger number of them begins with the same ones."""
+    """Return the fresh seeds; increasing ``confirm.seeds`` adds seeds and keeps the others."""
     return tuple(derive_seed(experiment.search.seed, "confirm", n) for n in range(experiment.confirm.seeds))
 
 
 def _summary(plan: ConfirmationPlan) -> str:
+    """Return the plan in words, such as ``trial 3 against the baseline, 5 fresh seeds each``."""
     labels = ", ".join(finalist.label for finalist in plan.finalists)
-    images = "" if plan.train_on == "train" else ", validation images joined"
+    images = "" if plan.train_on == "train" else ", trained on the validation images too"
     return f"{labels} against the baseline, {len(plan.seeds)} fresh seeds each{images}"
 
 

@@ -1,4 +1,4 @@
-"""The loop of a sweep: ask the study, submit to a worker, report epochs, prune, tell the study, record."""
+"""The loop of a sweep: draw an attempt from the study, train it in a worker, report epochs, prune, record."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from lenet_exp.study.study import Study
 from lenet_exp.sweep.agenda import Agenda
 from lenet_exp.sweep.writer import Writer
 
-#: Draws in a row without a feasible network after which the space is taken to have none at all.
+#: After this many infeasible configurations in a row, the space is taken to have no feasible one.
 MAX_INFEASIBLE = 50
-#: Attempts in a row with the same traceback after which the sweep stops: the bug will end the next one too.
+#: After this many attempts in a row with the same traceback, the sweep stops: the next would fail as well.
 MAX_SAME_FAILURES = 5
 
 
 @dataclass
 class _Running:
-    """An attempt that a worker trains; ended when the monotonic clock passes ``due``; None for no limit."""
+    """An attempt that a worker is training; ``due`` is its time limit on the monotonic clock, or None."""
 
     attempt: Attempt
     co_runners: int
@@ -44,7 +44,7 @@ class _Running:
 
 
 class Driver:
-    """Runs one sweep. Nothing else asks the study for trials, tells it results, or prunes."""
+    """Runs one sweep. Only the driver asks the study for attempts, tells it how they ended, and prunes."""
 
     def __init__(
         self,
@@ -58,17 +58,17 @@ class Driver:
         announce: Callable[[str], None] = lambda _: None,
         when_spare: Callable[[], object] = lambda: None,
     ) -> None:
-        """Prepare a sweep; `run` runs it.
+        """Queue what is left to train, without starting it; `run` does the work.
 
         Args:
             conditions: Experiment, images, machine and limits, which all attempts share.
-            study: The study, its fingerprint checked and nothing left RUNNING in it.
-            executor: Processes that train the attempts.
-            writer: Writer of begin, epochs and end of each attempt.
-            fixed: Trainings to do instead of a search; None for the experiment's own and its search.
-            timeout_s: Seconds after which no attempt is started; None for no limit.
-            announce: Called with a line for people about each attempt that ended.
-            when_spare: Called, perhaps often, while a worker is idle because only the last attempts run.
+            study: Study whose fingerprint has been checked, and in which no attempt is RUNNING.
+            executor: Executor that starts a process for each attempt.
+            writer: Writer that records how each attempt starts, goes on and ends.
+            fixed: Fixed trainings to do, without a search; None for the experiment's own, then its search.
+            timeout_s: Seconds from now after which no attempt is started; None for no limit.
+            announce: Function that gets a line of text for the user when an attempt ends or gives a warning.
+            when_spare: Function called, perhaps often, while a worker is idle as only the last attempts run.
         """
         self._conditions = conditions
         self._agenda = Agenda(study, fixed)
@@ -88,11 +88,11 @@ class Driver:
         self._begin_until = time.monotonic() + timeout_s if timeout_s is not None else None
 
     def interrupt(self, exit_code: int = 130, patience_s: float | None = None) -> None:
-        """Stop the sweep after the epochs under way; a second call drops these. Safe in a signal handler.
+        """End the sweep after the running epochs, or at once if called again. Safe in a signal handler.
 
         Args:
-            exit_code: Exit code that the command is to end with.
-            patience_s: Seconds after which running epochs are dropped without a second call; None for never.
+            exit_code: Exit code with which the command is to end.
+            patience_s: Seconds that the epochs may still take without a second call; None for no limit.
         """
         self._stop_level += 1
         self._exit_code = exit_code
@@ -102,13 +102,13 @@ class Driver:
         self._executor.wake()
 
     def run(self) -> None:
-        """Train until the budget is met, the time is over or `interrupt` is called.
+        """Train until nothing is left to train, the time is up, or `interrupt` is called.
 
         Raises:
-            SweepInterruptedError: If `interrupt` was called; the same command goes on.
-            NoResultError: If `MAX_INFEASIBLE` draws in a row have no network, or `MAX_SAME_FAILURES` attempts
-                in a row fail with the same traceback.
-            DiskError: If the disk is full or has less free space than the limits ask for.
+            SweepInterruptedError: If `interrupt` was called; the same command continues the sweep.
+            NoResultError: If `MAX_INFEASIBLE` configurations in a row are infeasible, or `MAX_SAME_FAILURES`
+                attempts in a row fail with the same traceback.
+            DiskError: If the disk is full, or has less free space than the limits ask for.
         """
         self._writer.write_leaderboard()
         try:
@@ -149,7 +149,7 @@ class Driver:
                 self._obey()
 
     def _abandon(self) -> None:
-        """Leave nothing RUNNING: fail the attempts that have not ended, and queue them for the next call."""
+        """End all running and waiting attempts as failed, each to be tried again by the next sweep."""
         full: DiskError | None = None
         for key in list(self._running):
             self._executor.stop(key)
@@ -168,7 +168,7 @@ class Driver:
         return self._begin_until is not None and time.monotonic() >= self._begin_until
 
     def _remaining_s(self) -> float | None:
-        """Return the seconds until the next time limit; None to wait for events without a limit."""
+        """Return the seconds until the next time limit, or None if there is no limit to watch."""
         now = time.monotonic()
         due = [self._drop_at, None if self._timed_out() else self._begin_until]
         due += [running.due for running in self._running.values() if not running.overdue]
@@ -176,7 +176,7 @@ class Driver:
         return min((min(86_400.0, max(0.0, at - now)) for at in due if at is not None), default=None)
 
     def _watch_time(self) -> None:
-        """End the attempts that are overdue, and all of them once the patience of a stop is over."""
+        """End attempts that are past their time limit, and all once the patience of an interrupt is over."""
         now = time.monotonic()
         for key, running in self._running.items():
             if running.due is not None and now >= running.due and not running.overdue:
@@ -186,7 +186,7 @@ class Driver:
             self._stop_level = max(self._stop_level, 2)
 
     def _obey(self) -> None:
-        """Let the running attempts finish their epoch at the first stop, and drop them at the second."""
+        """After one interrupt, let running attempts finish their epoch; after two, stop them at once."""
         for key in list(self._running):
             if self._stop_level == 1:
                 self._executor.finish_epoch(key)
@@ -197,7 +197,7 @@ class Driver:
     # Starting attempts.
 
     def _fill(self) -> None:
-        """Start attempts until every worker has one or none is left."""
+        """Start attempts until every worker has one, or there is none to start."""
         while len(self._running) < self._conditions.plan.workers and self._has_room():
             attempt = self._agenda.next(self._attempts())
             if attempt is None:
@@ -210,7 +210,7 @@ class Driver:
         return [running.attempt for running in self._running.values()]
 
     def _has_room(self) -> bool:
-        """Return True if the disk has room for another attempt; after the first False it is never True."""
+        """Return True if the disk has room for another attempt; once it had none, always return False."""
         if self._no_room is None:
             try:
                 check_room(self._conditions.layout.home, self._conditions.limits.min_free_bytes)
@@ -219,7 +219,7 @@ class Driver:
         return self._no_room is None
 
     def _begin(self, attempt: Attempt) -> None:
-        """Settle an attempt that needs no training, put one aside that has to wait, or train it."""
+        """Train an attempt, put it aside if it has to wait, or end it at once if it needs no training."""
         try:
             cost(attempt.configuration, self._conditions.images.image_size)
         except InfeasibleError as error:
@@ -249,7 +249,7 @@ class Driver:
             )
 
     def _settle_duplicate(self, attempt: Attempt, original: TrialRecord) -> None:
-        """End a trial with result and epochs of an earlier trial of the same configuration."""
+        """End a trial with the epochs and the result of an earlier trial of the same configuration."""
         self._infeasible_in_a_row = 0
         self._writer.begin(attempt, {"lenet_exp.duplicate_of": str(original.key.trial)})
         self._writer.copy_epochs(attempt.key, original.key)
@@ -308,7 +308,7 @@ class Driver:
                 self._failed(event, retry=False, crashed=True)
 
     def _settle(self, key: RunKey, state: Literal["COMPLETE", "PRUNED"], reason: str) -> None:
-        """End a trained attempt with the result of its last epoch."""
+        """End an attempt that was trained, with the result of its last epoch."""
         running = self._running.pop(key)
         last = running.last
         result: dict[str, Any] = last.measured() if last is not None else {}
@@ -324,6 +324,7 @@ class Driver:
         self._announce(f"{running.attempt.label}: {outcome}{speed}")
 
     def _failed(self, event: Ended, *, retry: bool, crashed: bool, exclusive: bool = False) -> None:
+        """End an attempt as failed; see `Writer.fail` for what the flags mean."""
         attempt = self._running.pop(event.key).attempt
         is_retried = self._writer.fail(
             event.key, event.reason, retry=retry, crashed=crashed, exclusive=exclusive
@@ -347,52 +348,53 @@ class Driver:
         result: Mapping[str, Any],
         weights_of: RunKey | None = None,
     ) -> None:
+        """Record how an attempt ended, as `Writer.end` does, and start the trials that waited for it."""
         self._agenda.remember(self._writer.end(attempt.key, state, value, result, weights_of))
         self._release(attempt)
 
     def _release(self, attempt: Attempt) -> None:
-        """Begin the trials that waited for the same configuration; if it failed, the first of them trains."""
+        """Start the trials that waited for the attempt; if it failed, the first of them is trained."""
         for waiting in self._agenda.release(attempt.configuration.id):
             self._begin(waiting)
 
 
 class Failures:
-    """The tracebacks of the attempts that failed in a row."""
+    """Stops a sweep in which attempt after attempt fails with the same traceback."""
 
     def __init__(self, path: Path) -> None:
-        """Keep the newest traceback at ``path``."""
+        """Start without failures; `note` writes the newest traceback to ``path``."""
         self._path = path
         self._in_a_row: deque[str] = deque(maxlen=MAX_SAME_FAILURES)
 
     def note(self, reason: str, traceback: str) -> None:
-        """Note that an attempt raised an exception.
+        """Count a failed attempt, and write its traceback to the file.
 
         Args:
-            reason: The exception in one line.
-            traceback: The whole traceback; the file gets each kind once.
+            reason: Exception that ended the attempt, in one line.
+            traceback: Whole traceback; not written again if one of the failures before had the same.
 
         Raises:
             NoResultError: If `MAX_SAME_FAILURES` attempts in a row had the same traceback.
             DiskError: If the file cannot be written.
         """
-        # Tracebacks that differ only in numbers, such as a trial's, are of one kind.
+        # Tracebacks that differ only in numbers, such as a trial's, count as the same.
         kind = re.sub(r"\d+", "#", traceback)
         if kind not in self._in_a_row:
             write_atomically(self._path, traceback.encode())
         self._in_a_row.append(kind)
         if self._in_a_row.count(kind) == MAX_SAME_FAILURES:
             raise NoResultError(
-                f"{MAX_SAME_FAILURES} attempts in a row failed alike: {reason}; "
-                f"the traceback is in {self._path}"
+                f"{MAX_SAME_FAILURES} attempts in a row failed with the same error: {reason}; "
+                f"see the traceback in {self._path}"
             )
 
     def forget(self) -> None:
-        """Begin a new row, as an attempt did not raise."""
+        """Start counting anew, because an attempt ended without an exception."""
         self._in_a_row.clear()
 
 
 def _accuracy(last: EpochResult) -> str:
-    """Return the accuracy to show: on the training images if none were kept for validation."""
+    """Return an epoch's accuracy with its name: the training accuracy if there is no validation split."""
     if math.isnan(last.val_accuracy):
         return f"train_accuracy {last.train_accuracy:.4f}"
     return f"val_accuracy {last.val_accuracy:.4f}"

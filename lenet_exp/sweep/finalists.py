@@ -1,4 +1,4 @@
-"""Which configurations are confirmed: the best of a search, or those of another experiment."""
+"""Which configurations are confirmed: the best of a search, on its own data set or on another."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lenet_exp.study.records import TrialRecord
 
 
 def best_finalists(records: Iterable[TrialRecord], baseline: str, top: int) -> list[Finalist]:
-    """Return the best configurations by validation accuracy, each once, the baseline's left out.
+    """Return the best configurations by validation accuracy, each once, without the baseline.
 
     Args:
-        records: Attempts of all roles; only completed trials and runs are considered.
+        records: Records of all roles; only complete trials and listed runs are considered.
         baseline: Hash of the baseline's configuration.
-        top: Largest number of finalists.
+        top: Largest number of finalists to return.
     """
     by_config: dict[str, Finalist] = {}
     complete = [r for r in records if r.key.role in ("trial", "run") and r.value is not None]
@@ -35,11 +35,11 @@ def chosen(
     """Return the finalists of an experiment, the best first.
 
     Args:
-        experiment: The experiment that confirms. If it is ``source`` itself, its own best are the finalists;
-            if not, those that ``source`` has confirmed, or would confirm.
-        source: The experiment that was searched below ``root``.
-        root: Folder of everything that runs write.
-        storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
+        experiment: Experiment that confirms them. If it is ``source`` itself, the finalists are its best
+            configurations; else they are those that ``source`` has confirmed, or would confirm.
+        source: Experiment that was searched.
+        root: Folder that holds all results.
+        storage: URL of the PostgreSQL database that holds the studies; None for ``study.db`` in ``root``.
     """
     from lenet_exp.study.trials import read_study
 
@@ -53,21 +53,24 @@ def chosen(
 
 
 def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = None) -> None:
-    """Make sure that the experiment was searched below ``root`` and has a finalist.
+    """Raise an error unless the experiment has a configuration to confirm.
 
     Args:
-        source: The experiment.
-        root: Folder of everything that runs write.
-        storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
+        source: Experiment that was searched.
+        root: Folder that holds all results.
+        storage: URL of the PostgreSQL database that holds the studies; None for ``study.db`` in ``root``.
 
     Raises:
-        NoResultError: If it was never run, or has no completed trial.
+        NoResultError: If the experiment was never run below ``root``, or has no complete trial.
     """
     from lenet_exp.study.trials import read_study
 
     study = read_study(source.name, root, storage)
     if study is None:
-        raise NoResultError(f"{source.name!r} was never run under {root}; run: lenet-exp sweep")
+        raise NoResultError(
+            f"{source.name!r} was never run under {root};"
+            " run 'lenet-exp sweep' with the same experiment and --root"
+        )
     baseline = source.baseline_configuration.id
     if not best_finalists(study.records, baseline, 1) and not study.kept.get(PLAN):
         raise NoResultError(f"{source.name!r} has no finished trial to confirm; give the sweep more trials")
@@ -77,12 +80,12 @@ def on_dataset(experiment: Experiment, dataset: str | None, folder: str | None =
     """Return the experiment itself, or the one that confirms its finalists on another data set.
 
     Args:
-        experiment: The experiment that was searched.
-        dataset: Name of the data set; None for the experiment's own.
-        folder: Folder with the other data set's files; None if the user named none.
+        experiment: Experiment that was searched.
+        dataset: Name of the data set to confirm on; None for the experiment's own.
+        folder: Folder with the files of ``dataset``; None if the user named none.
 
     Raises:
-        ConfigError: If a data set cannot have this name.
+        ConfigError: If ``dataset`` is not a possible name of a data set.
     """
     if dataset is None or dataset == experiment.data.dataset:
         return experiment

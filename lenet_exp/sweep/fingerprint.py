@@ -1,4 +1,4 @@
-"""The fingerprint of a study: settings without which its trials cannot be compared; and its run in MLflow."""
+"""The fingerprint of a study (settings that its trials must share to be compared), and its run in MLflow."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lenet_exp.tracking.events import DatasetMetadata, StudyMetadata
 
 
 def fingerprint(experiment: Experiment, images: ImageSet) -> dict[str, Any]:
-    """Return the settings and data that all trials of a study share, as JSON-ready values.
+    """Return the settings and the data that all trials of a study must share, as values ready for JSON.
 
-    A study refuses to go on with another fingerprint, as its trials could not be compared.
+    A study is never continued with another fingerprint, because its trials could not be compared.
 
     Args:
-        experiment: The experiment, its precision resolved.
-        images: The training images, validation images among them.
+        experiment: Experiment whose precision is no longer ``auto``.
+        images: Training images, those of the validation split included.
     """
     data, search, training = experiment.data, experiment.search, experiment.training
     split = division(data, images.open()[1])
@@ -40,7 +40,7 @@ def fingerprint(experiment: Experiment, images: ImageSet) -> dict[str, Any]:
             "validation": data.validation,
             "limit": data.limit,
             "seed": data.seed,
-            # The three values above would not show a change of the code that divides.
+            # The values above would not show that the code that divides the images has changed.
             "split": split.digest[:12],
         },
         "search": search.model_dump(exclude={"trials"}),
@@ -51,13 +51,13 @@ def study_metadata(experiment: Experiment, layout: Layout, images: ImageSet) -> 
     """Return name, parameters, tags and files of the study's own run in MLflow.
 
     Args:
-        experiment: The experiment, its precision resolved.
+        experiment: Experiment whose precision is no longer ``auto``.
         layout: Paths of the experiment's files.
-        images: The training images, validation images among them.
+        images: Training images, those of the validation split included.
     """
     files = (layout.experiment_file, layout.leaderboard, layout.readings, layout.overview, layout.report)
     return StudyMetadata(
-        # The same experiment below two roots is two studies, also on one MLflow server.
+        # The same experiment below two roots is two studies, even on one MLflow server.
         study=f"{experiment.name}-{hashlib.sha256(str(layout.root).encode()).hexdigest()[:8]}",
         experiment=experiment.name,
         params=_params(experiment),

@@ -1,6 +1,6 @@
-"""Recovery after a crash: open attempts are ended at the next start, a lost study is rebuilt from the spool.
+"""Recovery after a crash: end the attempts that were cut off, and rebuild a lost study from the spool.
 
-Every step may be repeated, so a crash during recovery does no harm.
+Every step is safe to repeat, so a crash during recovery does no harm.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from lenet_exp.tracking.spool import Spool
 
 
 def reconcile(study: Study, spool: Spool, layout: Layout) -> None:
-    """End attempts that a crash left RUNNING: complete those whose end is in the spool, requeue the others.
+    """End the attempts that a crash left RUNNING: as the spool says, or as failed and to be tried again.
 
     The caller holds the experiment's lock, so that no other driver is at work.
 
     Args:
-        study: The study, just opened.
-        spool: The spool, with the log of every attempt.
-        layout: Paths of weights and checkpoints; those that no attempt needs are deleted.
+        study: Study that was just opened.
+        spool: Spool with the log of every attempt.
+        layout: Paths of weights and checkpoints; those that no attempt needs any more are deleted.
     """
     for key in study.orphans():
         log = spool.read(key)
@@ -43,14 +43,14 @@ def reconcile(study: Study, spool: Spool, layout: Layout) -> None:
         record = records.get(log.key)
         if record is None or record.state not in ("COMPLETE", "PRUNED"):
             spool.end(log.key, "FAIL", "interrupted")
-        else:  # the disk was full when the spool should have got the end
+        else:  # the study has the end, but the disk was full when it should have been written to the spool
             weights = layout.kept_weights(record.key) if record.state == "COMPLETE" else None
             spool.end(record.key, record.state, record.reason, weights=weights)
     _clean_checkpoints(study, layout)
 
 
 def _adopt(study: Study, spool: Spool, log: RunLog) -> bool:
-    """Tell the study how an attempt ended, if its log is complete; return whether it was."""
+    """Tell the study how an attempt ended, and return True; return False if its log is not complete."""
     end = log.end
     if end is None or not end.result or end.state not in ("COMPLETE", "PRUNED"):
         return False
@@ -65,13 +65,13 @@ def _adopt(study: Study, spool: Spool, log: RunLog) -> bool:
 
 
 def _clean_checkpoints(study: Study, layout: Layout) -> None:
-    """Delete the checkpoints of trainings that are over, and the weights of trainings without a result."""
+    """Delete the checkpoints of trainings that need no other attempt, and weights without a result."""
     if not layout.checkpoints.is_dir():
         return
     is_open = {origin.stem for origin in study.open_origins()}
     has_result = {record.key.stem for record in study.records() if record.state == "COMPLETE"}
     for folder in layout.checkpoints.iterdir():
-        with contextlib.suppress(ValueError):  # a name that is not an attempt's is not ours
+        with contextlib.suppress(ValueError):  # a folder that is not named like an attempt is not ours
             key = RunKey.from_stem(folder.name)
             if folder.name not in is_open and folder.is_dir() and not folder.is_symlink():
                 if folder.name not in has_result:
@@ -80,13 +80,13 @@ def _clean_checkpoints(study: Study, layout: Layout) -> None:
 
 
 def rebuild_study(spool: Spool, storage: TrialStorage) -> int:
-    """Rebuild a lost study from the spool.
+    """Write a lost study into a storage again, from the spool.
 
-    An attempt that ended has its state and result again; one that was cut off has failed and is queued.
+    An attempt that ended gets its state and result back; one that was cut off fails and is tried again.
 
     Args:
-        spool: The spool of an experiment on which no sweep is at work.
-        storage: The storage to write to, without a study of this experiment.
+        spool: Spool of an experiment on which no sweep is at work.
+        storage: Storage to write to, which has no study of this experiment.
 
     Returns:
         The number of attempts in the study.
@@ -107,7 +107,7 @@ def rebuild_study(spool: Spool, storage: TrialStorage) -> int:
 
 
 def _past_trials(unsorted: Iterable[RunLog]) -> Iterator[PastTrial]:
-    """Yield a study's trials by number; a spool is sorted by roles."""
+    """Yield the attempts of one Optuna study as trials to restore, by number; a spool sorts them by role."""
     logs = sorted(unsorted, key=lambda log: log.key.trial)
     last_attempts = {_training(log): log.key for log in logs}
     for log in logs:
@@ -115,13 +115,13 @@ def _past_trials(unsorted: Iterable[RunLog]) -> Iterator[PastTrial]:
 
 
 def _training(log: RunLog) -> Any:
-    """Return what all attempts at the same training share."""
+    """Return a value that is the same for all attempts at one training, and differs between trainings."""
     extra = _drawn(log)["extra"]
     return (extra["job"], log.metadata["seed"]) if "job" in extra else extra["root"]
 
 
 def _drawn(log: RunLog) -> Mapping[str, Any]:
-    """Return the value of `Study.drawn` when the attempt began."""
+    """Return what `Study.drawn` gave when the attempt started; logs of older versions are converted."""
     drawn: Mapping[str, Any] = log.metadata.get("study", {})
     if "attributes" in drawn:  # written by 0.1.0 until November 2026, with all values a second time
         attributes, queued = drawn["attributes"][RECORD], drawn["attributes"].get(RETRY)
@@ -136,7 +136,7 @@ def _drawn(log: RunLog) -> Mapping[str, Any]:
 
 
 def _past_trial(log: RunLog, *, is_followed: bool) -> PastTrial:
-    """Return an attempt as the study kept it; ``is_followed`` says that a later attempt exists."""
+    """Return an attempt as the study stored it; ``is_followed`` is True if a later attempt at it exists."""
     drawn = _drawn(log)
     extra, metadata = drawn["extra"], log.metadata
     end_result = log.end.result if log.end else {}

@@ -1,4 +1,4 @@
-"""The main job from end to end: data, baseline, search, confirmation, leaderboard."""
+"""The main job from end to end: data, baseline, search, confirmation, leaderboard and page."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ if TYPE_CHECKING:
     from lenet_exp.tracking.events import StudyMetadata
     from lenet_exp.tracking.uploader import Tracker
 
-#: Rows of the leaderboard that are printed at the end of a sweep.
+#: Rows of the leaderboard that a sweep prints at its end.
 SHOWN_ROWS = 10
-#: With --require-tracking, seconds without an answer after which a sweep stops; a server restarts in less.
+#: With --require-tracking, a sweep stops after an outage of this many seconds; a server restarts in less.
 LOST_AFTER_S = 120.0
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for.
+    """What the user asks the main job to do: an experiment, and the flags of the command.
 
     Attributes:
-        experiment: The experiment, overrides and flags applied; its file's text is kept with the results.
-        root: Folder of everything that runs write.
-        workers: Trainings at the same time; None for as many as the machine can take.
-        timeout_s: Seconds after which no training is started; None for no limit.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        tracking_uri: URI of an MLflow store; None for the one below ``root``.
-        require_tracking: True to stop if the MLflow store does not answer.
-        storage: URL of the study's storage in PostgreSQL; None for the file below ``root``.
+        experiment: Experiment, overrides and flags applied; the text of its file is stored with the results.
+        root: Folder that holds all results.
+        workers: Number of attempts to run at once; None for as many as cores and memory allow.
+        timeout_s: Seconds after which no further attempt is started; None for no limit.
+        device: Device to train on: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        tracking_uri: URI of the MLflow store; None for ``mlflow.db`` in ``root``.
+        require_tracking: True to stop if the MLflow store does not answer; False to go on without it.
+        storage: URL of the PostgreSQL database that holds the study; None for ``study.db`` in ``root``.
         limits: Memory and time that an attempt may take, and disk space to leave free.
-        trainer: Name of the module that trains; see `lenet_exp.execution.protocol.Trainer`.
-        search: True to search before anything is confirmed; False to confirm only.
-        confirm: True to confirm the finalists of a finished search.
-        again: True to choose finalists and read the test split once more if it was read already.
-        dataset: Data set on which the experiment's finalists are confirmed; None for the experiment's own.
-        dataset_folder: Folder with the files of ``dataset``; None to look in the usual places.
-        prints: True to print the leaderboard, and where the files lie, at the end.
+        trainer: Dotted name of the module that trains; see `lenet_exp.execution.protocol.Trainer`.
+        search: True to train and search before the confirmation; False to confirm only.
+        confirm: True to confirm the finalists once the search is finished; False to stop after the search.
+        again: True to choose finalists anew and read the test split once more, although it has been read.
+        dataset: Name of the data set on which the finalists are confirmed; None for the experiment's own.
+        dataset_folder: Folder with the files of ``dataset``; None if the user named none.
+        prints: True to print the leaderboard and the paths of the files at the end.
     """
 
     experiment: Experiment
@@ -86,20 +86,21 @@ class Request:
 
     @property
     def conducted(self) -> Experiment:
-        """The experiment that is run: the user's own, or the one that confirms it on another data set."""
+        """The experiment to run: the user's own, or the one that confirms its finalists on ``dataset``."""
         return finalists.on_dataset(self.experiment, self.dataset, self.dataset_folder)
 
     @property
     def confirms(self) -> bool:
-        """True if a confirmation is to follow."""
+        """True if finalists are to be confirmed, be it after a search or without one."""
         return self.confirm and (self.conducted.is_confirmed or not self.search)
 
 
 def run_main_job(request: Request) -> None:
-    """Run the main job and print the leaderboard.
+    """Search, confirm and record as the request asks, and print the leaderboard.
 
     Raises:
-        LenetExpError: One of `lenet_exp.base.errors`, each with the exit code of the command.
+        LenetExpError: If a file, a store or the device cannot be used, or the job fails or is interrupted.
+            Each of its subclasses has the exit code with which the command ends.
     """
     layout = Layout.of(request.root, request.conducted.name)
     if not request.search:
@@ -129,7 +130,7 @@ def run_main_job(request: Request) -> None:
 
 
 def _conditions(request: Request, executor: LocalExecutor, layout: Layout) -> Conditions:
-    """Return what all attempts share, after making sure that data and device are available."""
+    """Check that data and device can be used, and return the conditions that all attempts share."""
     experiment = request.conducted
     images = training_images(experiment.data)
     if request.confirms:
@@ -137,7 +138,7 @@ def _conditions(request: Request, executor: LocalExecutor, layout: Layout) -> Co
     test_images = shown_test_images(experiment)
     from lenet_exp.study.storage import preload
 
-    preload()  # in time that would be spent waiting for the fork server
+    preload()  # while we would only wait for the fork server
     machine = executor.probe(request.device)
     accelerators = 0 if machine.devices == ("cpu",) else len(machine.devices)
     return Conditions(
@@ -152,7 +153,13 @@ def _conditions(request: Request, executor: LocalExecutor, layout: Layout) -> Co
 
 
 def _open(request: Request, conditions: Conditions, keep_lock: Callable[[], None]) -> tuple[Study, Spool]:
-    """Open study and spool, repair what a killed driver left in them, and announce the work ahead."""
+    """Open study and spool, repair what a killed driver left in them, and print how much is to be trained.
+
+    Args:
+        request: Everything that the user asked for.
+        conditions: Experiment, images, machine and limits, which all attempts share.
+        keep_lock: Function that makes sure that the storage's lock is still ours; see `storage_lock`.
+    """
     from lenet_exp.study.study import open_study
     from lenet_exp.sweep.recovery import reconcile
 
@@ -175,7 +182,7 @@ def _open(request: Request, conditions: Conditions, keep_lock: Callable[[], None
 
 
 class MainJob:
-    """One main job whose stores are open: it searches, confirms, and writes tables and pages."""
+    """The main job once its stores are open: it searches, confirms, and writes tables and page."""
 
     def __init__(
         self,
@@ -187,16 +194,16 @@ class MainJob:
         tracker: Tracker,
         began: float,
     ) -> None:
-        """Prepare the job; `run` does it.
+        """Set up the job without training anything; `run` does the work.
 
         Args:
             request: Everything that the user asked for.
             conditions: Experiment, images, machine and limits, which all attempts share.
-            executor: Processes that train.
-            study: The study, its fingerprint checked and nothing left RUNNING in it.
-            spool: The spool, to which every epoch is written first.
-            tracker: Uploader of the spool to MLflow, already started.
-            began: Monotonic clock, in seconds, from which ``request.timeout_s`` counts.
+            executor: Executor that starts a process for each attempt.
+            study: Study whose fingerprint has been checked, and in which no attempt is RUNNING.
+            spool: Spool to which every epoch is written first.
+            tracker: Tracker whose thread is already uploading the spool to MLflow.
+            began: Time from which ``request.timeout_s`` counts, in seconds of the monotonic clock.
         """
         from lenet_exp.sweep.writer import Writer
 
@@ -207,7 +214,7 @@ class MainJob:
         self._refresh_summary()
 
     def run(self) -> None:
-        """Search, confirm, and write leaderboard, tables and page."""
+        """Search and confirm, as far as the request asks for it, and write leaderboard, tables and page."""
         is_searched = not self._request.search or self._train(None)
         if self._request.confirms and is_searched:
             self._confirm()
@@ -224,10 +231,13 @@ class MainJob:
         write_report(experiment, layout.root, storage=self._request.storage)
 
     def _train(self, fixed: Sequence[FixedTraining] | None) -> bool:
-        """Train ``fixed``, or for None the experiment's own fixed trainings and its search.
+        """Train with the driver until nothing is left to train or the time is up.
+
+        Args:
+            fixed: Fixed trainings to do; None for the experiment's own, followed by its search.
 
         Returns:
-            True if all of it is trained; False if the time ran out first.
+            True if nothing is left to train; False if the time was up first.
         """
         from lenet_exp.study.storage import full_disk_named
         from lenet_exp.sweep.driver import Driver
@@ -252,6 +262,7 @@ class MainJob:
         return driver.is_complete
 
     def _confirm(self) -> None:
+        """Confirm the finalists, or go on with a confirmation that was cut off."""
         request, experiment = self._request, self._conditions.experiment
         confirmation.Confirmation(
             self._conditions,
@@ -269,20 +280,20 @@ class MainJob:
         self._tracker.notify()
 
     def _refresh_summary(self) -> None:
-        """Give the writer what the last complete confirmation found, for the leaderboard's columns."""
+        """Give the writer the results of the last completed confirmation, for the leaderboard."""
         self._writer.confirmation = confirmation_summary(self._study.kept(READINGS), self._study.kept(SPEEDS))
 
 
 @contextmanager
 def storage_lock(url: str | None, name: str) -> Iterator[Callable[[], None]]:
-    """Hold a lock on a study in PostgreSQL, which other machines could reach too.
+    """Context manager: hold a lock on a study in PostgreSQL, which other machines can reach too.
 
     Args:
-        url: URL of the study's storage; None if it is a file, which needs no lock beyond the folder's.
+        url: URL of the study's storage; None if it is a file, which the lock of its folder protects already.
         name: Name of the study.
 
     Yields:
-        A function that makes sure that the lock is still held, and takes it again after a lost connection.
+        A function that makes sure that the lock is still ours, and takes it again after a lost connection.
     """
     if url is None:
         yield lambda: None
@@ -295,12 +306,13 @@ def storage_lock(url: str | None, name: str) -> Iterator[Callable[[], None]]:
 
 @cache
 def _load_plots() -> None:
-    """Load the plotting libraries in a thread, which takes a second, while a worker has nothing to do."""
+    """Start a thread that imports the plotting libraries, which takes a second; later calls do nothing."""
     module = "lenet_exp.results.views.page"
     Thread(target=import_module, args=[module], name="plots", daemon=True).start()
 
 
 def _amount(experiment: Experiment) -> str:
+    """Return how much an experiment trains, such as ``60 trials`` or ``1 training``."""
     if experiment.space:
         return f"{experiment.trials} trials"
     count = len(fixed_trainings(experiment))
@@ -309,7 +321,15 @@ def _amount(experiment: Experiment) -> str:
 
 @contextmanager
 def _tracked(metadata: StudyMetadata, tracking: tuple[str, Path | None], spool: Spool) -> Iterator[Tracker]:
-    """Upload the spool to MLflow meanwhile, and end the study's run there as the sweep ended."""
+    """Context manager: upload the spool to MLflow for the length of the ``with`` block.
+
+    After the block the study's run in MLflow ends: as COMPLETE, as PRUNED after an interrupt, else as FAIL.
+
+    Args:
+        metadata: Name, parameters, tags and files of the study's run.
+        tracking: URI and artifact folder of the MLflow store, from `lenet_exp.tracking.store.locate`.
+        spool: Spool to upload.
+    """
     from lenet_exp.tracking.uploader import Tracker
 
     tracker = Tracker(
@@ -341,7 +361,7 @@ def _tracked(metadata: StudyMetadata, tracking: tuple[str, Path | None], spool: 
 
 @contextmanager
 def _tracking_error_told(tracker: Tracker) -> Iterator[None]:
-    """Re-raise an interrupt caused by --require-tracking with the tracking error as its message."""
+    """Context manager: give an interrupt caused by --require-tracking the message of the outage."""
     try:
         yield
     except SweepInterruptedError as stop:
@@ -354,7 +374,7 @@ def _tracking_error_told(tracker: Tracker) -> Iterator[None]:
 
 
 def _conclude(experiment: Experiment, layout: Layout, storage: str | None) -> None:
-    """Print the leaderboard, and where to find the rest."""
+    """Print the leaderboard, the paths of the files that were written, and how to open MLflow's UI."""
     top = None if experiment.ablate else SHOWN_ROWS
     show_leaderboard(experiment, layout.root, csv=None, style=None, top=top, storage=storage)
     for file in (layout.leaderboard, *own_files(experiment, layout), layout.report):

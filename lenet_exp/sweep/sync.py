@@ -1,4 +1,4 @@
-"""Bringing MLflow up to date with what an experiment recorded, while no sweep is at work on it."""
+"""Upload to MLflow what an experiment recorded and MLflow lacks, while no sweep is at work on it."""
 
 from __future__ import annotations
 
@@ -32,27 +32,30 @@ def sync_experiment(
     tracking_uri: str | None = None,
     storage: str | None = None,
 ) -> SyncReport:
-    """Upload to MLflow all that the experiment recorded below ``root``.
+    """Upload to MLflow what it lacks of an experiment's records.
 
     Args:
-        experiment: The experiment.
-        root: Folder of everything that runs write.
-        rebuild: True to check every run in MLflow against the spool, whatever the spool's index says, and to
-            restore from the study what the spool has lost.
-        tracking_uri: URI of an MLflow store; None for the one below ``root``.
-        storage: URL of the study's storage in PostgreSQL; None for the file below ``root``.
+        experiment: Experiment whose records are uploaded.
+        root: Folder that holds all results.
+        rebuild: True to check every run in MLflow against the spool, even those that the spool's index calls
+            uploaded, and to restore from the study what the spool has lost.
+        tracking_uri: URI of the MLflow store; None for ``mlflow.db`` in ``root``.
+        storage: URL of the PostgreSQL database that holds the study; None for ``study.db`` in ``root``.
 
     Raises:
-        NoResultError: If nothing was recorded.
+        NoResultError: If the experiment was never run below ``root``.
         LockedError: If a sweep is at work on the experiment.
-        UnreachableError: If the store does not answer.
-        StoreError: If the store is damaged or of another version.
+        UnreachableError: If the MLflow store does not answer.
+        StoreError: If the MLflow store is damaged or of another version.
     """
     root = root.absolute()
     layout = Layout.of(root, experiment.name)
     layout.check_links()
     if not layout.home.is_dir():
-        raise NoResultError(f"{experiment.name!r} was never run under {root}; run: lenet-exp sweep")
+        raise NoResultError(
+            f"{experiment.name!r} was never run under {root};"
+            " run 'lenet-exp sweep' with the same experiment and --root"
+        )
     writable_folder(layout.home)
     with lock(layout.lock):
         spool = Spool(layout.spool)
@@ -75,14 +78,14 @@ def sync_experiment(
 
 
 def respool(records: Iterable[TrialRecord], spool: Spool, layout: Layout) -> None:
-    """Write into the spool the attempts that only the study still knows.
+    """Write to the spool the attempts that it has lost and the study still has.
 
-    For epochs before the last the study has only ``val_accuracy``, so other metrics are NaN. The times of all
-    epochs are the present.
+    Of all epochs but the last the study has only ``val_accuracy``, so their other metrics become NaN. Every
+    line gets the present time.
 
     Args:
-        records: All attempts that the study knows.
-        spool: The spool, which may have some of them.
+        records: Records of all attempts in the study.
+        spool: Spool to write to; attempts that it has are left as they are.
         layout: Paths of the experiment's weights.
     """
     for record in records:

@@ -1,4 +1,4 @@
-"""What is written down of an attempt, and in which order, so that a crash between two writes is harmless.
+"""Records an attempt in spool, study and CSV, in an order that makes a crash between two writes harmless.
 
 The worker's weights and the spool come first, then `Study.tell`, which is the commit, then the CSV, which
 can be rebuilt. MLflow follows in a thread of its own. If the driver dies between spool and study,
@@ -25,23 +25,23 @@ from lenet_exp.study.records import Attempt, TrialRecord
 from lenet_exp.study.study import Study
 from lenet_exp.tracking.spool import Spool
 
-#: Largest share of a sweep's time that goes into rewriting the leaderboard, in [0, 1].
+#: Largest share of a sweep's time that may be spent on rewriting the leaderboard, in [0, 1].
 LEADERBOARD_SHARE = 0.01
 
 
 class Writer:
-    """Writes begin, epochs and end of a sweep's attempts to spool, study and leaderboard."""
+    """Records how a sweep's attempts start, go on and end: in the spool, the study and the leaderboard."""
 
     def __init__(
         self, study: Study, spool: Spool, layout: Layout, notify: Callable[[], None] = lambda: None
     ) -> None:
-        """Begin with an open study and spool.
+        """Set up a writer for an open study and its spool; nothing is written yet.
 
         Args:
-            study: The study, which decides what counts as done.
-            spool: The spool, which gets every epoch before anything else does.
+            study: Study, which decides what counts as done.
+            spool: Spool, to which everything is written first.
             layout: Paths of the experiment's leaderboard, weights and checkpoints.
-            notify: Called when the spool has something new.
+            notify: Function that is called when the spool has new lines.
         """
         self._study = study
         self._spool = spool
@@ -49,15 +49,15 @@ class Writer:
         self._notify = notify
         self._leaderboard_due = 0.0
         self._origins: dict[RunKey, RunKey] = {}
-        #: Columns and sentences that a confirmation adds to the leaderboard.
+        #: Results of the last completed confirmation, which the leaderboard shows.
         self.confirmation = NOT_CONFIRMED
 
     def begin(self, attempt: Attempt, tags: Mapping[str, str]) -> None:
-        """Write down that an attempt began.
+        """Record that an attempt starts.
 
         Args:
-            attempt: The attempt, just drawn or about to be trained.
-            tags: Tags of its MLflow run.
+            attempt: Attempt that is about to be trained, or ended without training.
+            tags: Tags for its MLflow run.
         """
         configuration = attempt.configuration
         self._origins[attempt.key] = attempt.origin
@@ -77,10 +77,10 @@ class Writer:
         self._notify()
 
     def epoch(self, key: RunKey, result: EpochResult) -> bool:
-        """Write down the result of an epoch.
+        """Record the result of an epoch, and ask the pruner.
 
         Args:
-            key: The attempt.
+            key: Attempt that was trained for the epoch.
             result: Losses, accuracies and times of the epoch.
 
         Returns:
@@ -91,11 +91,11 @@ class Writer:
         return self._study.report(key, result)
 
     def copy_epochs(self, key: RunKey, original: RunKey) -> None:
-        """Write down the epochs of an earlier trial as those of a trial of the same configuration.
+        """Record the epochs of one trial for another one of the same configuration too.
 
         Args:
-            key: The trial that is not trained.
-            original: The trial that was trained.
+            key: Trial that is not trained, and gets the epochs.
+            original: Earlier trial that was trained.
         """
         trained = self._spool.read(original)
         for result in trained.epochs if trained else ():
@@ -109,20 +109,20 @@ class Writer:
         result: Mapping[str, Any],
         weights_of: RunKey | None = None,
     ) -> TrialRecord:
-        """Write down how an attempt ended; from here on it is never lost or changed.
+        """Record how an attempt ended, and return its record, which is never lost or changed after that.
 
         Args:
-            key: The attempt.
-            state: COMPLETE after all epochs, PRUNED if it ended early.
+            key: Attempt that has ended.
+            state: State to record: COMPLETE after all epochs, PRUNED if it ended early.
             value: ``val_accuracy`` after the last epoch; None if there was no epoch.
-            result: Measurements and, for an early end, the ``reason``.
-            weights_of: The attempt that saved the weights; None if ``key`` did.
+            result: Measurements and, if it ended early, the ``reason``.
+            weights_of: Attempt that saved the weights; None if ``key`` itself did.
 
         Raises:
-            DiskError: If spool or study could not be written.
+            DiskError: If spool or study cannot be written.
         """
         result = {**version_of_code(), **result}
-        # A trainer of the tests may save no weights.
+        # The trainers of some tests save no weights.
         weights = self._layout.kept_weights(weights_of or key) if state == "COMPLETE" else None
         full: DiskError | None = None
         try:
@@ -143,20 +143,20 @@ class Writer:
         return self._study.record(key)
 
     def fail(self, key: RunKey, reason: str, *, retry: bool, crashed: bool, exclusive: bool = False) -> bool:
-        """Write down that an attempt failed.
+        """Record that an attempt failed.
 
         Args:
-            key: The attempt.
-            reason: Cause in one line.
-            retry: True if another attempt can help.
-            crashed: True if the attempt itself died, and not the driver around it.
-            exclusive: True if the next attempt is to run with nothing beside it.
+            key: Attempt that failed.
+            reason: Cause of the failure, in one line.
+            retry: True if another attempt can help; none follows after too many crashes.
+            crashed: True if this counts as a crash; False if the sweep was stopped, or memory ran out.
+            exclusive: True to run the next attempt with nothing beside it.
 
         Returns:
-            True if it will be tried again.
+            True if another attempt will follow.
 
         Raises:
-            DiskError: If spool or study could not be written.
+            DiskError: If spool or study cannot be written.
         """
         full: DiskError | None = None
         result = {"retry": retry, "crashed": crashed, "alone": exclusive}
@@ -173,12 +173,12 @@ class Writer:
         return is_retried
 
     def _forget_checkpoints(self, key: RunKey) -> None:
-        """Delete the checkpoints of a training that is over, and keep its weights."""
+        """Delete the checkpoints of a training that needs no other attempt; its weights stay."""
         origin = self._origins.pop(key, key)
         checkpoint.discard(self._layout.training(origin))
 
     def write_leaderboard(self) -> None:
-        """Replace the CSV file by a leaderboard of all attempts that have ended."""
+        """Rewrite ``leaderboard.csv`` from all attempts that have ended."""
         began = time.monotonic()
         table = ranked(self._study.records(), self._spool.run_ids(), self.confirmation)
         write_atomically(self._layout.leaderboard, to_csv(table).encode())

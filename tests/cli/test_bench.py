@@ -127,7 +127,7 @@ def test_a_training_that_ends_is_no_measurement(executor: LocalExecutor, mini: I
     """What diverges cannot be measured, and its reason is told."""
     network = configuration(overlay(PRESETS["lenet"], {"optimizer": "sgd", "lr": 100.0, "loss": "mse"}))
 
-    with pytest.raises(NoResultError, match="cannot be measured: its training diverged"):
+    with pytest.raises(NoResultError, match="cannot be measured: a training diverged"):
         sweep_throughput(executor, network, mini, Setting(1, 1), for_s=5)
 
     assert executor.running == 0

@@ -1,4 +1,4 @@
-"""`lenet-exp doctor`: what is wrong is named with what to do, and mended on request."""
+"""`lenet-exp doctor`: what is wrong is named with what to do, and repaired on request."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def visit(root: Path, *flags: str) -> tuple[int, dict[str, tuple[str, str]]]:
     """Return the exit code, and by what was looked at whether it is ok and what is said of it."""
     code, out, err = command("doctor", "--root", str(root), *flags)
     assert err == ""
-    lines = [re.fullmatch(r"(ok|wrong|mended) +([\w.-]+): (.+)", line) for line in out.splitlines()]
+    lines = [re.fullmatch(r"(ok|wrong|repaired) +([\w.-]+): (.+)", line) for line in out.splitlines()]
     return code, {line[2]: (line[1], line[3]) for line in lines if line}
 
 
@@ -110,7 +110,7 @@ def test_where_nothing_was_recorded_nothing_is_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "text", "gone"])
 def test_a_damaged_study_is_rebuilt_from_the_spool(root: Path, damage: str) -> None:
-    """Exit code 9; mended, records and CSV are as before, the damaged file is kept, and once is enough."""
+    """Exit code 9; repaired, records and CSV are as before, the damaged file is kept, and once is enough."""
     told, csv = records(root), (root / "mini" / "leaderboard.csv").read_bytes()
     path = root / "study.db"
     content = {"cut": path.read_bytes()[:5_000], "text": b"text" * 1_000, "gone": b""}[damage]
@@ -123,7 +123,7 @@ def test_a_damaged_study_is_rebuilt_from_the_spool(root: Path, damage: str) -> N
     assert (code, found["study"][0]) == (9, "wrong")
     assert "doctor --repair" in found["study"][1]
     code, found = visit(root, "--repair")
-    assert (code, found["study"][0]) == (0, "mended"), found
+    assert (code, found["study"][0]) == (0, "repaired"), found
 
     assert records(root) == told
     assert aside(root / "study.db") == ([] if damage == "gone" else [content])
@@ -135,7 +135,7 @@ def test_a_damaged_study_is_rebuilt_from_the_spool(root: Path, damage: str) -> N
 
 
 def test_a_damaged_store_of_mlflow_s_is_made_anew(root: Path, original: Path) -> None:
-    """Exit code 9; mended, everything is in it again, and the damaged file is kept."""
+    """Exit code 9; repaired, everything is in it again, and the damaged file is kept."""
     for file in root.glob("mlflow.db*"):
         file.unlink()
     (root / "mlflow.db").write_bytes(b"text" * 1_000)
@@ -144,7 +144,7 @@ def test_a_damaged_store_of_mlflow_s_is_made_anew(root: Path, original: Path) ->
     assert (code, found["mlflow"][0]) == (9, "wrong")
     code, found = visit(root, "--repair")
 
-    assert (code, found["mlflow"][0]) == (0, "mended"), found
+    assert (code, found["mlflow"][0]) == (0, "repaired"), found
     assert shown(root) == shown(original / "runs")
     assert aside(root / "mlflow.db") == [b"text" * 1_000]
     assert visit(root, "--repair")[1]["mlflow"][0] == "ok"
@@ -152,7 +152,7 @@ def test_a_damaged_store_of_mlflow_s_is_made_anew(root: Path, original: Path) ->
 
 @pytest.mark.parametrize("in_training", [True, False])
 def test_what_a_killed_driver_left_is_ended(root: Path, in_training: bool) -> None:
-    """Exit code 9; mended, nothing is RUNNING in study or MLflow, and what was cut off is queued."""
+    """Exit code 9; repaired, nothing is RUNNING in study or MLflow, and what was cut off is queued."""
     mini = loader.load(root.parent / "mini.toml")
     study, spool = open_study(mini, root), Spool(root / "mini" / "spool")
     begun = spool.study()
@@ -172,7 +172,7 @@ def test_what_a_killed_driver_left_is_ended(root: Path, in_training: bool) -> No
     assert (code, found["mini"][0]) == (9, "wrong")
     code, found = visit(root, "--repair")
 
-    assert (code, found["mini"][0]) == (0, "mended"), found
+    assert (code, found["mini"][0]) == (0, "repaired"), found
     assert open_study(mini, root).n_waiting() == in_training
     statuses = {name: seen["info"][0] for name, seen in shown(root).items() if name != "models"}
     assert "RUNNING" not in statuses.values()
@@ -225,18 +225,18 @@ def test_a_server_that_is_gone_and_a_full_disk_are_told(root: Path, monkeypatch:
 
 
 def test_what_mlflow_has_missed_is_carried(root: Path, original: Path) -> None:
-    """Exit code 7; mended, MLflow has it."""
+    """Exit code 7; repaired, MLflow has it."""
     (root / "mini" / "spool" / "index.jsonl").unlink()
 
     code, found = visit(root)
     assert (code, found["mini"][0]) == (7, "wrong")
     code, found = visit(root, "--repair")
 
-    assert (code, found["mini"][0]) == (0, "mended"), found
+    assert (code, found["mini"][0]) == (0, "repaired"), found
     assert shown(root) == shown(original / "runs")
 
 
-def test_the_exit_code_is_that_of_what_to_mend_first() -> None:
+def test_the_exit_code_is_that_of_the_most_urgent_check() -> None:
     """A damaged store comes before a full disk, a full disk before a server that is gone."""
     assert worst([]) == 0
     assert worst([Check("a", "", 7), Check("b", "", 5)]) == 5

@@ -52,7 +52,7 @@ def test_a_trial_is_identical_on_the_same_machine(
 
     shown = capsys.readouterr()
     assert shown.out == "trial 1 is identical in 2 epochs, bit for bit\n"
-    assert shown.err.splitlines()[1:] == ["epoch 1: identical", "epoch 2: identical"]
+    assert shown.err.splitlines()[1:] == ["epoch 1: as recorded", "epoch 2: as recorded"]
     assert {path: path.read_bytes() for path in swept.home.rglob("*") if path.is_file()} == before
 
 

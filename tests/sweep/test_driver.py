@@ -281,7 +281,9 @@ def test_a_bug_in_every_attempt_ends_the_sweep(driver: MakeDriver, tmp_path: Pat
     """Five equal tracebacks are enough; the traceback is kept for whoever mends it."""
     (tmp_path / "e" / "checkpoints").write_text("a file where a folder should be")
 
-    with pytest.raises(NoResultError, match=r"5 attempts in a row failed alike: .*traceback.txt"):
+    with pytest.raises(
+        NoResultError, match=r"5 attempts in a row failed with the same error: .*traceback.txt"
+    ):
         driver(experiment(LR, 20)).run()
 
     assert "Traceback" in (tmp_path / "e" / "traceback.txt").read_text()
@@ -295,7 +297,8 @@ def test_the_same_bug_in_a_row_stops_and_its_traceback_is_kept(tmp_path: Path) -
         failures.note("ValueError: no", f"line {number}: ValueError")
 
     with pytest.raises(
-        NoResultError, match=r"5 attempts in a row failed alike: ValueError: no; .*traceback\.txt"
+        NoResultError,
+        match=r"5 attempts in a row failed with the same error: ValueError: no; .*traceback\.txt",
     ):
         failures.note("ValueError: no", "line 9: ValueError")
 

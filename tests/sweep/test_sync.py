@@ -180,7 +180,9 @@ def test_an_experiment_that_never_ran_has_nothing_to_carry(tmp_path: Path) -> No
     code, out, err = command("sync", *arguments(tmp_path))
 
     assert (code, out) == (3, "")
-    assert re.fullmatch(r"error: 'mini' was never run under .*; run: lenet-exp sweep\n", err)
+    assert re.fullmatch(
+        r"error: 'mini' was never run under .*; run 'lenet-exp sweep' with the same .* --root\n", err
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["mini.toml"]
 
 
