@@ -2,8 +2,8 @@
 
 Feature maps are ``(c, h, w, n)``: channels, rows, columns, images. In memory the images are innermost, so
 that slices of a map are long contiguous runs; where there are many channels, the channels are innermost. The
-outputs of a convolution that 2x2 pooling takes are ``(2, 2, c, h, w, n)``: first row and column
-within the window. So pooling is elementwise between four tensors, whatever their memory order.
+outputs of a convolution that 2x2 pooling takes are ``(2, 2, c, h, w, n)``, where ``(2, 2)`` are row and
+column within the window. So pooling is elementwise between four tensors, whatever their memory order.
 
 Operations that only compare or select work on the bits of the values: torch computes bfloat16 by way of
 float32, which takes two to four times as long as the same operation on 16-bit integers (experiments/LOG.md,
