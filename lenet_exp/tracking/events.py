@@ -1,4 +1,4 @@
-"""The content of the spool's lines, about an attempt, the study and its champion, as plain values."""
+"""What the spool's lines say about an attempt, the study and its champion, as plain records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class DatasetMetadata:
 
     Attributes:
         name: Name of the data set, such as ``fashion-mnist``.
-        digest: Hash of its files; MLflow shows the first 36 characters.
+        digest: Hash of the data set's files; MLflow shows the first 36 characters.
         source: URL or folder that the files came from.
     """
 
@@ -26,19 +26,19 @@ class DatasetMetadata:
 
 @dataclass(frozen=True)
 class StudyMetadata:
-    """The content of the study's own run in MLflow, and what all attempts share.
+    """What the study's own run in MLflow shows, and what the runs of all its attempts share.
 
     Attributes:
-        study: Name that no other study has in any store.
+        study: Name of the study, unique across all stores.
         experiment: Name of MLflow's experiment.
-        params: Parameters of the study's run; the first value of each stays.
-        tags: Tags of the study's run; the last value of each stays.
-        dataset: Data set that is logged as the input of every run, or None.
+        params: Parameters of the study's run, by name; a value that has been logged is never changed.
+        tags: Tags of the study's run, by name; a later value replaces an earlier one.
+        dataset: Data set to log as the input of every run; None to log none.
         files: Files to upload to the study's run, absolute or relative to the experiment's folder; one that
             does not exist yet is uploaded once it does.
         image_size: Side of the images that the models take, in pixels.
-        fingerprint: Settings that tell this study from every other (see `lenet_exp.sweep.fingerprint`); a
-            rebuild of the study's storage restores them.
+        fingerprint: Settings that may not change in the study (see `lenet_exp.sweep.fingerprint`); a rebuild
+            of the study's storage restores them.
     """
 
     study: str
@@ -60,7 +60,7 @@ class End:
         state: Final state: COMPLETE, PRUNED or FAIL.
         reason: Cause of the end, in one line; None if there is nothing to explain.
         weights: Path of ``weights.safetensors``, relative to the experiment's folder; None if there are none.
-        result: Measurements that the study was told; recovery and rebuilding read them here.
+        result: Measurements that the study stores too; recovery and a rebuild of its storage read them here.
     """
 
     time_ms: int
@@ -72,19 +72,19 @@ class End:
 
 @dataclass(frozen=True)
 class RunLog:
-    """Everything the spool has about an attempt.
+    """Everything that the spool has about an attempt.
 
     Attributes:
-        key: Role, number and try of the attempt.
-        metadata: Values that `Spool.start` was given: ``params`` (the effective hyper-parameters and
-            ``epochs``), ``config`` (their hash), ``seed``, ``label``, ``tags``, and ``study``, from which a
-            rebuild restores the trial.
-        start_ms: Time of the first start, in ms since 1970.
-        epochs: Results of the epochs, in order, each once.
+        key: Key of the attempt.
+        metadata: Values by name: ``params`` (the effective hyper-parameters and ``epochs``), ``config``
+            (their hash), ``seed``, ``label``, ``tags``, and ``study`` (from which a rebuild restores the
+            trial).
+        start_ms: Time of the attempt's first start, in ms since 1970.
+        epochs: Results of the epochs, in order; each epoch occurs once.
         epoch_ms: Time at which each epoch ended, in ms since 1970.
         end: End of the attempt; None while it runs.
-        test: Metrics on the test split, by name; empty if it was not evaluated there.
-        test_ms: Time of that evaluation, in ms since 1970; 0 if there was none.
+        test: Metrics on the test split, by name; empty if the attempt was not evaluated there.
+        test_ms: Time of the evaluation on the test split, in ms since 1970; 0 if there was none.
     """
 
     key: RunKey
@@ -103,7 +103,7 @@ class Champion:
 
     Attributes:
         name: Name of the registered model.
-        aliases: Stem of an attempt for each alias; two aliases may name the same attempt.
+        aliases: Stem of the attempt whose network gets the alias, by alias; two aliases may share an attempt.
         description: Description of the registered model, in Markdown.
     """
 
@@ -114,11 +114,11 @@ class Champion:
 
 @dataclass(frozen=True)
 class StudyLog:
-    """Everything the spool has about the study.
+    """Everything that the spool has about the study.
 
     Attributes:
-        metadata: Content of the study's run, as the last driver stated it.
-        start_ms: Time of the first start, in ms since 1970.
+        metadata: Metadata that the last driver wrote.
+        start_ms: Time at which the first driver started, in ms since 1970.
         end: End of the last driver's work; None while a driver is at work.
         champion: Networks to register; None until there are any.
         kept: Values that `Study.keep` stored, by name; a rebuild of the study's storage restores them.
@@ -134,18 +134,21 @@ class StudyLog:
 def extended_run_log(
     run_log: RunLog | None, key: RunKey, entries: Iterable[Mapping[str, Any]]
 ) -> RunLog | None:
-    """Return an attempt's log with further lines added; None if there is no line at all.
+    """Extend an attempt's log by further lines of its spool file.
 
     Args:
-        run_log: Log of the lines before; None if there are none.
-        key: Role, number and try of the attempt.
-        entries: Further lines of its file, in order.
+        run_log: Log of the file's earlier lines; None if there are none.
+        key: Key of the attempt.
+        entries: Further lines of the attempt's file, in order.
+
+    Returns:
+        The extended log; None if the file has no line at all.
     """
     for entry in entries:
         time_ms = entry["time_ms"]
         if run_log is None:
             run_log = RunLog(key, {}, time_ms)
-        if entry["event"] == "start":  # a second start resumes the attempt, so an end before it is void
+        if entry["event"] == "start":  # a second start resumes the attempt, so an earlier end is void
             run_log = replace(run_log, metadata=_attempt_metadata(_started_with(entry)), end=None)
         elif entry["event"] == "end":
             run_log = replace(run_log, end=_end(entry))
@@ -159,11 +162,14 @@ def extended_run_log(
 
 
 def extended_study_log(study_log: StudyLog | None, entries: Iterable[Mapping[str, Any]]) -> StudyLog | None:
-    """Return the study's log with further lines added; None if the study was never started.
+    """Extend the study's log by further lines of its spool file.
 
     Args:
-        study_log: Log of the lines before; None if there are none.
+        study_log: Log of the file's earlier lines; None if there are none.
         entries: Further lines of the study's file, in order.
+
+    Returns:
+        The extended log; None if the study was never started.
     """
     for entry in entries:
         if entry["event"] == "start":
@@ -180,12 +186,12 @@ def extended_study_log(study_log: StudyLog | None, entries: Iterable[Mapping[str
 
 
 def _started_with(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata in a start's line; its key was called ``facts`` until November 2026."""
+    """Return the metadata of a start line, whose key was ``facts`` until November 2026."""
     return dict(entry["metadata"] if "metadata" in entry else entry["facts"])
 
 
 def _attempt_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an attempt's metadata; ``config`` was called ``identity`` until November 2026."""
+    """Rename the key ``identity``, which spools had until November 2026, to ``config``."""
     return {"config" if name == "identity" else name: value for name, value in metadata.items()}
 
 
@@ -195,7 +201,7 @@ def _end(entry: Mapping[str, Any]) -> End:
 
 
 def _epoch_result(values: Mapping[str, Any]) -> EpochResult:
-    """Return an epoch's result from its line, in which numbers that are not finite are strings."""
+    """Return an epoch's result from the values in its line, where NaN and infinities are strings."""
     metrics = {name: float(value) for name, value in values.items() if name not in ("epoch", "watched")}
     watched = {name: float(value) for name, value in values.get("watched", {}).items()}
     return EpochResult(epoch=values["epoch"], **metrics, watched=watched)

@@ -1,7 +1,7 @@
 """Files of JSON lines that only grow, and that a crash cannot damage.
 
 A line is written by one call and is on the disk before `append` returns. A crash can leave the last line
-incomplete; `read` ignores it, and `mend` cuts it off before the file grows again.
+incomplete; `read` ignores it, and `repair` cuts it off before the file grows again.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from lenet_exp.base.files import disk_error, sync_file
 
 
 def append(path: Path, entry: Mapping[str, Any]) -> None:
-    """Add a line to the file, and return when it is on the disk.
+    """Append a line to the file, and return when it is on the disk.
 
     Args:
-        path: File that gets the line; made if it does not exist, unlike its folder.
-        entry: JSON values by name. Floats that are not finite become the strings ``nan``, ``inf`` and
+        path: File that gets the line. It is created if it does not exist; its folder must exist.
+        entry: JSON values by name. Floats that are not finite are written as the strings ``nan``, ``inf`` and
             ``-inf``, which `float` reads back and every JSON reader accepts.
 
     Raises:
-        DiskError: If the file cannot be written. It may then end in an incomplete line: see `mend`.
+        DiskError: If the file cannot be written. It may then end in an incomplete line: see `repair`.
     """
     line = json.dumps(_finite(entry), allow_nan=False, separators=(",", ":")).encode() + b"\n"
     try:
@@ -46,11 +46,11 @@ def append(path: Path, entry: Mapping[str, Any]) -> None:
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Return the complete lines from ``offset`` on, and the offset after the last of them.
+    """Return the file's complete lines from ``offset`` on, parsed, and the offset after the last of them.
 
     Args:
         path: File to read; one that does not exist has no lines.
-        offset: Bytes to skip: 0, or the offset that an earlier call returned.
+        offset: Number of bytes to skip: 0, or the offset that an earlier call returned.
 
     Raises:
         StoreError: If a line before the last one is damaged.
@@ -67,18 +67,18 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         try:
             entry = json.loads(line)
             if not isinstance(entry, dict):
-                raise ValueError("not an object")
+                raise ValueError(f"expected a JSON object, found {json.dumps(entry)[:40]}")
         except ValueError as error:
             # A power cut can leave the end of the last line on the disk without its beginning.
             if number == len(lines) - 1:
                 break
-            raise StoreError(f"{path} is damaged at byte {offset}: {error}; move it away") from error
+            raise StoreError(f"{path} is damaged at byte {offset}: {error}; move the file away") from error
         entries.append(entry)
         offset += len(line) + 1
     return entries, offset
 
 
-def mend(path: Path) -> None:
+def repair(path: Path) -> None:
     """Cut off an incomplete last line, which a crash may have left.
 
     Raises:
@@ -94,7 +94,7 @@ def mend(path: Path) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """Return ``value`` with floats that are not finite, which JSON does not have, as strings."""
+    """Return ``value`` with NaN and infinite floats, which JSON does not have, replaced by strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(float(value))
     if isinstance(value, Mapping):

@@ -23,15 +23,15 @@ NAME = "model"
 
 
 def load_network(params: Mapping[str, Any], weights: Path, image_size: int) -> nn.Module:
-    """Return a trained network, ready to predict.
+    """Load a trained network and return it, in evaluation mode.
 
     Args:
         params: Hyper-parameters of the network, as `Configuration.to_dict` returned them.
-        weights: File of its weights, ``weights.safetensors``.
+        weights: File with the network's weights, ``weights.safetensors``.
         image_size: Side of the images, in pixels.
 
     Raises:
-        DataError: If the weights are missing, damaged, or another network's.
+        DataError: If the weights are missing, are damaged, or belong to another network.
     """
     from safetensors.torch import load_file
 
@@ -48,15 +48,17 @@ def load_network(params: Mapping[str, Any], weights: Path, image_size: int) -> n
 def log_model(
     client: MlflowClient, run_id: str, key: str, network: nn.Module, image_size: int, epoch: int
 ) -> None:
-    """Log the network as the run's model; calling this again completes it, and never makes a second one.
+    """Log a network as the MLflow model of the run that trained it.
+
+    Calling this again completes a model whose logging was interrupted, and never creates a second one.
 
     MLflow's own ``log_model`` depends on process-wide state (the tracking URI, the active run and model);
     this function does the same with nothing but the client.
 
     Args:
         client: Client of the store that has the run.
-        run_id: Run that trained the network.
-        key: Tag of the model, by which one whose logging was interrupted is found again.
+        run_id: Id of the run that trained the network.
+        key: Value of the model's tag ``lenet_exp.key``, by which a later call finds the model.
         network: Network that maps ``(n, 1, image_size, image_size)`` float32 to ``(n, 10)`` float32.
         image_size: Side of the images, in pixels.
         epoch: Number of epochs that the network was trained for.
@@ -88,7 +90,7 @@ def log_model(
 
 
 def _save(network: nn.Module, path: Path, description: Any, image_size: int) -> None:
-    """Write the model as MLflow stores it, a folder at ``path``."""
+    """Write the network to the folder ``path``, in the format of MLflow's models."""
     import mlflow.pytorch
     import numpy as np
     import torch
@@ -102,7 +104,7 @@ def _save(network: nn.Module, path: Path, description: Any, image_size: int) -> 
         path,
         mlflow_model=description,
         serialization_format="pt2",
-        # Two images, as torch.export would take a batch of one for a network of fixed batch size.
+        # Two images, because from one torch.export would conclude that the batch size is always one.
         input_example=np.zeros((2, 1, image_size, image_size), dtype=np.float32),
         # Signature and requirements are given, because MLflow takes seconds to infer them.
         signature=ModelSignature(

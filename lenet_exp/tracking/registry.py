@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def register(client: MlflowClient, champion: Champion, runs: Mapping[str, str | None]) -> None:
-    """Register each network once, and set the aliases; calling this again changes nothing.
+    """Register the networks as versions of one model, and set their aliases; a second call changes nothing.
 
     Args:
         client: Client of the store that has the runs.
         champion: Name, description and aliases of the registered model.
-        runs: Id of the run that trained the network of each alias; None if it has no run yet.
+        runs: Id of the run that trained the alias's network, by alias; None for a network without a run.
 
     Raises:
         DataError: If a run is missing, or has no model.
@@ -34,10 +34,10 @@ def register(client: MlflowClient, champion: Champion, runs: Mapping[str, str | 
 
 
 def _model(client: MlflowClient, run_id: str | None, champion: Champion, alias: str) -> LoggedModel:
-    """Return the model of the run that ``alias`` names.
+    """Return the model that the run ``run_id`` logged, to be registered under ``alias``.
 
     Raises:
-        DataError: If there is no run, or it has no model.
+        DataError: If ``run_id`` is None, or the run has logged no model.
     """
     run: Any = client.get_run(run_id) if run_id else None
     outputs = run.outputs.model_outputs if run and run.outputs else []
@@ -47,7 +47,7 @@ def _model(client: MlflowClient, run_id: str | None, champion: Champion, alias: 
 
 
 def _version(client: MlflowClient, name: str, model: LoggedModel) -> str:
-    """Return the version of ``model`` in the registered model ``name``, made if there is none."""
+    """Return the version of ``model`` in the registered model ``name``; create it if there is none."""
     run_id = model.source_run_id
     for version in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
         return str(version.version)

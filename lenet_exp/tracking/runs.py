@@ -1,6 +1,6 @@
 """A study's runs in MLflow: one parent run for the study, and below it a run for each attempt.
 
-Every step may be repeated: runs are found by their key and never made twice, and metrics have the spool's
+Every step may be repeated: runs are found by their key and never created twice, and metrics have the spool's
 times, so that logging them again changes nothing.
 """
 
@@ -43,13 +43,13 @@ class MlflowRuns:
     def __init__(
         self, client: MlflowClient, spool: Spool, study: StudyLog, artifact_root: Path | None
     ) -> None:
-        """Find or make the experiment and the study's run.
+        """Find or create MLflow's experiment and the study's run.
 
         Args:
             client: Client of the store.
-            spool: Spool of the study, whose index keeps the ids of the runs.
-            study: Log of the study, which its run shows.
-            artifact_root: Folder for the files of an experiment that is made; None leaves that to the server.
+            spool: Spool of the study, whose index has the ids of the runs.
+            study: Log of the study, from which its run is created.
+            artifact_root: Artifact folder of an experiment that is created; None lets the server choose it.
         """
         self._client = client
         self._spool = spool
@@ -59,13 +59,13 @@ class MlflowRuns:
         self._study_id = self._study_run()
 
     def ping(self) -> None:
-        """Ask the store for the experiment; a store that does not answer raises MLflow's exception."""
+        """Check that the store answers; if it does not, MLflow's exception is raised."""
         self._client.get_experiment(self._experiment_id)
 
     # Attempts.
 
     def begin(self, run_log: RunLog) -> str:
-        """Find or make the attempt's run, log what is known at its start, and return the run's id."""
+        """Find or create the attempt's run, log what is known at its start, and return the run's id."""
         metadata = run_log.metadata
         label = metadata.get("label") or f"{run_log.key.role}-{run_log.key.trial}"
         tags = {
@@ -90,7 +90,7 @@ class MlflowRuns:
         Args:
             run_id: Id of the attempt's run.
             run_log: Log of the attempt.
-            n_logged: Number of its first epochs to leave out, as they are logged already.
+            n_logged: Number of epochs that are logged already, and are skipped.
         """
         from mlflow.entities import Metric
 
@@ -116,12 +116,12 @@ class MlflowRuns:
             self._log(run_id, metrics=metrics, tags=tags)
 
     def finish(self, run_id: str, run_log: RunLog, end: End) -> str | None:
-        """End the attempt's run, and log its model if the attempt is complete.
+        """End the attempt's run, and log its model if the attempt ended COMPLETE.
 
         Args:
             run_id: Id of the attempt's run.
             run_log: Log of the attempt.
-            end: End of the attempt.
+            end: State, time and cause of the attempt's end, and its weights.
 
         Returns:
             The reason why the model could not be logged; None if it was, or if there is none to log.
@@ -151,19 +151,19 @@ class MlflowRuns:
 
         Args:
             run_id: Id of the run of an attempt or of the study.
-            start_ms: Time of its start, in ms since 1970.
-            end: State, reason and time of its end.
+            start_ms: Time at which the attempt or the study started, in ms since 1970.
+            end: State, time and cause of the end.
         """
         self._log(run_id, tags={"lenet_exp.state": end.state, "lenet_exp.reason": end.reason or ""})
         # The clock may have been set back since the start.
         self._client.set_terminated(run_id, STATUS[end.state], max(start_ms, end.time_ms))
 
     def cut_off(self, run_id: str, time_ms: int) -> None:
-        """End the run of an attempt whose process died without an end; the next sweep decides how it ended.
+        """Set the run of an attempt that was cut off to KILLED; the next sweep decides how the attempt ended.
 
         Args:
             run_id: Id of the attempt's run.
-            time_ms: Time of its last sign of life, in ms since 1970.
+            time_ms: Time of the attempt's last epoch, else of its start, in ms since 1970.
         """
         self._log(run_id, tags={"lenet_exp.reason": "cut off"})
         self._client.set_terminated(run_id, "KILLED", time_ms)
@@ -178,11 +178,11 @@ class MlflowRuns:
     # The study.
 
     def begin_study(self, study: StudyLog) -> None:
-        """Update the study's run to its log, and set it RUNNING."""
+        """Write the study's log to the study's run, and set the run to RUNNING."""
         self._study = study
         metadata = study.metadata
         run = self._client.get_run(self._study_id)
-        # MLflow refuses another value for a parameter, but a sweep may go on with other flags.
+        # MLflow refuses to change a parameter, but a sweep may go on with other flags.
         params = {name: value for name, value in metadata.params.items() if name not in run.data.params}
         self._log(
             self._study_id, params=params, tags={"lenet_exp.state": "RUNNING", **_prefixed(metadata.tags)}
@@ -205,7 +205,7 @@ class MlflowRuns:
             self._uploaded[path] = changed
 
     def finish_study(self, end: End) -> None:
-        """Upload the study's files, settle all runs, and end the study's."""
+        """Upload the study's files, settle all its runs, and end the study's own run."""
         self.upload_files()
         self.settle()
         self.end_run(self._study_id, self._study.start_ms, end)
@@ -214,21 +214,21 @@ class MlflowRuns:
         """Register the champion's networks as models, under their aliases.
 
         Raises:
-            DataError: If one of them has no run yet, or no model.
+            DataError: If one of the networks has no run yet, or its run has no model.
         """
         runs = {alias: self._spool.run_id(stem) for alias, stem in champion.aliases.items()}
         register(self._client, champion, runs)
 
     def cut_off_study(self) -> None:
-        """End the study's run after its driver died."""
+        """Set the study's run to KILLED, after the study's driver died."""
         self._client.set_terminated(self._study_id, "KILLED")
 
     # Left-over runs.
 
     def settle(self) -> None:
-        """End RUNNING runs of the study whose attempts are over or unknown, and delete second copies.
+        """End the RUNNING runs whose attempts have ended or are unknown to the spool, and delete duplicates.
 
-        A second copy arises if a server is thought dead and makes a run after we have looked for it.
+        A duplicate arises if a server seems dead and creates a run after we have searched for it.
         """
         stems = set(self._spool.stems())
         for run in list(self._search(f"{self._of_study} AND attributes.status = 'RUNNING'")):
@@ -244,7 +244,7 @@ class MlflowRuns:
                     self.end_run(run_id, run_log.start_ms, run_log.end)
 
     def delete_unknown(self) -> int:
-        """Delete the study's runs that are not in the spool's index, and return their number."""
+        """Delete the study's runs that are not in the spool's index, and return how many."""
         known_ids = {self._spool.run_id(stem) for stem in self._spool.stems()}
         unknown = [run for run in self._search(self._of_study) if run.info.run_id not in known_ids]
         for run in unknown:
@@ -281,7 +281,7 @@ class MlflowRuns:
     def _study_run(self) -> str:
         known_id = self._spool.run_id(STUDY)
         if known_id and not self._exists(known_id):
-            # The store is another one than last time, or was emptied, so the index says nothing about it.
+            # This is not the store of last time, or it was emptied, so the index is not about it.
             self._spool.forget_uploaded()
         tags = {"lenet_exp.role": "study", **_prefixed(self._study.metadata.tags)}
         return self._run(STUDY, self._study.start_ms, self._study.metadata.study, tags)[0]
@@ -297,10 +297,10 @@ class MlflowRuns:
             raise
 
     def _run(self, stem: str, start_ms: int, name: str, tags: Mapping[str, Any]) -> tuple[str, bool]:
-        """Return the id of the run of an attempt or of the study, and True if it was made just now."""
+        """Find or create the run of an attempt or the study; return its id, and True if it was created."""
         if known_id := self._spool.run_id(stem):
             return known_id, False
-        # The server's answer may have been lost after it made the run, so search before making one.
+        # The server's answer may have been lost after it created the run, so search before creating one.
         runs = sorted(
             self._search(f"tags.`lenet_exp.key` = '{self._key(stem)}'"),
             # A run that has ended is kept rather than one that is still RUNNING.
@@ -316,7 +316,7 @@ class MlflowRuns:
         else:
             fixed = {"lenet_exp.study": self._study.metadata.study, "lenet_exp.key": self._key(stem)}
             run = self._client.create_run(self._experiment_id, start_ms, _texts({**tags, **fixed}), name)
-        self._spool.keep_run_id(stem, run.info.run_id)
+        self._spool.record_run_id(stem, run.info.run_id)
         return run.info.run_id, not runs
 
     def _search(self, condition: str) -> Iterator[Run]:
@@ -336,7 +336,7 @@ class MlflowRuns:
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> None:
-        """Log all in one request; MLflow takes up to 1000 metrics, 100 parameters and 100 tags."""
+        """Log everything in one request; MLflow takes up to 1000 metrics, 100 parameters and 100 tags."""
         from mlflow.entities import Param, RunTag
 
         self._client.log_batch(
@@ -358,20 +358,20 @@ class MlflowRuns:
 
 
 def _subject(key: RunKey, label: str) -> dict[str, Any]:
-    """Return the tag with a trial's number, or with the finalist that a training confirms; else none."""
+    """Return a tag with the trial's number, or with the finalist that the training confirms, or no tag."""
     if key.role == "trial":
         return {"lenet_exp.trial": key.trial}
     return {"lenet_exp.of": without_seed(label)} if key.role == "confirm" else {}
 
 
 def _prefixed(tags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tags that are not None, with this package's prefix where a name has no prefix."""
+    """Return the tags that are not None; names without a prefix get this package's."""
     named = {name if "." in name else f"lenet_exp.{name}": value for name, value in tags.items()}
     return {name: value for name, value in named.items() if value is not None}
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the values as the texts that MLflow takes: None becomes an empty one, secrets are masked."""
+    """Return the values as strings for MLflow: None becomes an empty one, and secrets are masked."""
     return {
         name: "" if value is None else mask_url(str(value))[:_TAG_LENGTH] for name, value in values.items()
     }

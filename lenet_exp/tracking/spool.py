@@ -30,13 +30,13 @@ from lenet_exp.tracking.events import (
     extended_study_log,
 )
 
-#: Stem of the study's own file and run; no attempt has this stem.
+#: Stem (file name without suffix) of the study's own file; no attempt has this stem.
 STUDY = "study"
 _INDEX = "index.jsonl"
 
 
 class Spool:
-    """An experiment's spool. Only one process may write; its driver and tracking thread share an object."""
+    """An experiment's spool. Only one process may write to it; its driver and uploader share an object."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         """Open the spool, which need not exist yet.
@@ -46,13 +46,13 @@ class Spool:
             clock: Function that returns the time, in seconds since 1970.
         """
         self.folder = folder
-        #: The experiment's folder, to which the paths in the spool are relative.
+        #: The experiment's folder; paths in the spool are relative to it.
         self.home = folder.parent
         self._clock = clock
-        self._mended: set[Path] = set()
+        self._repaired: set[Path] = set()
         self._lock = threading.Lock()
         self._run_ids: dict[str, str] = {}
-        # The same by key, without the study's: `run_ids` is called after every trial.
+        # The same ids by key, without the study's: `run_ids` is called after every trial.
         self._attempt_runs: dict[RunKey, str] = {}
         #: Bytes of each file that are in MLflow, by stem.
         self._uploaded: dict[str, int] = {}
@@ -73,7 +73,7 @@ class Spool:
         """Write that the driver's work has ended.
 
         Args:
-            state: COMPLETE, PRUNED if it was interrupted and can go on, or FAIL.
+            state: COMPLETE; PRUNED if the work was interrupted and can be continued; or FAIL.
             reason: Cause of the end, in one line; None if there is nothing to explain.
 
         Raises:
@@ -85,7 +85,7 @@ class Spool:
         """Write that an attempt starts.
 
         Args:
-            key: Role, number and try of the attempt.
+            key: Key of the attempt.
             metadata: Values that describe the attempt, as `RunLog.metadata` lists them.
 
         Raises:
@@ -94,10 +94,10 @@ class Spool:
         self._write(key.stem, {"event": "start", "metadata": metadata})
 
     def epoch(self, key: RunKey, result: EpochResult) -> None:
-        """Write the result of an epoch; if it is written twice, the first result stays.
+        """Write the result of an epoch; if it is written twice, the first result counts.
 
         Args:
-            key: Role, number and try of the attempt.
+            key: Key of the attempt.
             result: Metrics of the epoch.
 
         Raises:
@@ -113,14 +113,15 @@ class Spool:
         weights: str | None = None,
         result: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write how an attempt ended; if it is written twice, the last end stays.
+        """Write how an attempt ended; if it is written twice, the last end counts.
 
         Args:
-            key: Role, number and try of the attempt.
+            key: Key of the attempt.
             state: COMPLETE, PRUNED or FAIL.
             reason: Cause of the end, in one line; None if there is nothing to explain.
-            weights: Path of ``weights.safetensors``, relative to the experiment's folder; None for none.
-            result: Measurements that the study is told next; None for none.
+            weights: Path of ``weights.safetensors``, relative to the experiment's folder; None if there are
+                none.
+            result: Measurements that the study is told next; None if there are none.
 
         Raises:
             DiskError: If the line cannot be written.
@@ -129,11 +130,11 @@ class Spool:
         self._write(key.stem, entry)
 
     def test(self, key: RunKey, metrics: Mapping[str, float]) -> None:
-        """Write the metrics of an ended attempt on the test split; if they are written twice, the last stay.
+        """Write an attempt's metrics on the test split, after its end; if written twice, the last ones count.
 
         Args:
-            key: Role, number and try of the attempt.
-            metrics: Values by name, such as ``test_accuracy``.
+            key: Key of the attempt.
+            metrics: Metrics by name, such as ``test_accuracy``.
 
         Raises:
             DiskError: If the line cannot be written.
@@ -149,7 +150,7 @@ class Spool:
         self._write(STUDY, {"event": "champion", "champion": asdict(champion)})
 
     def keep(self, name: str, value: Any) -> None:
-        """Write a value that the study stores next, so that a rebuild of its storage has it.
+        """Write a value that the study stores next, so that a rebuild of the study's storage can restore it.
 
         Args:
             name: Name that the study stores it under.
@@ -170,26 +171,26 @@ class Spool:
             self._pending.add(stem)
 
     def _append(self, path: Path, entry: Mapping[str, Any]) -> None:
-        if path not in self._mended:
+        if path not in self._repaired:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise disk_error(self.folder, error) from error
-            jsonl.mend(path)
-            self._mended.add(path)
+            jsonl.repair(path)
+            self._repaired.add(path)
         try:
             jsonl.append(path, entry)
         except DiskError:
-            self._mended.discard(path)
+            self._repaired.discard(path)
             raise
 
     # Reading.
 
     def path(self, stem: str) -> Path:
-        """Return the file of an attempt, or of `STUDY`.
+        """Return the path of the file with this stem, which is an attempt's or `STUDY`.
 
         Raises:
-            ValueError: If ``stem`` names neither; it could be a path out of the folder.
+            ValueError: If ``stem`` is neither; it could lead out of the folder.
         """
         if stem != STUDY:
             RunKey.from_stem(stem)
@@ -205,7 +206,7 @@ class Spool:
         return extended_run_log(None, key, entries)
 
     def run_logs(self) -> Iterator[RunLog]:
-        """Yield the logs of all attempts, by role, number and try.
+        """Yield the logs of all attempts, sorted by key.
 
         Raises:
             StoreError: If a file is damaged.
@@ -215,7 +216,9 @@ class Spool:
                 yield run_log
 
     def unfinished(self) -> Iterator[RunLog]:
-        """Yield the logs of attempts without an end; files that are in MLflow completely are not read.
+        """Yield the logs of the attempts that have not ended, sorted by key.
+
+        Files that are completely uploaded are not read, as their attempts have ended.
 
         Raises:
             StoreError: If a file is damaged.
@@ -237,7 +240,7 @@ class Spool:
         return sorted(self._sizes())
 
     def inside(self, path: str) -> Path:
-        """Return the file at ``path``, relative to the experiment's folder.
+        """Return the absolute path of ``path``, which is relative to the experiment's folder.
 
         Raises:
             DataError: If the path leads out of that folder.
@@ -248,9 +251,9 @@ class Spool:
         return file
 
     def _sizes(self) -> dict[str, int]:
-        """Return the size in bytes of each file of an attempt or the study, by stem, empty files left out.
+        """Return the size in bytes of every file of an attempt or of the study, by stem, without empty files.
 
-        An empty file is left by a driver that died between making and writing it; no attempt was started.
+        A driver that dies between creating a file and writing to it leaves an empty one: nothing was started.
         """
         if not self.folder.is_dir():
             return {}
@@ -265,24 +268,24 @@ class Spool:
             }
             return {stem: size for stem, size in sizes.items() if size}
 
-    # The index, kept by the uploader: the runs in MLflow, and what has been uploaded to them.
+    # The index, written by the uploader: the ids of the runs in MLflow, and how much of a file is uploaded.
 
     def run_ids(self) -> dict[RunKey, str]:
-        """Return the id of MLflow's run for every attempt that has one."""
+        """Return the ids of the attempts' runs in MLflow, by key, without attempts that have no run yet."""
         with self._lock:
             return dict(self._attempt_runs)
 
     def run_id(self, stem: str) -> str | None:
-        """Return the id of MLflow's run for an attempt, or for `STUDY`; None if it has none yet."""
+        """Return the id of the run in MLflow of an attempt, or of `STUDY`; None if it has no run yet."""
         with self._lock:
             return self._run_ids.get(stem)
 
-    def keep_run_id(self, stem: str, run_id: str) -> None:
+    def record_run_id(self, stem: str, run_id: str) -> None:
         """Write the id of a new run to the index.
 
         Args:
             stem: Stem of the attempt, or `STUDY`.
-            run_id: Id of its run in MLflow.
+            run_id: Id of the new run in MLflow.
 
         Raises:
             DiskError: If the index cannot be written.
@@ -297,16 +300,16 @@ class Spool:
             self._attempt_runs[RunKey.from_stem(stem)] = run_id
 
     def pending(self) -> list[str]:
-        """Return the stems of the files with lines that are not uploaded yet, the study's last."""
+        """Return the stems of the files with lines that are not uploaded yet; `STUDY` comes last."""
         with self._lock:
             return sorted(self._pending, key=lambda stem: (stem == STUDY, stem))
 
-    def keep_uploaded(self, stem: str, offset: int) -> None:
+    def record_uploaded(self, stem: str, offset: int) -> None:
         """Write to the index how much of a file is uploaded; if that is all of it, it is no longer pending.
 
         Args:
             stem: Stem of the attempt, or `STUDY`.
-            offset: Bytes of its file that are in MLflow.
+            offset: Number of bytes at the start of its file that are in MLflow.
 
         Raises:
             DiskError: If the index cannot be written.
@@ -319,22 +322,24 @@ class Spool:
                 self._pending.discard(stem)
 
     def remove(self, stem: str) -> None:
-        """Empty a file whose only line is incomplete, left by a driver that died: no attempt was started.
+        """Empty a file that has only an incomplete line, and stop counting it as pending.
+
+        A driver that died while it wrote the line left the file; its attempt was not started.
 
         Raises:
             DiskError: If the file cannot be written.
         """
-        jsonl.mend(self.path(stem))
+        jsonl.repair(self.path(stem))
         with self._lock:
             self._pending.discard(stem)
 
     def mark_pending(self, stem: str) -> None:
-        """Have a file uploaded again."""
+        """Mark the file with this stem as pending, so that it is uploaded again."""
         with self._lock:
             self._pending.add(stem)
 
     def forget_uploaded(self) -> None:
-        """Delete the index, so that runs are looked up anew and everything is uploaded again."""
+        """Delete the index, so that runs are searched for in MLflow and everything is uploaded again."""
         with self._lock:
             (self.folder / _INDEX).unlink(missing_ok=True)
             self._run_ids.clear()

@@ -1,4 +1,4 @@
-"""MLflow's tracking store: the local one's place, its making and checks, and connecting to any store."""
+"""MLflow's tracking store: where the local one is, how it is created and checked; connecting to any store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 #: Environment variables that MLflow reads; those that the user has set stay. MLflow must not retry requests,
-#: as a repeated ``create_run`` makes a second run; the uploader retries, and first looks for what is there.
+#: as a repeated ``create_run`` creates a second run; the uploader retries, and first looks for what is there.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -33,7 +33,7 @@ _SQLITE = "sqlite:///"
 
 
 def local_uri(root: Path) -> str:
-    """Return the tracking URI of the store below ``root``, which need not exist.
+    """Return the tracking URI of the local store below ``root``; the store need not exist.
 
     Raises:
         ConfigError: If MLflow would misread the path.
@@ -41,15 +41,15 @@ def local_uri(root: Path) -> str:
     path = mlflow_db(root).resolve()
     if unsafe := sorted(set("%?#") & set(str(path))):
         raise ConfigError(
-            f"MLflow cannot keep its store in {path}: the path has a {unsafe[0]!r}; choose another --root"
+            f"MLflow cannot keep its store in {path}: the path contains {unsafe[0]!r}; choose another --root"
         )
     return f"{_SQLITE}{path}"
 
 
 def locate(tracking_uri: str | None, root: Path) -> tuple[str, Path | None]:
-    """Return the URI of the store to use, and the folder for the files of experiments that are made in it.
+    """Return the URI of the store to use, and the artifact folder of experiments that are created in it.
 
-    The folder is None if the server decides where files are kept.
+    The folder is None if the server chooses it.
 
     Args:
         tracking_uri: URI that the user chose; None for the local store below ``root``.
@@ -62,7 +62,7 @@ def locate(tracking_uri: str | None, root: Path) -> tuple[str, Path | None]:
 
 
 def reason(error: BaseException) -> str:
-    """Return the message of the first cause of ``error``, in one line and without secrets."""
+    """Return the message of the root cause of ``error``, as one short line with secrets masked."""
     while cause := error.__cause__ or error.__context__:
         error = cause
     printable = "".join(char if char.isprintable() else " " for char in str(error))
@@ -77,11 +77,13 @@ def prepare_environment() -> None:
 
 
 def connect(uri: str, artifact_root: Path | None = None) -> MlflowClient:
-    """Return a client of the store; a local store is made if need be. The first call takes seconds.
+    """Connect to the store, and return a client. A local store that does not exist is created.
+
+    The first call takes seconds.
 
     Args:
         uri: URI of the store, as MLflow takes it.
-        artifact_root: Default folder for the files of experiments, set if a local store is made; None for
+        artifact_root: Default artifact folder of a local store that is created; None means the folder
             ``artifacts`` beside the store.
 
     Raises:
@@ -94,11 +96,12 @@ def connect(uri: str, artifact_root: Path | None = None) -> MlflowClient:
 
 
 def prepare(uri: str, artifact_root: Path | None = None) -> None:
-    """Do what `connect` does before it connects: silence MLflow, and make or check a local store.
+    """Silence MLflow, and create or check a local store, as `connect` does before it connects.
 
     Args:
         uri: URI of the store, as MLflow takes it.
-        artifact_root: Default folder of a local store that is made, see `connect`.
+        artifact_root: Default artifact folder of a local store that is created; None means the folder
+            ``artifacts`` beside the store.
 
     Raises:
         StoreError: If a local store is damaged, not MLflow's, or of another version.
@@ -112,12 +115,12 @@ def prepare(uri: str, artifact_root: Path | None = None) -> None:
     if uri.startswith(_SQLITE):
         path = Path(uri.removeprefix(_SQLITE))
         if not path.exists():
-            _make_store(path, artifact_root or artifacts(path.parent))
+            _create_store(path, artifact_root or artifacts(path.parent))
         _check_store(path)
 
 
 def log_file(uri: str, run_id: str, path: Path) -> None:
-    """Add a file to the artifacts of a run.
+    """Upload a file to the artifacts of a run.
 
     Args:
         uri: URI of the store, as MLflow takes it.
@@ -137,16 +140,17 @@ def log_file(uri: str, run_id: str, path: Path) -> None:
         raise
     except Exception as error:  # a server, a database and a file system have exceptions of their own
         raise UnreachableError(
-            f"the tracking store {mask_url(uri)} did not take {path.name}: {reason(error)}"
+            f"the tracking store {mask_url(uri)} did not accept {path.name}: {reason(error)}"
         ) from error
 
 
 def check_reachable(uri: str, artifact_root: Path | None = None, timeout_s: float = 20) -> None:
-    """Make sure that the store answers.
+    """Check that the store answers; a local store that does not exist is created.
 
     Args:
         uri: URI of the store, as MLflow takes it.
-        artifact_root: Default folder of a local store that is made, see `connect`.
+        artifact_root: Default artifact folder of a local store that is created; None means the folder
+            ``artifacts`` beside the store.
         timeout_s: Seconds to wait for the answer.
 
     Raises:
@@ -166,27 +170,29 @@ def check_reachable(uri: str, artifact_root: Path | None = None, timeout_s: floa
     asking.join(timeout_s)
     no_answer = f"the tracking store {mask_url(uri)} does not answer"
     if asking.is_alive():
-        raise UnreachableError(f"{no_answer} within {timeout_s:g} s; start it, or name another")
+        raise UnreachableError(
+            f"{no_answer} within {timeout_s:g} s; start it, or name another with --tracking-uri"
+        )
     if errors and isinstance(errors[0], LenetExpError):
         raise errors[0]
     if errors:
         raise UnreachableError(f"{no_answer}: {reason(errors[0])}") from errors[0]
 
 
-def _make_store(path: Path, artifact_root: Path) -> None:
-    """Make a local store, whole or not at all: MLflow refuses one whose making was interrupted."""
+def _create_store(path: Path, artifact_root: Path) -> None:
+    """Create a local store, whole or not at all: MLflow refuses one whose creation was interrupted."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     try:
-        # MlflowClient would make the store too, but with the default experiment in the working folder.
-        make: Callable[[str, str], Any] = SqlAlchemyStore
-        make(f"{_SQLITE}{part}", artifact_root.resolve().as_uri()).engine.dispose()
+        # MlflowClient would create the store too, but with the default experiment in the working folder.
+        create: Callable[[str, str], Any] = SqlAlchemyStore
+        create(f"{_SQLITE}{part}", artifact_root.resolve().as_uri()).engine.dispose()
         with contextlib.closing(sqlite3.connect(part)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-        # Unlike renaming, linking does not replace a store that another sweep has made meanwhile.
+        # Unlike renaming, linking does not replace a store that another sweep has created meanwhile.
         try:
             os.link(part, path)
         except FileExistsError:
@@ -198,11 +204,11 @@ def _make_store(path: Path, artifact_root: Path) -> None:
 
 
 def _check_store(path: Path) -> None:
-    """Raise StoreError unless the file is a store that this MLflow can use as it is."""
+    """Raise StoreError unless the file is a store that the installed MLflow can use as it is."""
     import mlflow
     from alembic.script import ScriptDirectory
 
-    advice = "move it away and run 'lenet-exp sync', which makes it anew"
+    advice = "move it away and run 'lenet-exp sync', which creates it again"
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=20)) as connection:
             # The finding can have several lines.

@@ -30,14 +30,14 @@ STOP_S = 10.0
 
 
 def open_ui(root: Path, port: int = 5000, on_ready: Callable[[str], None] = print) -> None:
-    """Serve the runs below ``root`` until SIGINT or SIGTERM, or until the server ends by itself.
+    """Serve MLflow's pages about the runs below ``root`` until SIGINT or SIGTERM, or until the server ends.
 
-    It must be called in the main thread. A store that does not exist is made.
+    This must be called in the main thread. A store that does not exist is created.
 
     Args:
         root: Folder of everything that runs write.
         port: Port to listen on, 1 to 65535.
-        on_ready: Function that gets the page's address once the server answers.
+        on_ready: Function that is called with the page's address once the server answers.
 
     Raises:
         PortError: If the port is in use, or may not be used.
@@ -55,7 +55,7 @@ def open_ui(root: Path, port: int = 5000, on_ready: Callable[[str], None] = prin
 
 @contextlib.contextmanager
 def _signals() -> Iterator[threading.Event]:
-    """Yield an event that SIGINT and SIGTERM set, instead of ending this process."""
+    """Context manager: SIGINT and SIGTERM set the event that it yields, instead of ending this process."""
     stopped = threading.Event()
     before = {
         number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
@@ -68,10 +68,14 @@ def _signals() -> Iterator[threading.Event]:
 
 
 def _probe(port: int) -> None:
-    """Raise PortError unless the port is free: MLflow's server ends without an error if it is not."""
+    """Check that the port is free, as MLflow's server ends without an error if it is not.
+
+    Raises:
+        PortError: If the port is in use, or may not be used.
+    """
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            # Without it the port of a server that has just ended would seem to be in use.
+            # Without this option the port of a server that has just ended would seem to be in use.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
     except (OSError, OverflowError) as error:
@@ -83,7 +87,7 @@ def _probe(port: int) -> None:
 
 
 def _listener(port: int) -> str | None:
-    """Return the name and id of the process that listens on ``port``; None if the system does not tell."""
+    """Return name and id of the process that listens on ``port``; None if the system does not tell them."""
     sockets = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
@@ -100,7 +104,7 @@ def _listener(port: int) -> str | None:
 
 @contextlib.contextmanager
 def _server(root: Path, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run MLflow's server within the context, and end all of its processes after it."""
+    """Context manager: run MLflow's server for the length of the ``with`` block, then end its processes."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
     command += ["--workers", "1"]
     command += ["--backend-store-uri", store.local_uri(root)]
@@ -129,7 +133,7 @@ def _server(root: Path, port: int, output: IO[bytes]) -> Iterator[subprocess.Pop
 def _wait_until_ready(
     server: subprocess.Popen[bytes], port: int, output: IO[bytes], stopped: threading.Event
 ) -> bool:
-    """Wait until the server answers and return True, or return False if ``stopped`` is set before.
+    """Wait until the server answers, and return True; return False if ``stopped`` is set first.
 
     Raises:
         UnreachableError: If the server ends before it answers, or takes too long.

@@ -1,7 +1,7 @@
 """Uploads the spool to MLflow, in a thread of its own during a sweep, or afterwards on request.
 
 The driver never waits for MLflow. During an outage the thread tries again after longer and longer waits, and
-then goes on where it was. `sync` uploads later what is not uploaded when the sweep ends.
+then continues where it stopped. What is not uploaded when the sweep ends, `sync` uploads later.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from lenet_exp.tracking.runs import MlflowRuns
 from lenet_exp.tracking.spool import STUDY, Spool
 from lenet_exp.tracking.store import reason
 
-#: Failures of an attempt's upload, while the store answers, after which it is given up.
+#: Number of times that an upload may fail, while the store answers, before it is given up.
 TRIES = 3
-#: Seconds between two looks for changed files of the study, such as the leaderboard.
+#: Seconds between two searches for changed files of the study, such as the leaderboard.
 FILES_EVERY_S = 30.0
 #: Seconds until a failed upload is tried again.
 RETRY_S = 1.0
-#: Seconds between two tries during an outage: after the first one, and at most.
+#: Seconds to wait between two tries during an outage: at first, and at most; the wait doubles in between.
 BACKOFF_S = (0.5, 15.0)
 
 
@@ -43,7 +43,7 @@ class _Upload:
 
     Attributes:
         run_log: Log of the lines read so far; None if there are none.
-        offset: Bytes of the file read so far.
+        offset: Number of bytes of the file read so far.
         run_id: Id of the attempt's run in MLflow; None until it is known.
         n_logged: Number of epochs that are in MLflow.
     """
@@ -66,14 +66,14 @@ class Uploader:
         *,
         in_sweep: bool,
     ) -> None:
-        """Prepare; MLflow is neither imported nor asked yet.
+        """Create the uploader; it neither imports MLflow nor connects to the store yet.
 
         Args:
             spool: Spool to upload.
             tracking_uri: URI of the store, as MLflow takes it.
-            artifact_root: Folder for the files of an experiment that is made; None leaves that to the server.
-            on_problem: Function that gets a line of text about each failed upload and each missing model.
-            in_sweep: True if a sweep is at work; else an attempt without an end was cut off.
+            artifact_root: Artifact folder of an experiment that is created; None lets the server choose it.
+            on_problem: Function that is called with a line of text on each failed upload and missing model.
+            in_sweep: True if a sweep is at work; if False, every attempt without an end was cut off.
         """
         self._spool = spool
         self._uri = tracking_uri
@@ -89,11 +89,11 @@ class Uploader:
 
     @property
     def all_uploaded(self) -> bool:
-        """True if no upload was given up."""
+        """True if no upload has been given up."""
         return max(self._failures.values(), default=0) < TRIES
 
     def connect(self) -> MlflowRuns:
-        """Return the study's runs in the store, after settling them the first time.
+        """Connect to the store, and return the study's runs in it; the first call settles left-over runs.
 
         Raises:
             OutageError: If the store does not answer, or cannot be used as it is.
@@ -116,13 +116,13 @@ class Uploader:
         """Upload pending lines, the study's own last, and from time to time the study's files.
 
         Args:
-            stop: Function that is asked before each attempt; True ends the upload.
+            stop: Function that is called before each attempt; if it returns True, the upload ends early.
 
         Returns:
-            True if nothing is left to try; else call again.
+            True if nothing is left to try; False if the caller should call again.
 
         Raises:
-            OutageError: If the store does not answer. Call again; nothing is lost or made twice.
+            OutageError: If the store does not answer. Call again; nothing is lost or created twice.
         """
         runs = self.connect()
         is_clean = True
@@ -137,7 +137,7 @@ class Uploader:
         return is_clean
 
     def _try(self, name: str, step: Callable[[], None]) -> bool:
-        """Take a step of the upload; return False if it failed and is to be tried again."""
+        """Call ``step``, which uploads ``name``; return False if it failed and is to be tried again."""
         if self._failures.get(name, 0) >= TRIES:
             return True
         try:
@@ -153,7 +153,7 @@ class Uploader:
         return True
 
     def _ping(self) -> None:
-        """Raise OutageError if the store does not answer; a failure then says nothing about the attempt."""
+        """Raise OutageError if the store does not answer, which explains why an upload failed."""
         try:
             self.connect().ping()
         except Exception as error:
@@ -165,7 +165,7 @@ class Uploader:
         return OutageError(f"the tracking store {mask_url(self._uri)} does not answer: {reason(error)}")
 
     def _upload_attempt(self, stem: str, runs: MlflowRuns) -> None:
-        """Upload the lines that an attempt's file has now, except those that are uploaded already."""
+        """Upload the lines of an attempt's file that are not uploaded yet."""
         upload = self._uploads.setdefault(stem, _Upload())
         entries, upload.offset = jsonl.read(self._spool.path(stem), upload.offset)
         upload.run_log = run_log = extended_run_log(upload.run_log, RunKey.from_stem(stem), entries)
@@ -180,7 +180,7 @@ class Uploader:
         if run_log.end:
             problem = runs.finish(upload.run_id, run_log, run_log.end)
             failpoints.point("after_mlflow")
-            self._spool.keep_uploaded(stem, upload.offset)
+            self._spool.record_uploaded(stem, upload.offset)
             del self._uploads[stem]
             self.n_uploaded += 1
             if problem:
@@ -202,11 +202,11 @@ class Uploader:
             # Last, so that a failure of the registry holds up nothing else.
             runs.register(study.champion)
         if study.end or self._in_sweep:
-            self._spool.keep_uploaded(STUDY, offset)
+            self._spool.record_uploaded(STUDY, offset)
 
 
 class Tracker:
-    """The thread that uploads a sweep's spool to MLflow while the sweep goes on."""
+    """A thread that uploads a sweep's spool to MLflow while the sweep is at work."""
 
     def __init__(
         self,
@@ -218,22 +218,22 @@ class Tracker:
         on_problem: Callable[[str], None] = lambda _: None,
         on_recovered: Callable[[], None] = lambda: None,
     ) -> None:
-        """Prepare; nothing happens before `start`.
+        """Create the thread; `start` starts it.
 
         Args:
             spool: Spool that the sweep's driver writes to.
-            metadata: Content of the study's run.
+            metadata: Metadata of the study, which `start` writes to the spool.
             tracking_uri: URI of the store, as MLflow takes it.
-            artifact_root: Folder for the files of an experiment that is made; None leaves that to the server.
-            on_problem: Function that the thread calls with a line of text about each outage, each failed
-                upload and each missing model.
-            on_recovered: Function that the thread calls when an outage is over.
+            artifact_root: Artifact folder of an experiment that is created; None lets the server choose it.
+            on_problem: Function that the uploading thread calls with a line of text about each outage, failed
+                upload and missing model.
+            on_recovered: Function that the uploading thread calls when an outage has ended.
         """
         self._spool = spool
         self._metadata = metadata
         self._on_problem = on_problem
         self._on_recovered = on_recovered
-        self._uploader = Uploader(spool, tracking_uri, artifact_root, self._note, in_sweep=True)
+        self._uploader = Uploader(spool, tracking_uri, artifact_root, self._report, in_sweep=True)
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
         self._changed = threading.Event()
         self._closing = threading.Event()
@@ -242,26 +242,26 @@ class Tracker:
         self._lost_after_s = math.inf
         self._on_lost: Callable[[], None] = lambda: None
         self._is_drained = False
-        #: The last text that ``on_problem`` got; None if there was none, or an outage has ended since.
+        #: The last text that ``on_problem`` got; None if there was none or an outage has ended since.
         self.problem: str | None = None
 
     def start(self) -> None:
-        """Write to the spool that a sweep is at work, and start the thread."""
+        """Write the study's metadata to the spool, and start the thread."""
         store.prepare_environment()
         self._spool.start_study(self._metadata)
         self._thread.start()
 
     def when_lost(self, on_lost: Callable[[], None], after_s: float) -> None:
-        """Have the thread report an outage that lasts too long.
+        """Set a function to call when an outage lasts too long.
 
         Args:
-            on_lost: Function that the thread calls, at most once.
-            after_s: Seconds that the outage must have lasted without a break.
+            on_lost: Function that the uploading thread calls, at most once.
+            after_s: Number of seconds that one outage must have lasted before the call.
         """
         self._on_lost, self._lost_after_s = on_lost, after_s
 
     def notify(self) -> None:
-        """Wake the thread, as the spool has pending lines. This takes microseconds."""
+        """Tell the thread that the spool has pending lines. This takes microseconds."""
         self._changed.set()
 
     def drain(self, timeout_s: float = 20) -> bool:
@@ -280,16 +280,16 @@ class Tracker:
         """Write to the spool how the sweep ended.
 
         Args:
-            state: COMPLETE, PRUNED if it was interrupted and can go on, or FAIL.
+            state: COMPLETE; PRUNED if the sweep was interrupted and can be continued; or FAIL.
             reason: Cause of the end, in one line; None if there is nothing to explain.
         """
         self._spool.end_study(state, reason)
         self.notify()
 
     def close(self, timeout_s: float = 30) -> bool:
-        """Upload the rest and end the thread, within ``timeout_s`` seconds.
+        """Upload what is pending, for at most ``timeout_s`` seconds, and end the thread.
 
-        A store that has not answered for some time gets one more try, not the whole time.
+        A store that has not answered for some time gets one more try instead of the whole time.
 
         Returns:
             True if all of the spool is in MLflow; if not, `sync` uploads the rest.
@@ -326,7 +326,7 @@ class Tracker:
     def _went_down(self, outage: OutageError) -> None:
         if self._down_since is None:
             self._down_since = time.monotonic()
-            self._note(str(outage))
+            self._report(str(outage))
         if time.monotonic() - self._down_since >= self._lost_after_s:
             self._lost_after_s = math.inf
             self._on_lost()
@@ -336,19 +336,19 @@ class Tracker:
             self._down_since = self.problem = None
             self._on_recovered()
 
-    def _note(self, problem: str) -> None:
+    def _report(self, problem: str) -> None:
         self.problem = problem
         self._on_problem(problem)
 
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What `sync` did.
+    """The result of `sync`.
 
     Attributes:
         n_uploaded: Number of attempts whose upload was completed.
-        n_deleted: Number of runs deleted, as they are not in the spool's index.
-        problems: A line of text about each failed upload and each missing model.
+        n_deleted: Number of runs that were deleted because they are not in the spool's index.
+        problems: Lines of text, one about each failed upload and each missing model.
     """
 
     n_uploaded: int
@@ -364,16 +364,16 @@ def sync(
     rebuild: bool = False,
     on_uploaded: Callable[[], None] = lambda: None,
 ) -> SyncReport:
-    """Upload to MLflow all that is in the spool. No sweep may be at work on it.
+    """Upload everything in the spool to MLflow. No sweep may be at work on the spool.
 
     Args:
         spool: Spool of an experiment.
         tracking_uri: URI of the store, as MLflow takes it.
-        artifact_root: Folder for the files of an experiment that is made; None leaves that to the server.
+        artifact_root: Artifact folder of an experiment that is created; None lets the server choose it.
         rebuild: True to check every run in the store instead of trusting the spool's index: missing runs are
-            made anew, and runs of this study that the spool does not have are deleted.
+            created again, and runs of this study that the spool does not have are deleted.
         on_uploaded: Function that is called when every run has its id, before the study's files are uploaded;
-            it may change them.
+            it may change these files.
 
     Raises:
         UnreachableError: If the store does not answer, or cannot be used as it is.

@@ -1,4 +1,4 @@
-"""Inside that process: network, optimizers, the loop over epochs, what is measured; device and precision."""
+"""Inside an attempt's process: network, optimizers, the loop over epochs, measurements; device, precision."""
 
 from lenet_exp.base.faces import face
 

@@ -1,4 +1,4 @@
-"""Names of devices and precisions, ``auto`` among them, resolved to what this machine has."""
+"""Resolves names of devices and precisions, ``auto`` included, to what this machine has."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """Return the precision to train in.
+    """Return the precision to train in, with ``auto`` resolved for the device.
 
     Args:
-        precision: Precision that is asked for. ``auto`` becomes ``bfloat16`` where the device computes in it
-            natively, else ``float32``.
-        device: Device that trains.
+        precision: Precision of the configuration; ``auto`` becomes ``bfloat16`` where the device computes in
+            it natively, else ``float32``.
+        device: Device to train on.
     """
     if precision != "auto":
         return precision

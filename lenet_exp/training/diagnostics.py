@@ -23,17 +23,17 @@ _SLOPES: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
 
 
 def measure(model: LeNet, images: Tensor, loss: Callable[[Tensor], Tensor]) -> dict[str, float]:
-    """Return the diagnostics of each layer, named after it: ``*_conv1``, ``*_fc1`` and so on.
+    """Return the diagnostics of each layer; their names end in the layer's: ``*_conv1``, ``*_fc1``, ….
 
     Args:
-        model: Network to examine; neither it nor its gradients change.
+        model: Network to examine; its weights and their gradients do not change.
         images: ``(n, 1, size, size)`` float32 in [0, 1], a sample of the training images.
         loss: Maps the images' logits, ``(n, 10)``, to the scalar whose gradient is taken.
 
     Returns:
-        For each layer with weights ``grad_norm_*``, the L2 norm of the loss's gradient with respect to its
-        weights and biases. For each layer with an activation a share in [0, 1]: with sigmoid and tanh
-        ``saturated_share_*``, the share of outputs at which the activation is flat; with any other
+        For each layer with weights, ``grad_norm_*``: the L2 norm of the loss's gradient with respect to its
+        weights and biases. For each layer with an activation, a share in [0, 1]: with sigmoid and tanh,
+        ``saturated_share_*``, the share of outputs at which the activation is flat; with other activations,
         ``dead_share_*``, the share of units (channels of a convolution) that are 0 on every image.
     """
     x = images
@@ -56,7 +56,11 @@ def measure(model: LeNet, images: Tensor, loss: Callable[[Tensor], Tensor]) -> d
 
 
 def _named(model: LeNet) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules in order, each with the name of the last layer with weights up to it."""
+    """Yield the modules in order, each with its layer's name.
+
+    A convolution, its activation and its pooling share a name, such as ``conv1``; a linear layer and its
+    activation do too, such as ``fc1``.
+    """
     name = ""
     for kind, modules in (("conv", model.features), ("fc", model.classifier)):
         number = 0

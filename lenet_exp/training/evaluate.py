@@ -1,6 +1,7 @@
-"""The accuracy of trained networks, and the speed of a training: computed in a process of its own.
+"""Evaluates trained networks, and measures the speed of a training, in a process of its own.
 
-Importing this file does not load torch, so the driver can import these functions and have a worker call them.
+Importing this file does not load torch, so the driver can import these functions and have another process
+call them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from lenet_exp.data.split import Split
 if TYPE_CHECKING:
     from lenet_exp.training.network import LeNet
 
-#: Steps before the clock starts: the first ones allocate memory and choose algorithms.
+#: Training steps before the timed epoch: the first ones allocate memory and choose algorithms.
 WARM_UP_STEPS = 8
 
 
@@ -33,9 +34,10 @@ class SavedNetwork:
     """A trained network on disk.
 
     Attributes:
-        configuration: Configuration that the network was trained by.
-        weights: File of its weights, ``weights.safetensors``.
-        predictions: ``.npz`` file to write its predictions to; its folder is made if need be.
+        configuration: Configuration that the network was trained with.
+        weights: File with the network's weights, ``weights.safetensors``.
+        predictions: ``.npz`` file to write the network's predictions to; its folder is created if it does not
+            exist.
     """
 
     configuration: Configuration
@@ -46,19 +48,19 @@ class SavedNetwork:
 def evaluate_networks(
     networks: Sequence[SavedNetwork], images: ImageSet, device: str, threads: int
 ) -> list[tuple[float, float]]:
-    """Return accuracy and mean loss of each network on all images, computed in float32.
+    """Evaluate each network on all images, write its predictions, and return its accuracy and mean loss.
 
-    The classes that a network predicts are written to its ``predictions``, an ``.npz`` file with the array
-    ``predicted``, ``(n_images,)`` uint8.
+    Both are computed in float32. The file ``SavedNetwork.predictions`` has one array, ``predicted``: the
+    predicted class of each image, ``(n_images,)`` uint8.
 
     Args:
         networks: Networks to evaluate, one after the other.
-        images: Images to evaluate them on, opened once.
-        device: Device that computes, by torch's name.
+        images: Images to evaluate the networks on; their files are opened once.
+        device: Torch's name of the device to compute on.
         threads: Number of threads that torch computes with.
 
     Raises:
-        DataError: If a file of weights is missing, damaged, or another network's.
+        DataError: If a weights file is missing, is damaged, or has the weights of another network.
         DiskError: If predictions cannot be written.
     """
     import torch
@@ -98,7 +100,7 @@ def _loaded(network: SavedNetwork, image_size: int) -> LeNet:
 
 
 def correct_predictions(predictions: Path, labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return which images a network classified correctly, ``(n_images,)``.
+    """Return for each image whether a network classified it correctly, ``(n_images,)``.
 
     Args:
         predictions: ``.npz`` file that `evaluate_networks` wrote.
@@ -117,16 +119,16 @@ def alone_examples_per_s(
     seed: int,
     training: Training,
 ) -> float | None:
-    """Return the training speed while no other training runs beside it, which the caller sees to.
+    """Train for one epoch and return its speed; the caller must run no other training at the same time.
 
     Args:
-        configuration: Configuration to train, for one epoch that is timed after some warm-up steps.
-        images: Images of the training split, the validation images among them.
-        split: Division of the images; those of ``train`` are learned from.
-        device: Device that trains, by torch's name.
+        configuration: Configuration to train: some warm-up steps, then the epoch that is timed.
+        images: Training part of the data set, the validation images among them.
+        split: Division of the images; those of ``split.train`` are trained on.
+        device: Torch's name of the device to train on.
         threads: Number of threads that torch computes with.
         seed: Root of the training's random streams.
-        training: Choice of how a step is computed.
+        training: Section of which ``kernels`` and ``compile`` are used.
 
     Returns:
         Training examples per second of wall time, or None if the training diverges.

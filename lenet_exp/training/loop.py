@@ -1,7 +1,7 @@
 """Training as a generator: `fit` yields an `EpochResult` after every epoch; the caller decides what follows.
 
 The images stay on the device as bytes and a batch is a selection by index. Losses and correct predictions are
-summed on the device and read once an epoch, so that an accelerator never waits for the host.
+summed on the device and read once per epoch, so that an accelerator never waits for the host.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from lenet_exp.training.device import resolve_precision
 from lenet_exp.training.network import LeNet, initialise
 from lenet_exp.training.optimizers import Optimizer, make_optimizer
 
-#: How a step is computed unless an experiment says otherwise.
+#: The defaults of an experiment's ``[training]`` section: this package's layers on a CPU, not compiled.
 DEFAULT_TRAINING = Training()
-#: Images in a batch of evaluation, few enough to stay in the processor's cache (experiments/LOG.md, "Speed:
+#: Batch size of evaluation, small enough for a batch to stay in the CPU's cache (experiments/LOG.md, "Speed:
 #: the start, the end, and what lies between trainings").
 EVALUATION_BATCH = 250
 
 
 @dataclass(frozen=True)
 class Images:
-    """A selection from the labelled images on a device.
+    """A subset of the labelled images on a device, given by index.
 
     Attributes:
-        pixels: ``(all, 1, size, size)`` uint8: every image, shared by all selections.
-        labels: ``(all,)`` int64: the class of every image.
-        index: ``(n,)`` int64: positions of the selected images in ``pixels`` and ``labels``.
+        pixels: ``(all, 1, size, size)`` uint8: all images; every subset shares this tensor.
+        labels: ``(all,)`` int64: the classes of all images.
+        index: ``(n,)`` int64: indices of the subset's images in ``pixels`` and ``labels``.
     """
 
     pixels: Tensor
@@ -57,16 +57,16 @@ class Images:
 
 
 def load(images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return all pixels and labels of a data set on ``device``, in the shapes that `Images` has.
+    """Load an image set onto ``device``, and return its pixels and labels in the shapes of `Images`.
 
     On the CPU the pixels stay in the mapped file, shared with every process that reads it.
 
     Args:
-        images: Files of the data set, opened here.
-        device: Device that pixels and labels are copied to.
+        images: Image set whose files are opened.
+        device: Device to copy pixels and labels to.
 
     Raises:
-        DataError: If the files have gone since they were verified.
+        DataError: If the files were deleted after they were verified.
     """
     pixels, labels = images.open()
     with warnings.catch_warnings():
@@ -80,23 +80,23 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 #: Maps a batch's pixels and labels to its mean loss and its logits.
 Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-#: Does the same, and leaves the loss's gradients in the model's parameters.
+#: Maps them likewise, and sets the gradients of the loss in the model's parameters.
 Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass
 class TrainingState:
-    """A training under way: all that `fit` changes.
+    """The state of a training in progress, which `fit` changes.
 
     Attributes:
-        configuration: Configuration that is trained, its precision resolved (never ``auto``).
+        configuration: Configuration to train; its precision is resolved, never ``auto``.
         model: The network, on ``device``.
         optimizer: Optimizer of the network's parameters.
-        gradients: Function that computes a batch's loss and gradients.
+        gradients: Function that computes a batch's loss and logits, and sets the gradients of ``model``.
         seed: Root of the training's random streams.
-        device: Device that trains.
-        epoch: Number of epochs done.
-        train_s: Seconds of all training passes so far, evaluation left out.
+        device: Device to train on.
+        epoch: Number of epochs trained so far.
+        train_s: Seconds of all training passes so far, evaluation excluded.
     """
 
     configuration: Configuration
@@ -117,22 +117,22 @@ def begin(
     image_size: int = 28,
     training: Training = DEFAULT_TRAINING,
 ) -> TrainingState:
-    """Return a training before its first epoch, its weights drawn.
+    """Return a new training, at epoch 0, with its weights initialised.
 
     Args:
         configuration: Configuration to train.
-        seed: Root of the training's random streams, the weights' among them.
-        device: Device that trains; None for the CPU.
+        seed: Root of the training's random streams, which also determines the initial weights.
+        device: Device to train on; None means the CPU.
         image_size: Side of the images, in pixels.
-        training: Choice of how a step is computed: with which ``kernels`` on a CPU, this package's or
-            PyTorch's, and whether with ``torch.compile`` on an accelerator.
+        training: Section of which two keys are used: on a CPU ``kernels``, for this package's layers or
+            PyTorch's; on an accelerator ``compile``, for ``torch.compile``.
     """
     device = device or torch.device("cpu")
     precision = resolve_precision(configuration.precision, device)
     configuration = configuration.model_copy(update={"precision": precision})
     model = LeNet(configuration, image_size)
     initialise(model, configuration.init, derive_seed(seed, "init"))
-    # oneDNN's and cuDNN's convolutions are faster with the channels last; the numbers are the same.
+    # oneDNN's and cuDNN's convolutions are faster with the channels last; the results are the same.
     model = model.to(device).to(memory_format=torch.channels_last)
     forward = plain_forward(model, configuration)
     if device.type != "cpu":
@@ -147,11 +147,11 @@ def begin(
 
 
 def cpu_gradients(model: LeNet, configuration: Configuration) -> Gradients:
-    """Return a function that computes gradients by the layers of `lenet_exp.training.cpu`.
+    """Return a function that computes gradients with the layers of `lenet_exp.training.cpu`.
 
     Args:
         model: Network on the CPU, whose parameters get the gradients.
-        configuration: The network's configuration, its precision resolved; its loss and precision are used.
+        configuration: The network's configuration; its loss and its precision, never ``auto``, are used.
     """
     dtype = _DTYPES[configuration.precision]
 
@@ -164,7 +164,7 @@ def cpu_gradients(model: LeNet, configuration: Configuration) -> Gradients:
 
 
 def autograd_gradients(forward: Forward) -> Gradients:
-    """Return a function that computes ``forward`` and has autograd compute its gradients."""
+    """Return a function that calls ``forward`` and computes the gradients of its loss by autograd."""
 
     def gradients(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         loss, logits = forward(pixels, labels)
@@ -175,11 +175,11 @@ def autograd_gradients(forward: Forward) -> Gradients:
 
 
 def plain_forward(model: LeNet, configuration: Configuration) -> Forward:
-    """Return a function that computes a batch's loss by the network's own layers.
+    """Return a function that computes a batch's loss and logits with the network's own torch layers.
 
     Args:
         model: Network on any device.
-        configuration: The network's configuration, its precision resolved; its loss and precision are used.
+        configuration: The network's configuration; its loss and its precision, never ``auto``, are used.
     """
 
     def forward(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -196,13 +196,13 @@ def compiled_forward(forward: Forward, **options: Any) -> Forward:
 
     Args:
         forward: Function that `plain_forward` returned.
-        options: Arguments for ``torch.compile``. ``mode="reduce-overhead"`` replays CUDA graphs; their shapes
-            are static, so there is one for the full batches and one for the last.
+        options: Arguments for ``torch.compile``. ``mode="reduce-overhead"`` replays CUDA graphs, which have
+            static shapes: one graph is for the full batches, another for a smaller last batch.
     """
     graph = torch.compile(forward, dynamic=False, **options)
 
     def step(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        # The tensors that the last replay returned are no longer needed, so this one may overwrite them.
+        # The tensors that the previous replay returned are no longer needed, so this one may overwrite them.
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch has no types
         result: tuple[Tensor, Tensor] = graph(pixels, labels)
         return result
@@ -211,13 +211,14 @@ def compiled_forward(forward: Forward, **options: Any) -> Forward:
 
 
 def fit(state: TrainingState, train: Images, validation: Images) -> Iterator[EpochResult]:
-    """Train for the epochs that are left, and yield the result of each.
+    """Train the remaining epochs, and yield the result of each.
 
     Args:
-        state: Training to go on with, changed in place. After three epochs it begins with the fourth, on the
-            same batches as if it had never stopped.
-        train: Images to learn from.
-        validation: Images to evaluate after each epoch; if there are none, their metrics are NaN.
+        state: Training to continue, changed in place. If it has trained three epochs, it continues with the
+            fourth, on the same batches as a training that was never interrupted.
+        train: Images to train on.
+        validation: Images to evaluate on after each epoch; without any, ``val_loss`` and ``val_accuracy``
+            are NaN.
 
     Raises:
         DivergedError: If the loss becomes NaN or infinite.
@@ -241,7 +242,7 @@ def fit(state: TrainingState, train: Images, validation: Images) -> Iterator[Epo
 
 
 def _train_epoch(state: TrainingState, train: Images) -> tuple[float, float, float]:
-    """Return mean loss, accuracy and seconds of one pass over ``train``."""
+    """Train for one pass over ``train``; return its mean loss, its accuracy and its time in seconds."""
     loss_sum = torch.zeros((), device=state.device)
     n_correct = torch.zeros((), dtype=torch.int64, device=state.device)
     state.model.train()
@@ -254,7 +255,7 @@ def _train_epoch(state: TrainingState, train: Images) -> tuple[float, float, flo
         # On a CPU index_select is many times faster than pixels[batch] (experiments/LOG.md, "Speed: gradients
         # written out, and on the bits").
         loss, logits = state.gradients(torch.index_select(train.pixels, 0, batch), labels)
-        # An accelerator would have to wait for the host to read each loss; there the epoch's sum is checked.
+        # Reading each loss would make an accelerator wait; there only the epoch's sum is checked.
         if state.device.type == "cpu" and not torch.isfinite(loss):
             raise DivergedError(f"loss is {loss.item()} in epoch {state.epoch + 1}")
         state.optimizer.step()
@@ -265,7 +266,7 @@ def _train_epoch(state: TrainingState, train: Images) -> tuple[float, float, flo
     mean_loss = loss_sum.item() / len(train)
     if not math.isfinite(mean_loss):
         raise DivergedError(f"loss is {mean_loss} in epoch {state.epoch + 1}")
-    # The loss may be finite though the weights are not, as a ReLU computed on the bits can turn NaN into 0.
+    # The loss can be finite although the weights are not: a ReLU computed on the bits can turn NaN into 0.
     if not all(bool(torch.isfinite(weights).all()) for weights in state.model.parameters()):
         raise DivergedError(f"weights are not finite after epoch {state.epoch + 1}")
     return mean_loss, n_correct.item() / len(train), seconds
@@ -296,7 +297,7 @@ def criterion(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     Args:
         logits: ``(batch, 10)`` float32, unnormalised.
         labels: ``(batch,)`` int64, class indices.
-        loss: ``cross_entropy``, in nats per image, or ``mse`` against one-hot labels, mean over the classes.
+        loss: ``cross_entropy``, in nats per image, or ``mse`` against one-hot labels, the mean over classes.
     """
     if loss == "mse":
         return F.mse_loss(logits, F.one_hot(labels, CLASSES).to(logits.dtype))
@@ -305,10 +306,10 @@ def criterion(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
 
 @torch.inference_mode()
 def predict(model: LeNet, images: Images) -> Tensor:
-    """Return the logits of the selected images, ``(n, 10)`` float32, computed in float32.
+    """Return the logits of ``images``, ``(n, 10)``, computed in float32.
 
     Args:
-        model: Network on the images' device; left in evaluation mode.
+        model: Network on the images' device; set to evaluation mode.
         images: Images to classify.
     """
     model.eval()
@@ -317,12 +318,14 @@ def predict(model: LeNet, images: Images) -> Tensor:
 
 
 def evaluate(model: LeNet, images: Images, loss: Loss) -> tuple[float, float]:
-    """Return mean loss and accuracy, in float32, so that the model logged to MLflow reaches the same.
+    """Return the mean loss and the accuracy, in [0, 1], of a network on ``images``.
+
+    They are computed in float32, so that the model logged to MLflow reproduces them.
 
     Args:
-        model: Network on the images' device; left in evaluation mode.
-        images: Images to evaluate, at least one.
-        loss: Loss to average over the images.
+        model: Network on the images' device; set to evaluation mode.
+        images: Images to evaluate on, at least one.
+        loss: Kind of loss to average over the images.
     """
     logits, labels = predict(model, images), images.labels[images.index]
     n_correct = (logits.argmax(dim=1) == labels).sum()
@@ -334,7 +337,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
     Args:
         model: Network on any device.
-        path: File to write or replace; its folder is made if need be.
+        path: File to write or replace; its folder is created if it does not exist.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
@@ -346,10 +349,10 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 
 def snapshot(state: TrainingState) -> bytes:
-    """Return the training's state as safetensors; a training that is restored from it goes on bit for bit.
+    """Return the training's state as safetensors; a training restored from it continues bit for bit.
 
-    It holds the weights, the optimizer's state and the state of torch's random streams. All else follows from
-    the configuration and the seed.
+    It holds the weights, the optimizer's state and the state of torch's random streams. The rest follows from
+    the configuration, the seed and the last epoch's result.
     """
     tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
     for name, values in state.optimizer.state().items():

@@ -25,27 +25,28 @@ ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
 
 
 class LeNet(nn.Module):
-    """Convolution, activation and pooling one to three times, then one to three linear layers.
+    """A network of one to three blocks (convolution, activation, pooling), then one to three linear layers.
 
     Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998; the
     baseline is the variant with ReLU and max pooling.
     """
 
     def __init__(self, configuration: Configuration, image_size: int = 28) -> None:
-        """Build the network; `initialise` draws its weights.
+        """Create the layers; `initialise` sets their weights.
 
         Args:
-            configuration: Hyper-parameters, of which those of the architecture are used.
+            configuration: Hyper-parameters; only those of the architecture are used.
             image_size: Side of the images, in pixels.
 
         Raises:
-            InfeasibleError: If a feature map would be smaller than the kernel or the pooling window on it.
+            InfeasibleError: If a feature map would be smaller than the kernel or pooling window on it.
         """
         super().__init__()
         self.configuration = configuration
-        # torch's layers draw weights when they are made, from the global random stream, whose state is the
-        # caller's. (Layers on the device "meta" draw none, but giving them memory loads SymPy, 0.4 s in every
-        # attempt: experiments/LOG.md, "Speed: the start, the end, and what lies between trainings".)
+        # torch's layers draw weights from the global random stream when they are created; the fork leaves the
+        # stream's state as the caller had it. (Layers on the device "meta" draw none, but giving them memory
+        # loads SymPy, 0.4 s in every attempt: experiments/LOG.md, "Speed: the start, the end, and what lies
+        # between trainings".)
         with torch.random.fork_rng(devices=()):
             self._build(configuration, image_size)
 
@@ -77,13 +78,13 @@ class LeNet(nn.Module):
 
 
 def initialise(model: nn.Module, init: Init, seed: int) -> None:
-    """Draw the weights of every convolution and linear layer.
+    """Draw the weights and biases of every convolution and linear layer.
 
     Args:
         model: Network whose weights and biases are overwritten.
         init: Rule for the weights; ``default`` is torch's own. Biases always follow torch's own rule, uniform
             in ±1/sqrt(fan_in).
-        seed: Seed of a random stream that nothing else draws from.
+        seed: Seed of the random stream that only these weights and biases are drawn from.
 
     Source: Glorot and Bengio, AISTATS 2010 (Xavier); He et al., arXiv:1502.01852 (Kaiming).
     """

@@ -1,4 +1,4 @@
-"""Adam and SGD by torch's fused kernels, without the classes of ``torch.optim``.
+"""Adam and SGD with torch's fused kernels, without the classes of ``torch.optim``.
 
 Those classes load ``torch._dynamo`` in their first step, which takes a second of every command's start
 (experiments/LOG.md, "Speed: the start, the end, and what lies between trainings"); their hooks and parameter
@@ -19,7 +19,7 @@ from lenet_exp.config.hyperparameters import Configuration
 
 
 class Optimizer(ABC):
-    """Base class of the optimizers, which change parameters in place by their gradients."""
+    """Base class of the optimizers, which update parameters in place from their gradients."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         #: The parameters that are trained, in the network's order.
@@ -27,15 +27,15 @@ class Optimizer(ABC):
 
     @abstractmethod
     def step(self) -> None:
-        """Change the parameters by their gradients; every parameter must have one."""
+        """Update the parameters from their gradients; every parameter must have one."""
 
     @abstractmethod
     def state(self) -> dict[str, list[Tensor]]:
-        """Return the accumulated state by name, with a tensor for each parameter; empty if there is none."""
+        """Return the accumulated state: by name, a list of one tensor per parameter. It may be empty."""
 
     @abstractmethod
     def load_state(self, state: Mapping[str, list[Tensor]]) -> None:
-        """Go on from a copy of a state that `state` returned."""
+        """Set the accumulated state to a copy of one that `state` returned."""
 
     def zero_grad(self) -> None:
         """Set all gradients to None."""
@@ -46,7 +46,7 @@ class Optimizer(ABC):
         return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
 
     def _like_parameters(self, tensors: Iterable[Tensor]) -> list[Tensor]:
-        """Return copies on the parameters' device, laid out in memory as the fused kernels expect them."""
+        """Return copies of ``tensors`` on the parameters' device, in the layout of the fused kernels."""
         pairs = zip(self.parameters, tensors, strict=True)
         return [torch.empty_like(p, dtype=t.dtype, requires_grad=False).copy_(t) for p, t in pairs]
 
@@ -58,12 +58,12 @@ class Adam(Optimizer):
     """
 
     def __init__(self, parameters: Iterable[Tensor], *, lr: float, weight_decay: float) -> None:
-        """Begin with zero means and no steps.
+        """Create the optimizer, with all running means and the number of steps at zero.
 
         Args:
-            parameters: Parameters to train, on the device that trains them.
+            parameters: Parameters to train, on the device to train on.
             lr: Learning rate, above 0.
-            weight_decay: Factor of the L2 penalty that is added to the gradients; 0 for none.
+            weight_decay: Factor of the L2 penalty that is added to the gradients; 0 means no penalty.
         """
         super().__init__(parameters)
         self._lr, self._weight_decay = lr, weight_decay
@@ -73,7 +73,7 @@ class Adam(Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
-        """Change the parameters by their gradients; every parameter must have one."""
+        """Update the parameters from their gradients; every parameter must have one."""
         adam(
             self.parameters,
             self._gradients(),
@@ -96,7 +96,7 @@ class Adam(Optimizer):
         return {"exp_avg": self._means, "exp_avg_sq": self._squares, "step": self._steps}
 
     def load_state(self, state: Mapping[str, list[Tensor]]) -> None:
-        """Go on from a copy of a state that `state` returned."""
+        """Set the accumulated state to a copy of one that `state` returned."""
         self._means = self._like_parameters(state["exp_avg"])
         self._squares = self._like_parameters(state["exp_avg_sq"])
         self._steps = [n.to(p.device, copy=True) for n, p in zip(state["step"], self.parameters, strict=True)]
@@ -108,13 +108,13 @@ class SGD(Optimizer):
     def __init__(
         self, parameters: Iterable[Tensor], *, lr: float, momentum: float, weight_decay: float
     ) -> None:
-        """Begin without velocities; the first step makes them.
+        """Create the optimizer, without velocities; its first step creates them.
 
         Args:
-            parameters: Parameters to train, on the device that trains them.
+            parameters: Parameters to train, on the device to train on.
             lr: Learning rate, above 0.
             momentum: Share of the velocity that each step keeps, in [0, 1).
-            weight_decay: Factor of the L2 penalty that is added to the gradients; 0 for none.
+            weight_decay: Factor of the L2 penalty that is added to the gradients; 0 means no penalty.
         """
         super().__init__(parameters)
         self._lr, self._momentum, self._weight_decay = lr, momentum, weight_decay
@@ -122,7 +122,7 @@ class SGD(Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
-        """Change the parameters by their gradients; every parameter must have one."""
+        """Update the parameters from their gradients; every parameter must have one."""
         sgd(
             self.parameters,
             self._gradients(),
@@ -142,17 +142,17 @@ class SGD(Optimizer):
         return {"momentum_buffer": velocities} if velocities else {}
 
     def load_state(self, state: Mapping[str, list[Tensor]]) -> None:
-        """Go on from a copy of a state that `state` returned."""
+        """Set the accumulated state to a copy of one that `state` returned."""
         if "momentum_buffer" in state:
             self._velocities = list(self._like_parameters(state["momentum_buffer"]))
 
 
 def make_optimizer(configuration: Configuration, parameters: Iterable[Tensor]) -> Optimizer:
-    """Return the optimizer that the configuration names, before its first step.
+    """Return a new optimizer of the kind that the configuration names.
 
     Args:
-        configuration: Hyper-parameters, of which the optimizer's name and settings are used.
-        parameters: Parameters to train, on the device that trains them.
+        configuration: Hyper-parameters; only the optimizer's name and settings are used.
+        parameters: Parameters to train, on the device to train on.
     """
     lr, decay = configuration.lr, configuration.weight_decay
     if configuration.optimizer == "adam":

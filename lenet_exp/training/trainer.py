@@ -1,4 +1,4 @@
-"""The trainer that an attempt's process runs: it makes a training of `LeNet` from a `Task`."""
+"""The trainer that an attempt's process loads: it creates the training of a `LeNet` from a `Task`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from lenet_exp.execution.protocol import Machine, Task
 from lenet_exp.training import diagnostics, loop
 from lenet_exp.training.device import resolve_device, resolve_precision
 
-#: Number of training images that diagnostics are computed on, the same ones after every epoch.
+#: Number of training images to compute diagnostics on, the same images after every epoch.
 DIAGNOSED = 1_000
 
 
 class LeNetTraining:
-    """A training of one attempt; implements `lenet_exp.execution.protocol.RunningTraining`."""
+    """The training of one attempt; implements `lenet_exp.execution.protocol.RunningTraining`."""
 
     def __init__(self, task: Task) -> None:
-        """Load the task's images and draw the weights."""
+        """Load the task's images onto its device, and initialise the network."""
         keep_freed_memory()
         conditions, attempt = task.conditions, task.attempt
         experiment, images = conditions.experiment, conditions.images
@@ -51,7 +51,7 @@ class LeNetTraining:
         self._diagnosed = self._training.index[:DIAGNOSED] if experiment.watch.diagnostics else None
 
     def epochs(self) -> Iterator[EpochResult]:
-        """Train the epochs that are left, and yield the result of each.
+        """Train the remaining epochs, and yield the result of each.
 
         Raises:
             DivergedError: If the loss becomes NaN or infinite.
@@ -64,7 +64,7 @@ class LeNetTraining:
             began, trained_s = time.perf_counter(), result.train_s
 
     def _watched(self) -> dict[str, float]:
-        """Return the extra metrics that the experiment watches, measured on the network as it is now."""
+        """Return the metrics that the experiment's ``[watch]`` asks for, measured on the current network."""
         metrics: dict[str, float] = {}
         model, loss = self._state.model, self._state.configuration.loss
         if self._test is not None:
@@ -76,11 +76,11 @@ class LeNetTraining:
         return metrics
 
     def snapshot(self) -> bytes:
-        """Return the training's state, from which `restore` goes on bit for bit."""
+        """Return the training's state, from which `restore` continues bit for bit."""
         return loop.snapshot(self._state)
 
     def restore(self, taken: bytes, last: EpochResult) -> None:
-        """Go on from a snapshot of the same training.
+        """Set this training to the state of a snapshot; it must be one of the same training.
 
         Args:
             taken: Bytes that `snapshot` returned.
@@ -99,15 +99,17 @@ def _all_images(images: ImageSet, device: torch.device) -> loop.Images:
 
 
 def begin(task: Task) -> LeNetTraining:
-    """Return the task's training before its first epoch."""
+    """Return a new training for the task, at epoch 0."""
     return LeNetTraining(task)
 
 
 def probe(device: str) -> Machine:
-    """Return what the name ``device`` stands for on this machine, after a small computation on it.
+    """Return the devices that the name ``device`` stands for, after a test computation on each.
+
+    The name ``cuda`` stands for all GPUs of this machine, ``auto`` for the accelerator or else the CPU.
 
     Raises:
-        DeviceError: If the device cannot be used.
+        DeviceError: If a device cannot be used.
     """
     devices = [resolve_device(device)]
     if devices[0].type == "cuda" and devices[0].index is None:  # "cuda" without a number: all of them

@@ -63,7 +63,7 @@ def test_a_line_cut_anywhere_costs_only_itself(path: Path) -> None:
 
         assert jsonl.read(path) == (LINES[:2], last)
 
-        jsonl.mend(path)
+        jsonl.repair(path)
         jsonl.append(path, {"n": 4})
         assert jsonl.read(path)[0] == [*LINES[:2], {"n": 4}]
 
@@ -74,18 +74,22 @@ def test_a_last_line_without_its_beginning_is_cut_off(path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"\0\0\0\0}\n")
 
-    jsonl.mend(path)
+    jsonl.repair(path)
 
     assert path.stat().st_size == before
 
 
-@pytest.mark.parametrize("damage", [b"#", b"[1]"])
-def test_damage_before_the_last_line_is_refused(path: Path, damage: bytes) -> None:
+@pytest.mark.parametrize(
+    ("damage", "reason"), [(b"#", "Expecting value"), (b"[1]", r"expected a JSON object, found \[1\]")]
+)
+def test_damage_before_the_last_line_is_refused(path: Path, damage: bytes, reason: str) -> None:
     """A damaged line that others follow is no crash's doing, and nothing is made of it."""
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([lines[0], damage, *lines[2:]]))
 
-    with pytest.raises(StoreError, match=r"journal\.jsonl is damaged at byte 8"):
+    with pytest.raises(
+        StoreError, match=rf"journal\.jsonl is damaged at byte 8: {reason}.*; move the file away"
+    ):
         jsonl.read(path)
 
 
@@ -129,7 +133,7 @@ def test_whatever_bytes_a_journal_has_it_is_read_or_refused(tmp_path: Path, cont
     except StoreError:
         return
 
-    jsonl.mend(path)
+    jsonl.repair(path)
     jsonl.append(path, {"n": 1})
 
     assert jsonl.read(path)[0] == [*entries, {"n": 1}]

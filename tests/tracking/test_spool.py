@@ -129,7 +129,7 @@ def test_records_come_in_order_whatever_else_lies_there(spool: Spool) -> None:
     spool.start_study(StudyMetadata("exp-1", "exp"))
     for key in reversed(keys):
         spool.start(key, METADATA)
-    spool.keep_run_id(keys[0].stem, "run")
+    spool.record_run_id(keys[0].stem, "run")
     (spool.folder / "notes.txt").touch()
     (spool.folder / "trial-1.jsonl").touch()
 
@@ -169,8 +169,8 @@ def test_what_was_not_uploaded_is_pending(spool: Spool) -> None:
     spool.start(other, METADATA)
     assert spool.pending() == [other.stem, KEY.stem, STUDY]
 
-    spool.keep_uploaded(KEY.stem, spool.path(KEY.stem).stat().st_size)
-    spool.keep_uploaded(other.stem, spool.path(other.stem).stat().st_size)
+    spool.record_uploaded(KEY.stem, spool.path(KEY.stem).stat().st_size)
+    spool.record_uploaded(other.stem, spool.path(other.stem).stat().st_size)
     spool.end(other, "FAIL")
 
     assert spool.pending() == [other.stem, STUDY]
@@ -183,7 +183,7 @@ def test_lines_written_while_uploading_stay_pending(spool: Spool) -> None:
     offset = spool.path(KEY.stem).stat().st_size
     spool.epoch(KEY, epoch(1))
 
-    spool.keep_uploaded(KEY.stem, offset)
+    spool.record_uploaded(KEY.stem, offset)
 
     assert spool.pending() == [KEY.stem]
 
@@ -191,8 +191,8 @@ def test_lines_written_while_uploading_stay_pending(spool: Spool) -> None:
 def test_run_ids_outlive_the_process(spool: Spool) -> None:
     """The runs of all attempts are known without MLflow, and the study's is not among them."""
     spool.start(KEY, METADATA)
-    spool.keep_run_id(KEY.stem, "a1")
-    spool.keep_run_id(STUDY, "b2")
+    spool.record_run_id(KEY.stem, "a1")
+    spool.record_run_id(STUDY, "b2")
 
     again = Spool(spool.folder)
 
@@ -203,8 +203,8 @@ def test_run_ids_outlive_the_process(spool: Spool) -> None:
 def test_what_was_uploaded_can_be_forgotten(spool: Spool) -> None:
     """After forgetting, all is pending again and no run is known, in the next process too."""
     spool.start(KEY, METADATA)
-    spool.keep_run_id(KEY.stem, "a1")
-    spool.keep_uploaded(KEY.stem, spool.path(KEY.stem).stat().st_size)
+    spool.record_run_id(KEY.stem, "a1")
+    spool.record_uploaded(KEY.stem, spool.path(KEY.stem).stat().st_size)
 
     spool.forget_uploaded()
 
@@ -216,7 +216,7 @@ def test_what_was_uploaded_can_be_forgotten(spool: Spool) -> None:
 def test_a_damaged_index_is_forgotten(spool: Spool) -> None:
     """The index can be had again, so damage to it stops nobody."""
     spool.start(KEY, METADATA)
-    spool.keep_run_id(KEY.stem, "a1")
+    spool.record_run_id(KEY.stem, "a1")
     index = spool.folder / "index.jsonl"
     index.write_bytes(b"#\n" + index.read_bytes())
 

@@ -163,7 +163,10 @@ def test_a_silent_server_is_unreachable() -> None:
         silent.listen()
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
 
-        with pytest.raises(UnreachableError, match=r"does not answer within 0\.3 s; start it"):
+        with pytest.raises(
+            UnreachableError,
+            match=r"does not answer within 0\.3 s; start it, or name another with --tracking-uri",
+        ):
             check_reachable(uri, timeout_s=0.3)
 
 
@@ -178,5 +181,5 @@ def test_a_file_is_added_to_a_run(root: Path, tmp_path: Path) -> None:
     log_file(local_uri(root), run, picture)
 
     assert [file.path for file in client.list_artifacts(run)] == ["picture.png"]
-    with pytest.raises(UnreachableError, match=r"did not take .*: .*0000"):
+    with pytest.raises(UnreachableError, match=r"did not accept .*: .*0000"):
         log_file(local_uri(root), "0" * 32, picture)

@@ -1,11 +1,11 @@
-"""Convolutions before a 2x2 pooling on a CPU: the four outputs of each window, and their gradients.
+"""Convolutions that a 2x2 pooling follows, on a CPU: the four outputs of each window, and the gradients.
 
-torch's convolutions are made for many channels and are slow on the few that LeNet has. A pooling window needs
+torch's convolutions are tuned for many channels and are slow on the few of LeNet. A pooling window needs
 four outputs of the convolution, and all four depend on one ``(k + 1) x (k + 1)`` patch of the input. One
 matrix product computes them, with a block of rows for each of the four (`BlockConvolution`). The zeros in
 that matrix cost ``((k + 1) / k)**2`` times the arithmetic; the better shape of the product more than repays
 them while channels are few, or where the processor multiplies tiles (AMX). Elsewhere `OneDnnConvolution` is
-taken.
+used.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from torch import Tensor
 
 from lenet_exp.training.cpu.ops import AVX2_ALONE, batch_innermost, channels_innermost, matmul
 
-#: With at most so many rows of bfloat16 oneDNN multiplies long rows at about half its speed, so they are cut
-#: into pieces of so many columns (experiments/LOG.md, "Speed: gradients written out, and on the bits").
+#: oneDNN multiplies a bfloat16 matrix of at most `_FEW_ROWS` long rows at about half its speed, so such rows
+#: are cut into pieces of `_COLUMNS` columns (experiments/LOG.md, "Speed: gradients written out, and on the
+#: bits").
 _FEW_ROWS, _COLUMNS = 32, 12_544
 
 
 class Convolution(Protocol):
-    """A convolution within one training step: `forward` is called once, then `backward` once."""
+    """A convolution for one training step: `forward` is called once, then `backward` once."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs, grouped into the 2x2 windows of the pooling that follows.
@@ -33,32 +34,35 @@ class Convolution(Protocol):
         An odd last row or column of outputs is dropped, as pooling drops it.
 
         Args:
-            x: ``(ci, h, w, n)``, floating point or bytes, in any order of memory.
+            x: ``(ci, h, w, n)``, floating point or bytes, in any memory order: ``ci`` input channels, ``h``
+                rows and ``w`` columns of ``n`` images.
 
         Returns:
-            ``(2, 2, co, rows, columns, n)``, by row and column within the window.
+            ``(2, 2, co, rows, columns, n)``: row and column within the window, ``co`` output channels, rows
+            and columns of windows, ``n`` images.
         """
 
     def backward(self, grad: Tensor, *, with_input: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the gradients of weight and bias, in the weight's dtype and layout, and of the input.
 
         Args:
-            grad: Gradient of the tensor that `forward` returned; fastest in the same order of memory.
-            with_input: True to compute the input's gradient, ``(ci, h, w, n)``; else None is returned for it.
+            grad: Gradient of the tensor that `forward` returned; fastest in that tensor's memory order.
+            with_input: True to compute the input's gradient, ``(ci, h, w, n)``; if False, None is returned in
+                its place.
         """
 
 
 def convolution(
     weight: Tensor, bias: Tensor, padding: int, dtype: torch.dtype, scale: float = 1.0
 ) -> Convolution:
-    """Return the kind of convolution that is faster on this processor.
+    """Return a convolution of the kind that is faster for these channels on this processor.
 
     Args:
         weight: ``(co, ci, k, k)`` kernels, for ``co`` output and ``ci`` input channels.
         bias: ``(co,)``, in the weight's dtype.
-        padding: Width of the border of zeros around the maps, in pixels.
+        padding: Width of the border of zeros around the input, in pixels.
         dtype: Floating-point type to compute in.
-        scale: Factor on the input, applied to the weight instead.
+        scale: Factor to scale the input by; the weight is scaled instead.
     """
     co, ci = weight.shape[:2]
     kind = BlockConvolution if ci * co <= max_block_channels(dtype) else OneDnnConvolution
@@ -66,7 +70,7 @@ def convolution(
 
 
 def max_block_channels(dtype: torch.dtype) -> int:
-    """Return the product of input and output channels up to which `BlockConvolution` is the faster one.
+    """Return the largest product of input and output channels at which `BlockConvolution` is the faster one.
 
     Measured in experiments/LOG.md: 1024 in "Speed: where the time of a training step goes, what helped and
     what did not", 4096 in "Speed: gradients written out, and on the bits", 112 and 512 in "Speed: what a
@@ -78,28 +82,31 @@ def max_block_channels(dtype: torch.dtype) -> int:
 
 
 class BlockConvolution:
-    """One product of all patches with a matrix that holds the kernel at four places, one for each output."""
+    """A convolution as one product: all patches by a matrix that holds the kernel four times.
+
+    Each of its four places in the matrix gives one output of a pooling window.
+    """
 
     def __init__(
         self, weight: Tensor, bias: Tensor, padding: int, dtype: torch.dtype, scale: float = 1.0
     ) -> None:
-        """Lay out the matrix.
+        """Create the matrix from the kernels and the bias.
 
         Args:
             weight: ``(co, ci, k, k)`` kernels, for ``co`` output and ``ci`` input channels.
             bias: ``(co,)``, in the weight's dtype.
-            padding: Width of the border of zeros around the maps, in pixels.
+            padding: Width of the border of zeros around the input, in pixels.
             dtype: Floating-point type to compute in.
-            scale: Factor on the input, applied to the weight instead.
+            scale: Factor to scale the input by; the weight is scaled instead.
         """
         self._weight, self._padding, self._dtype, self._scale = weight, padding, dtype, scale
         co, ci, k, _ = weight.shape
         #: Side of a patch, in pixels; even, so that all patches together cover pairs of rows and columns.
         self._side = k + 1 + (k + 1) % 2
-        #: Numbers in a patch: rows of the patches, and columns of the matrix that hold the kernel.
+        #: Number of values in a patch, and so of the matrix's columns that hold the kernel.
         self._taps = ci * self._side**2
-        # A column for the bias, and some of zeros, as oneDNN is slower on odd sizes (experiments/LOG.md,
-        # "Speed: gradients written out, and on the bits").
+        # One more column for the bias, and some of zeros, as oneDNN is slower on odd sizes
+        # (experiments/LOG.md, "Speed: gradients written out, and on the bits").
         matrix = weight.new_zeros(2, 2, co, self._taps + 4 - self._taps % 4)
         kernel = weight if scale == 1 else weight * scale
         for place in self._places(matrix):
@@ -108,7 +115,7 @@ class BlockConvolution:
         self._matrix = matrix.flatten(0, 2).to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs by window, as `Convolution.forward` says."""
+        """Return the outputs grouped by window, as `Convolution.forward` describes."""
         x = batch_innermost(x)
         ci, h, w, n = x.shape
         self._size = h, w
@@ -127,7 +134,7 @@ class BlockConvolution:
 
         Args:
             grad: ``(2, 2, co, rows, columns, n)``, gradient of the outputs.
-            with_input: True to compute the input's gradient; else None stands in its place.
+            with_input: True to compute the input's gradient; if False, None is returned in its place.
         """
         n = grad.shape[-1]
         grad = grad.reshape(len(self._matrix), -1)
@@ -148,7 +155,7 @@ class BlockConvolution:
         return weight.mul_(self._scale), matrix[..., self._taps].sum((0, 1)), x
 
     def _input_gradient(self, grad: Tensor, n: int) -> Tensor:
-        """Return the input's gradient; ``grad`` is the outputs', ``(4 * co, rows * columns * n)``."""
+        """Return the input's gradient; ``grad`` is that of the outputs, ``(4 * co, rows * columns * n)``."""
         ci, (h, w), p = self._weight.shape[1], self._size, self._padding
         half, (rows, columns) = self._side // 2, self._n_windows(h, w)
         back = matmul(self._matrix[:, : self._taps].t().contiguous(), grad)
@@ -165,12 +172,12 @@ class BlockConvolution:
         return x
 
     def _n_windows(self, h: int, w: int) -> tuple[int, int]:
-        """Return how many rows and columns of windows the outputs of an ``h`` x ``w`` map have."""
+        """Return the number of rows and of columns of windows for an input of ``h`` x ``w`` pixels."""
         growth = 2 * self._padding - self._weight.shape[2] + 1
         return (h + growth) // 2, (w + growth) // 2
 
     def _padded(self, x: Tensor, rows: int, columns: int) -> Tensor:
-        """Return the input, padded or cropped to the area that all patches cover, in the computing dtype."""
+        """Return ``x`` padded or cropped to the area that all patches cover, in the dtype to compute in."""
         ci, h, w, n = x.shape
         height, width, p = 2 * rows + self._side - 2, 2 * columns + self._side - 2, self._padding
         if (height, width, p) == (h, w, 0):
@@ -181,7 +188,7 @@ class BlockConvolution:
         return out
 
     def _places(self, matrix: Tensor) -> Iterator[Tensor]:
-        """Yield views of the kernel's four places in ``matrix``, ``(2, 2, co, taps and more)``."""
+        """Yield the four views of ``matrix``, ``(2, 2, co, columns)``, that hold the kernel."""
         co, ci, k, _ = self._weight.shape
         taps = matrix[..., : self._taps].view(2, 2, co, ci, self._side, self._side)
         for i in range(2):
@@ -190,26 +197,26 @@ class BlockConvolution:
 
 
 class OneDnnConvolution:
-    """torch's own convolution, on a CPU oneDNN's; its outputs have the channels innermost in memory."""
+    """torch's own convolution, which oneDNN computes; its outputs have the channels innermost in memory."""
 
     def __init__(
         self, weight: Tensor, bias: Tensor, padding: int, dtype: torch.dtype, scale: float = 1.0
     ) -> None:
-        """Lay out the weight.
+        """Convert the kernels and the bias to the dtype and memory order to compute in.
 
         Args:
             weight: ``(co, ci, k, k)`` kernels, for ``co`` output and ``ci`` input channels.
             bias: ``(co,)``, in the weight's dtype.
-            padding: Width of the border of zeros around the maps, in pixels.
+            padding: Width of the border of zeros around the input, in pixels.
             dtype: Floating-point type to compute in.
-            scale: Factor on the input, applied to the weight instead.
+            scale: Factor to scale the input by; the weight is scaled instead.
         """
         self._like, self._padding, self._scale = weight, padding, scale
         self._weight = (weight * scale).to(dtype, memory_format=torch.channels_last)
         self._bias = bias.to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs by window, as `Convolution.forward` says."""
+        """Return the outputs grouped by window, as `Convolution.forward` describes."""
         self._images = channels_innermost(x.to(self._weight.dtype)).permute(3, 0, 1, 2)
         images = F.conv2d(self._images, self._weight, self._bias, padding=self._padding)
         maps = images.contiguous(memory_format=torch.channels_last).permute(1, 2, 3, 0)
@@ -221,7 +228,7 @@ class OneDnnConvolution:
 
         Args:
             grad: ``(2, 2, co, rows, columns, n)``, gradient of the outputs.
-            with_input: True to compute the input's gradient; else None stands in its place.
+            with_input: True to compute the input's gradient; if False, None is returned in its place.
         """
         co, h, w, n = self._output_shape
         images = grad.permute(5, 2, 3, 0, 4, 1).flatten(4).flatten(2, 3)
@@ -247,7 +254,7 @@ class OneDnnConvolution:
 
     @staticmethod
     def _windows(maps: Tensor) -> Tensor:
-        """Return a view of ``(co, h, w, n)`` as ``(2, 2, co, h // 2, w // 2, n)``."""
+        """Return ``maps``, ``(co, h, w, n)``, as a view by window, ``(2, 2, co, h // 2, w // 2, n)``."""
         co, h, w, n = maps.shape
         rows, columns = h // 2, w // 2
         windows = maps[:, : 2 * rows, : 2 * columns].view(co, rows, 2, columns, 2, n)

@@ -1,8 +1,8 @@
-"""The gradients of `LeNet` on a CPU, computed by the layers in the files beside this one.
+"""Computes the gradients of `LeNet` on a CPU, with the layers of `convolution` and `ops`.
 
 The backward pass is written out instead of recorded by autograd. The operations are so short that recording
-them takes a fifth of a step (experiments/LOG.md, "Speed: gradients written out, and on the bits"), and each
-gradient gets the memory order that the layer before it needs.
+them takes a fifth of a step (experiments/LOG.md, "Speed: gradients written out, and on the bits"). Written
+out, the pass can also give each gradient the memory order that the layer before it needs.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _POOLS = {"avg": (avg_pool, avg_pool_gradient), "max": (max_pool, max_pool_gradi
 def gradients(
     model: LeNet, pixels: Tensor, criterion: Callable[[Tensor], Tensor], dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Return a batch's loss and logits, ``(n, 10)`` float32, and set the gradients of the model's parameters.
+    """Set the model's gradients for a batch, and return its loss and its logits, ``(n, 10)`` float32.
 
-    Except for rounding, all are equal to those that the model's own layers and autograd give.
+    Except for rounding, all three are equal to what the model's own layers and autograd give.
 
     Args:
         model: Network on the CPU, whose parameters get the gradients.
-        pixels: ``(n, 1, size, size)`` uint8.
-        criterion: Maps the logits to the scalar loss.
+        pixels: ``(n, 1, size, size)`` uint8, the images of the batch.
+        criterion: Maps the logits to the loss, a scalar.
         dtype: Floating-point type to compute in; weights are cast to it, and gradients back from it.
     """
     n, _, side, _ = pixels.shape
@@ -64,7 +64,7 @@ def gradients(
         loss = criterion(logits.requires_grad_())
         (grad,) = torch.autograd.grad(loss, logits)
     grad = grad.t().to(dtype)
-    # Layers are popped, so that freed memory is used again while it is in the cache (see the log, as above).
+    # Layers are popped, so that freed memory is used again while it is in the cache (see the same log entry).
     while linear:
         grad = linear.pop().backward(grad)
     below: Tensor | None = grad
@@ -74,7 +74,10 @@ def gradients(
 
 
 class _Features:
-    """A convolution with its activation and pooling, applied to ``x``, ``(ci, h, w, n)``."""
+    """A convolution with its activation and pooling.
+
+    Creating it computes its output for the input ``x``, ``(ci, h, w, n)``.
+    """
 
     def __init__(
         self,
@@ -93,7 +96,7 @@ class _Features:
         self.output = self._pooled.output
 
     def backward(self, grad: Tensor, *, first: bool) -> Tensor | None:
-        """Set the gradients of weight and bias, and return the input's; None for the ``first`` layer."""
+        """Set the gradients of weight and bias; return the input's, or None if ``first`` is True."""
         # Elementwise operations on tensors of different memory orders are slow.
         arranged = batch_innermost if self.output.stride(3) == 1 else channels_innermost
         grad = arranged(grad.reshape(self.output.shape))
@@ -104,7 +107,10 @@ class _Features:
 
 
 class _Linear:
-    """A linear layer with its activation, if it has one, applied to ``x``, ``(inputs, n)``."""
+    """A linear layer with its activation, if it has one.
+
+    Creating it computes its output for the input ``x``, ``(inputs, n)``.
+    """
 
     def __init__(
         self, module: nn.Linear, activation: Activation | None, x: Tensor, dtype: torch.dtype
@@ -115,7 +121,7 @@ class _Linear:
         self.output = activation.forward(self._before) if activation else self._before
 
     def backward(self, grad: Tensor) -> Tensor:
-        """Set the gradients of weight and bias, and return the input's."""
+        """Set the gradients of weight and bias; return the input's. ``grad`` is that of the output."""
         if self._activation:
             grad = self._activation.backward(grad, self._before, self.output)
         dtype = self._module.weight.dtype

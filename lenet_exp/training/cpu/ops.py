@@ -1,11 +1,11 @@
 """Pooling, activations and matrix products for training on a CPU, with their gradients, faster than torch's.
 
-Feature maps are ``(c, h, w, n)``: channels, rows, columns, images. In memory either the images are innermost,
-so that slices of a map are long contiguous runs, or, where there are many channels, the channels are. The
-outputs of a convolution that 2x2 pooling takes are ``(2, 2, c, h, w, n)``, by row and column within the
-window; so pooling is elementwise between four tensors, whatever their order in memory.
+Feature maps are ``(c, h, w, n)``: channels, rows, columns, images. In memory the images are innermost, so
+that slices of a map are long contiguous runs; where there are many channels, the channels are innermost. The
+outputs of a convolution that 2x2 pooling takes are ``(2, 2, c, h, w, n)``, where ``(2, 2)`` are row and
+column within the window. So pooling is elementwise between four tensors, whatever their memory order.
 
-Operations that only compare or select work on the bits of the numbers: torch computes bfloat16 by way of
+Operations that only compare or select work on the bits of the values: torch computes bfloat16 by way of
 float32, which takes two to four times as long as the same operation on 16-bit integers (experiments/LOG.md,
 "Speed: gradients written out, and on the bits").
 """
@@ -66,14 +66,17 @@ ACTIVATIONS = {
 
 
 class Pooled(NamedTuple):
-    """A pooled map, and what its gradient needs.
+    """A pooled map, and the values that its gradient is computed from.
+
+    In the shapes ``c`` counts channels, ``h`` and ``w`` rows and columns of the pooled map, and ``n`` images;
+    ``(2, 2)`` are row and column within a window.
 
     Attributes:
         output: ``(c, h, w, n)``, the pooled map.
-        before: Inputs that the activation was applied to: with max pooling the one that decides each window,
-            ``(c, h, w, n)``; with average pooling all of them, ``(2, 2, c, h, w, n)``.
-        after: Outputs of the activation, in the shape of ``before``.
-        windows: ``(2, 2, c, h, w, n)``, the inputs of activation and pooling.
+        before: Inputs of the activation: with max pooling, the one in each window that gives its maximum,
+            ``(c, h, w, n)``; with average pooling, all of them, ``(2, 2, c, h, w, n)``.
+        after: Outputs of the activation for ``before``, in the same shape.
+        windows: ``(2, 2, c, h, w, n)``, all inputs of the activation, grouped by window.
     """
 
     output: Tensor
@@ -83,11 +86,12 @@ class Pooled(NamedTuple):
 
 
 def max_pool(windows: Tensor, activation: Activation) -> Pooled:
-    """Return the largest activation of each window.
+    """Apply the activation, and pool each window to its largest value.
 
     Args:
-        windows: ``(2, 2, c, h, w, n)``, inputs of the activation.
-        activation: Activation to apply, only to the one or two inputs of a window that can give its maximum.
+        windows: ``(2, 2, c, h, w, n)``, inputs of the activation, grouped by window.
+        activation: Activation; it is computed only for the one or two inputs of a window that can give its
+            maximum.
     """
     if activation is ACTIVATIONS["relu"]:
         # Read as integers, negative numbers are in reverse order, but still below all positive ones.
@@ -108,9 +112,9 @@ def max_pool(windows: Tensor, activation: Activation) -> Pooled:
 
 
 def max_pool_gradient(grad: Tensor, pooled: Pooled, activation: Activation) -> Tensor:
-    """Return the gradient of `max_pool`'s ``windows``, ``(2, 2, c, h, w, n)``.
+    """Return the gradient of the ``windows`` that `max_pool` was given, ``(2, 2, c, h, w, n)``.
 
-    Of equal maxima in a window the first in row order gets the gradient, as in torch.
+    If a window has several equal maxima, the first in row order gets the gradient, as in torch.
 
     Args:
         grad: ``(c, h, w, n)``, gradient of the pooled map.
@@ -128,11 +132,11 @@ def max_pool_gradient(grad: Tensor, pooled: Pooled, activation: Activation) -> T
 
 
 def avg_pool(windows: Tensor, activation: Activation) -> Pooled:
-    """Return the mean activation of each window.
+    """Apply the activation, and pool each window to its mean.
 
     Args:
-        windows: ``(2, 2, c, h, w, n)``, inputs of the activation.
-        activation: Activation to apply, to every input.
+        windows: ``(2, 2, c, h, w, n)``, inputs of the activation, grouped by window.
+        activation: Activation, computed for every input.
     """
     y = activation.forward(windows)
     pairs = y[0] + y[1]
@@ -140,7 +144,7 @@ def avg_pool(windows: Tensor, activation: Activation) -> Pooled:
 
 
 def avg_pool_gradient(grad: Tensor, pooled: Pooled, activation: Activation) -> Tensor:
-    """Return the gradient of `avg_pool`'s ``windows``, ``(2, 2, c, h, w, n)``.
+    """Return the gradient of the ``windows`` that `avg_pool` was given, ``(2, 2, c, h, w, n)``.
 
     Args:
         grad: ``(c, h, w, n)``, gradient of the pooled map.
@@ -152,7 +156,7 @@ def avg_pool_gradient(grad: Tensor, pooled: Pooled, activation: Activation) -> T
 
 
 def batch_innermost(maps: Tensor) -> Tensor:
-    """Return ``(c, h, w, n)`` with the images innermost in memory; the order of the rest may differ."""
+    """Return ``maps``, ``(c, h, w, n)``, with the images innermost in memory, the rest in any order."""
     c, h, w, n = maps.shape
     if maps.stride(3) == 1 or n == 1:
         return maps
@@ -162,7 +166,7 @@ def batch_innermost(maps: Tensor) -> Tensor:
 
 
 def channels_innermost(maps: Tensor) -> Tensor:
-    """Return ``(c, h, w, n)`` in the memory order of a contiguous ``(n, h, w, c)``."""
+    """Return ``maps``, ``(c, h, w, n)``, in the memory order of a contiguous ``(n, h, w, c)`` tensor."""
     c, h, w, n = maps.shape
     if maps.permute(3, 0, 1, 2).is_contiguous(memory_format=torch.channels_last):
         return maps
@@ -170,18 +174,18 @@ def channels_innermost(maps: Tensor) -> Tensor:
 
 
 def bits(x: Tensor) -> Tensor:
-    """Return a view of floating-point numbers as integers of the same size.
+    """Return a view of floating-point values as integers of the same size.
 
-    Comparing for equality, selecting and testing the sign give the same on both, and are faster on integers.
+    Testing for equality, selecting and testing the sign give the same results on integers, and are faster.
     """
     return x.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()])
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """Return ``a @ b``, in float32 by the faster of two libraries.
+    """Return ``a @ b``; float32 is multiplied by MKL or oneDNN, whichever is faster.
 
-    MKL, which torch uses for float32, has AVX-512 on Intel's processors alone; on others oneDNN is twice as
-    fast. With AVX2 alone MKL is faster by a tenth to a third, except for long sums.
+    MKL, which torch uses for float32, uses AVX-512 on Intel's processors only; on others oneDNN is twice as
+    fast. On a processor with AVX2 but no AVX-512, MKL is faster by a tenth to a third, except for long sums.
 
     Args:
         a: ``(rows, length)``, in any floating-point type.
@@ -198,12 +202,12 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 _ONEDNN_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 #: True if the processor is an x86 with AVX2 but without AVX-512.
 AVX2_ALONE = torch.backends.cpu.get_cpu_capability() == "AVX2"
-#: Terms of a sum beyond which oneDNN is faster with AVX2 alone (experiments/LOG.md, "Speed: what a sweep
-#: costs beside its arithmetic").
+#: Number of terms in a sum above which oneDNN is faster even with AVX2 alone (experiments/LOG.md, "Speed:
+#: what a sweep costs beside its arithmetic").
 _LONG_SUM = 20_000
 
 
 def _extreme(pick: Callable[[Tensor, Tensor], Tensor], windows: Tensor) -> Tensor:
-    """Return the largest or smallest number of each window; ``pick`` is ``torch.maximum`` or ``minimum``."""
+    """Return the largest or smallest value of each window; ``pick`` is ``torch.maximum`` or ``minimum``."""
     pairs = pick(windows[:, 0], windows[:, 1])
     return pick(pairs[0], pairs[1])

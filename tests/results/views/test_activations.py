@@ -53,7 +53,7 @@ def test_without_mlflow_the_picture_is_kept(swept: Swept) -> None:
 
     assert path.exists()
     assert len(told) == 1
-    assert told[0].startswith("warning: the tracking store http://127.0.0.1:9 did not take ")
+    assert told[0].startswith("warning: the tracking store http://127.0.0.1:9 did not accept ")
 
 
 def test_only_validation_images_are_shown(swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
