@@ -238,7 +238,7 @@ class Space:
         """Return the points of the grid, each as values by key: one point for each distinct configuration.
 
         Raises:
-            ConfigError: If a range of floats has no step, or if a range or the grid has more than `MAX_GRID` points.
+            ConfigError: If a range of floats has no step, or a range or the grid is longer than `MAX_GRID`.
         """
         points: list[dict[str, Scalar]] = []
         for keys, options in self._grids():
