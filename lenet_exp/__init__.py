@@ -5,7 +5,8 @@
     results = lenet_exp.run_sweep("quick", root="mlruns")
     results.leaderboard, results.curves, results.verdicts, results.champion
 
-This is the face for notebooks and scripts. Importing it loads nothing heavy.
+This is the public API for notebooks and scripts. Importing it is fast: torch, Optuna and MLflow are imported
+when a function first needs them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __version__ = "0.1.0"
 
 __all__ = ["LenetExpError", "Results", "load_experiment", "open_results", "read_leaderboard", "run_sweep"]
 
-# Loaded when they are first asked for.
+# Each is imported when it is first accessed.
 __getattr__, _ = face(
     __name__,
     **{
@@ -45,15 +46,16 @@ def __dir__() -> list[str]:
 def load_experiment(
     name_or_path: str | Path, overrides: Mapping[str, Any] | Iterable[str] | None = None
 ) -> Experiment:
-    """Read and check an experiment file.
+    """Check an experiment file and return the experiment that it describes.
 
     Args:
-        name_or_path: A TOML file, or the bare name of one that comes with the project, such as ``quick``.
-        overrides: Values stronger than the file's, by dotted key, as in ``{"search.trials": 8}``, or as
-            ``--set`` takes them, as in ``["search.trials=8"]``; None for none.
+        name_or_path: Path of a TOML file, or the bare name of one that comes with the project, such as
+            ``quick``.
+        overrides: Values that replace those of the file: a mapping by dotted key, such as
+            ``{"search.trials": 8}``, or texts as for ``--set``, such as ``["search.trials=8"]``.
 
     Raises:
-        ConfigError: If there is no such file, or it or an override is wrong.
+        ConfigError: If the file does not exist, or the file or an override is invalid.
     """
     from lenet_exp.base.environment import check_system
 
@@ -76,25 +78,26 @@ def run_sweep(
     tracking_uri: str | None = None,
     storage: str | None = None,
 ) -> Results:
-    """Run the main job, as the command ``lenet-exp sweep`` does, and return what is recorded afterwards.
+    """Run an experiment, as the command ``lenet-exp sweep`` does, and return its results.
 
-    The baseline is trained, the space searched, the best confirmed on fresh seeds. Progress is told on
-    standard error. Interrupted, or called again, it goes on where it was; when all is done it does nothing.
+    A sweep trains the baseline, searches the space, and confirms the best configurations on fresh seeds. It
+    prints its progress on standard error. If it was interrupted, the next call continues it; once all is
+    done, a call trains nothing.
 
     Args:
-        experiment: The return value of `load_experiment`, or a name or file that it would take.
-        root: Folder of everything that runs write; None for ``LENET_EXP_ROOT``, or else ``mlruns``.
-        workers: Trainings at once, at least 1; None for what the machine can take.
-        timeout_s: Seconds after which no training is begun; None for no limit.
-        device: Device to train on: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        confirm: False to stop after the search; the test split is then not read.
-        tracking_uri: Address of an MLflow store; None for ``MLFLOW_TRACKING_URI``, or else one in ``root``.
-        storage: URL of a PostgreSQL that holds the study; None for ``LENET_EXP_STORAGE``, or else a file
-            in ``root``.
+        experiment: Return value of `load_experiment`, or a name or path that `load_experiment` accepts.
+        root: Root folder of all results; None for ``LENET_EXP_ROOT`` or, if that is not set, ``mlruns``.
+        workers: Number of trainings to run at the same time, at least 1; None for what the machine allows.
+        timeout_s: Seconds after which no more trainings are started; None for no limit.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for an accelerator if there is one.
+        confirm: False to stop after the search, without opening the test split.
+        tracking_uri: MLflow store; None for ``MLFLOW_TRACKING_URI`` or, if not set, ``root``/mlflow.db.
+        storage: URL of a PostgreSQL database for the study; None for ``LENET_EXP_STORAGE`` or, if that is
+            not set, ``study.db`` in ``root``.
 
     Raises:
-        LenetExpError: One of its subclasses in `lenet_exp.base.errors`, whose text is the line that the
-            command line would print.
+        LenetExpError: If the sweep cannot run, fails or is interrupted. Its class is one of those in
+            `lenet_exp.base.errors`; its text is what the command line would print.
     """
     from lenet_exp.base.environment import check_system
     from lenet_exp.base.errors import ConfigError
@@ -107,7 +110,7 @@ def run_sweep(
     chosen, folder, url = _experiment(experiment), _root(root), _storage(storage)
     from lenet_exp.execution.processes import start_fork_server
 
-    start_fork_server()  # it loads torch while this process loads the rest
+    start_fork_server()  # imports torch while this process imports the rest
     from lenet_exp.sweep import run
 
     run.run_main_job(
@@ -129,18 +132,18 @@ def run_sweep(
 def open_results(
     experiment: Experiment | str | Path, root: str | Path | None = None, *, storage: str | None = None
 ) -> Results:
-    """Return what was recorded of an experiment; it is only read, also while a sweep runs.
+    """Return the recorded results of an experiment, even while a sweep of it runs. Nothing is written.
 
     Args:
-        experiment: The return value of `load_experiment`, or a name or file that it would take.
-        root: Folder that the runs were written to; None for ``LENET_EXP_ROOT``, or else ``mlruns``.
-        storage: URL of a PostgreSQL that holds the study; None for ``LENET_EXP_STORAGE``, or else a file
-            in ``root``.
+        experiment: Return value of `load_experiment`, or a name or path that `load_experiment` accepts.
+        root: Root folder of all results; None for ``LENET_EXP_ROOT`` or, if that is not set, ``mlruns``.
+        storage: URL of the PostgreSQL database with the study; None for ``LENET_EXP_STORAGE`` or, if that is
+            not set, ``study.db`` in ``root``.
 
     Raises:
-        NoResultError: If it was never run there.
-        ConfigError: If there is no such experiment.
-        StoreError: If the study's storage is damaged or of another version.
+        NoResultError: If the experiment was never run under ``root``.
+        ConfigError: If the experiment file does not exist or is invalid.
+        StoreError: If the study's storage is damaged, or was written by another version.
     """
     chosen = _experiment(experiment)
     from lenet_exp.results.lookup import read_results

@@ -14,7 +14,7 @@ from pathlib import Path
 from lenet_exp import __version__
 from lenet_exp.base.errors import DeviceError
 
-#: The modules that compute a training's results; a change to one of them may change the results.
+#: The modules that compute the results of a training; a change to one of them may change the results.
 CODE = (
     "base.seeding",
     "config.architecture",
@@ -30,7 +30,8 @@ CODE = (
     "training.optimizers",
 )
 
-#: The entries of `metadata` that can change a training's results, in the order in which a replay names them.
+#: The entries of `metadata` that can change the results of a training, in the order in which
+#: ``lenet-exp replay`` lists them.
 CAUSES = (
     "code",
     "lenet_exp",
@@ -49,15 +50,15 @@ CAUSES = (
 def metadata(
     *, device: str, device_name: str, torch: str, threads: int, compiled: bool, kernels: str
 ) -> dict[str, str | int]:
-    """Return the metadata that is kept with the result of a training.
+    """Return the description of a training's environment that is recorded with its result.
 
     Args:
-        device: Torch's name for the device, such as ``cpu`` or ``cuda:0``; its type is kept, not its number.
-        device_name: Manufacturer's name for the processor or accelerator.
+        device: Torch's name for the device, such as ``cpu`` or ``cuda:0``; only its type is recorded.
+        device_name: Manufacturer's name of the processor or accelerator.
         torch: Version of torch.
         threads: Number of threads that the training's process computes with.
         compiled: True if the training step ran as a compiled graph.
-        kernels: Layers that computed the step: ``fast``, this project's own, or ``torch``, PyTorch's.
+        kernels: Implementation of the layers: ``fast`` for this project's own, ``torch`` for PyTorch's.
     """
     return {
         "device": device_name,
@@ -75,10 +76,10 @@ def metadata(
 
 
 def check_system() -> None:
-    """Make sure that the system has the calls that locks and processes need.
+    """Check that the operating system is one that this package can run on.
 
     Raises:
-        DeviceError: If it has not, as Windows.
+        DeviceError: If the system has no ``fcntl``, as is the case for Windows.
     """
     if find_spec("fcntl") is None:
         system = platform.system() or "another system"
@@ -86,13 +87,13 @@ def check_system() -> None:
 
 
 def version_of_code() -> dict[str, str | int]:
-    """Return the version of the code that trains: the package's, and the digest of `CODE`."""
+    """Return the package's version and the digest of the modules in `CODE`, as entries of `metadata`."""
     return {"lenet_exp": __version__, "code": code()}
 
 
 @functools.cache
 def processor() -> str:
-    """Return the processor's name."""
+    """Return the model name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -102,16 +103,16 @@ def processor() -> str:
 
 @functools.cache
 def code(package: Path = Path(__file__).parent.parent) -> str:
-    """Return a digest of the files of `CODE`, 12 hexadecimal digits; it needs no repository."""
+    """Return a digest of the source files of `CODE`: 12 hexadecimal digits, computed without git."""
     digest = hashlib.sha256()
     for name in CODE:
-        # A checkout may change line ends, which change no result.
+        # A checkout may change line endings, which changes no result.
         digest.update((package / f"{name.replace('.', '/')}.py").read_bytes().replace(b"\r\n", b"\n") + b"\0")
     return digest.hexdigest()[:12]
 
 
 def _version(package: str) -> str:
-    # Here, as it takes 15 ms, which every command would wait for.
+    # Imported here because it takes 15 ms, which every command would otherwise spend.
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -1,4 +1,4 @@
-"""The exceptions a user can meet, each with the exit code that ends the command.
+"""The exceptions that a user can meet, each with the exit code of a command that it ends.
 
 A message is one line: what is wrong, what was found, what to do. Before it is shown, it goes through
 `printable` and `mask_url`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-# The password of a URL may hold a slash that should have been written %2F.
+# The password of a URL may contain a slash that should have been written %2F.
 _USER_INFO = re.compile(r"(?<=://)\S*@")
 _SECRET = re.compile(
     r"(?i)\b([\w-]*(?:password|passwd|pwd|token|secret|api_?key|access_?key)[\w-]*=)[^&\s'\"]+"
@@ -16,7 +16,7 @@ _SECRET = re.compile(
 
 
 class LenetExpError(Exception):
-    """Base of all errors that a user can fix: shown as one line, never as a traceback."""
+    """Base class of all errors that a user can fix; a command prints them as one line, without traceback."""
 
     exit_code = 1
 
@@ -46,7 +46,7 @@ class DiskError(LenetExpError):
 
 
 class PortError(LenetExpError):
-    """Another process uses the port."""
+    """The port to listen on is in use by another process."""
 
     exit_code = 6
 
@@ -58,7 +58,7 @@ class UnreachableError(LenetExpError):
 
 
 class LockedError(LenetExpError):
-    """Another sweep holds the study."""
+    """Another process is working on the experiment."""
 
     exit_code = 8
 
@@ -76,15 +76,15 @@ class DeviceError(LenetExpError):
 
 
 class SweepInterruptedError(LenetExpError):
-    """The sweep was told to stop; nothing is lost, and the same command continues it."""
+    """The sweep was asked to stop; nothing is lost, and the same command continues it."""
 
     def __init__(self, message: str, exit_code: int = 130, deadline: float | None = None) -> None:
-        """Keep how, and how soon, the command has to end.
+        """Create the error, with the exit code and the deadline of the command that it ends.
 
         Args:
             message: One line for the user: why the command ends, and what to do.
             exit_code: Exit code of the command: 130 for SIGINT, 143 for SIGTERM.
-            deadline: Latest end of the process, in seconds of the monotonic clock; None for no hurry.
+            deadline: Time by which the process must end, in seconds of `time.monotonic`; None for no limit.
         """
         super().__init__(message)
         self.exit_code = exit_code
@@ -92,11 +92,11 @@ class SweepInterruptedError(LenetExpError):
 
 
 class DivergedError(ArithmeticError):
-    """A loss became NaN or infinite; there is nothing left to train."""
+    """A loss became NaN or infinite, so the training cannot continue."""
 
 
 def printable(text: str) -> str:
-    r"""Return ``text`` on one line, its control characters escaped so that a terminal shows them.
+    r"""Return ``text`` with line breaks and control characters escaped: one line that is safe to print.
 
     Example:
         >>> printable("name \x1b]0;x")
@@ -106,7 +106,7 @@ def printable(text: str) -> str:
 
 
 def mask_url(text: str) -> str:
-    """Return ``text`` with the secrets of the URLs in it replaced by ``***``.
+    """Return ``text`` with passwords and tokens, in URLs or as ``token=...``, replaced by ``***``.
 
     Example:
         >>> mask_url("cannot reach https://ann:s3cret@mlflow.example/?token=abc")
@@ -116,7 +116,7 @@ def mask_url(text: str) -> str:
 
 
 def shorten(value: object) -> str:
-    """Return a value that a user wrote, as a message shows it: at most 60 characters.
+    """Return the ``repr`` of a value for use in a message, cut to 60 characters.
 
     Example:
         >>> shorten("avg"), shorten(16 ** 5000)

@@ -1,6 +1,6 @@
-"""A wing's face: the names that other wings use, each of which imports its room on first use.
+"""The face of a wing (a subpackage): its public names, each imported from its module on first use.
 
-A face that imported everything would make every command wait for libraries that it does not need.
+If a face imported everything at once, every command would wait for libraries that it does not need.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 
 
 def face(package: str, **rooms: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the ``__getattr__`` and ``__dir__`` of a wing's ``__init__``.
+    """Return the functions ``__getattr__`` and ``__dir__`` for the ``__init__`` module of a wing.
 
     Args:
-        package: Dotted name of the wing, its ``__name__``.
-        rooms: Names that each room shows to other wings, separated by spaces, by the room's name.
+        package: Dotted name of the wing: the ``__name__`` of its ``__init__`` module.
+        rooms: Keyword for each module of the wing, whose value is its public names, separated by spaces.
     """
     room_of = {name: room for room, names in rooms.items() for name in names.split()}
 

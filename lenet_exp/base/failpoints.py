@@ -1,9 +1,9 @@
 """Fail points: places between two writes where a test can kill the process, to prove that the order is safe.
 
-``LENET_EXP_FAULT=point[:n]:kill|raise|hang|enospc`` makes the ``n``-th passage of a point (by default the
-first) fail in that way, in every process that inherits the variable. With ``LENET_EXP_FAULT_ONCE=PATH`` it
-fails in one process only, the one that creates the file ``PATH``. If the variable is not set, a point costs
-one comparison.
+``LENET_EXP_FAULT=point[:n]:kill|raise|hang|enospc`` makes a process fail in that way when it passes the point
+for the ``n``-th time (by default the first). This holds for every process that inherits the variable. With
+``LENET_EXP_FAULT_ONCE=PATH`` only one of them fails, the one that creates the file ``PATH``. If
+``LENET_EXP_FAULT`` is not set, passing a point costs one comparison.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 Point = Literal[
-    "after_ask",  # the study has a new trial; nothing of it is recorded yet
-    "epoch",  # in the worker: an epoch is trained, and not yet in a checkpoint
+    "after_ask",  # Optuna has created a trial; its record is not stored yet
+    "epoch",  # in the worker: an epoch is trained, but not yet in a checkpoint
     "checkpoint",  # in the worker: a checkpoint is written, but not yet renamed to its final name
-    "before_send",  # in the worker: the checkpoint is in place; the driver does not know of the epoch
-    "completed",  # in the worker: the weights are saved; the driver does not know
-    "spool",  # a line is about to be added to the spool
-    "before_tell",  # the spool has the end of an attempt; the study does not
+    "before_send",  # in the worker: the checkpoint is in place; the driver has not been told of the epoch
+    "completed",  # in the worker: the weights are saved; the driver has not been told
+    "spool",  # a line is about to be appended to the spool
+    "before_tell",  # the spool has the end of an attempt; the study has not been told
     "in_tell",  # the study has the result of an ended attempt, but not its state
-    "after_tell",  # spool and study have the end of an attempt
-    "after_retry",  # a retry is queued; the attempt that it repeats has not failed yet
+    "after_tell",  # both the spool and the study have the end of an attempt
+    "after_retry",  # a retry is queued; the attempt that it repeats is not yet in state FAIL
     "in_csv",  # a CSV file is written, but not yet renamed to its final name
-    "after_mlflow",  # an MLflow run is finished; the spool does not know that it is uploaded
+    "after_mlflow",  # an MLflow run is complete; the spool does not yet record that it is uploaded
 ]
 Kind = Literal["kill", "raise", "hang", "enospc"]
 
@@ -57,13 +57,13 @@ _fault = (
 
 
 def point(name: Point) -> None:
-    """Pass the point called ``name``, and fail there if the environment says so."""
+    """Mark the place in the code called ``name``, and fail here if ``LENET_EXP_FAULT`` names it."""
     if _fault is not None:
         _pass(_fault, name)
 
 
 def arm(text: str | None, marker: Path | None = None) -> None:
-    """Replace, in this process alone, the fault that the environment sets.
+    """Set the fault of this process, in place of the one that the environment sets.
 
     Args:
         text: Fault as ``LENET_EXP_FAULT`` writes it; None for no fault.

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the lock that keeps a second sweep away."""
+"""Files that are written completely or not at all, and the lock that keeps a second sweep away."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from lenet_exp.base.errors import DiskError, LockedError, mask_url
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` beside ``path`` and rename it there, so that a reader sees the old file or the new.
+    """Write a file so that readers see either the old content or all of the new content.
 
     Args:
-        path: File to replace or create; its folder exists.
+        path: File to replace or create, in a folder that exists.
         content: All bytes of the new file.
 
     Raises:
@@ -43,7 +43,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Wait until the content of a file, or the names in a folder, would survive a power cut."""
+    """Flush the content of a file, or the entries of a folder, to the disk, to survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -55,7 +55,7 @@ def writable_folder(folder: Path) -> Path:
     """Create ``folder`` if need be, check that a file can be written in it, and return it.
 
     Raises:
-        DiskError: If either fails.
+        DiskError: If it cannot be created or written to.
     """
     probe = folder / f".probe-{os.getpid()}"
     try:
@@ -68,7 +68,7 @@ def writable_folder(folder: Path) -> Path:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a damaged SQLite file, with its ``-wal`` and ``-shm``, so that it can still be examined.
+    """Rename a damaged SQLite file, with its ``-wal`` and ``-shm`` files, so that it can be examined later.
 
     Returns:
         The new path, which ends in ``.damaged-`` and the time.
@@ -89,11 +89,11 @@ def move_aside(path: Path) -> Path:
 
 
 def disk_error(path: Path, error: OSError) -> DiskError:
-    """Return the `DiskError` to raise when ``path`` could not be written, with what to do about it.
+    """Return the `DiskError` to raise when ``path`` could not be written; it says what to do about it.
 
     Args:
         path: File or folder that could not be written.
-        error: Error that the system gave.
+        error: Error that the operating system reported.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskError(f"{path}: no space left on its disk; make room and run the same command again")
@@ -103,10 +103,10 @@ def disk_error(path: Path, error: OSError) -> DiskError:
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path``; the kernel releases it when the process ends, however it ends.
+    """Context manager: hold a lock on the file ``path``, which is released even if the process is killed.
 
     Raises:
-        LockedError: If another process holds it; the message describes that process.
+        LockedError: If another process holds the lock; the message describes that process.
         DiskError: If the file cannot be written.
     """
     try:
@@ -117,7 +117,9 @@ def lock(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LockedError(f"{path.parent} is held by {_holder(path)}; wait for it, or end it") from None
+            raise LockedError(
+                f"{path.parent} is in use by {_holder(path)}; wait until it ends, or stop it"
+            ) from None
         file.truncate(0)
         file.write(json.dumps(_this_process()))
         file.flush()
@@ -125,7 +127,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def lock_holder(path: Path) -> str | None:
-    """Return a description of the process that holds the lock file ``path``, or None if none does."""
+    """Return a description of the process that holds the lock on ``path``, or None if no process does."""
     try:
         with path.open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

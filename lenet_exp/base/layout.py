@@ -1,4 +1,4 @@
-"""The paths of all files that runs write, below one root folder; no other module spells them.
+"""The paths of everything that a sweep records, below one root folder; no other module spells them.
 
 ::
 
@@ -7,9 +7,9 @@
       <experiment>/                        `Layout.home`
         .lock, experiment.toml, leaderboard.csv, report.html, overview.png, traceback.txt
         ablation.csv, curves.csv, curves.png
-        spool/                             the log of each attempt, a file of JSON lines
-        checkpoints/<attempt>/             weights.safetensors; before it, the training's checkpoints
-        confirm/                           readings.json, and each network's predictions for the test images
+        spool/                             a JSON-lines file for each attempt, and one for the study
+        checkpoints/<attempt>/             checkpoints while it trains, then weights.safetensors
+        confirm/                           readings.json, and each network's predictions on the test images
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from pathlib import Path
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.base.records import RunKey
 
-#: Names that no experiment's folder may have: the stores beside it have them, or Windows reserves them.
+#: Names that no experiment's folder may have: they belong to the stores beside it, or Windows reserves them.
 _RESERVED = {"artifacts", "mlflow.db", "study.db", "con", "prn", "aux", "nul"}
 _RESERVED |= {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
 
 
 def study_db(root: Path) -> Path:
-    """Return the path of the studies' SQLite file below ``root``; it may not exist."""
+    """Return the path of the SQLite file with all studies below ``root``; the file need not exist."""
     return root / "study.db"
 
 
 def mlflow_db(root: Path) -> Path:
-    """Return the path of MLflow's SQLite file below ``root``; it may not exist."""
+    """Return the path of MLflow's SQLite file below ``root``; the file need not exist."""
     return root / "mlflow.db"
 
 
 def artifacts(root: Path) -> Path:
-    """Return the path of MLflow's artifact folder below ``root``; it may not exist."""
+    """Return the path of MLflow's artifact folder below ``root``; the folder need not exist."""
     return root / "artifacts"
 
 
 def layouts(root: Path) -> list[Layout]:
-    """Return the layout of every experiment below ``root`` that has a spool, by name."""
+    """Return a `Layout` for each experiment below ``root`` that has a spool, sorted by folder name."""
     spools = sorted(path for path in root.glob("*/spool") if path.is_dir() and not path.is_symlink())
     return [Layout(root, path.parent.name) for path in spools]
 
 
 def folder_name(name: str) -> str:
-    """Return the name of an experiment's folder: valid on every file system, different for different names.
+    """Return the folder name for the experiment ``name``: unique, and valid on every file system.
 
     Example:
         >>> folder_name("fashion-mnist")
@@ -64,7 +64,7 @@ def folder_name(name: str) -> str:
 
 
 class Below:
-    """A path in an experiment's folder, as an attribute of its `Layout`.
+    """Descriptor for an attribute of `Layout`: a path in the experiment's folder.
 
     Args:
         name: Path relative to the experiment's folder.
@@ -81,11 +81,11 @@ class Below:
 
 @dataclass(frozen=True)
 class Layout:
-    """The paths of one experiment; asking for one creates nothing.
+    """The paths of one experiment. Nothing is created when a path is read.
 
     Attributes:
-        root: Folder of all files that runs write, shared by all experiments.
-        folder: Name of the experiment's folder below the root.
+        root: Root folder, which all experiments share.
+        folder: Name of the experiment's folder in the root.
     """
 
     root: Path
@@ -96,8 +96,8 @@ class Layout:
         """Return the layout of an experiment.
 
         Args:
-            root: Folder of all files that runs write; it is made absolute.
-            name: Name of the experiment, as its file writes it.
+            root: Root folder, which all experiments share; it is made absolute.
+            name: Name of the experiment, as in its file.
         """
         return cls(root.absolute(), folder_name(name))
 
@@ -106,41 +106,43 @@ class Layout:
         """The experiment's folder."""
         return self.root / self.folder
 
-    lock = Below(".lock", "Lock file, held by the process that works on the experiment.")
+    lock = Below(".lock", "Lock file; the process that works on the experiment holds its lock.")
     experiment_file = Below("experiment.toml", "Copy of the experiment file, without secrets.")
-    leaderboard = Below("leaderboard.csv", "Table of the configurations tried, ranked.")
+    leaderboard = Below("leaderboard.csv", "Ranking of all configurations, as CSV.")
     report = Below("report.html", "HTML page of the results.")
-    overview = Below("overview.png", "Picture of the trials, learning curves and fronts.")
-    ablation = Below("ablation.csv", "Table of an ablation.")
-    curves = Below("curves.csv", "Table of every epoch of a list of runs.")
-    curves_picture = Below("curves.png", "Picture of the epochs of a list of runs.")
-    traceback = Below("traceback.txt", "Newest traceback of an attempt that raised an exception.")
-    spool = Below("spool", "Folder of the attempts' logs.")
-    checkpoints = Below("checkpoints", "Folder of weights and checkpoints, with a folder for each attempt.")
+    overview = Below("overview.png", "Plots of the trials, learning curves and Pareto fronts, as PNG.")
+    ablation = Below("ablation.csv", "Results of an ablation, as CSV.")
+    curves = Below("curves.csv", "Every epoch of a list of runs, as CSV.")
+    curves_picture = Below("curves.png", "Learning curves of a list of runs, as PNG.")
+    traceback = Below("traceback.txt", "Traceback of the latest attempt that raised an exception.")
+    spool = Below("spool", "Folder of the spool's files: one for each attempt, and one for the study.")
+    checkpoints = Below(
+        "checkpoints", "Folder of checkpoints and weights, with a subfolder for each attempt."
+    )
     readings = Below("confirm/readings.json", "Evaluations of the test split, as JSON.")
 
     def training(self, first: RunKey) -> Path:
-        """Return the folder of a training's checkpoints, which all its attempts share; ``first`` names it."""
+        """Return the checkpoint folder that all attempts at a training share, named after the ``first``."""
         return self.checkpoints / first.stem
 
     def weights(self, key: RunKey) -> Path:
-        """Return the path of the weights that an attempt leaves when it completes."""
+        """Return the path where an attempt saves its weights when it completes."""
         return self.checkpoints / key.stem / "weights.safetensors"
 
     def predictions(self, key: RunKey) -> Path:
-        """Return the path of a confirmed network's predictions for the test images."""
+        """Return the path of the predictions that the network of attempt ``key`` made on the test images."""
         return self.home / "confirm" / f"{key.stem}.npz"
 
     def relative(self, path: Path) -> str:
-        """Return ``path`` as records keep it: relative to the experiment's folder, with forward slashes."""
+        """Return ``path`` as it is recorded: relative to the experiment's folder, with forward slashes."""
         return path.relative_to(self.home).as_posix()
 
     def kept_weights(self, key: RunKey) -> str | None:
-        """Return the path of an attempt's weights as `relative` gives it, or None if it left none."""
+        """Return the `relative` path of an attempt's weights, or None if the attempt saved none."""
         return self.relative(self.weights(key)) if self.weights(key).is_file() else None
 
     def check_links(self) -> None:
-        """Check that no symbolic link has the experiment's files written outside the root.
+        """Check that no symbolic link makes the experiment's files end up outside the root.
 
         Raises:
             ConfigError: If a link leads out of the root.

@@ -1,4 +1,4 @@
-"""Messages for people: lines on standard error, beside a command's result on standard output."""
+"""Messages for people, which go to standard error; a command's result goes to standard output."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from lenet_exp.base.errors import printable
 
 
 def say(line: str) -> None:
-    """Print a line on standard error, its control characters escaped.
+    """Print a line on standard error, with control characters escaped.
 
-    If standard error is closed, or its reader is gone, the line is lost and the work goes on.
+    If standard error is closed, or nobody reads it any more, the line is lost and no error is raised.
     """
     # A closed stream raises ValueError; sys.stderr is None if the process started without one.
     with suppress(OSError, ValueError):

@@ -1,6 +1,6 @@
 """Plain values that pass between processes, files and modules: the key of an attempt, the result of an epoch.
 
-They need neither torch nor Optuna nor MLflow, so driver and worker can both load them.
+The module needs neither torch nor Optuna nor MLflow, so both the driver and the workers can import it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
-#: The sampler draws the configuration of a ``trial``; those of the other roles come from elsewhere.
+#: What a training is for. The sampler draws the configuration of a ``trial``; all others are fixed trainings.
 Role = Literal["trial", "baseline", "run", "confirm", "ablation"]
 
 #: The images to train on. ``train+validation`` leaves none to validate on.
 TrainOn = Literal["train", "train+validation"]
 
-#: The states of an attempt, under Optuna's names: ``FAIL`` after a bug or a crash, ``PRUNED`` if ended early.
+#: The states of an attempt, by Optuna's names: ``FAIL`` after a bug or a crash, ``PRUNED`` if ended early.
 State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 
-#: The metrics that every epoch has, by the name that each has everywhere.
+#: The names of the metrics that every epoch has; they are the same in code, records, MLflow and CSV files.
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "examples_per_s", "train_s")
 
 
@@ -30,14 +30,14 @@ class EpochResult:
 
     Attributes:
         epoch: Number of the epoch, counted from 1.
-        train_loss: Mean loss of the training examples, each measured at its step, while the weights change.
-        train_accuracy: Share of the training examples classified correctly at their steps, in [0, 1].
-        val_loss: Mean loss of the validation images after the epoch; NaN without such images.
-        val_accuracy: Share of the validation images classified correctly, in [0, 1]; NaN without such images.
-        examples_per_s: Training examples per second of the epoch's training pass, evaluation left out.
-        train_s: Seconds of training in all epochs so far, evaluation left out.
+        train_loss: Mean loss of the training images, each measured in its step, while the weights change.
+        train_accuracy: Share of the training images classified correctly in their step, in [0, 1].
+        val_loss: Mean loss of the validation images after the epoch; NaN if there are none.
+        val_accuracy: Share of the validation images classified correctly, in [0, 1]; NaN if there are none.
+        examples_per_s: Training images per second in this epoch, evaluation excluded.
+        train_s: Seconds of training in all epochs so far, evaluation excluded.
         evaluation_s: Seconds that the evaluation after the epoch took; 0 if it was not measured.
-        watched: Further metrics that the experiment's ``[watch]`` asks for, by name.
+        watched: Additional metrics that ``[watch]`` of the experiment asks for, by name.
     """
 
     epoch: int
@@ -51,20 +51,20 @@ class EpochResult:
     watched: Mapping[str, float] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
-        """Return all metrics by name, the watched ones included."""
+        """Return all metrics by name, including the watched ones."""
         return {name: getattr(self, name) for name in METRICS} | dict(self.watched)
 
     def measured(self) -> dict[str, float]:
-        """Return the metrics by name, without those that are NaN because there was no validation."""
+        """Return the metrics that are not NaN, by name; without validation images, ``val_...`` are NaN."""
         return {name: value for name, value in self.metrics().items() if not math.isnan(value)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields, ready for JSON."""
+        """Return the fields by name, as values that JSON can hold."""
         return asdict(self)
 
 
 def without_seed(label: str) -> str:
-    """Return a label without its ``, seed N``, so that trainings that differ only in the seed share it.
+    """Return a label without ``, seed N``, so that trainings that differ only in the seed have the same one.
 
     Example:
         >>> without_seed("trial 3, seed 2"), without_seed("baseline")
@@ -78,8 +78,8 @@ class RunKey(NamedTuple):
 
     Attributes:
         role: A `Role`.
-        trial: Number of the attempt's trial in the study of its role, counted from 0.
-        attempt: Number of the attempt at this training, counted from 1.
+        trial: Optuna's number of the attempt, from 0; fixed trainings are numbered apart from the trials.
+        attempt: Number of the attempt at its training; 1 for the first.
 
     Example:
         >>> RunKey("trial", 12, 1).stem
@@ -94,7 +94,7 @@ class RunKey(NamedTuple):
 
     @property
     def stem(self) -> str:
-        """The name of the attempt's files, without their suffix."""
+        """The name of the attempt's files, without suffix."""
         return f"{self.role}-{self.trial:05d}-{self.attempt}"
 
     @classmethod
@@ -102,7 +102,7 @@ class RunKey(NamedTuple):
         """Return the key whose `stem` is ``stem``.
 
         Raises:
-            ValueError: If it is the stem of no key.
+            ValueError: If ``stem`` is not the stem of a key.
         """
         match = re.fullmatch(r"([a-z]+)-(\d{5,})-(\d+)", stem)
         if not match:

@@ -1,14 +1,14 @@
 """Named, independent random streams from one seed.
 
-A stream is named after its purpose (``"init"``, ``"order", 3``), so that drawing more from one stream, or
-in another order, changes no other.
+Each stream is named after its purpose (``"init"``, or ``"order", 3``) and has a seed of its own, so drawing
+more numbers from one stream does not change any other.
 """
 
 from __future__ import annotations
 
 import hashlib
 
-#: Seeds stay below 2**63, which torch, NumPy and Optuna's databases can all hold.
+#: Seeds are below 2**63, so that torch, NumPy and Optuna's databases can all store them.
 _BITS = 63
 
 
@@ -17,7 +17,7 @@ def derive_seed(root: int, *names: str | int) -> int:
 
     Args:
         root: Seed that the stream is derived from: any integer, 0 too.
-        names: Purpose of the stream, from the general to the particular.
+        names: Purpose of the stream, from general to specific, such as ``"order", 3``.
 
     Returns:
         An integer in [0, 2**63).

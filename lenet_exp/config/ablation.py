@@ -1,4 +1,4 @@
-"""The alternatives of an ablation: a file's ``[ablate]``, checked."""
+"""Parses ``[ablate]`` of an experiment file: the factors of an ablation, and the alternatives for each."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from lenet_exp.base.errors import ConfigError, shorten
 from lenet_exp.config.hyperparameters import PartialConfiguration
 from lenet_exp.config.refusals import nearest, refusal
 
-#: Number of seeds for the baseline and each alternative, unless the file sets ``seeds``.
+#: Number of seeds for the baseline and each alternative, unless the file sets ``ablate.seeds``.
 DEFAULT_SEEDS = 5
 MAX_SEEDS = 1_000
 MAX_ALTERNATIVES = 1_000
 
-#: Factors whose alternatives may be plain values: hyper-parameters, also those of one layer, and the epochs.
+#: Factors whose alternatives may be plain values: hyper-parameters, for all layers or one, and epochs.
 FACTORS = tuple(name for name in PartialConfiguration.model_fields if name != "preset")
 
 
 class NamedTable(PartialConfiguration):
-    """A configuration as a file writes it, with a name that people read."""
+    """A TOML table that sets hyper-parameters and may have a name for display."""
 
-    name: str | None = Field(None, max_length=100, description="name in tables and pictures")
+    name: str | None = Field(None, max_length=100, description="name in tables and plots")
 
     def values(self) -> dict[str, Any]:
-        """Return the hyper-parameters that the table sets, by name."""
+        """Return the hyper-parameters that the table sets, and the epochs, by name."""
         return {key: value for key, value in super().values().items() if key != "name"}
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """One change of the baseline; everything else stays.
+    """One alternative of an ablation: the baseline with one factor changed.
 
     Attributes:
         factor: Name of the factor that varies, such as ``pooling``.
-        value: Value of the factor, as people read it: ``avg``, ``3-8``, or the name of a table.
-        table: Values that replace the baseline's.
+        value: Value of the factor as it is displayed, such as ``avg``, ``3-8`` or the name of a table.
+        table: Hyper-parameters to change in the baseline, or in the preset that the table names.
     """
 
     factor: str
@@ -48,7 +48,7 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Factors:
-    """A file's ``[ablate]``, checked.
+    """The content of ``[ablate]``, validated.
 
     Attributes:
         alternatives: Alternatives of all factors, in the file's order.
@@ -60,11 +60,12 @@ class Factors:
 
 
 def parse_factors(written: Mapping[str, Any]) -> Factors:
-    """Check and return the alternatives and seeds of a file's ``[ablate]``.
+    """Validate ``[ablate]`` of an experiment file, and return its alternatives and its number of seeds.
 
     Args:
-        written: ``seeds``, and for each factor a list of alternatives: values of a hyper-parameter (or of
-            ``epochs``), or tables that set several. A factor with tables alone may have any name.
+        written: Content of ``[ablate]``: ``seeds``, and a list of alternatives for each factor. An
+            alternative is a value of the hyper-parameter (or ``epochs``) that the factor is named after, or a
+            table that sets several. A factor whose alternatives are all tables may have any name.
 
     Raises:
         ConfigError: If a factor is unknown, or an alternative is invalid.
@@ -99,7 +100,7 @@ def _alternatives(factor: str, listed: Any) -> list[Alternative]:
     if factor not in FACTORS and not all(isinstance(value, dict) for value in listed):
         raise ConfigError(
             f"ablate.{factor}: unknown hyper-parameter {factor!r}; {nearest(factor, FACTORS)}"
-            " (another name is for tables only)"
+            " (a factor of any other name needs tables as alternatives)"
         )
     return [_alternative(factor, value) for value in listed]
 
@@ -114,11 +115,11 @@ def _alternative(factor: str, value: Any) -> Alternative:
             advice = nearest(refused.key, NamedTable.model_fields)
             raise ConfigError(f"ablate.{factor}: unknown key {refused.key!r}; {advice}") from None
         place = f"{factor}: {refused.key}" if isinstance(value, dict) and refused.key else factor
-        # A rule of our own says what was found.
+        # The rules of our own validators already say what was found.
         finding = "" if refused.kind == "value_error" else f", found {shorten(value)}"
         raise ConfigError(f"ablate.{place}: {refused.rule}{finding}") from None
     if not table.values() and table.preset is None:
-        raise ConfigError(f"ablate.{factor}: a table must set something, found {shorten(value)}")
+        raise ConfigError(f"ablate.{factor}: each table must set at least one key, found {shorten(value)}")
     return Alternative(factor, table.name or _readable(value), table)
 
 

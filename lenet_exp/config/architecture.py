@@ -1,6 +1,6 @@
-"""The layers of a configuration's network, computed without building them.
+"""The layers of a configuration's network: their shapes and sizes, computed without building the network.
 
-This needs no torch, so the driver can refuse an infeasible network in microseconds.
+This needs no torch, so the driver can reject an infeasible network in microseconds.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _linear(inputs: int, outputs: int) -> Layer:
 
 @dataclass(frozen=True)
 class Cost:
-    """The size of a network.
+    """The cost of a network: its parameters and its arithmetic.
 
     Attributes:
         n_parameters: Number of weights and biases.
@@ -98,7 +98,7 @@ class Cost:
 
 
 def cost(configuration: Configuration, image_size: int = 28) -> Cost:
-    """Return the size of a configuration's network.
+    """Return the number of parameters and multiply-accumulates of a configuration's network.
 
     Args:
         configuration: Configuration of the network.
@@ -117,7 +117,7 @@ def cost(configuration: Configuration, image_size: int = 28) -> Cost:
 
 
 def flat_features(configuration: Configuration, image_size: int = 28) -> int:
-    """Return the number of inputs of the first fully connected layer.
+    """Return the number of features that a configuration's first fully connected layer takes.
 
     Args:
         configuration: Configuration of the network.

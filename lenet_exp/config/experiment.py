@@ -1,4 +1,4 @@
-"""`Experiment`: a question and the settings that answer it; `loader` reads it from a TOML file."""
+"""`Experiment`: all settings of an experiment file; `lenet_exp.config.loader` reads one from TOML."""
 
 from __future__ import annotations
 
@@ -32,18 +32,22 @@ PrunerName = Literal["hyperband", "halving", "median", "none"]
 
 
 class Data(Frozen):
-    """The data set, and the division of its training images."""
+    """The ``[data]`` section: the data set, and the division of its training images."""
 
-    dataset: str = Field("fashion-mnist", description="fashion-mnist, mnist, kmnist, or a name for your own")
-    folder: str | None = Field(None, description="folder of the IDX files, tried before any download")
+    dataset: str = Field(
+        "fashion-mnist", description="fashion-mnist, mnist, kmnist, or a name for your own files"
+    )
+    folder: str | None = Field(None, description="folder with the IDX files, searched before any download")
     validation: int = Field(
-        10_000, ge=1, le=10_000_000, description="number of training images kept for validation"
+        10_000, ge=1, le=10_000_000, description="number of training images set aside for validation"
     )
     limit: int | None = Field(
-        None, ge=1, le=10_000_000, description="number of images to train on; by default all others"
+        None, ge=1, le=10_000_000, description="number of the other images to train on; by default all"
     )
-    resize: int = Field(28, ge=4, le=256, description="side of the resized images, in pixels")
-    seed: int = Field(0, ge=0, lt=2**63, description="root of the random division of the images")
+    resize: int = Field(28, ge=4, le=256, description="side of the images in pixels, after resizing")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="seed of the random division into training and validation images"
+    )
 
     @field_validator("dataset")
     @classmethod
@@ -52,91 +56,97 @@ class Data(Frozen):
 
 
 class Training(Frozen):
-    """Settings of every training, unless the baseline, a run, an alternative or the space has its own."""
+    """The ``[training]`` section: settings of every training that does not have its own value for them."""
 
     epochs: int = Field(10, ge=1, le=10_000, description="passes over the training images")
     batch_size: int = Field(256, ge=1, le=65_536, description="images per step")
     precision: Precision = Field(
-        "auto", description="auto (what the device does natively), float32 or bfloat16"
+        "auto", description="float32, bfloat16, or auto: bfloat16 if the device supports it in hardware"
     )
-    loss: Loss = Field("cross_entropy", description="cross_entropy or mse")
-    compile: bool = Field(False, description="true to run each step on an accelerator as one compiled graph")
+    loss: Loss = Field("cross_entropy", description="cross_entropy, or mse against one-hot labels")
+    compile: bool = Field(
+        False, description="true to run each training step as one compiled graph on an accelerator"
+    )
     kernels: Kernels = Field(
-        "fast", description="layers on a CPU: fast (this project's own) or torch (PyTorch's, with autograd)"
+        "fast", description="layers on a CPU: fast for this project's own, torch for PyTorch's with autograd"
     )
 
     def values(self) -> dict[str, Any]:
-        """Return the hyper-parameters among the settings, and the epochs, by name."""
+        """Return those settings that are hyper-parameters, and the epochs, by name."""
         return self.model_dump(exclude={"compile", "kernels"})
 
 
 class Search(Frozen):
-    """The search of the space."""
+    """The ``[search]`` section: how many trials are drawn from the space, and how."""
 
     trials: int = Field(
         60,
         ge=0,
         le=1_000_000,
-        description="finished trials to have at the end, those of earlier calls included",
+        description="number of trials to have ended in total, including those of earlier calls",
     )
     sampler: SamplerName = Field("tpe", description="tpe, random, grid, qmc or cmaes")
     pruner: PrunerName = Field("hyperband", description="hyperband, halving, median or none")
-    seed: int = Field(0, ge=0, lt=2**63, description="root of all random streams of the study")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="seed from which all random streams of the study are derived"
+    )
     startup_trials: int = Field(
-        10, ge=0, le=100_000, description="trials drawn at random before the sampler learns"
+        10, ge=0, le=100_000, description="number of random trials before tpe or cmaes learns from results"
     )
-    min_epochs: int = Field(
-        1, ge=1, le=10_000, description="epochs that each trial gets before it may be pruned"
-    )
+    min_epochs: int = Field(1, ge=1, le=10_000, description="number of epochs before a trial may be pruned")
     reduction_factor: int = Field(
-        3, ge=2, le=100, description="one trial in this many passes each comparison"
+        3, ge=2, le=100, description="hyperband and halving keep one trial in this many"
     )
 
 
 class Confirm(Frozen):
-    """The confirmation: the best configurations and the baseline, trained on fresh seeds and compared."""
+    """The ``[confirm]`` section: how finalists are compared with the baseline on fresh seeds."""
 
-    top: int = Field(3, ge=1, le=100, description="number of configurations to confirm")
-    seeds: int = Field(
-        5, ge=1, le=1_000, description="number of fresh seeds, the same for all configurations"
+    top: int = Field(
+        3, ge=1, le=100, description="number of finalists: the best configurations of the search"
     )
-    train_on: TrainOn = Field("train", description="images to train on: train, or train+validation")
+    seeds: int = Field(
+        5, ge=1, le=1_000, description="number of fresh seeds, the same for all finalists and the baseline"
+    )
+    train_on: TrainOn = Field(
+        "train", description="images to train on: train, or train+validation for both splits"
+    )
     level: float = Field(
-        0.05, gt=0, lt=0.5, description="significance level: chance of a verdict if nothing differs"
+        0.05, gt=0, lt=0.5, description="significance level: chance of any verdict but tie if nothing differs"
     )
 
 
 class Watch(Frozen):
-    """Measurements after each epoch, beside those of training and validation."""
+    """The ``[watch]`` section: what to measure after each epoch, in addition to training and validation."""
 
     test_split: bool = Field(
-        False, description="true to measure test_loss and test_accuracy; for a list of runs only"
+        False, description="true to measure test_loss and test_accuracy; allowed with [[run]] only"
     )
     diagnostics: bool = Field(
-        False, description="true to measure dead or saturated units and gradient norms of each layer"
+        False, description="true to measure gradient norms and dead or saturated units of each layer"
     )
 
 
 class Run(NamedTable):
-    """One configuration of a fixed list."""
+    """A ``[[run]]`` of the experiment file: a listed configuration to train."""
 
-    seeds: int = Field(1, ge=1, le=MAX_SEEDS, description="number of trainings, each on a seed of its own")
+    seeds: int = Field(1, ge=1, le=MAX_SEEDS, description="number of trainings, each from a different seed")
 
     def values(self) -> dict[str, Any]:
-        """Return the hyper-parameters that the run sets, by name."""
+        """Return the hyper-parameters that the run sets, and the epochs, by name."""
         return {key: value for key, value in super().values().items() if key != "seeds"}
 
 
 class Experiment(Frozen):
-    """A question and the settings that answer it; ``experiments/`` has examples."""
+    """A question and the settings of the trainings that answer it; ``experiments/`` has examples."""
 
-    name: str = Field(description="name of the experiment, its study and its folder")
-    question: str = Field("", max_length=10_000, description="question that the experiment answers")
+    name: str = Field(description="name of the experiment, of its study and of its folder")
+    question: str = Field("", max_length=10_000, description="question that the experiment is to answer")
     data: Data = Data()
     baseline: PartialConfiguration = PartialConfiguration()
     training: Training = Training()
     space: dict[str, Any] = Field(
-        default_factory=dict, description="a value, a list or a range for each hyper-parameter"
+        default_factory=dict, description="a value, a list or a range for each hyper-parameter to search"
     )
     search: Search = Search()
     run: list[Run] = Field(
@@ -151,12 +161,12 @@ class Experiment(Frozen):
 
     @property
     def text(self) -> str:
-        """The file that the experiment was read from, without overrides; made up where there was none."""
+        """The text of the experiment file, without overrides; without a file, a comment with the settings."""
         made = self.model_dump_json(exclude_unset=True)
         return self._text or f"# Made in Python, without a file.\n# {made}\n"
 
     def keep_text(self, text: str) -> None:
-        """Keep the text of the file that the experiment was read from."""
+        """Store the text of the file that the experiment was read from, for `text` to return."""
         self._text = text
 
     @field_validator("name")
@@ -174,13 +184,13 @@ class Experiment(Frozen):
             raise ValueError(f"{given[0]} is not searched; leave [search] out")
         if self.watch.test_split and "confirm" in self.model_fields_set:
             raise ConfigError(
-                "watch.test_split: [confirm] chooses its finalists before it reads the test split, so epochs"
-                " may not show it; leave one of the two out"
+                "watch.test_split: not allowed with [confirm], which chooses its finalists before the test"
+                " split is opened; leave one of the two out"
             )
         if self.watch.test_split and (self.space or self.ablate):
             raise ConfigError(
-                f"watch.test_split: {given[0]} chooses by what it sees, so it may not see the test split;"
-                " only a list of [[run]], which chooses nothing, may"
+                f"watch.test_split: not allowed with {given[0]}, which chooses by what is measured;"
+                " leave it out, or list the configurations as [[run]]"
             )
         search, epochs, space = self.search, self.base["epochs"], self.search_space
         if self.space and search.pruner == "hyperband" and search.min_epochs > epochs:
@@ -205,7 +215,7 @@ class Experiment(Frozen):
 
     @property
     def base(self) -> dict[str, Any]:
-        """The baseline's full values, which hold wherever nothing else is set."""
+        """The baseline's values of all hyper-parameters, by name: the defaults of all configurations."""
         preset = PRESETS[self.baseline.preset or "lenet"]
         return overlay(preset, self.training.values() | self.baseline.values())
 
@@ -216,7 +226,7 @@ class Experiment(Frozen):
 
     @property
     def search_space(self) -> Space:
-        """The space to search, with the baseline's values for what it leaves out."""
+        """The space to search; hyper-parameters without a dimension have the baseline's values."""
         return Space(self._dimensions, self.base)
 
     @cached_property
@@ -228,54 +238,56 @@ class Experiment(Frozen):
         return parse_factors(self.ablate) if self.ablate else None
 
     def runs(self) -> list[tuple[str, Configuration]]:
-        """Return the label and the configuration of each listed run, in the file's order."""
+        """Return the label and the configuration of each ``[[run]]``, in the file's order."""
         return [
             (run.name or f"run {number}", self._changed(run)) for number, run in enumerate(self.run, start=1)
         ]
 
     def alternatives(self) -> list[tuple[Alternative, Configuration]]:
-        """Return the ablation's alternatives with their configurations, in the file's order."""
+        """Return each alternative of the ablation with its configuration, in the file's order."""
         listed = self._factors.alternatives if self._factors else ()
         return [(alternative, self._changed(alternative.table)) for alternative in listed]
 
     def _changed(self, table: NamedTable) -> Configuration:
-        """Return the baseline with a table's values, or the table's preset with them."""
+        """Return the configuration that ``table`` makes of the baseline, or of the preset that it names."""
         preset = PRESETS[table.preset or self.baseline.preset or "lenet"]
         kept = {"precision": self.base["precision"]} if table.preset else self.baseline.values()
         return configuration(overlay(preset, self.training.values() | kept | table.values()))
 
     @property
     def seeds(self) -> int:
-        """Number of seeds that the baseline is trained on: as many as any configuration compared with it."""
+        """Number of seeds to train the baseline from: that of the alternatives, or the largest of any run."""
         return self._factors.seeds if self._factors else max((run.seeds for run in self.run), default=1)
 
     def with_precision(self, native: Precision) -> Experiment:
-        """Return the experiment with the precision ``native`` of the device in place of ``auto``.
+        """Return the experiment with the device's precision ``native`` in place of ``auto``.
 
-        Precision is part of a configuration's hash, so ``auto`` is resolved before any hash is taken.
+        The precision is part of a configuration's hash, so ``auto`` is replaced before any hash is computed.
         """
         if self.base["precision"] != "auto":
             return self
         return self.model_copy(update={"baseline": self.baseline.model_copy(update={"precision": native})})
 
     def with_dataset(self, dataset: str, folder: str | None) -> Experiment:
-        """Return the experiment on another data set, under a name that no experiment file can have.
+        """Return the same experiment on another data set, under a new name: ``NAME@DATASET``.
+
+        No experiment file can have that name, so the two experiments never share a study.
 
         Args:
             dataset: Name of the data set, as in ``[data]``.
-            folder: Folder of its IDX files, as in ``[data]``; None to find them without.
+            folder: Folder with its IDX files, as in ``[data]``; None to search only the usual places.
         """
         data = self.data.model_copy(update={"dataset": _checked_name(dataset), "folder": folder})
         return self.model_copy(update={"name": f"{self.name}@{dataset}", "data": data})
 
     @property
     def is_confirmed(self) -> bool:
-        """True if a sweep ends with a confirmation: after a search, or if the file has ``[confirm]``."""
+        """True if a sweep confirms its finalists: if the file has a ``[space]`` or a ``[confirm]``."""
         return bool(self.space) or "confirm" in self.model_fields_set
 
     @property
     def trials(self) -> int:
-        """Number of finished trials that the study is to have at the end; 0 without a space."""
+        """Number of trials after which the search is finished; 0 if the experiment has no ``[space]``."""
         return self.search.trials if self.space else 0
 
 

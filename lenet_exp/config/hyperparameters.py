@@ -1,8 +1,8 @@
 """`Configuration`: all hyper-parameters of a training; the ways to write them, and the presets.
 
-A per-layer hyper-parameter has a value for each layer. A file or a flag writes one value for all layers, a
-list with a value for each, or a key for one layer (``kernel_size_2``). Optuna, MLflow and the leaderboard
-have only keys for one layer.
+A per-layer hyper-parameter has a value for each layer. In a file or a flag it is written as one value for all
+layers, as a list with a value for each, or under a key for one layer (``kernel_size_2``). Optuna, MLflow and
+the leaderboard use only the keys for one layer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_CONV_LAYERS = 3
 MAX_FC_LAYERS = 3
 CLASSES = 10
 
-#: The per-layer hyper-parameters, each with the largest number of layers that may have it.
+#: The per-layer hyper-parameters, each with the maximum number of its layers.
 PER_LAYER: dict[str, int] = {
     "kernel_size": MAX_CONV_LAYERS,
     "padding": MAX_CONV_LAYERS,
@@ -42,16 +42,16 @@ FcWidth = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Frozen(BaseModel):
-    """A model that is checked once, never changes, and refuses unknown keys."""
+    """A pydantic model that is validated when it is created, cannot be changed, and rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy with some fields replaced; its cached properties are computed anew.
+        """Return a copy with some fields replaced. Cached properties are not copied but computed anew.
 
         Args:
-            update: New values by field, which are not checked; None to replace none.
-            deep: True to copy the values of the fields too.
+            update: New values by field name, which are not validated; None to replace nothing.
+            deep: True to copy the values of the fields too, recursively.
         """
         copied = super().model_copy(update=update, deep=deep)
         for name in copied.__dict__.keys() - type(copied).model_fields.keys():
@@ -60,38 +60,43 @@ class Frozen(BaseModel):
 
 
 class Configuration(Frozen):
-    """All that determines a training, apart from its seed and its data.
+    """All settings that determine a training, apart from its seed and its data.
 
-    Per-layer values have one entry for each layer that exists, so equal trainings have equal configurations.
+    A per-layer value has one entry for each layer of the network and none for others, so configurations that
+    differ only in unused layers are equal.
     """
 
-    pooling: Pooling = Field(description="mean or maximum of each 2x2 window, after each convolution")
+    pooling: Pooling = Field(description="pooling after each convolution: mean or maximum of 2x2 windows")
     kernel_size: tuple[KernelSize, ...] = Field(
-        min_length=1, max_length=MAX_CONV_LAYERS, description="side of each layer's square kernel, in pixels"
+        min_length=1, max_length=MAX_CONV_LAYERS, description="side of each square kernel, in pixels"
     )
-    padding: tuple[Padding, ...] = Field(description="zeros around each layer's input, in pixels")
+    padding: tuple[Padding, ...] = Field(
+        description="zeros around the input of each convolution layer, in pixels"
+    )
     channels: tuple[Channels, ...] = Field(description="output channels of each convolution layer")
-    activation: Activation = Field(description="function after each convolution and each hidden layer")
+    activation: Activation = Field(description="activation function after each convolution and hidden layer")
     fc_width: tuple[FcWidth, ...] = Field(
         max_length=MAX_FC_LAYERS - 1, description="outputs of each hidden fully connected layer"
     )
-    init: Init = Field(description="distribution of the first weights; biases always have torch's default")
+    init: Init = Field(description="distribution of the initial weights; biases have torch's default")
     optimizer: OptimizerName = Field(description="adam, or sgd")
     lr: float = Field(gt=0, le=100, description="learning rate")
-    momentum: float = Field(ge=0, lt=1, description="momentum of sgd; not used by adam")
+    momentum: float = Field(ge=0, lt=1, description="momentum of sgd; ignored by adam")
     weight_decay: float = Field(ge=0, le=1, description="L2 penalty")
     loss: Loss = Field(description="cross_entropy, or mse against one-hot labels")
     batch_size: int = Field(ge=1, le=65_536, description="images per step")
     epochs: int = Field(ge=1, le=10_000, description="passes over the training images")
     precision: Precision = Field(
-        description="arithmetic of the training; auto is what the device does natively"
+        description="float32, bfloat16, or auto: bfloat16 if the device supports it in hardware"
     )
 
     @model_validator(mode="after")
     def _one_value_per_layer(self) -> Configuration:
         for name in ("padding", "channels"):
-            if len(getattr(self, name)) != self.conv_layers:
-                raise ValueError(f"{name} must have {self.conv_layers} entries, one per convolution layer")
+            n_entries = len(getattr(self, name))
+            if n_entries != self.conv_layers:
+                rule = f"must have {self.conv_layers} entries, one per convolution layer"
+                raise ValueError(f"{name} {rule}, found {n_entries}")
         return self
 
     @property
@@ -101,13 +106,13 @@ class Configuration(Frozen):
 
     @property
     def fc_layers(self) -> int:
-        """Number of fully connected layers, the output layer included, 1 to 3."""
+        """Number of fully connected layers, including the output layer, 1 to 3."""
         return len(self.fc_width) + 1
 
     def hyperparameters(self) -> dict[str, Any]:
-        """Return every hyper-parameter by key, always the same keys in the same order.
+        """Return the value of every key of `HYPERPARAMETERS`, in that order.
 
-        Unused ones (the third kernel size of a two-layer network) are None.
+        Keys that are not used, such as the third kernel size of a two-layer network, are None.
         """
         return dict(self._flat)
 
@@ -122,7 +127,7 @@ class Configuration(Frozen):
         return flat
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as records keep it: its hyper-parameters by key, and ``epochs``."""
+        """Return the configuration as it is recorded: its hyper-parameters by key, and ``epochs``."""
         return self.hyperparameters() | {"epochs": self.epochs}
 
     @classmethod
@@ -130,7 +135,7 @@ class Configuration(Frozen):
         """Return the configuration whose `to_dict` is ``written``.
 
         Raises:
-            pydantic.ValidationError: If it is not a valid configuration.
+            pydantic.ValidationError: If ``written`` is not a valid configuration.
         """
         fields: dict[str, Any] = {"momentum": 0.0} | {
             name: value for name in _PLAIN if (value := written.get(name)) is not None
@@ -141,14 +146,14 @@ class Configuration(Frozen):
 
     @cached_property
     def id(self) -> str:
-        """The configuration's name: a hash of all its values, ``c`` and 11 hexadecimal digits."""
+        """The hash of all values, which names the configuration: ``c`` and 11 hexadecimal digits."""
         digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
-        # The letter keeps spreadsheets and pandas from reading it as a number.
+        # The letter keeps spreadsheets and pandas from reading the hash as a number.
         return f"c{digest[:11]}"
 
 
 def _keys() -> tuple[str, ...]:
-    """Return the keys of all hyper-parameters, in the order of the leaderboard's columns."""
+    """Return the keys of all hyper-parameters, with a key for each layer, in the leaderboard's order."""
     order = "pooling conv_layers kernel_size padding channels activation fc_layers fc_width init optimizer lr"
     keys: list[str] = []
     for name in f"{order} momentum weight_decay loss batch_size precision".split():
@@ -158,12 +163,12 @@ def _keys() -> tuple[str, ...]:
 
 #: The fields of a configuration that have one value for the whole network.
 _PLAIN = tuple(name for name in Configuration.model_fields if name not in PER_LAYER)
-#: The keys of a configuration's hyper-parameters: columns, MLflow parameters, Optuna parameters.
+#: The keys of all hyper-parameters: the leaderboard's columns, and the parameters in MLflow and Optuna.
 HYPERPARAMETERS = _keys()
 
 
 def split_key(key: str) -> tuple[str, int | None]:
-    """Return the hyper-parameter of a key, and its layer, counted from 1, or None if the key names no layer.
+    """Return the hyper-parameter that a key names, and the layer: a number from 1, or None for all layers.
 
     Example:
         >>> split_key("kernel_size_2"), split_key("lr")
@@ -175,7 +180,7 @@ def split_key(key: str) -> tuple[str, int | None]:
     return key, None
 
 
-#: Each key with its hyper-parameter and layer, and the keys of each hyper-parameter that has layers.
+#: Each key with its hyper-parameter and its layer; and the keys of each per-layer hyper-parameter.
 _KEYS = tuple((key, *split_key(key)) for key in HYPERPARAMETERS)
 _LAYER_KEYS = {
     name: [key for key, hyperparameter, layer in _KEYS if hyperparameter == name and layer]
@@ -184,9 +189,9 @@ _LAYER_KEYS = {
 
 
 class PartialConfiguration(Frozen):
-    """A configuration as a file writes it; what it leaves out is as in the baseline."""
+    """The hyper-parameters that one table of an experiment file sets; None for each that it leaves out."""
 
-    preset: Preset | None = Field(None, description="named configuration to start from: lenet or classic")
+    preset: Preset | None = Field(None, description="configuration to start from: lenet or classic")
     pooling: Pooling | None = None
     conv_layers: int | None = Field(None, ge=1, le=MAX_CONV_LAYERS)
     kernel_size: KernelSize | list[KernelSize] | None = None
@@ -229,8 +234,8 @@ class PartialConfiguration(Frozen):
         return {k: v for k, v in self.model_dump(exclude_none=True).items() if k != "preset"}
 
 
-#: Full values of today's LeNet, the default baseline, and of the first LeNet in *Dive into Deep Learning*.
-#: The values of a third convolution layer are for experiments that add one.
+#: Full values of today's LeNet, the default baseline, and of the first LeNet in *Dive into Deep Learning*
+#: (``classic``). They include values for a third convolution layer, for experiments that add one.
 PRESETS: dict[str, dict[str, Any]] = {
     "lenet": {
         "pooling": "max",
@@ -261,19 +266,19 @@ PRESETS["classic"] = PRESETS["lenet"] | {
 
 
 def overlay(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of ``base`` in which ``values`` replace what they name.
+    """Return a copy of ``base`` with ``values`` written over it.
 
     Args:
         base: Full values, such as a preset: every hyper-parameter by name, the per-layer ones as lists.
-        values: New values by name or by the key of one layer. A single value for a per-layer name replaces
-            those of all layers, a list those of the first layers.
+        values: New values by name or by the key of one layer. For a per-layer name, a single value replaces
+            the values of all layers, and a list replaces those of the first layers.
 
     Example:
         >>> overlay(PRESETS["lenet"], {"channels": [12], "kernel_size_2": 3})["channels"]
         [12, 16, 32]
     """
     full = {name: list(value) if isinstance(value, list) else value for name, value in base.items()}
-    # Keys of one layer are more specific than names, so they come last.
+    # Keys for one layer are more specific than names, so they are written last.
     for key, value in sorted(values.items(), key=lambda item: split_key(item[0])[1] is not None):
         name, layer = split_key(key)
         if layer is not None:
@@ -287,7 +292,7 @@ def overlay(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
 
 
 def configuration(values: Mapping[str, Any]) -> Configuration:
-    """Return the configuration with the full ``values``, without unused layers, and with padding in pixels.
+    """Return the configuration with the full ``values``; unused layers are dropped, ``same`` becomes pixels.
 
     Raises:
         pydantic.ValidationError: If a value is outside its bounds.

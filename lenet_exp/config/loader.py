@@ -1,4 +1,4 @@
-"""Reads an experiment file into an `Experiment`; an invalid file is refused in one line."""
+"""Reads an experiment file into an `Experiment`; an invalid file is rejected with a one-line message."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from lenet_exp.base.errors import ConfigError, shorten
 from lenet_exp.config.experiment import Experiment, Run
 from lenet_exp.config.refusals import Refusal, nearest, refusal
 
-#: Largest experiment file that is read; a larger one was named by mistake.
+#: Maximum size of an experiment file; a larger file must have been named by mistake.
 MAX_FILE_BYTES = 1_000_000
 
-#: Deepest nesting of tables and lists in an experiment file; no experiment needs more than five.
+#: Maximum depth of nested tables and lists in an experiment file; no experiment needs more than five.
 MAX_DEPTH = 10
+
+_TOO_DEEP = f"tables and lists may be nested at most {MAX_DEPTH} deep, found more"
 
 
 def experiment_path(name: str | Path | None) -> Path:
-    """Return the experiment file that somebody names.
+    """Return the path of the experiment file that a user names.
 
     Args:
-        name: A file, or a bare name such as ``quick`` of an experiment in ``experiments`` of the current
-            folder or among those that come with the project; None for the default, ``fashion_mnist``.
+        name: A path, or the bare name of an experiment such as ``quick``, which is searched in the folder
+            ``experiments`` and among those that come with the project; None for ``fashion_mnist``.
 
     Raises:
-        ConfigError: If a bare name is not known.
+        ConfigError: If a bare name is unknown.
     """
     given = Path(name or "fashion_mnist")
     if name is not None and (given.exists() or given.suffix or len(given.parts) > 1):
@@ -46,17 +48,17 @@ def experiment_path(name: str | Path | None) -> Path:
 def load(
     path: Path, overrides: Iterable[str] | Mapping[str, Any] = (), flags: Mapping[str, Any] | None = None
 ) -> Experiment:
-    """Read, check and return the experiment in ``path``.
+    """Read and validate the experiment file ``path``, and return its `Experiment`.
 
     Args:
         path: Experiment file, in TOML.
-        overrides: Values that override the file: texts ``section.key=value``, whose value is TOML or else
-            text, or values by dotted key, of which None overrides nothing.
-        flags: Values by dotted key that override all else; a value of None overrides nothing.
+        overrides: Values that replace those of the file: texts ``section.key=value``, whose value is read as
+            TOML or, if it is not TOML, as text; or a mapping by dotted key, where None replaces nothing.
+        flags: Values of command-line flags by dotted key, which replace all others; None replaces nothing.
 
     Raises:
-        ConfigError: If the experiment is invalid; the message has the key, the rule, the value and, if known,
-            the line.
+        ConfigError: If the experiment is invalid; the message has the key, the rule, the value and, where it
+            can be found, the line.
     """
     text = _read(path)
     data = _parse(path, text)
@@ -71,18 +73,18 @@ def load(
 
 
 def parse(data: Mapping[str, Any], source: str = "experiment", text: str = "") -> Experiment:
-    """Check and return the experiment that a file's tables describe.
+    """Validate the content of an experiment file, and return its `Experiment`.
 
     Args:
-        data: Tables of the file, by name.
-        source: Name of the file in messages.
-        text: Text of the file, in which the line of an error is looked up; empty if there is none.
+        data: Content of the file, as `tomllib` returns it.
+        source: Name of the file for messages.
+        text: Text of the file, to find the line of an error in; empty if there is none.
 
     Raises:
         ConfigError: If the experiment is invalid.
     """
     if _depth(data) > MAX_DEPTH:
-        raise ConfigError(f"{source}: not an experiment: nested too deeply")
+        raise ConfigError(f"{source}: {_TOO_DEEP}")
     try:
         experiment = Experiment.model_validate(data)
     except ConfigError as error:
@@ -108,7 +110,10 @@ def _read(path: Path) -> str:
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such experiment file") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: must be UTF-8, found byte {error.object[error.start]:#x}") from None
+        line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
+        raise ConfigError(
+            f"{path}:{line}: must be UTF-8, found byte {byte:#x}; save the file as UTF-8"
+        ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
 
@@ -119,13 +124,13 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
     except RecursionError:
-        raise ConfigError(f"{path}: not an experiment: nested too deeply") from None
+        raise ConfigError(f"{path}: {_TOO_DEEP}") from None
     except ValueError as error:  # an integer with thousands of digits
-        raise ConfigError(f"{path}: not an experiment: {error}") from None
+        raise ConfigError(f"{path}: not TOML: {error}") from None
 
 
 def _depth(value: Any) -> int:
-    """Return how deeply tables and lists are nested; there is no recursion that a depth could exhaust."""
+    """Return how deeply tables and lists are nested; no recursion, which deep nesting would exhaust."""
     depth, level = 0, [value]
     while level:
         depth += 1
@@ -160,7 +165,7 @@ def _put(data: dict[str, Any], dotted: str, value: Any, source: str) -> None:
 
 
 def _sentence(refused: Refusal) -> str:
-    """Return the message of a refusal, without the file's name."""
+    """Return the message for a refusal, without the name of the file."""
     key = refused.key
     if refused.kind == "extra_forbidden":
         section, _, name = key.rpartition(".")
@@ -182,7 +187,7 @@ def _known_keys(section: Sequence[str | int]) -> list[str]:
 
 
 def _place(source: str, text: str, key: str) -> str:
-    """Return ``file:line: ``, or ``file: `` if the line is not known."""
+    """Return ``file:line: `` for the line that sets ``key``, or ``file: `` if no line does."""
     section, _, name = re.sub(r"\[\d+\]", "", key).rpartition(".")
     current = ""
     for number, line in enumerate(text.splitlines(), start=1):

@@ -1,4 +1,4 @@
-"""Pydantic's errors in our words: which key is wrong, and which rule its value breaks."""
+"""Pydantic's errors in terms of the experiment file: which key is wrong, and which rule it breaks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pydantic import ValidationError
 
 @dataclass(frozen=True)
 class Refusal:
-    """The first thing wrong with what a user wrote.
+    """One thing that is wrong with what a user wrote.
 
     Attributes:
-        key: Dotted key of the value, such as ``space.lr`` or ``run[2].lr``; empty for the whole file.
-        location: Pydantic's location of the value, which has names of types between the keys.
-        kind: Pydantic's name for the error, such as ``missing`` or ``extra_forbidden``.
+        key: Dotted key of the wrong value, such as ``space.lr`` or ``run[2].lr``; empty for the whole file.
+        location: Pydantic's ``loc`` of the value, which has names of types between the keys.
+        kind: Pydantic's ``type`` of the error, such as ``missing`` or ``extra_forbidden``.
         rule: Rule that the value breaks, such as ``must be greater than 0``.
-        value: Value that was refused.
+        value: The wrong value.
     """
 
     key: str
@@ -31,15 +31,15 @@ class Refusal:
 
 
 def refusal(error: ValidationError, written: Any) -> Refusal:
-    """Return the most telling of the refusals in an error of pydantic's.
+    """Return the most helpful of the refusals in a validation error.
 
     Args:
         error: Error that pydantic raised.
-        written: Tables that it refused, as the user wrote them.
+        written: Data that pydantic rejected, as the user wrote it.
     """
     refusals = [_refusal(detail, written) for detail in error.errors()]
-    # A field that takes a number or a list reports a refusal for each. The deeper key tells more, and so
-    # does a refusal for another reason than the type.
+    # A field that takes a number or a list has a refusal for each of the two. One with a deeper key, or for
+    # another reason than the type, tells the user more.
     return min(
         refusals,
         key=lambda each: (
@@ -58,7 +58,7 @@ def _refusal(detail: Mapping[str, Any], written: Any) -> Refusal:
 
 
 def _key(location: Sequence[str | int], written: Any) -> str:
-    """Return the dotted key of a pydantic location, without the names of types in it."""
+    """Return a pydantic ``loc`` as a dotted key, without the names of types in it."""
     parts: list[str] = []
     for depth, part in enumerate(location):
         last = depth == len(location) - 1
@@ -72,11 +72,11 @@ def _key(location: Sequence[str | int], written: Any) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return advice on an unknown name: the known name most like it, or else all known names.
+    """Return advice on an unknown name: the most similar known name, or all known names if none is similar.
 
     Args:
         name: Unknown name that the user wrote.
-        known: Names that are allowed there.
+        known: Names that are allowed.
 
     Example:
         >>> nearest("dropuot", ["dropout", "lr"])

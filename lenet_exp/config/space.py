@@ -1,7 +1,7 @@
-"""The space that a study searches: its dimensions, the draw of a trial, and the grid.
+"""The space that a study searches: its dimensions, how a trial draws from them, and the grid of all points.
 
-A *dimension* belongs to a hyper-parameter, or to that of one layer (``channels_2``). A per-layer
-hyper-parameter is drawn separately for each layer that the trial's network has.
+A *dimension* is the set of values that a hyper-parameter may have, for all layers or one (``channels_2``). A
+per-layer hyper-parameter is drawn separately for each layer of the trial's network.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from lenet_exp.config.refusals import nearest, refusal
 
 Scalar = str | int | float
 
-#: The keys that a space may have: every hyper-parameter, also for one layer.
+#: The keys that a space may have: every hyper-parameter, and the per-layer ones also for a single layer.
 SPACE_KEYS = tuple(dict.fromkeys([*(split_key(key)[0] for key in HYPERPARAMETERS), *HYPERPARAMETERS]))
 
-#: Most points of a grid: at ten seconds a trial, that many take more than a day.
+#: Maximum number of points of a grid: at ten seconds a trial, that many take more than a day.
 MAX_GRID = 10_000
 
-#: Most steps of a range; a finer step is a mistake.
+#: Maximum number of steps in a range; a finer step must be a mistake.
 MAX_STEPS = 1_000_000_000
 
 
 class Range(Frozen):
-    """A dimension of the numbers between two bounds, bounds included."""
+    """A dimension of all numbers between two bounds, including the bounds."""
 
     low: int | float = Field(description="smallest value")
     high: int | float = Field(description="largest value")
@@ -61,11 +61,11 @@ class Range(Frozen):
 
     @property
     def whole(self) -> bool:
-        """True if the values are integers."""
+        """True if the values are integers, which they are if both bounds are."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def values(self) -> list[Scalar] | None:
-        """Return every value, ascending, or None if there are more than `MAX_GRID`."""
+        """Return all values in ascending order, or None if there are more than `MAX_GRID`."""
         if not self.whole and self.step is None:
             return None
         step = self.step or 1
@@ -75,14 +75,14 @@ class Range(Frozen):
 
 @dataclass(frozen=True)
 class Fixed:
-    """A dimension with a single value, which is not drawn."""
+    """A dimension with a single value, so that nothing is drawn."""
 
     value: Any
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A dimension of listed values, whose order means nothing."""
+    """A dimension of listed values without an order."""
 
     options: tuple[Scalar, ...]
 
@@ -91,7 +91,7 @@ Dimension = Fixed | Choice | Range
 
 
 class Suggester(Protocol):
-    """The part of an Optuna trial that draws values, under Optuna's names."""
+    """The methods of `optuna.Trial` that draw values, declared here so that Optuna need not be imported."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         """Draw one of ``choices``.
@@ -127,11 +127,11 @@ class Suggester(Protocol):
 
 
 def parse_dimension(key: str, written: Any) -> Dimension:
-    """Check and return a dimension of a file's ``[space]``.
+    """Validate one key of ``[space]``, and return its dimension.
 
     Args:
         key: Key of the dimension, one of `SPACE_KEYS`.
-        written: Value of the key in the file: a list is a choice, a table a range, any other value is fixed.
+        written: Value of the key: a list gives a `Choice`, a table a `Range`, any other value is `Fixed`.
 
     Raises:
         ConfigError: If the key is unknown, or the hyper-parameter cannot have one of the values.
@@ -142,7 +142,9 @@ def parse_dimension(key: str, written: Any) -> Dimension:
     """
     if key not in SPACE_KEYS:
         if key == "epochs":
-            raise ConfigError("space.epochs: all trials train the same epochs; set [training] epochs")
+            raise ConfigError(
+                "space.epochs: all trials train for the same number of epochs; set training.epochs"
+            )
         raise ConfigError(f"space.{key}: unknown hyper-parameter {key!r}; {nearest(key, SPACE_KEYS)}")
     if isinstance(written, dict):
         return _parse_range(key, written)
@@ -193,15 +195,16 @@ class Space:
     """The dimensions that a study searches, and the values of all other hyper-parameters.
 
     Attributes:
-        dimensions: Dimensions by key, one of `SPACE_KEYS`; that of one layer overrides that of all layers.
-        base: Full values (see `lenet_exp.config.hyperparameters.overlay`), which hold without a dimension.
+        dimensions: Dimensions by key of `SPACE_KEYS`; a key for one layer overrides the key for all layers.
+        base: Full values, as for `lenet_exp.config.hyperparameters.overlay`, of all hyper-parameters.
+            They are used where there is no dimension.
     """
 
     dimensions: Mapping[str, Dimension]
     base: Mapping[str, Any]
 
     def dimension(self, key: str) -> Dimension:
-        """Return the dimension of ``key``, else that of its hyper-parameter, else the base's value, fixed."""
+        """Return the dimension of ``key``, else that of all layers, else the value in ``base`` as `Fixed`."""
         name, layer = split_key(key)
         for candidate in (key, name):
             if candidate in self.dimensions:
@@ -209,14 +212,14 @@ class Space:
         return Fixed(self.base[name] if layer is None else self.base[name][layer - 1])
 
     def suggest(self, trial: Suggester) -> Configuration:
-        """Return the configuration that ``trial`` draws; layers that it does not have draw nothing."""
+        """Return a configuration drawn by ``trial``; only the layers of the drawn network draw values."""
         drawn: dict[str, Any] = {}
         for key in self._keys(drawn):
             drawn[key] = _draw(trial, key, self.dimension(key))
         return self.configuration(drawn)
 
     def configuration(self, values: Mapping[str, Any]) -> Configuration:
-        """Return the configuration with the drawn ``values``, by key, the fixed ones and the base's."""
+        """Return the configuration with ``values`` by key; other keys have their fixed or base values."""
         fixed = {k: d.value for k, d in self.dimensions.items() if isinstance(d, Fixed)}
         return configuration(overlay(self.base, fixed | dict(values)))
 
@@ -232,10 +235,10 @@ class Space:
             yield key
 
     def grid(self) -> list[dict[str, Scalar]]:
-        """Return the points of the space, by key: one for each distinct configuration.
+        """Return the points of the grid, each as values by key: one point for each distinct configuration.
 
         Raises:
-            ConfigError: If a dimension, or the whole grid, has more than `MAX_GRID` values.
+            ConfigError: If a range of floats has no step, or a range or the grid is longer than `MAX_GRID`.
         """
         points: list[dict[str, Scalar]] = []
         for keys, options in self._grids():
@@ -245,12 +248,12 @@ class Space:
         return [{k: v for k, v in point.items() if k in drawn} for point in distinct.values()]
 
     def check_grid(self) -> None:
-        """Raise what `grid` raises, without making the points."""
+        """Raise the errors that `grid` raises, without creating the points."""
         for _ in self._grids():
             pass
 
     def _grids(self) -> Iterator[tuple[list[str], list[list[Any]]]]:
-        """Yield, for each number of layers, the keys in use and the values of each."""
+        """Yield the keys in use and the values of each, for each combination of numbers of layers."""
         n_points = 0
         for conv_layers, fc_layers in itertools.product(
             self._options("conv_layers"), self._options("fc_layers")
@@ -262,7 +265,7 @@ class Space:
             if n_points > MAX_GRID:
                 raise ConfigError(
                     f"search.sampler: a grid has at most {MAX_GRID:,} points, found more; narrow the space,"
-                    " or take another sampler"
+                    " or choose another sampler"
                 )
             yield keys, options
 
@@ -280,7 +283,7 @@ class Space:
         return values
 
     def describe(self) -> dict[str, Any]:
-        """Return the dimensions as plain values, which can be stored and compared."""
+        """Return the dimensions as JSON values, to be stored and compared with those of a later call."""
         described: dict[str, Any] = {}
         for key, dimension in sorted(self.dimensions.items()):
             if isinstance(dimension, Range):

@@ -1,4 +1,4 @@
-"""The trainings that no sampler chooses: the baseline, a list of runs, an ablation."""
+"""The fixed trainings of an experiment: the baseline, and a list of runs or an ablation."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lenet_exp.config.hyperparameters import Configuration
 
 @dataclass(frozen=True)
 class FixedTraining:
-    """A training outside the search: the baseline, a listed run, an alternative of an ablation, a finalist.
+    """A training whose configuration no sampler draws: of the baseline, a run, an alternative or a finalist.
 
     Attributes:
-        name: Name under which the study keeps it; unique in the experiment, together with the seed.
+        name: Name of the training in the study; name and seed together are unique in the experiment.
         role: Role of its attempts.
-        label: Name that people read, such as ``baseline, seed 2``.
+        label: Name for display, such as ``baseline, seed 2``.
         configuration: Configuration to train.
         seed: Root of the training's random streams.
-        train_on: Images to train on: the training images, or those of the validation too.
+        train_on: Images to train on: ``train``, or ``train+validation`` for both splits.
     """
 
     name: str
@@ -32,11 +32,11 @@ class FixedTraining:
 
 
 def fixed_trainings(experiment: Experiment) -> list[FixedTraining]:
-    """Return the trainings of the baseline, and of the experiment's list of runs or its ablation, in order.
+    """Return the fixed trainings of an experiment, except for its confirmation, in the order to train them.
 
     All configurations use the same seeds, so that each is compared with the baseline on equal random streams.
-    Every configuration is trained on the first seed before any is trained on the second, so that an
-    interrupted sweep has compared them on equally many seeds.
+    All are trained from the first seed before any is trained from the second, so that an interrupted sweep
+    has trained each from equally many seeds.
     """
     listed = [
         (_training("run", label, configuration), run.seeds)
@@ -60,15 +60,15 @@ def fixed_trainings(experiment: Experiment) -> list[FixedTraining]:
 
 
 def _training(role: Role, label: str, configuration: Configuration) -> FixedTraining:
-    # Named by its configuration, not by its position in the file: a changed run is another training.
+    # Named after its configuration, not its position in the file: a changed run is another training.
     return FixedTraining(f"{role} {configuration.id}", role, label, configuration, 0)
 
 
 def paired_seeds(root: int, count: int) -> list[int]:
-    """Return the seeds that all fixed trainings share; a longer list begins with the shorter one.
+    """Return the first ``count`` of the seeds that all configurations in `fixed_trainings` share.
 
     Args:
-        root: Seed that they are derived from, ``search.seed``.
+        root: Seed to derive the seeds from: ``search.seed``.
         count: Number of seeds to return.
 
     Example:

@@ -1,4 +1,4 @@
-"""The cache of data sets: a folder for each, whose files appear whole or not at all."""
+"""The cache of data sets: a folder for each, whose files are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 
 
 def root() -> Path:
-    """Return the folder of all data sets: ``LENET_EXP_DATA``, or one in the user's cache folder."""
+    """Return the folder with the caches of all data sets: ``LENET_EXP_DATA``, or the user's cache folder."""
     if folder := os.environ.get("LENET_EXP_DATA"):
         return Path(folder).expanduser().absolute()
-    # An attempt's process loads this module and looks for no folder.
+    # Imported here: the process of an attempt imports this module, but does not look for the folder.
     import platformdirs
 
     return platformdirs.user_cache_path("lenet_exp")
@@ -32,14 +32,14 @@ def root() -> Path:
 class Cache:
     """The folder of one data set in the cache.
 
-    Whoever changes it holds its `lock`. Readers hold none: they verify the files that they read.
+    Hold its `lock` to change it. Reading needs no lock, because each file is verified when it is read.
     """
 
     def __init__(self, name: str) -> None:
-        """Choose the folder of the data set called ``name``, without creating it.
+        """Set the folder for the data set called ``name``, without creating it.
 
         Raises:
-            ConfigError: If ``name`` cannot be a folder's name on every system.
+            ConfigError: If ``name`` is not a valid folder name on every system.
         """
         if not _NAME.fullmatch(name):
             raise ConfigError(
@@ -51,7 +51,7 @@ class Cache:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turn an `OSError` of the block into a `DiskError` that names the folder."""
+        """Context manager: turn an `OSError` in its block into a `DiskError` that names the folder."""
         try:
             yield
         except OSError as error:
@@ -62,7 +62,7 @@ class Cache:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from changing the folder, which is created if need be."""
+        """Context manager: wait for the folder's lock and hold it; the folder is created if necessary."""
         with self.writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = (self.folder / "lock").open("a")
@@ -70,12 +70,12 @@ class Cache:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say(f"waiting for another process that prepares the data set {self.name}")
+                say(f"waiting: another process is preparing the data set {self.name}")
                 fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
     def verified(self, expected: idx.IdxFile) -> idx.Content | None:
-        """Return the content of a cached file, or None if it is missing or has no known checksum.
+        """Verify a file in the cache and return its content, or None if it is missing or its SHA-256 unknown.
 
         Raises:
             DataError: If the file is damaged.
@@ -87,22 +87,22 @@ class Cache:
             return idx.verify(stream, expected, str(path))
 
     def store(self, stream: idx.Readable, expected: idx.IdxFile, shown: str) -> idx.Content:
-        """Verify a file, copy it into the cache, and return its content.
+        """Verify a file while copying it into the cache, and return its content.
 
         Args:
             stream: Bytes of the file, unpacked.
-            expected: Properties that the file must have, its name in the cache among them.
-            shown: Name of the file in messages.
+            expected: Properties that the file must have, and its name in the cache.
+            shown: Name of the file for messages.
 
         Raises:
-            DataError: If it has other properties; a file of this name in the cache stays.
+            DataError: If the file does not have these properties; an older file in the cache is unchanged.
         """
         with self.replacing(expected.name) as sink:
             return idx.verify(stream, expected, shown, sink)
 
     @contextmanager
     def replacing(self, name: str) -> Iterator[IO[bytes]]:
-        """Yield a file to write to, which replaces the file ``name`` when the block ends without an error."""
+        """Context manager: yield a file to write to, which replaces the file ``name`` if all goes well."""
         target = self.folder / name
         part = target.with_name(f"{name}.part")
         with self.writing():
@@ -117,21 +117,21 @@ class Cache:
             sync_file(self.folder)
 
     def set_aside(self, name: str) -> Path:
-        """Rename the file ``name`` to end in ``.bad``, so that it can be examined; return its new path."""
+        """Rename a damaged file to end in ``.bad``, so that it can be examined, and return its new path."""
         path = self.folder / name
         with self.writing():
             return path.replace(path.with_name(f"{name.removesuffix('.part')}.bad"))
 
     @property
     def pins(self) -> Path:
-        """The file with the checksums of the files that were pinned at first use."""
+        """The JSON file with the SHA-256 of the files that were pinned at first use."""
         return self.folder / "checksums.json"
 
     def pinned(self) -> dict[str, str]:
         """Return the SHA-256 of each pinned file, by the file's name.
 
         Raises:
-            DataError: If the file of checksums is damaged.
+            DataError: If the file `pins` is damaged.
         """
         try:
             pins = json.loads(self.pins.read_bytes())
@@ -141,12 +141,12 @@ class Cache:
             raise DataError(f"{self.pins}: cannot be read: {error}; repair it, or delete it") from None
         if not isinstance(pins, dict):
             raise DataError(
-                f"{self.pins}: must hold a table of checksums, found a {type(pins).__name__}; delete it"
+                f"{self.pins}: must be a JSON object with checksums, found a {type(pins).__name__}; delete it"
             )
         return {str(name): str(sha256) for name, sha256 in pins.items()}
 
     def pin(self, sums: Mapping[str, str]) -> None:
-        """Pin the SHA-256 ``sums``, by the files' names: from now on the files must have them."""
+        """Record the SHA-256 of files, by the files' names; from now on the files must have it."""
         text = json.dumps(self.pinned() | dict(sums), indent=2, sort_keys=True)
         with self.replacing(self.pins.name) as sink:
             sink.write(f"{text}\n".encode())

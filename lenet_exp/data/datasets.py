@@ -1,4 +1,4 @@
-"""The registry of data sets: properties of their files, and sources to obtain them from."""
+"""The known data sets: the properties of their files, and the sources to obtain them from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 def _part(
     prefix: str, count: int | None = None, images: str | None = None, labels: str | None = None
 ) -> Part:
-    """Return a part with ``count`` images of 28x28 and the SHA-256 of its files; None if not known."""
+    """Return the properties of a part's two files; those that are None are not checked.
+
+    Args:
+        prefix: Start of the files' names.
+        count: Number of images, of 28x28 pixels each.
+        images: SHA-256 of the file of images.
+        labels: SHA-256 of the file of labels.
+    """
     return Part(
         IdxFile(f"{prefix}-images-idx3-ubyte", 3, (count, 28, 28) if count else None, images),
         IdxFile(f"{prefix}-labels-idx1-ubyte", 1, (count,) if count else None, labels),
@@ -26,13 +33,13 @@ def _part(
 
 
 def _torchvision(name: str, attribute: str) -> Any:
-    """Return an attribute of torchvision's data set ``name``: its mirrors, or its files with their MD5."""
-    import torchvision.datasets  # takes seconds, and only a download needs it
+    """Return an attribute of the class ``name`` in `torchvision.datasets`: its mirrors, or its files' MD5."""
+    import torchvision.datasets  # imported here, as it takes seconds and only downloads need it
 
     return getattr(getattr(torchvision.datasets, name), attribute)
 
 
-#: The built-in data sets, verified by the SHA-256 of their files, or by the MD5 of the mirrors' packed files.
+#: The built-in data sets, verified by the SHA-256 of their files or the MD5 of the gzipped ones on mirrors.
 DATASETS = {
     "fashion-mnist": Dataset(
         name="fashion-mnist",
@@ -87,7 +94,7 @@ DATASETS = {
 
 
 def user_folder(section: Data) -> Path | None:
-    """Return the folder of the IDX files that the user named, or None."""
+    """Return ``data.folder``, the user's folder with IDX files, or None if the experiment names none."""
     return Path(section.folder).expanduser() if section.folder else None
 
 
@@ -95,7 +102,7 @@ def find_dataset(section: Data) -> Dataset:
     """Return the data set that an experiment names: one of `DATASETS`, or the user's own.
 
     Raises:
-        ConfigError: If the name is unknown, and the user names no folder of such files.
+        ConfigError: If the name is unknown, and ``section`` names no folder with its files.
     """
     name = section.dataset
     if name in DATASETS:

@@ -1,6 +1,6 @@
-"""Downloads of a data set's files, from a mirror or as a Debian package.
+"""Downloads of a data set's files, from a mirror or in a Debian package.
 
-Nothing that is downloaded is trusted: the callers verify it before they use it.
+Downloaded files are not verified here; callers verify them before use.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from urllib.request import Request, urlopen
 
 from lenet_exp.base.messages import say
 
-#: Seconds to wait for a connection, and then for each part of a response.
+#: Seconds to wait for a connection, and then for each chunk of a response.
 TIMEOUT_S = 10
 
 _ATTEMPTS = 3
 _CHUNK_BYTES = 1 << 16
 _APT_TIMEOUT_S = 900
 
-#: apt works in a folder of ours, so that it needs no root and leaves the system's package lists alone. A
-#: system's hooks on an update would change the system's folders, so they are cleared.
+#: apt works in a folder of ours, so that it needs no root and does not change the system's package lists. The
+#: system's own hooks for an update would change the system's folders, so they are cleared.
 _APT_CONFIG = """\
 Dir::State "{folder}";
 Dir::State::Lists "{folder}/lists";
@@ -42,20 +42,20 @@ Acquire::https::Timeout "{timeout}";
 
 
 class UnavailableError(Exception):
-    """A source does not have a file; the message says why, and the caller tries the next source."""
+    """A source cannot supply a file; the message says why, and the caller tries the next source."""
 
 
 class _CutError(Exception):
-    """A download ended early; the part that came is kept."""
+    """A download was cut off; the bytes received so far stay in the file."""
 
 
 def download(url: str, part: Path, max_bytes: int) -> None:
-    """Download ``url`` into ``part``, from the byte where an earlier download ended.
+    """Download a file, starting from the byte where an earlier download was cut off.
 
     Args:
         url: Address of the file.
-        part: File to write to. If the download ends early, the bytes that came stay there for the next call.
-        max_bytes: Most bytes that any copy of the file can have; a longer response is given up.
+        part: File to write to. If the download is cut off, it keeps the bytes received for the next call.
+        max_bytes: Largest size that the file can have; a longer download is given up.
 
     Raises:
         UnavailableError: If the server does not have the file, or does not send all of it.
@@ -67,7 +67,7 @@ def download(url: str, part: Path, max_bytes: int) -> None:
             break
         except _CutError as cut:
             if attempt == _ATTEMPTS:
-                raise UnavailableError(f"{url}: {cut}") from None
+                raise UnavailableError(f"{url}: cannot be downloaded: {cut}") from None
 
 
 def _stream(url: str, part: Path, max_bytes: int) -> None:
@@ -82,27 +82,27 @@ def _stream(url: str, part: Path, max_bytes: int) -> None:
                 report(have)
                 if have > max_bytes:
                     part.unlink()
-                    raise UnavailableError(f"{url}: longer than the {max_bytes:,} bytes that any copy has")
+                    raise UnavailableError(f"{url}: cannot be downloaded: longer than {max_bytes:,} bytes")
     if total is not None and have < total:
-        raise _CutError(f"closed after {have:,} of {total:,} bytes")
+        raise _CutError(f"the server sent only {have:,} of {total:,} bytes")
 
 
 def _answer(url: str, part: Path, have: int) -> HTTPResponse:
-    """Return the server's response to a request for all but the first ``have`` bytes."""
+    """Request all but the first ``have`` bytes of a file, and return the server's response."""
     headers = {"User-Agent": "lenet_exp"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         return cast(HTTPResponse, urlopen(Request(url, headers=headers), timeout=TIMEOUT_S))
     except HTTPError as error:
         error.close()
         if error.code == 416 and have:
-            # The file has no more bytes than we have, so ours are not the beginning of it.
+            # The file is not longer than what we have, so our bytes are not its beginning.
             part.unlink()
             raise _CutError("HTTP 416") from None
-        raise UnavailableError(f"{url}: HTTP {error.code}") from None
+        raise UnavailableError(f"{url}: cannot be downloaded: HTTP {error.code}") from None
     except URLError as error:
-        raise UnavailableError(f"{url}: {error.reason}") from None
+        raise UnavailableError(f"{url}: cannot be downloaded: {error.reason}") from None
     except (OSError, HTTPException, ValueError) as error:
-        raise UnavailableError(f"{url}: {error}") from None
+        raise UnavailableError(f"{url}: cannot be downloaded: {error}") from None
 
 
 def _read(response: HTTPResponse) -> bytes:
@@ -114,7 +114,7 @@ def _read(response: HTTPResponse) -> bytes:
 
 @contextmanager
 def _progress(url: str, have: int, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a download, as a bar on a terminal or else a line; yield a function for the bytes so far."""
+    """Context manager: show a download's progress; yield a function to call with the bytes so far."""
     if not sys.stderr.isatty():
         size = f" ({total:,} bytes)" if total else ""
         say(f"downloading {url}{size}")
@@ -130,20 +130,22 @@ def _progress(url: str, have: int, total: int | None) -> Iterator[Callable[[int]
 
 
 def fetch_package(package: str, kept: Path) -> None:
-    """Download a Debian package without root; apt verifies it by the signatures of the system's sources.
+    """Download a Debian package with apt, without root; apt verifies it with the system's signing keys.
 
     Args:
         package: Name of the package; its newest version is downloaded.
-        kept: File to write it to.
+        kept: File to write the package to.
 
     Raises:
-        UnavailableError: If this system has no apt, or apt does not find the package.
+        UnavailableError: If the system has no apt, or apt cannot download the package.
         OSError: If a file cannot be written.
     """
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise UnavailableError(f"Debian package {package}: no apt-get and dpkg-deb here")
+        raise UnavailableError(
+            f"Debian package {package}: cannot be downloaded: this system has no apt-get and dpkg-deb"
+        )
     say(f"downloading the Debian package {package}")
-    # The name is fixed, so that the next call removes what a killed process left; the cache is locked.
+    # The name is fixed so that the next call removes what a killed process left; the caller locks the cache.
     folder = kept.with_name("apt.part")
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -173,25 +175,27 @@ def _apt(package: str, config: Path, *command: str, may_fail: bool = False) -> N
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise UnavailableError(f"Debian package {package}: apt-get {command[0]} took too long") from None
+        raise UnavailableError(
+            f"Debian package {package}: apt-get {command[0]} took longer than {_APT_TIMEOUT_S} s"
+        ) from None
     if completed.returncode and not may_fail:
         lines = completed.stderr.strip().splitlines() or [f"exit code {completed.returncode}"]
-        raise UnavailableError(f"Debian package {package}: apt-get {command[0]}: {lines[-1]}")
+        raise UnavailableError(f"Debian package {package}: apt-get {command[0]} failed: {lines[-1]}")
 
 
 @contextmanager
 def package_member(package: Path, name: str) -> Iterator[IO[bytes]]:
-    """Open a file in a Debian package without unpacking the others.
+    """Context manager: open one file of a Debian package for reading, without unpacking the others.
 
     Args:
-        package: The package's ``.deb`` file.
-        name: Name of the file in it, without its folder.
+        package: Path of the ``.deb`` file.
+        name: Name of the file in the package, without its folder.
 
     Raises:
         UnavailableError: If the package cannot be read, or has no such file.
     """
     command = ["dpkg-deb", "--fsys-tarfile", str(package)]
-    # A caller that does not read to the end breaks the pipe, of which dpkg-deb would complain on stderr.
+    # A caller that does not read to the end breaks the pipe; dpkg-deb would complain of that on stderr.
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|") as tar:

@@ -1,7 +1,7 @@
-"""The IDX format of MNIST's files: header, size, labels and checksum are checked as a file is read.
+"""The IDX format of MNIST's files: header, size, labels and checksum are checked while a file is read.
 
-An IDX file of bytes begins with two zeros, 0x08 for unsigned bytes, and the number of dimensions. Each
-dimension's length follows (big-endian, 32 bits), then the values, in row-major order.
+An IDX file of bytes starts with two zero bytes, 0x08 for unsigned bytes, and the number of dimensions. The
+length of each dimension follows (big-endian, 32 bits), then the values in row-major order.
 
 Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits", section "File formats".
 """
@@ -21,7 +21,7 @@ from typing import IO, Protocol
 
 from lenet_exp.base.errors import DataError
 
-#: Bytes before the values of a file: the length of its header.
+#: Number of bytes before the values of a file: the length of its header.
 IMAGES_OFFSET = 16
 LABELS_OFFSET = 8
 
@@ -30,14 +30,14 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class IdxFile:
-    """The properties that a file must have to be accepted.
+    """The properties that a file must have to be accepted by `verify`.
 
     Attributes:
         name: Name of the unpacked file.
         dimensions: Number of dimensions: 3 for images, ``(count, rows, columns)``; 1 for labels.
-        shape: Shape in the header; None to accept any.
-        sha256: SHA-256 of the unpacked file, in hexadecimal digits; None if it is not known yet.
-        classes: Number of classes; labels are below it.
+        shape: Shape that the header must give; None to accept any.
+        sha256: SHA-256 of the unpacked file, in hexadecimal digits; None if it is unknown.
+        classes: Number of classes; every label must be below it.
     """
 
     name: str
@@ -51,16 +51,16 @@ class Readable(Protocol):
     """A source of bytes: a file, or a stream that unpacks one."""
 
     def read(self, size: int, /) -> bytes:
-        """Return the next ``size`` bytes, or fewer at the end."""
+        """Return the next ``size`` bytes, or what remains if that is less."""
         ...
 
 
 @dataclass(frozen=True)
 class Content:
-    """The content of a verified file.
+    """The shape and the checksum of a file that `verify` has accepted.
 
     Attributes:
-        shape: Shape in the header.
+        shape: Shape that the header gives.
         sha256: SHA-256 of all bytes, in hexadecimal digits.
     """
 
@@ -69,7 +69,7 @@ class Content:
 
 
 def header(shape: tuple[int, ...]) -> bytes:
-    """Return the header of an IDX file of bytes with this ``shape``.
+    """Return the header of an IDX file that holds bytes of this ``shape``.
 
     Example:
         >>> header((2,)).hex()
@@ -80,10 +80,10 @@ def header(shape: tuple[int, ...]) -> bytes:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Readable]:
-    """Open a file for `verify`; one whose name ends in ``.gz`` is unpacked as it is read.
+    """Context manager: open a file for `verify`, unpacking it while it is read if its name ends in ``.gz``.
 
     Raises:
-        DataError: If it cannot be opened.
+        DataError: If the file cannot be opened.
     """
     with ExitStack() as stack:
         try:
@@ -94,18 +94,19 @@ def opened(path: Path) -> Iterator[Readable]:
 
 
 def verify(stream: Readable, expected: IdxFile, shown: str, sink: IO[bytes] | None = None) -> Content:
-    """Read ``stream`` to its end, and check that it is the expected file.
+    """Read a file to its end, check that it is the expected one, and return its shape and checksum.
 
-    Header, size and labels are checked before the checksum, because their messages tell more.
+    Header, size and labels are checked before the checksum, because their messages say more.
 
     Args:
         stream: Bytes of the file, unpacked.
         expected: Properties that the file must have.
-        shown: Name of the file in messages.
-        sink: File to copy the bytes to, None to copy nothing; the caller discards the copy of a refused file.
+        shown: Name of the file for messages.
+        sink: File to copy the bytes to; None to copy nothing. If an error is raised, discard the copy.
 
     Raises:
-        DataError: If the file has other properties, or cannot be read.
+        DataError: If the file does not have these properties, or cannot be read. The message says what is
+            wrong; the caller adds what is done about it.
     """
     head = _read(stream, 4 + 4 * expected.dimensions, shown)
     shape = _shape(head, expected, shown)
@@ -132,7 +133,7 @@ def verify(stream: Readable, expected: IdxFile, shown: str, sink: IO[bytes] | No
 
 
 def _shape(head: bytes, expected: IdxFile, shown: str) -> tuple[int, ...]:
-    """Check the header of a file, and return the shape in it."""
+    """Check the header of a file, and return the shape that it gives."""
     kind = "images" if expected.dimensions == 3 else "labels"
     magic = bytes([0, 0, 8, expected.dimensions])
     if head[:4] != magic:

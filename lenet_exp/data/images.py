@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     # A worker loads this module too, and has no experiment.
     from lenet_exp.config.experiment import Data
 
-#: Images resized at a time, which bounds the memory that resizing takes.
+#: Number of images to resize at a time, which limits the memory that resizing takes.
 _RESIZE_CHUNK = 2048
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The files of images and their labels: cheap to send to another process, which opens them itself.
+    """Verified files of images and their labels; cheap to send to another process, which opens the files.
 
     Attributes:
         name: Name of the data set.
@@ -40,7 +40,7 @@ class ImageSet:
         labels: IDX file of ``(count,)`` bytes.
         count: Number of images.
         image_size: Side of an image, in pixels.
-        digest: Hash of the original images, the labels and the image size; 32 hexadecimal digits.
+        digest: Hash of the images before resizing, the labels and the image size; 32 hexadecimal digits.
     """
 
     name: str
@@ -51,14 +51,14 @@ class ImageSet:
     digest: str
 
     def open(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Map the files into memory that all processes share.
+        """Map the files into memory, which is shared by all processes that do so.
 
         Returns:
             The images, ``(count, image_size, image_size)``, from 0 for black to 255 for white, and the
             labels, ``(count,)``, from 0 to 9. Both are read-only.
 
         Raises:
-            DataError: If the files have gone since they were verified.
+            DataError: If a file cannot be mapped, such as one that was deleted after it was verified.
         """
         shape = (self.count, self.image_size, self.image_size)
         try:
@@ -70,10 +70,10 @@ class ImageSet:
 
 
 def training_images(section: Data) -> ImageSet:
-    """Return the training images of an experiment: obtained, verified, unpacked, and resized if need be.
+    """Return the training images of an experiment, downloaded and resized if necessary, and verified.
 
     Raises:
-        ConfigError: If the data set is unknown, and the user names no folder of such files.
+        ConfigError: If the data set is unknown, and ``section`` names no folder with its files.
         DataError: If a file is damaged, or no source has it.
         DiskError: If the cache cannot be written.
     """
@@ -82,12 +82,12 @@ def training_images(section: Data) -> ImageSet:
 
 
 def image_set(section: Data, dataset: Dataset, part: Part) -> ImageSet:
-    """Return the images of one part of a data set; no file of another part is opened.
+    """Return the images of one part of a data set; files of the other part are not opened.
 
     Args:
-        section: Section ``[data]`` of the experiment, with the user's folder and the image size.
-        dataset: Data set that the section names.
-        part: Part of the data set: its training or its test images.
+        section: Section ``[data]`` of the experiment; its folder and image size are used.
+        dataset: Data set that ``section`` names.
+        part: Training or test part of ``dataset``.
 
     Raises:
         DataError: If a file is damaged, or no source has it.
@@ -101,10 +101,10 @@ def image_set(section: Data, dataset: Dataset, part: Part) -> ImageSet:
 
 
 def _resized(dataset: Dataset, images: CachedFile, size: int) -> Path:
-    """Return an IDX file of the images at another size, made at first use and kept in the cache."""
+    """Return the IDX file of the images at another size, which is created in the cache at first use."""
     cache = Cache(dataset.name)
     stem = images.path.name.removesuffix("-idx3-ubyte")
-    # The original's checksum in the name tells the resized images of different originals apart.
+    # The name contains the checksum of the original, so that different originals have different files.
     name = f"{stem}-{size}-{images.sha256[:12]}-idx3-ubyte"
     shape = (images.shape[0], size, size)
     try:
@@ -123,7 +123,7 @@ def _resized(dataset: Dataset, images: CachedFile, size: int) -> Path:
 
 
 def _resized_bytes(images: CachedFile, size: int) -> Iterator[bytes]:
-    """Yield the images in chunks, resized as ``torchvision.transforms.Resize`` does before ``ToTensor``."""
+    """Yield the images in chunks, resized as ``torchvision.transforms.Resize`` resizes PIL images."""
     import torch
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import resize

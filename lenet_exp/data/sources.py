@@ -1,4 +1,4 @@
-"""The sources of a data set's files: the cache, folders, mirrors, a Debian package."""
+"""The sources that a data set's files are obtained from: the cache, folders, mirrors, a Debian package."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from lenet_exp.data.cache import Cache
 from lenet_exp.data.download import UnavailableError, download, fetch_package, package_member
 from lenet_exp.data.idx import Content, IdxFile
 
-#: Folder in which Debian's packages install data sets, with a folder for each.
+#: Folder where Debian packages install data sets, each in a subfolder of its name.
 SYSTEM_FOLDER = Path("/usr/share/datasets")
 
 
 @dataclass(frozen=True)
 class Part:
-    """The two files of the training or the test images.
+    """The training or the test part of a data set: a file of images and a file of their labels.
 
     Attributes:
-        images: File of the images.
-        labels: File of their labels.
+        images: Properties of the file of images.
+        labels: Properties of the file of labels.
     """
 
     images: IdxFile
@@ -42,15 +42,15 @@ class Dataset:
     """A data set: the properties of its files, and the sources to obtain them from.
 
     Attributes:
-        name: Name of the data set in experiments, and of its folders.
-        train: Files of the training images and their labels.
-        test: Files of the test images and their labels.
+        name: Name of the data set in experiment files, and of its folders.
+        train: Files of the training part.
+        test: Files of the test part.
         classes: Names of the classes, in the order of the labels 0, 1, ...
-        mirrors: Function that returns the base addresses of mirrors, which have the files as ``<name>.gz``.
-        md5s: Function that returns the MD5 of the mirrors' packed files by name; None if SHA-256 or nothing
-            is known of the files.
-        subfolder: Folder below its root in which torchvision stores the files; None if it does not.
-        debian_package: Name of the Debian package that holds the files, gzipped; None if there is none.
+        mirrors: Function that returns the base URLs of mirrors, which have the files as ``<name>.gz``.
+        md5s: Function that returns the MD5 of each ``<name>.gz`` by its name; None if the MD5 is unknown or
+            not needed.
+        subfolder: Folder where torchvision stores the files below its root; None for the user's own data.
+        debian_package: Name of the Debian package with the gzipped files; None if there is none.
     """
 
     name: str
@@ -64,22 +64,22 @@ class Dataset:
 
     @property
     def built_in(self) -> bool:
-        """True if the SHA-256 of the files is known beforehand."""
+        """True if this package knows the SHA-256 of the files."""
         return self.train.images.sha256 is not None
 
     @property
     def user_supplied(self) -> bool:
-        """True if the user supplies the files: no mirror or package has them."""
+        """True if only the user has the files: there is no mirror or package."""
         return not self.built_in and self.md5s is None
 
 
 @dataclass(frozen=True)
 class CachedFile:
-    """A verified file of the cache.
+    """A verified file in the cache.
 
     Attributes:
         path: Path of the file in the cache.
-        shape: Shape in the file's header.
+        shape: Shape that the file's header gives.
         sha256: SHA-256 of the file, in hexadecimal digits.
     """
 
@@ -89,16 +89,20 @@ class CachedFile:
 
 
 def obtain(dataset: Dataset, part: Part, folder: Path | None) -> tuple[CachedFile, CachedFile]:
-    """Return the images and the labels of ``part``, verified and in the cache, from whatever source has them.
+    """Copy a part's images and labels into the cache, from the first source that has them, and verify them.
 
-    Files in the cache and in ``folder`` are verified each time. If no SHA-256 is known beforehand, that of
-    the first use is pinned: the files must keep it.
+    Files that are in the cache or in ``folder`` are verified in each call. If their SHA-256 is unknown, it is
+    pinned (recorded in the cache) at first use, and the files must have it from then on.
 
     Args:
         dataset: Data set to obtain.
-        part: Part of the data set to obtain; files of other parts are not opened.
-        folder: Folder that the user named, or None. The files are looked for, plain or gzipped, in it, in a
-            folder of the data set's name below it, and where torchvision stores them below it.
+        part: Part of ``dataset`` to obtain; files of the other part are not opened.
+        folder: Folder that the user names; None to search only the other sources. It may have the files,
+            plain or gzipped, directly, in a subfolder of the data set's name, or where torchvision stores
+            them.
+
+    Returns:
+        The cached file of images, and that of labels.
 
     Raises:
         DataError: If a file is damaged, or no source has it.
@@ -126,12 +130,12 @@ def obtain(dataset: Dataset, part: Part, folder: Path | None) -> tuple[CachedFil
 
 
 def within_reach(dataset: Dataset, part: Part, folder: Path | None) -> bool:
-    """Return whether the files can be obtained without a network; none is opened to find out.
+    """Return True if the files of a part can be obtained without a network; the files are not opened.
 
     Args:
         dataset: Data set to look for.
-        part: Part of the data set to look for.
-        folder: Folder that the user named, or None.
+        part: Part of ``dataset`` to look for.
+        folder: Folder that the user names; None to search only the other sources.
     """
     cache = Cache(dataset.name)
     return all(
@@ -144,7 +148,7 @@ def within_reach(dataset: Dataset, part: Part, folder: Path | None) -> bool:
 
 
 def _with_pins(dataset: Dataset, part: Part, cache: Cache) -> list[IdxFile]:
-    """Return the two files of ``part``, with pinned checksums if none are known beforehand."""
+    """Return the files of ``part``; a SHA-256 that is unknown is filled in if the cache has pinned it."""
     if dataset.built_in:
         return list(part)
     pins = cache.pinned()
@@ -152,7 +156,7 @@ def _with_pins(dataset: Dataset, part: Part, cache: Cache) -> list[IdxFile]:
 
 
 def _verify_named(dataset: Dataset, files: Sequence[IdxFile], folder: Path, cache: Cache) -> None:
-    """Refuse damaged files in the folder that the user named, whatever the cache holds."""
+    """Raise if a file in the folder that the user names is damaged, even if the cache has a good copy."""
     if not folder.is_dir():
         raise DataError(
             f"{folder}: no such folder; data.folder must be the folder with the files of {dataset.name}"
@@ -177,7 +181,7 @@ def _verify_named(dataset: Dataset, files: Sequence[IdxFile], folder: Path, cach
 
 
 def _cached(files: Sequence[IdxFile], cache: Cache) -> list[Content] | None:
-    """Return the contents of the cached files, or None if a file is missing or damaged."""
+    """Return the contents of the cached files; None if any of them is missing or damaged."""
     try:
         contents = [cache.verified(expected) for expected in files]
     except DataError:
@@ -186,13 +190,13 @@ def _cached(files: Sequence[IdxFile], cache: Cache) -> list[Content] | None:
 
 
 def _obtain_file(dataset: Dataset, expected: IdxFile, folder: Path | None, cache: Cache) -> Content:
-    """Return the content of the cached file, which the first source with a good copy supplies if need be."""
+    """Return the content of a cached file, copied from the first source with a good copy if necessary."""
     try:
         if content := cache.verified(expected):
             return content
     except DataError as error:
         aside = cache.set_aside(expected.name)
-        say(f"warning: {error}; kept as {aside}, looking for a good copy")
+        say(f"warning: {error}; renamed to {aside}; looking for another copy")
     if path := _in_folder(dataset, expected, folder):
         return _from_file(path, expected, cache)
     tried = [str(place) for place in (cache.folder, folder) if place]
@@ -212,7 +216,7 @@ def _obtain_file(dataset: Dataset, expected: IdxFile, folder: Path | None, cache
 
 
 def _sources(dataset: Dataset, cache: Cache) -> Iterator[Callable[[Dataset, IdxFile, Cache], Content]]:
-    """Yield the sources to try after the cache and the user's folder, those on the network last."""
+    """Yield the sources to try after the cache and the user's folder; those on the network come last."""
     if dataset.built_in:
         yield _from_system
         if _kept_package(dataset, cache):
@@ -254,7 +258,7 @@ def _from_kept_package(dataset: Dataset, expected: IdxFile, cache: Cache) -> Con
 
 
 def _from_debian(dataset: Dataset, expected: IdxFile, cache: Cache) -> Content:
-    # The package is kept, so that the data set's other files can be obtained from it without a network.
+    # The package stays in the cache, so that the other files can be obtained from it without a network.
     with cache.writing():
         fetch_package(str(dataset.debian_package), _package(dataset, cache))
     return _from_kept_package(dataset, expected, cache)
@@ -270,7 +274,7 @@ def _from_mirrors(dataset: Dataset, expected: IdxFile, cache: Cache) -> Content:
             failures.append(str(reason))
         except DataError as error:
             aside = cache.set_aside(f"{expected.name}.gz.part")
-            say(f"warning: {error}; kept as {aside}, looking for another copy")
+            say(f"warning: {error}; renamed to {aside}; looking for another copy")
             failures.append(str(error))
     raise UnavailableError("; ".join(failures))
 
@@ -278,7 +282,7 @@ def _from_mirrors(dataset: Dataset, expected: IdxFile, cache: Cache) -> Content:
 def _from_mirror(dataset: Dataset, url: str, expected: IdxFile, cache: Cache) -> Content:
     part = cache.folder / f"{expected.name}.gz.part"
     resumed = part.exists()
-    # Packed files are hardly longer than plain ones, even if their bytes cannot be compressed.
+    # Gzipped files are hardly longer than plain ones, even if their bytes cannot be compressed.
     max_bytes = 2 * math.prod(expected.shape or ()) + 1024
     with cache.writing():
         download(url, part, max_bytes)
@@ -290,7 +294,7 @@ def _from_mirror(dataset: Dataset, url: str, expected: IdxFile, cache: Cache) ->
     except DataError:
         if not resumed:
             raise
-        # The first bytes may be from another mirror, which packed the file differently.
+        # The first bytes may be from another mirror, whose gzipped file differs.
         part.unlink()
         return _from_mirror(dataset, url, expected, cache)
     part.unlink()
@@ -305,7 +309,7 @@ def _check_md5(path: Path, md5: str, shown: str) -> None:
 
 
 def _in_folder(dataset: Dataset, expected: IdxFile, folder: Path | None) -> Path | None:
-    """Return the path of the file in the folder that the user named, or None."""
+    """Return the path of the file in the folder that the user names; None if it is not there."""
     if folder is None:
         return None
     below = [dataset.name, *([dataset.subfolder] if dataset.subfolder else [])]
@@ -326,7 +330,7 @@ def _package(dataset: Dataset, cache: Cache) -> Path:
 
 
 def _kept_package(dataset: Dataset, cache: Cache) -> bool:
-    """Return whether an earlier call left a package, and ``dpkg-deb`` is there to unpack it."""
+    """Return True if an earlier call left the Debian package in the cache and ``dpkg-deb`` can unpack it."""
     kept = dataset.debian_package is not None and _package(dataset, cache).exists()
     return kept and shutil.which("dpkg-deb") is not None
 

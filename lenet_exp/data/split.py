@@ -1,4 +1,4 @@
-"""The division of the training images into those to train on and those to validate on."""
+"""The division of a data set's training images into a training split and a validation split."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Split:
     Attributes:
         train: Indices of the images to train on, ``(n,)`` int64, ascending.
         validation: Indices of the images to validate on, ``(m,)`` int64, ascending.
-        digest: SHA-256 of both, in this order; 64 hexadecimal digits.
+        digest: SHA-256 of ``train`` and then ``validation``; 64 hexadecimal digits.
     """
 
     train: NDArray[np.int64]
@@ -32,17 +32,17 @@ class Split:
     digest: str
 
     def joined(self) -> Split:
-        """Return the division that trains on all of these images and validates on none; its digest stays."""
+        """Return the division with both splits to train on and none to validate on; the digest stays."""
         both = np.sort(np.concatenate([self.train, self.validation]))
         return Split(both, self.validation[:0], self.digest)
 
 
 def division(section: Data, labels: NDArray[np.integer]) -> Split:
-    """Return an experiment's division of its training images.
+    """Return the division of the training images that an experiment asks for.
 
     Args:
         section: Section ``[data]`` of the experiment.
-        labels: Classes of all training images, ``(count,)``.
+        labels: Labels of all training images, ``(count,)`` integers from 0.
 
     Raises:
         ConfigError: If the section asks for more images than there are.
@@ -53,18 +53,19 @@ def division(section: Data, labels: NDArray[np.integer]) -> Split:
 def validation_split(
     labels: NDArray[np.integer], validation: int, seed: int, limit: int | None = None
 ) -> Split:
-    """Divide the images at random, with the same proportions of the classes on both sides.
+    """Divide images at random into two splits, with the same proportions of the classes in both.
 
-    The validation images do not depend on ``limit``, and a smaller limit selects among a larger one's images.
+    The validation images do not depend on ``limit``. The training images of a smaller ``limit`` are among
+    those of a larger one.
 
     Args:
-        labels: Classes of all images, ``(count,)``, as integers from 0.
+        labels: Labels of all images, ``(count,)`` integers from 0.
         validation: Number of images to validate on.
-        seed: Root of the random division; any integer.
+        seed: Seed of the random division; any integer.
         limit: Number of the other images to train on; None for all of them.
 
     Raises:
-        ConfigError: If there are fewer images than that.
+        ConfigError: If there are too few images for ``validation`` and ``limit``.
     """
     count = len(labels)
     if not 0 < validation < count:
@@ -92,7 +93,7 @@ def validation_split(
 
 
 def _shares(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
-    """Divide ``total`` in proportion to ``counts``, by largest remainders; ties go to the first.
+    """Divide ``total`` in proportion to ``counts``, by largest remainders; the first wins a tie.
 
     Example:
         >>> _shares(np.array([5, 3, 2]), 4).tolist()

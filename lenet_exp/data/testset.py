@@ -1,8 +1,8 @@
 """The test images: opened here and nowhere else, and for two purposes only.
 
-The confirmation reads them after its finalists are fixed. A list of runs may measure them after each epoch:
-it chooses nothing, so no choice can depend on them. A search or an ablation that asks for them is refused
-when its file is read (`lenet_exp.config.experiment`), and once more here.
+The confirmation opens them after its finalists are chosen. A list of runs may be evaluated on them after each
+epoch: it chooses nothing, so no choice can depend on them. A search or an ablation that asks for this is
+rejected when its file is read (`lenet_exp.config.experiment`), and once more here.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from lenet_exp.data.sources import obtain, within_reach
 
 
 def read_test_split(section: Data) -> ImageSet:
-    """Return the test images of an experiment: obtained, verified, unpacked, and resized if need be.
+    """Return the test images of an experiment, downloaded and resized if necessary, and verified.
 
     Raises:
-        ConfigError: If the data set is unknown, and the user names no folder of such files.
+        ConfigError: If the data set is unknown, and ``section`` names no folder with its files.
         DataError: If a file is damaged, or no source has it.
         DiskError: If the cache cannot be written.
     """
@@ -29,10 +29,10 @@ def read_test_split(section: Data) -> ImageSet:
 def ensure_available(section: Data) -> None:
     """Make sure that the test images can be read later without a network.
 
-    Files on this machine are not opened. Others are downloaded into the cache, and only verified on the way.
+    Files that are on this machine are not opened. Others are downloaded into the cache and verified.
 
     Raises:
-        ConfigError: If the data set is unknown, and the user names no folder of such files.
+        ConfigError: If the data set is unknown, and ``section`` names no folder with its files.
         DataError: If no source has a file.
         DiskError: If the cache cannot be written.
     """
@@ -42,7 +42,7 @@ def ensure_available(section: Data) -> None:
 
 
 def shown_test_images(experiment: Experiment) -> ImageSet | None:
-    """Return the test images if the experiment measures them after each epoch, else None, opening none.
+    """Return the test images for an experiment with ``watch.test_split``; for others, None, unopened.
 
     Raises:
         ConfigError: If the experiment is a search or an ablation, which chooses among configurations.
@@ -52,5 +52,5 @@ def shown_test_images(experiment: Experiment) -> ImageSet | None:
     if not experiment.watch.test_split:
         return None
     if experiment.space or experiment.ablate:
-        raise ConfigError("watch.test_split: only a list of [[run]] may show the test split")
+        raise ConfigError("watch.test_split: only a list of [[run]] may measure the test split")
     return read_test_split(experiment.data)

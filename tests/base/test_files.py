@@ -72,7 +72,7 @@ def test_a_lock_is_held_by_one_process_and_says_by_which(tmp_path: Path) -> None
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
 
-        with pytest.raises(LockedError, match=f"held by pid {holder.pid} since") as refused, lock(path):
+        with pytest.raises(LockedError, match=f"in use by pid {holder.pid} since") as refused, lock(path):
             pass
         assert f"on host {platform.node()}, command: python" in str(refused.value)
         assert "http://***@host" in str(refused.value)
@@ -92,5 +92,5 @@ def test_a_lock_whose_holder_is_not_written_down_is_a_lock(tmp_path: Path, conte
     with lock(path):
         path.write_text(content)
 
-        with pytest.raises(LockedError, match="held by an unknown process"), lock(path):
+        with pytest.raises(LockedError, match="in use by an unknown process"), lock(path):
             pass

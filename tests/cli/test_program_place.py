@@ -49,7 +49,7 @@ def test_a_second_sweep_is_kept_away(command: Command) -> None:
 
     assert (refused.code, refused.out) == (8, "")
     assert re.fullmatch(
-        rf"error: .*mini is held by pid {os.getpid()} since .* on host .*; wait for it, or end it\n",
+        rf"error: .*mini is in use by pid {os.getpid()} since .* on host .*; wait until .*, or stop it\n",
         refused.err,
     )
     assert not Path("mlruns/study.db").exists()

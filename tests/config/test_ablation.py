@@ -39,12 +39,12 @@ def test_a_factor_lists_values_lists_per_layer_or_named_tables() -> None:
         ({"lr": 0.1}, r"ablate.lr: must be a list of alternatives, as in \[3, 7\]; found 0.1"),
         ({"lr": []}, r"ablate.lr: must be a list of alternatives, .* found \[\]"),
         ({"poling": ["avg"]}, "ablate.poling: unknown hyper-parameter 'poling'; did you mean 'pooling'"),
-        ({"x": ["avg"]}, "ablate.x: unknown hyper-parameter 'x'; known are pooling, .*tables only"),
+        ({"x": ["avg"]}, "ablate.x: unknown hyper-parameter 'x'; known are pooling, .* needs tables"),
         ({"pooling": ["mean"]}, "ablate.pooling: must be 'avg' or 'max', found 'mean'"),
         ({"kernel_size": [99]}, "ablate.kernel_size: must be less than or equal to 28, found 99"),
         ({"channels": [[1, 2, 3, 4]]}, "channels must have 1 to 3 entries, one per layer, found 4$"),
         ({"net": [{"chanels": 3}]}, "ablate.net: unknown key 'chanels'; did you mean 'channels'"),
-        ({"net": [{"name": "nothing"}]}, "ablate.net: a table must set something"),
+        ({"net": [{"name": "nothing"}]}, "ablate.net: each table must set at least one key"),
     ],
 )
 def test_an_alternative_that_cannot_be_is_refused(written: dict[str, Any], message: str) -> None:

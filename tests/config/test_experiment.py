@@ -73,12 +73,14 @@ def test_an_alternative_differs_from_the_baseline_only_in_what_it_says() -> None
 def test_what_chooses_may_not_see_the_test_split(kind: dict[str, Any], said: str) -> None:
     """The file is refused, in one line; a fixed list, which chooses nothing, is not."""
     watch = {"watch": {"test_split": True}}
-    with pytest.raises(ConfigError, match=rf"watch.test_split: {said} chooses .* only a list of \[\[run\]\]"):
+    with pytest.raises(
+        ConfigError, match=rf"watch.test_split: not allowed with {said}, which chooses .* as \[\[run\]\]"
+    ):
         parse({"name": "x"} | kind | watch)
 
     listed = {"name": "x", "run": [{"lr": 0.1}]} | watch
     assert parse(listed).watch.test_split
-    with pytest.raises(ConfigError, match=r"watch.test_split: \[confirm\] chooses its finalists before"):
+    with pytest.raises(ConfigError, match=r"watch.test_split: not allowed with \[confirm\], which chooses"):
         parse(listed | {"confirm": {"seeds": 3}})
     assert not parse({"name": "x"} | kind | {"watch": {"diagnostics": True}}).watch.test_split
 

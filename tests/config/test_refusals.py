@@ -57,9 +57,9 @@ MALFORMED: list[tuple[str | bytes, str]] = [
         r"unknown key 'test_splt' in \[watch\]; did you mean 'test_split'",
     ),
     ("name = 3", "name: must be a valid string, found 3"),
-    ("name = 'a'\nx = " + "[" * 5_000 + "]" * 5_000, "nested too deeply|not TOML"),
-    ("name = 'a'\nx = " + "9" * 5_000, "not an experiment|unknown key"),
-    (b"name = '\xff'", "must be UTF-8, found byte 0xff"),
+    ("name = 'a'\nx = " + "[" * 5_000 + "]" * 5_000, "may be nested at most 10 deep|not TOML"),
+    ("name = 'a'\nx = " + "9" * 5_000, "not TOML|unknown key"),
+    (b"name = '\xff'", r"e\.toml:1: must be UTF-8, found byte 0xff; save"),
     (b"name = 'a\x00'", "not TOML"),
 ]
 

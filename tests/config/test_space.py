@@ -25,7 +25,7 @@ def test_a_value_fixes_a_list_is_a_choice_and_a_table_is_a_range() -> None:
     ("key", "written", "message"),
     [
         ("poolin", ["avg"], "unknown hyper-parameter 'poolin'; did you mean 'pooling'"),
-        ("epochs", [1, 2], r"\[training\] epochs"),
+        ("epochs", [1, 2], r"set training\.epochs$"),
         ("pooling", [], "at least one value"),
         ("pooling", ["avg", "avg"], "names each value once"),
         ("pooling", ["avg", "median"], "must be 'avg' or 'max', found 'median'"),

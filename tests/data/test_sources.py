@@ -221,7 +221,9 @@ def test_another_mirrors_beginning_does_no_harm(
 
 def test_no_good_mirror_is_an_error(known: Dataset, mirror: Mirror) -> None:
     """When all mirrors fail, the error names each with its reason."""
-    with pytest.raises(DataError, match=r"tried: .*/train-images-idx3-ubyte\.gz: HTTP 404"):
+    with pytest.raises(
+        DataError, match=r"tried: .*/train-images-idx3-ubyte\.gz: cannot be downloaded: HTTP 404"
+    ):
         obtain(replace(known, mirrors=lambda: [mirror.url]), known.train, None)
 
 

@@ -100,7 +100,7 @@ def test_whatever_chooses_is_refused_even_if_its_file_was_not(
     """The rule is held where the images are opened, too."""
     slipped = experiment(mini_folder, **kind).model_copy(update={"watch": Watch(test_split=True)})
 
-    with pytest.raises(ConfigError, match=r"only a list of \[\[run\]\] may show the test split"):
+    with pytest.raises(ConfigError, match=r"only a list of \[\[run\]\] may measure the test split"):
         shown_test_images(slipped)
 
 

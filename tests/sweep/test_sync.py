@@ -170,7 +170,7 @@ def test_a_sweep_at_work_is_left_alone(folder: Path) -> None:
         code, out, err = command("sync", *arguments(folder))
 
     assert (code, out) == (8, "")
-    assert f"held by pid {os.getpid()}" in err
+    assert f"in use by pid {os.getpid()}" in err
 
 
 def test_an_experiment_that_never_ran_has_nothing_to_carry(tmp_path: Path) -> None:
