@@ -151,5 +151,5 @@ def test_overrides_are_values_or_texts(tmp_path: Path) -> None:
 
 def test_what_never_ran_has_no_results(tmp_path: Path) -> None:
     """One line, and what to do."""
-    with pytest.raises(NoResultError, match=r"'quick' was never run under .*; run: lenet-exp sweep"):
+    with pytest.raises(NoResultError, match=r"'quick' was never run under .*; run 'lenet-exp sweep'"):
         lenet_exp.open_results("quick", tmp_path)

@@ -1,4 +1,4 @@
-"""What was recorded, read again: statistics, verdicts, the leaderboard and its CSV, ablation tables."""
+"""Results computed from the records: statistics, verdicts, the leaderboard and its CSV, ablation tables."""
 
 from lenet_exp.base.faces import face
 

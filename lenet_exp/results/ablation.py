@@ -1,6 +1,6 @@
 """The table of an ablation: the baseline, and each alternative compared with it.
 
-Verdicts rest on the validation split; the test split stays closed.
+The accuracies are those on the validation split; the test split is not read.
 """
 
 from __future__ import annotations
@@ -31,14 +31,13 @@ def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> Ta
 
     Args:
         experiment: An experiment with an ``[ablate]`` section.
-        records: Attempts that have ended, of every role.
+        records: Records of the attempts that have ended, of every role.
 
     Returns:
-        A table of `COLUMNS`. A row covers the seeds that were completed; ``val_delta``, its interval,
-        ``val_p_value`` (Holm-adjusted over the table) and ``verdict`` are those of
-        `lenet_exp.results.verdicts`, on the seeds that the baseline has too. A row with a seed that gave no
-        result, such as one whose loss diverged, has a ``note`` and no verdict: the remaining seeds would
-        flatter it.
+        A table of `COLUMNS`. A row averages over the seeds whose training is complete. `verdicts` gives
+        ``val_delta``, its interval, ``val_p_value`` (Holm-adjusted over the table) and ``verdict``, from the
+        seeds that the baseline has too. If a seed gave no result, for example because its loss diverged, the
+        row has a ``note`` and no verdict: the remaining seeds would flatter it.
     """
     ended = [record for record in records if not record.superseded]
     experiment = _as_trained(experiment, ended)
@@ -59,7 +58,7 @@ def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> Ta
 
 
 def _as_trained(experiment: Experiment, records: Sequence[TrialRecord]) -> Experiment:
-    """Return the experiment in the precision that its baseline was trained in, which its hashes depend on."""
+    """Return the experiment in the precision of its trained baseline, on which the hashes depend."""
     precisions = (record.values["precision"] for record in records if record.key.role == "baseline")
     return experiment.with_precision(next(precisions, experiment.base["precision"]))
 
@@ -67,7 +66,7 @@ def _as_trained(experiment: Experiment, records: Sequence[TrialRecord]) -> Exper
 def _measured(
     factor: str, value: str, configuration: Configuration, records: Sequence[TrialRecord]
 ) -> dict[str, Any]:
-    """Return the cells of a row that do not depend on other rows, None for unknown ones."""
+    """Return the cells of a row that do not depend on other rows; unknown values are None."""
     complete = list(by_seed(records).values())
     accuracy = estimate([record.value for record in complete if record.value is not None])
     reasons = [record.reason for record in records if record.value is None]
@@ -95,7 +94,7 @@ def _sample(config: str, records: Sequence[TrialRecord]) -> Sample:
 
 
 def _judged(row: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
-    """Return the cells of a verdict; none if a seed gave no result, or no seed is the baseline's too."""
+    """Return the cells of a verdict, or no cells if a seed gave no result or the baseline shares no seed."""
     if row["note"] or verdict.n_seeds == 0:
         return {}
     numbers = {

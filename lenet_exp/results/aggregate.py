@@ -1,4 +1,4 @@
-"""Numbers from many trainings at once: the mean of a configuration over its seeds, and the Pareto front."""
+"""Results of many trainings at once: the mean of a configuration over its seeds, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import replace
 
 from lenet_exp.study.records import TrialRecord
 
-#: Measurements that are averaged over the seeds, besides the value, if every seed has them.
+#: Measurements that are averaged over the seeds if every seed has them, as ``value`` is.
 _MEANS = ("examples_per_s", "train_s", "test_loss", "test_accuracy")
 
 
 def over_seeds(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Return the records with one in place of those that differ only in the seed.
+    """Return the records, averaging those that differ only in the seed into one.
 
-    Trials stay as they are: the sampler draws each once. Any other group of seeds becomes one record with the
-    key of its first completed one, the mean ``value``, and the means of the measurements in ``result``, which
-    also has ``n_seeds``, ``val_accuracy_sem``, and ``val_delta``: the mean difference to the baseline on the
-    seeds that both have.
+    Trials stay as they are, since each has a single seed. Other records are grouped by role and
+    configuration. Each group becomes one record with the key of its first complete one, the mean ``value``,
+    and the means of the measurements in ``result``. That also has ``n_seeds``, ``val_accuracy_sem``, and
+    ``val_delta``: the mean difference from the baseline on the seeds that both have.
     """
     trials: list[TrialRecord] = []
     groups: dict[tuple[str, str], list[TrialRecord]] = {}
@@ -35,7 +35,7 @@ def over_seeds(records: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def by_seed(records: Iterable[TrialRecord]) -> dict[int, TrialRecord]:
-    """Return the completed records by seed; of several with one seed, the last."""
+    """Return the complete records by seed; if several have the same seed, the last of them."""
     return {record.seed: record for record in records if record.value is not None}
 
 
@@ -60,10 +60,10 @@ def _over_group(group: Sequence[TrialRecord], baseline: dict[int, TrialRecord]) 
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Return which points are on the Pareto front of two quantities, in both of which more is better.
+    """Return which points are on the Pareto front of two quantities, more of each being better.
 
-    A point is on the front if no other is better in one quantity and as good in the other; equal points are
-    on it together. A point with a NaN or an infinity is not on it, and beats no other.
+    A point is on the front if no other is better in one quantity and at least as good in the other; equal
+    points are on it together. A point with a NaN or an infinity is not on it, and excludes no other.
 
     Example:
         >>> pareto_front([(0.89, -61_706), (0.92, -107_369), (0.88, -90_000)])

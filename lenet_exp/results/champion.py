@@ -1,4 +1,4 @@
-"""Choose the configuration that won, the network of it to register in MLflow, and the model's description."""
+"""Choose the champion of a confirmation, and the networks and the description of the model in MLflow."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from lenet_exp.tracking.events import Champion
 
 
 def winner(evaluation: Evaluation) -> str:
-    """Return the hash of the configuration that won: the baseline's, unless a finalist is better.
+    """Return the hash of the champion's configuration: that of the baseline, unless a finalist is better.
 
-    Of several better ones, the one with the highest validation accuracy wins, on fresh seeds if there is one:
-    choosing by the test split would make its test accuracy too good.
+    Of several better finalists, the one with the highest validation accuracy wins. That accuracy is measured
+    on the fresh seeds, or in the search if the confirmation trains on the validation images too. Choosing by
+    the test split would bias the champion's test accuracy upwards.
     """
     better = {verdict["config"] for verdict in evaluation.verdicts if verdict["verdict"] == "better"}
     if not better:
@@ -34,9 +35,9 @@ def elected(experiment: str, question: str, evaluation: Evaluation) -> Champion 
     Each alias names the network of the first seed: choosing the best seed would be choosing luck.
 
     Args:
-        experiment: Name of the experiment, which is also the registered model's.
-        question: The experiment's question, which begins the description; empty if it has none.
-        evaluation: A completed evaluation of the test split.
+        experiment: Name of the experiment, which is also the name of the registered model.
+        question: The experiment's question, with which the description starts; empty if it has none.
+        evaluation: A complete evaluation of the test split.
     """
     first = {score.config: score.run for score in reversed(evaluation.scores)}
     baseline = evaluation.plan.baseline.config

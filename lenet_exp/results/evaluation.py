@@ -1,7 +1,7 @@
-"""What a confirmation plans, and what an evaluation of the test split gave, as plain values.
+"""The plan of a confirmation and the record of its reading of the test split, as plain values.
 
-The study keeps a plan before it is trained, and an evaluation before and after the test split is opened; the
-leaderboard and the terminal show them.
+The study stores the plan before any of its networks is trained. It stores the record before the test split is
+opened, and completes it afterwards. The leaderboard and the terminal show what both say.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from lenet_exp.base.records import TrainOn
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.results.table import finite
 
-#: Names under which the study keeps the latest plan, all evaluations, and each configuration's examples per
-#: second, measured while nothing else ran.
+#: Names under which the study stores the latest plan, all evaluations, and the training speed of each
+#: configuration in examples per second, measured while nothing else ran.
 PLAN, READINGS, SPEEDS = "confirm_plan", "test_readings", "alone_examples_per_s"
 
 
@@ -27,7 +27,7 @@ class Finalist:
     Attributes:
         configuration: The configuration to train on the fresh seeds.
         label: Name that people see, such as ``trial 12`` or ``baseline``.
-        val_accuracy: Validation accuracy in the search, by which it was chosen; None for the baseline.
+        val_accuracy: Validation accuracy by which the search chose a finalist; None for the baseline.
     """
 
     configuration: Configuration
@@ -40,7 +40,7 @@ class Finalist:
         return self.configuration.id
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a dictionary for JSON, which `from_dict` reads."""
+        """Return the fields and the hash, ready for JSON."""
         return {
             "config": self.config,
             "label": self.label,
@@ -61,13 +61,14 @@ class ConfirmationPlan:
     """Which configurations a confirmation compares, and how; frozen before the first of them is trained.
 
     Attributes:
-        frozen: Time at which the plan was made, ISO 8601 in UTC.
+        frozen: Time at which the plan was created, ISO 8601 in UTC.
         finalists: Configurations to confirm, the best validation accuracy first.
         baseline: The configuration that the finalists are compared with.
         seeds: Fresh random seeds, which no search has used; every configuration is trained on each.
-        train_on: Images that all of them are trained on.
-        level: Largest chance of any verdict but *tie* if no finalist differs from the baseline, in (0, 1).
-        n_finished: Number of trials that the search had finished when the plan was made.
+        train_on: Images that every configuration is trained on.
+        level: Largest accepted chance that any finalist is called *better* or *worse* although none differs
+            from the baseline, in (0, 1).
+        n_finished: Number of trials that the search had finished when the plan was created.
     """
 
     frozen: str
@@ -108,7 +109,7 @@ class Score:
     Attributes:
         run: Stem of the attempt that trained the network, see `lenet_exp.base.records.RunKey`.
         config: Hash of the network's configuration.
-        seed: Root of the training's random streams.
+        seed: Seed of the training.
         test_accuracy: Share of the test images classified correctly, in [0, 1].
         test_loss: Mean loss over the test images.
     """
@@ -122,7 +123,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The record of one reading of the test split: kept before the files are opened, completed afterwards.
+    """The record of one reading of the test split: stored before the files are opened, completed afterwards.
 
     Attributes:
         number: Position among the study's readings of the test split, counted from 1.
@@ -130,16 +131,19 @@ class Evaluation:
         dataset: Name of the data set.
         version: Version of `lenet_exp`.
         again: True if the study had read the test split before.
-        begun: Times at which the files were opened, in UTC; more than one if earlier ones were interrupted.
-        completed: Time at which everything was computed, in UTC; None until then.
+        begun: Times at which the test files were opened, in UTC; more than one if the reading was interrupted
+            and started again.
+        completed: Time at which the last result was computed, in UTC; None until then.
         digest: Digest of the test images and labels; empty until completed.
         n_images: Number of test images; 0 until completed.
         scores: One `Score` per network; a training that failed has none.
-        verdicts: Fields of a `lenet_exp.results.verdicts.Verdict` per finalist, None for an unknown number.
+        verdicts: Fields of a `lenet_exp.results.verdicts.Verdict` per finalist; None replaces NaN when
+            it is stored.
         fresh_val_accuracy: Mean validation accuracy over the fresh seeds, by configuration hash; None until
             completed, and empty if the validation images were trained on.
-        curse: Sentence on how far the search flattered its winner; empty if not known.
-        champion: Hash of the winning configuration; the baseline's if no finalist is better.
+        curse: Sentence of `lenet_exp.results.verdicts.winners_curse` on the first finalist; empty if unknown.
+        champion: Hash of the champion's configuration: the best finalist that is better than the baseline,
+            else the baseline; empty until completed.
     """
 
     number: int
@@ -182,11 +186,11 @@ class Evaluation:
         )
 
     def label(self, config: str) -> str:
-        """Return the name that people see for a configuration's hash."""
+        """Return the label of the finalist, or of the baseline, whose hash is ``config``."""
         return next(finalist.label for finalist in self.plan.everyone if finalist.config == config)
 
     def sentences(self) -> list[str]:
-        """Return the verdicts, the winner's curse and the champion in plain words, a sentence each."""
+        """Return the verdicts, the winner's curse and the champion in plain words, one sentence each."""
         sentences = [f"{self.label(verdict['config'])}: {verdict['sentence']}" for verdict in self.verdicts]
         if self.curse:
             sentences.append(f"winner's curse, {self.plan.finalists[0].label}: {self.curse}")
@@ -197,16 +201,20 @@ class Evaluation:
         return sentences
 
     def as_text(self) -> str:
-        """Return in one line when the test split was read, and for which configurations."""
+        """Return one line that says when the test split was read, and for which configurations."""
         state = f"completed {self.completed}" if self.completed else "not completed"
         labels = ", ".join(finalist.label for finalist in self.plan.everyone)
         again = " (again)" if self.again else ""
-        begun = ", ".join(self.begun)
-        return f"{self.number}{again}: begun {begun}, {state}, {labels}, {len(self.plan.seeds)} seeds"
+        started = ", ".join(self.begun)
+        return f"{self.number}{again}: started {started}, {state}: {labels}, {len(self.plan.seeds)} seeds"
 
 
 def read_evaluations(kept: Any) -> list[Evaluation]:
-    """Return the evaluations from the value that a study keeps as `READINGS`; none for None."""
+    """Return a study's evaluations, in the order of the readings.
+
+    Args:
+        kept: Value that the study stores as `READINGS`; None if there is none.
+    """
     return [Evaluation.from_dict(written) for written in kept or ()]
 
 
@@ -215,9 +223,9 @@ class ConfirmationSummary:
     """What a confirmation adds to the leaderboard.
 
     Attributes:
-        cells: Values by column of the leaderboard, for each configuration's hash.
-        sentences: Verdicts, winner's curse and champion in plain words, a sentence each.
-        evaluation: The evaluation of the test split that all this is from; None before there was one.
+        cells: Cells of a leaderboard's row by column, for each configuration by its hash.
+        sentences: Verdicts, winner's curse and champion in plain words, one sentence each.
+        evaluation: The evaluation that the summary is made from; None if no evaluation is complete.
     """
 
     cells: Mapping[str, Mapping[str, Any]]
@@ -230,11 +238,11 @@ NOT_CONFIRMED = ConfirmationSummary({})
 
 
 def confirmation_summary(kept_readings: Any, kept_speeds: Any) -> ConfirmationSummary:
-    """Return the summary of the last complete evaluation.
+    """Return the summary of the last complete evaluation, or `NOT_CONFIRMED` if there is none.
 
     Args:
-        kept_readings: Value that the study keeps as `READINGS`; None if there is none.
-        kept_speeds: Value that the study keeps as `SPEEDS`; None if there is none.
+        kept_readings: Value that the study stores as `READINGS`; None if there is none.
+        kept_speeds: Value that the study stores as `SPEEDS`; None if there is none.
     """
     complete = [evaluation for evaluation in read_evaluations(kept_readings) if evaluation.completed]
     if not complete:

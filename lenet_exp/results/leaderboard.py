@@ -1,4 +1,4 @@
-"""The leaderboard: every configuration that was tried, ranked and compared with the baseline; its CSV."""
+"""The leaderboard: every configuration that was tried, ranked and compared with the baseline."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from lenet_exp.study.records import TrialRecord
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What a confirmation adds to a configuration's row, by column.
+#: The cells that a confirmation adds to a configuration's row, by column.
 _Cells = Mapping[str, Any]
 
-#: The columns, in order; those of the confirmation are empty until there is one.
+#: The leaderboard's columns, in order; those of the confirmation are empty until there is one.
 COLUMNS = (
     *("rank", "role", "trial", "name", "config", "state", "n_seeds"),
     *("val_accuracy", "val_accuracy_sem", "val_delta", "test_accuracy", "test_accuracy_sem"),
@@ -44,17 +44,19 @@ def ranked(
     run_ids: Mapping[RunKey, str],
     confirmation: ConfirmationSummary = NOT_CONFIRMED,
 ) -> Table:
-    """Return the leaderboard as a table.
+    """Return the leaderboard: all configurations, ranked by accuracy and compared with the baseline.
 
     Args:
-        records: Attempts that have ended; failed ones that were tried again are left out.
-        run_ids: MLflow run id of each attempt, as far as known.
-        confirmation: Results of the last confirmation; a completed row takes its columns from them.
+        records: Records of the attempts that have ended. A failed attempt that was tried again gets no row,
+            and neither does a training of a confirmation.
+        run_ids: MLflow run id by attempt; an attempt that is not in MLflow may be missing.
+        confirmation: Results of the last confirmation; they replace cells of the complete rows.
 
     Returns:
-        A table of `COLUMNS`, with a row for each trial, and for each other configuration over its seeds.
-        Confirmed rows come first, by ``test_accuracy``, then the other completed rows, by ``val_accuracy``.
-        Equal rows share a rank, and the ranks they use up are skipped. Rows without a result have no rank.
+        A table of `COLUMNS`: a row for each trial, and one for each other configuration, averaged over its
+        seeds. Confirmed rows come first, by ``test_accuracy``, then the other complete rows, by
+        ``val_accuracy``. Rows of equal accuracy share a rank, and the ranks they use up are skipped. Rows
+        that are not complete have no rank.
     """
     shown = over_seeds(r for r in records if not r.superseded and r.key.role != "confirm")
     baseline = _baseline(shown)
@@ -78,8 +80,9 @@ class _Row:
 
     Attributes:
         cells: Values by column, without those that depend on other rows.
-        order: Sort key: unfinished rows last, unconfirmed rows after confirmed ones, then by accuracy.
-        score: True if confirmed, and the accuracy that ranks the row; None for an unfinished row.
+        order: Sort key: confirmed rows first, then other complete rows, then the rest; each by accuracy.
+        score: True if the row is confirmed, with the accuracy that ranks it; None for a row that is not
+            complete.
         smallness: Minus the number of parameters; NaN if unknown.
         speed: Training examples per second; NaN if unknown.
     """
@@ -92,7 +95,7 @@ class _Row:
 
 
 def _baseline(records: Sequence[TrialRecord]) -> _Baseline:
-    """Return the val_accuracy that all others are compared with, and the version of the code that gave it."""
+    """Return the baseline's val_accuracy and the version of the code that trained it."""
     for record in reversed(records):
         if record.key.role == "baseline" and record.value is not None:
             return record.value, _code(record)
@@ -100,7 +103,7 @@ def _baseline(records: Sequence[TrialRecord]) -> _Baseline:
 
 
 def _code(record: TrialRecord) -> str | None:
-    """Return the version of the code that trained an attempt, as ``0.1.0+3fa9c2d1b07e``; None if unknown."""
+    """Return the version of the code that trained an attempt, as in ``0.1.0+3fa9c2d1b07e``, or None."""
     version, code = record.result.get("lenet_exp"), record.result.get("code")
     return f"{version}+{code}" if version and code else None
 
@@ -110,7 +113,7 @@ def _row(
 ) -> _Row:
     cells = _cells(record, baseline, run_id, confirmed_cells)
     complete = record.state == "COMPLETE"
-    # Only a confirmation's test_accuracy counts: a listed run may have one from its learning curve.
+    # Only a confirmation's test_accuracy counts: a listed run may have one that [watch] measured.
     confirmed = complete and confirmed_cells is not None and confirmed_cells["test_accuracy"] is not None
     value = cells["test_accuracy"] if confirmed else cells["val_accuracy"]
     number = -1 if record.key.role == "baseline" else record.key.trial
@@ -155,27 +158,29 @@ def _cells(
 
 
 def read_leaderboard(path: str | Path) -> pd.DataFrame:
-    """Return a ``leaderboard.csv`` as a frame; counts are ``Int64``, even in columns with empty cells.
+    """Read a ``leaderboard.csv`` into a pandas frame; counts are ``Int64``, even in columns with empty cells.
 
-    A file written before November 2026 is converted to today's columns: there, ``delta`` was about validation
-    images in rows that were not confirmed, and listed runs had a number instead of a ``name``.
+    A file written before November 2026 is converted to today's columns: ``delta`` of its unconfirmed rows was
+    measured on validation images, and its listed runs had a number instead of a ``name``.
 
     Args:
         path: A file that a sweep or ``lenet-exp leaderboard --csv`` wrote.
 
     Raises:
-        DataError: If there is no such file, or it is no leaderboard.
+        DataError: If there is no such file, or it is not a leaderboard.
     """
     table = read_csv(Path(path))
     if table is None or not {"rank", "role", "config", "val_accuracy"} <= set(table.columns):
-        raise DataError(f"{path} is no leaderboard; export one with: lenet-exp leaderboard --csv FILE")
+        raise DataError(
+            f"{path} is missing or not a leaderboard; to export one, run 'lenet-exp leaderboard --csv FILE'"
+        )
     if "val_delta" not in table.columns:
         table = Table(COLUMNS, [dict.fromkeys(COLUMNS) | row for row in _from_old_columns(table.rows)])
     return table.frame()
 
 
 def _from_old_columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows of a CSV of before November 2026 with ``delta`` split into ``val_delta`` and ``delta``."""
+    """Return the rows of a CSV written before November 2026, with ``val_delta`` split off from ``delta``."""
     has_evaluation = any(row["verdict"] in ("better", "worse", "tie") for row in rows)
     baseline = next((row["val_accuracy"] for row in rows if row["role"] == "baseline"), None)
     converted = []
@@ -197,7 +202,7 @@ def _from_old_columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
 
 
 def _ranks(rows: Sequence[_Row]) -> list[int | None]:
-    """Return the rank of each row, None for unfinished ones; the rows are sorted already."""
+    """Return the rank of each of the sorted rows; a row that is not complete gets None."""
     ranks: list[int | None] = []
     above: tuple[bool, float | None] | None = None
     for position, row in enumerate(rows, start=1):
@@ -210,14 +215,15 @@ def _ranks(rows: Sequence[_Row]) -> list[int | None]:
     return ranks
 
 
-#: True if a row is on the Pareto front of accuracy and size, and of accuracy and speed; None if not compared.
+#: Whether a row is on the Pareto front of accuracy and size, and on that of accuracy and speed; None if it is
+#: not compared.
 _Fronts = tuple[bool | None, bool | None]
 
 
 def _fronts(rows: Sequence[_Row]) -> list[_Fronts]:
     """Return whether each row is on the two Pareto fronts.
 
-    Only rows that were measured alike are compared: the confirmed ones if there are any, else all completed
+    Only rows that were measured alike are compared: the confirmed ones if there are any, else all complete
     ones. The other rows get None.
     """
     known = [

@@ -1,4 +1,4 @@
-"""Read what an experiment has recorded so far, and find the attempt that a name means.
+"""Read what an experiment has recorded so far, and find an attempt by a name.
 
 Nothing is written to the study or the spool, so all of this may be used while a sweep runs.
 """
@@ -29,7 +29,7 @@ from lenet_exp.tracking.events import RunLog
 from lenet_exp.tracking.spool import Spool
 from lenet_exp.tracking.store import log_file
 
-#: Characters of an MLflow run's id that are enough to name it; fewer could be a trial's number.
+#: Fewest characters of an MLflow run id that stand for the run; fewer could be a trial's number.
 _MIN_ID_CHARACTERS = 8
 
 
@@ -38,11 +38,11 @@ class ExperimentResults:
     """Everything that an experiment has recorded so far.
 
     Attributes:
-        experiment: The experiment as its file says, with the data settings that the study was started with.
+        experiment: The experiment as in its file, but with the data settings that the study was started with.
         layout: Paths of the experiment's files.
         records: A record for each attempt that has ended, of every role.
-        spool: The log of every attempt, epoch by epoch.
-        fingerprint: Settings that the study was started with; a sweep with others is refused.
+        spool: Spool with the log of every attempt, epoch by epoch.
+        fingerprint: Settings that the study was started with; a sweep with other settings is refused.
         confirmation: Results of the last confirmation; `NOT_CONFIRMED` before there is one.
     """
 
@@ -58,14 +58,15 @@ class ExperimentResults:
         return ranked(self.records, self.spool.run_ids(), self.confirmation)
 
     def attempt(self, record: TrialRecord) -> RunLog | None:
-        """Return the log of the training behind ``record``, or None if the spool has none.
+        """Return the log of the training that gave ``record`` its result, or None if the spool has no log.
 
-        A duplicate shares the log of the training whose result it was given.
+        A duplicate is a trial that repeats an earlier configuration, and so is not trained; the log is then
+        that of the earlier trial.
         """
         return self.spool.read(self.original(record).key)
 
     def original(self, record: TrialRecord) -> TrialRecord:
-        """Return the record of the training whose result a duplicate was given; any other record itself."""
+        """Return the record of the training that ``record`` duplicates, or else ``record`` itself."""
         number = record.result.get("duplicate_of")
         if number is None:
             return record
@@ -74,7 +75,7 @@ class ExperimentResults:
         )
 
     def add_to_run(self, stem: str, path: Path, uri: str, say: Callable[[str], Any]) -> bool:
-        """Upload a file to the MLflow run of an attempt or of the study; return True if that worked.
+        """Upload a file to the MLflow run of an attempt or of the study; return True if it was uploaded.
 
         Args:
             stem: Stem of the attempt, or `lenet_exp.tracking.spool.STUDY` for the study's own run.
@@ -93,15 +94,15 @@ class ExperimentResults:
         return True
 
     def find(self, name: str) -> TrialRecord:
-        """Return the attempt that ``name`` means.
+        """Return the record of the attempt called ``name``; of several at one training, the last.
 
         Args:
-            name: A trial's number, a label such as ``trial 3``, eight or more first characters of an
-                MLflow run id, ``baseline``, or ``champion``.
+            name: A trial's number, a label such as ``trial 3`` or ``baseline``, at least the first eight
+                characters of an MLflow run id, or ``champion``.
 
         Raises:
-            ConfigError: If no attempt has this name, or several have.
-            NoResultError: If ``champion`` is asked for before any trial has been completed.
+            ConfigError: If no attempt has this name, or attempts at different trainings have it.
+            NoResultError: If ``champion`` is asked for before any trial or listed run is complete.
         """
         if name == "champion":
             return self._champion()
@@ -112,7 +113,7 @@ class ExperimentResults:
             if len(name) >= _MIN_ID_CHARACTERS and run_id.startswith(name)
         }
         matches = [record for record in self.records if name in _names(record) or record.key in keys]
-        # The last attempt is meant where a training was tried again.
+        # Attempts at one training share a label.
         if matches and len({record.label for record in matches}) == 1:
             return max(
                 matches, key=lambda record: (not record.superseded, record.key.attempt, record.key.trial)
@@ -123,14 +124,17 @@ class ExperimentResults:
         raise ConfigError(f"{self.experiment.name!r} has no run {name!r}; {self._hint(name)}")
 
     def _champion(self) -> TrialRecord:
-        """Return the attempt registered as champion; before a confirmation, the best trial or listed run."""
+        """Return the record of the champion; before a confirmation, of the best trial or listed run."""
         study = self.spool.study()
         stem = study.champion.aliases.get("champion") if study and study.champion else None
         done = [record for record in self.records if record.state == "COMPLETE"]
         registered = [record for record in done if record.key.stem == stem]
         searched = [r for r in done if r.key.role in ("trial", "run") and r.value is not None]
         if not (registered or searched):
-            raise NoResultError(f"{self.experiment.name!r} has no finished trial; run: lenet-exp sweep")
+            raise NoResultError(
+                f"{self.experiment.name!r} has no complete trial or listed run yet;"
+                " run 'lenet-exp sweep' with the same experiment and --root"
+            )
         return registered[0] if registered else max(searched, key=lambda r: (r.value or 0.0, -r.key.trial))
 
     def _hint(self, name: str) -> str:
@@ -142,16 +146,16 @@ class ExperimentResults:
 
 
 def _names(record: TrialRecord) -> set[str]:
-    """Return the names by which people may call an attempt."""
+    """Return the names that `ExperimentResults.find` accepts for an attempt, besides its MLflow run id."""
     number = {str(record.key.trial)} if record.key.role == "trial" else set()
     return {record.label, record.key.stem} | number
 
 
 def read_results(experiment: Experiment, root: Path, storage: str | None = None) -> ExperimentResults:
-    """Return what an experiment has recorded so far; nothing is written.
+    """Read what an experiment has recorded so far, without writing anything.
 
     Args:
-        experiment: The experiment; its name says which study to read.
+        experiment: The experiment; its study is found by its name.
         root: Folder below which sweeps write everything.
         storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
 
@@ -162,7 +166,10 @@ def read_results(experiment: Experiment, root: Path, storage: str | None = None)
     layout = Layout.of(root, experiment.name)
     study = read_study(experiment.name, layout.root, storage)
     if study is None:
-        raise NoResultError(f"{experiment.name!r} was never run under {layout.root}; run: lenet-exp sweep")
+        raise NoResultError(
+            f"{experiment.name!r} was never run under {layout.root};"
+            " run 'lenet-exp sweep' with the same experiment and --root"
+        )
     # The file may have changed since the study was started, or flags may have overridden it.
     data_as_started = {
         name: value for name, value in study.fingerprint.get("data", {}).items() if name in Data.model_fields

@@ -28,14 +28,15 @@ def show_leaderboard(
     top: int | None,
     storage: str | None = None,
 ) -> None:
-    """Print an experiment's leaderboard, or the table of its ablation, or write it to a file.
+    """Print an experiment's leaderboard, or write it to a file; for an ablation, its table.
 
     Args:
         experiment: The experiment to show.
         root: Folder below which sweeps write everything.
-        csv: File to write the table to; None prints the table instead.
-        style: Format to print in, see `render`; None prints a table for the terminal.
-        top: Number of rows to show; None shows all.
+        csv: CSV file to write; None writes no file.
+        style: Format to print in, see `render`; None prints a table for the terminal, or nothing if ``csv``
+            is given.
+        top: Number of rows to print or write; None for all.
         storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
 
     Raises:
@@ -63,11 +64,11 @@ def show_leaderboard(
 
 
 def own_files(experiment: Experiment, layout: Layout) -> tuple[Path, ...]:
-    """Return the files that an ablation or a list of runs has besides the leaderboard; none for a search.
+    """Return the paths of the files that only an ablation or a list of runs has; an empty tuple for a search.
 
     Args:
         experiment: The experiment that the files belong to.
-        layout: Paths of the experiment.
+        layout: Paths of the experiment's files.
     """
     if experiment.ablate:
         return (layout.ablation,)
@@ -81,9 +82,9 @@ def write_own_files(
 
     Args:
         experiment: The experiment that the files belong to.
-        layout: Paths of the experiment.
-        records: Every attempt that has ended, for an ablation's table.
-        spool: Log of every attempt, for the learning curves of a list of runs.
+        layout: Paths of the experiment's files.
+        records: Records of the attempts that have ended, from which the table of an ablation is computed.
+        spool: Spool of the experiment, from which the learning curves of a list of runs are read.
 
     Raises:
         DiskError: If a file cannot be written; an earlier version of it is left as it was.

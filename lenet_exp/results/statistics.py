@@ -1,8 +1,8 @@
-"""How sure a few seeds make us: estimates, paired tests, corrections for several tests, and power.
+"""Statistics for a few seeds: estimates, paired tests, corrections for several tests, and power.
 
-Every function takes numbers and returns numbers. An unknown result is NaN, never a guess or a warning:
-nothing is known if a value is NaN or infinite, and a single value shows no spread. There is no bootstrap:
-with five seeds its interval is too narrow, while Student's t is exact for normal differences.
+Every function takes numbers and returns numbers. A result that cannot be computed is NaN, without a warning:
+for example the spread of a single value, or the mean of values of which one is NaN or infinite. There is no
+bootstrap: with five seeds its interval is too narrow, while Student's t is exact for normal differences.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-#: Most differences of which `sign_flip_test` tries every sign; 2**16 sums take a few milliseconds.
+#: `sign_flip_test` tries every combination of signs for up to this many differences; 2**16 take a few ms.
 EXACT_SIGNS = 16
 
-#: Random signs drawn for more differences than that; the smallest possible p is then 1 in 20,000.
+#: Random combinations of signs drawn for more differences; the smallest possible p is then 1 in 20,000.
 SIGN_DRAWS = 19_999
 
-#: Most seeds that anybody would train to settle a tie.
+#: Largest number of seeds that `seeds_to_settle` considers; nobody would train more to settle a tie.
 MOST_SEEDS = 200
 
-#: With fewer images than this on which two networks differ, McNemar's test is exact, as is usual.
+#: If two configurations differ on fewer images than this, McNemar's test is computed exactly, as is usual.
 FEW_DISCORDANT = 25
 
 #: A spread below this share of the largest value is rounding error, not measured noise.
@@ -39,13 +39,13 @@ _ZERO = 1e-12
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and how well it is known.
+    """A mean with its standard error and its confidence interval.
 
     Attributes:
         mean: Mean of the values.
         sem: Standard error of the mean, from the sample standard deviation; NaN for one value.
         low: Lower end of Student's t interval for the mean; NaN for one value.
-        high: Upper end of that interval.
+        high: Upper end of Student's t interval for the mean; NaN for one value.
         n: Number of values.
     """
 
@@ -58,7 +58,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Paired(Estimate):
-    """A mean difference, how well it is known, and how surprising it would be without a true difference.
+    """The mean of paired differences, with its interval and the p of the paired t-test.
 
     Attributes:
         p_value: The p of the two-sided paired t-test; NaN for one pair.
@@ -68,13 +68,13 @@ class Paired(Estimate):
 
 
 def estimate(values: Sequence[float] | Floats, level: float = 0.05) -> Estimate:
-    """Return the mean of ``values`` with its standard error and its interval of coverage 1 - ``level``.
+    """Return the mean of ``values`` with its standard error and its confidence interval.
 
     Equal values give a standard error of 0 and an interval of width 0.
 
     Args:
         values: Independent measurements; a single infinity or NaN makes the whole estimate NaN.
-        level: One minus the coverage of the interval, in (0, 1).
+        level: One minus the coverage of the interval, in (0, 1); 0.05 gives a coverage of 0.95.
 
     Example:
         >>> accuracy = estimate([0.88, 0.90, 0.92])
@@ -97,10 +97,10 @@ def estimate(values: Sequence[float] | Floats, level: float = 0.05) -> Estimate:
 def paired(differences: Sequence[float] | Floats, level: float = 0.05) -> Paired:
     """Return the mean of paired ``differences``, its t interval, and the p of the two-sided t-test.
 
-    The interval excludes 0 exactly if p is at most ``level``. Equal differences show no noise to test
-    against, so their p is that of the signs (see `paired_p_values`), and their interval is the difference
-    itself if that p is at most ``level``, else NaN. Differences that are all 0 have p 1 and the interval
-    [0, 0].
+    The interval excludes 0 exactly if p is at most ``level``. If all differences are equal, there is no noise
+    to test against. Then p is that of an exact test of their signs (see `paired_p_values`), and both ends of
+    the interval are the difference itself if p is at most ``level``, else NaN. If all differences are 0, p is
+    1 and the interval is [0, 0].
 
     Args:
         differences: One difference per pair.
@@ -127,8 +127,9 @@ def paired(differences: Sequence[float] | Floats, level: float = 0.05) -> Paired
 def paired_p_values(differences: Floats) -> Floats:
     """Return the p of the two-sided paired t-test along the last axis of ``differences``.
 
-    Equal differences (up to rounding) would divide by 0. Their p is that of an exact test of their signs,
-    2**(1-n), so that a few seeds on a few test images, where equal differences are common, decide nothing.
+    Where all n differences are equal up to rounding, the t statistic would divide by 0. There p is that of an
+    exact test of their signs, 2**(1-n), or 1 if they are 0. So a few seeds on a few test images, where equal
+    differences are common, decide nothing. p is NaN for a single difference, and if any is not finite.
     """
     n = differences.shape[-1]
     if n < 2:
@@ -147,15 +148,15 @@ def paired_p_values(differences: Floats) -> Floats:
 
 
 def sign_flip_test(differences: Sequence[float] | Floats) -> float:
-    """Return the two-sided p of the mean of ``differences`` among all signs that they might have had.
+    """Return the two-sided p of the sign-flip test, a permutation test of the mean of ``differences``.
 
-    The test assumes that without a true difference each sign is a fair coin's; it assumes no shape of the
-    noise. With n differences no p is below 2**(1-n), which is 0.0625 for five. For at most `EXACT_SIGNS`
-    differences every sign is tried; for more, `SIGN_DRAWS` sets of signs are drawn from a fixed seed, and the
-    observed set counts as one more.
+    The p is the share of all combinations of signs that give a mean at least as far from 0. The test assumes
+    that without a true difference plus and minus are equally likely, and nothing else about the noise. With n
+    differences no p is below 2**(1-n), which is 0.0625 for five. For at most `EXACT_SIGNS` differences every
+    combination is tried; for more, `SIGN_DRAWS` are drawn from a fixed seed, and the observed one is added.
 
     Returns:
-        A p in (0, 1], 1 if all differences are 0; NaN if there are none, or if any is not finite.
+        A p in (0, 1], which is 1 if all differences are 0; NaN if there are none, or if any is not finite.
 
     Example:
         >>> sign_flip_test([0.011, 0.014, 0.010, 0.013, 0.012])
@@ -165,7 +166,7 @@ def sign_flip_test(differences: Sequence[float] | Floats) -> float:
     n = array.size
     if n == 0 or not np.isfinite(array).all():
         return math.nan
-    # The tolerance: sums that are mathematically equal differ by rounding.
+    # Sums that are mathematically equal differ by rounding, hence the tolerance.
     threshold = abs(float(array.sum())) - _ROUNDING * float(np.abs(array).sum())
     if n <= EXACT_SIGNS:
         return float((np.abs(_all_signed_sums(array)) >= threshold).mean())
@@ -188,20 +189,22 @@ def _drawn_signed_sums(values: Floats) -> Iterator[Floats]:
 
 
 def mcnemar(baseline_right: Bools, other_right: Bools) -> float:
-    """Return the two-sided p of McNemar's test: are two configurations right on equally many test images?
+    """Return the two-sided p of McNemar's test: do two configurations classify equally many images correctly?
 
     The networks of several seeds are not independent on one image, so the unit is the image. Its score is the
     number of seeds for which only the other network is right, minus the number for which only the baseline's
-    is. With many images, the sum of scores over the root of their sum of squares is normal (a cluster-robust
-    z); with fewer than `FEW_DISCORDANT` images whose score is not 0, the distribution is computed exactly.
-    For one seed these are McNemar's test without continuity correction and its exact, binomial form.
+    is. With many images, the sum of the scores divided by the root of their sum of squares is taken as normal
+    (a cluster-robust z); with fewer than `FEW_DISCORDANT` images whose score is not 0, the distribution is
+    computed exactly. For one seed these are McNemar's test without continuity correction and its exact,
+    binomial form.
 
-    The question differs from that of `paired`: these trained networks on other images, not other seeds.
+    `paired` asks whether other seeds would show the difference too; this test asks whether these trained
+    networks would show it on other images.
 
     Args:
         baseline_right: ``(n_seeds, n_images)``, or ``(n_images,)`` for one seed; True where the baseline's
             network is right.
-        other_right: The same for the other configuration, its rows in the order of the same seeds.
+        other_right: Array of the same shape for the other configuration, its seeds in the same order.
 
     Returns:
         A p in [0, 1]; 1 if no image has a score other than 0, or there are no images.
@@ -229,8 +232,8 @@ def mcnemar(baseline_right: Bools, other_right: Bools) -> float:
 
 
 def _exact_sum_test(scores: NDArray[np.int64]) -> float:
-    """Return the two-sided p of the sum of integers among all signs that they might have had."""
-    probabilities = np.ones(1)  # of each possible sum, from the lowest on, in steps of 1
+    """Return the exact two-sided p of the sum of ``scores`` if each sign is a fair coin toss."""
+    probabilities = np.ones(1)  # the probability of each possible sum, ascending in steps of 1
     for size in np.abs(scores):
         flip = np.zeros(2 * int(size) + 1)
         flip[[0, -1]] = 0.5
@@ -241,10 +244,10 @@ def _exact_sum_test(scores: NDArray[np.int64]) -> float:
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Return the Holm-adjusted p values along the last axis, in the order given.
+    """Return p values, adjusted for several tests by Holm's method along the last axis, in the given order.
 
-    Rejecting where the adjusted p is at most a level keeps the chance of any false rejection at that level. A
-    NaN stays NaN, and still counts as a test.
+    If every hypothesis is rejected whose adjusted p is at most a level, the chance of any false rejection is
+    at most that level. A NaN stays NaN, and still counts as a test.
 
     Example:
         >>> holm([0.01, 0.04, 0.03]).tolist()
@@ -268,7 +271,7 @@ def power(effect_in_sd: float, n: int, level: float = 0.05) -> float:
     Args:
         effect_in_sd: True mean difference divided by the standard deviation of the differences.
         n: Number of pairs; the power of a single pair is 0.
-        level: Level of the test, in (0, 1).
+        level: Significance level of the test, in (0, 1).
 
     Example:
         >>> round(power(2.0, 5), 2)
@@ -290,19 +293,19 @@ def power(effect_in_sd: float, n: int, level: float = 0.05) -> float:
 def seeds_to_settle(
     mean: float, sd: float, level: float = 0.05, power: float = 0.8, most: int = MOST_SEEDS
 ) -> int | None:
-    """Return how many paired seeds would settle a difference, were it truly as large as measured.
+    """Return how many paired seeds the t-test needs to detect a difference that is as large as measured.
 
     Args:
         mean: Mean of the measured differences.
         sd: Standard deviation of the measured differences.
-        level: Level of the two-sided paired t-test, in (0, 1).
-        power: Chance of detecting the difference that the test should have, in (0, 1).
+        level: Significance level of the two-sided paired t-test, in (0, 1).
+        power: Chance with which the test should detect the difference, in (0, 1).
         most: Largest number of seeds to consider.
 
     Returns:
-        The smallest number of seeds with that power; None if it is above ``most``, if ``mean`` is 0, or if
-        ``mean`` or ``sd`` is not finite. If all differences are equal, it is the number at which the test of
-        their signs decides, see `paired_p_values`.
+        The smallest number of seeds with that power, or None if it is above ``most``, if ``mean`` is 0, or
+        if ``mean`` or ``sd`` is not finite. If all differences are equal, it is the smallest number at which
+        the exact test of their signs decides, see `paired_p_values`.
 
     Example:
         >>> seeds_to_settle(0.002, 0.003)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: First characters that make a spreadsheet take a cell for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
-#: Columns of whole numbers and of measurements, whose types pandas cannot infer where cells are empty.
+#: Columns of integers and of measurements; pandas cannot infer their types if cells are empty.
 _WHOLE = {
     *("rank", "trial", "n_seeds", "seeds_to_settle", "n_parameters", "macs", "epochs"),
     *("batch_size", "conv_layers", "fc_layers"),
@@ -57,12 +57,12 @@ class Table(NamedTuple):
         return frame.astype({column: _TYPES[column] for column in self.columns if column in _TYPES})
 
     def plain_rows(self) -> list[dict[str, Any]]:
-        """Return the rows with None for NaN and infinities, which JSON does not have."""
+        """Return the rows with None in place of NaN and infinities, which JSON does not have."""
         return [{column: finite(row[column]) for column in self.columns} for row in self.rows]
 
 
 def finite(value: Any) -> Any:
-    """Return the value, or None for a NaN or an infinity, which JSON does not have."""
+    """Return the value, or None if it is a NaN or an infinity, which JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -81,18 +81,18 @@ def to_csv(table: Table) -> str:
 
 
 def read_csv(path: Path) -> Table | None:
-    """Return the table that `to_csv` wrote to a file, or None if there is no such file or it is no table."""
+    """Read a table that `to_csv` wrote; return None if the file is missing or is not such a table."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             columns, *lines = csv.reader(file)
             rows = [dict(zip(columns, map(_value, columns, line), strict=True)) for line in lines]
-    except (OSError, ValueError):  # a ValueError: no UTF-8, too few cells, or text in place of a number
+    except (OSError, ValueError):  # a ValueError: not UTF-8, too few cells, or text in place of a number
         return None
     return Table(columns, rows)
 
 
 def _value(column: str, cell: str) -> Any:
-    """Return the value that `_cell` wrote as ``cell``."""
+    """Return the value of a CSV cell that `_cell` wrote."""
     kind = _TYPES.get(column)
     if not cell:
         return None
@@ -119,11 +119,11 @@ def _cell(value: Any) -> Any:
 
 
 def render(table: Table, style: Literal["csv", "markdown", "json"]) -> str:
-    """Return a table as text.
+    """Return a table as CSV, Markdown or JSON.
 
     Args:
-        table: Table to write.
-        style: Format of the text; ``json`` is a list with an object per row.
+        table: Table to format.
+        style: Format of the text; ``json`` gives a list with an object per row.
     """
     if style == "csv":
         return to_csv(table)

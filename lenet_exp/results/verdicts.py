@@ -1,4 +1,4 @@
-"""Which finalists are better than the baseline, by how much, and how sure we are.
+"""Verdicts: which finalists are better than the baseline, by how much, and how sure that is.
 
 A finalist and the baseline are trained on the same seeds, so that each seed gives one difference. The
 two-sided paired t-test decides, after Holm's correction over the finalists; the other tests are reported
@@ -33,15 +33,15 @@ Outcome = Literal["better", "worse", "tie"]
 
 @dataclass(frozen=True)
 class Sample:
-    """The accuracies of one configuration, seed by seed.
+    """The accuracies of one configuration, one for each seed.
 
     Attributes:
         config: The configuration's hash.
-        test_accuracy: One share in [0, 1] per seed; NaN for a seed whose training gave no network. An
-            ablation compares validation accuracies in the same way.
-        seeds: Roots of the trainings' random streams, each once, in the order of ``test_accuracy``.
+        test_accuracy: Accuracy on the test split for each seed, in [0, 1]; NaN for a seed whose training gave
+            no network. In an ablation these are validation accuracies.
+        seeds: Seeds of the trainings, all different, in the order of ``test_accuracy``.
         correct: ``(n_seeds, n_images)``, True where a test image was classified correctly; None if the
-            predictions were not kept.
+            predictions were not stored.
 
     Raises:
         ValueError: If the lengths differ, or a seed occurs twice.
@@ -54,43 +54,45 @@ class Sample:
 
     def __post_init__(self) -> None:
         if len(self.test_accuracy) != len(self.seeds) or len(set(self.seeds)) != len(self.seeds):
+            seeds = ", ".join(map(str, self.seeds))
             raise ValueError(
-                f"{self.config}: every seed needs exactly one accuracy, found {len(self.test_accuracy)}"
-                f" accuracies for {len(self.seeds)} seeds, {len(set(self.seeds))} of them different"
+                f"{self.config}: there must be one accuracy for each seed, and no seed twice;"
+                f" found {len(self.test_accuracy)} accuracies for seeds {seeds}"
             )
         if self.correct is not None and self.correct.shape[:-1] != (len(self.seeds),):
             raise ValueError(
-                f"{self.config}: correct must be (n_seeds, n_images) for {len(self.seeds)} seeds,"
+                f"{self.config}: correct must have the shape ({len(self.seeds)}, n_images),"
                 f" found shape {self.correct.shape}"
             )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One finalist compared with the baseline on the seeds that both have; unknown numbers are NaN.
+    """The comparison of one finalist with the baseline on the seeds that both have; unknown numbers are NaN.
 
     Attributes:
         config: The finalist's hash.
-        n_seeds: Seeds that both were trained on; the others are left out.
+        n_seeds: Number of seeds that both were trained on; other seeds are left out.
         mean: The finalist's mean test accuracy on these seeds.
         sem: Standard error of ``mean``.
         baseline_mean: The baseline's mean test accuracy on the same seeds.
-        delta: ``mean - baseline_mean``.
+        delta: Difference from the baseline, ``mean - baseline_mean``.
         delta_low: Lower end of the interval of ``delta``. The intervals of all finalists together have
             coverage 1 - level (Bonferroni). Holm's test is a little sharper: where it decides and the
             interval still reaches past 0, that end is moved to 0. So *better* never has ``delta_low < 0``,
             *worse* never ``delta_high > 0``, and the interval of a *tie* contains 0. The chance that
-            interval or verdict is wrong is at most twice the level. NaN too where so few seeds all have the
-            same difference that nothing is decided.
-        delta_high: Upper end of that interval.
+            any interval or verdict is wrong is at most twice the level. Also NaN if the difference is the
+            same for every seed and there are too few seeds to decide.
+        delta_high: Upper end of the interval of ``delta``; see ``delta_low``.
         p_value: The p of the two-sided paired t-test, Holm-adjusted over the finalists; it decides.
         permutation_p: The p of the sign-flip test of this finalist alone, unadjusted; it cannot be below
             2**(1 - n_seeds).
         mcnemar_p: The p of McNemar's test of this finalist alone, unadjusted. It asks about these networks on
             other images, where the t-test asks about other seeds.
         verdict: ``better``, ``worse`` or ``tie``.
-        seeds_to_settle: Paired seeds with which a tie would be settled with a chance of 0.8, were the
-            true difference as measured; None for other verdicts, and if more than `MOST_SEEDS` are needed.
+        seeds_to_settle: Number of paired seeds that would settle a *tie* with a chance of 0.8, if the true
+            difference is as measured. None for *better* and *worse*, if the measured difference is 0, and if
+            more than `MOST_SEEDS` are needed.
         sentence: The verdict in plain words, as users see it.
     """
 
@@ -114,9 +116,11 @@ def verdicts(finalists: Sequence[Sample], baseline: Sample, level: float = 0.05)
     """Return the verdict on each finalist, in their order.
 
     Args:
-        finalists: Every configuration that is compared; leaving some out makes the correction too weak.
-        baseline: The configuration that all are compared with, on the same seeds.
-        level: Largest chance of any verdict but *tie* if no finalist differs from the baseline.
+        finalists: Accuracies of every configuration that is compared; leaving some out makes Holm's
+            correction too weak.
+        baseline: Accuracies of the configuration that all are compared with, on the same seeds.
+        level: Largest accepted chance that any finalist is called *better* or *worse* although none differs
+            from the baseline, in (0, 1).
 
     Example:
         >>> baseline = Sample("a", (0.891, 0.896, 0.893, 0.894, 0.890), (1, 2, 3, 4, 5))
@@ -136,7 +140,14 @@ def verdicts(finalists: Sequence[Sample], baseline: Sample, level: float = 0.05)
 
 @dataclass(frozen=True)
 class _Pair:
-    """The accuracies of a finalist and of the baseline on the seeds that both have, in the same order."""
+    """The accuracies of a finalist and of the baseline on the seeds that both have, in the same order.
+
+    Attributes:
+        config: The finalist's hash.
+        finalist: The finalist's accuracy for each shared seed.
+        baseline: The baseline's accuracy for each shared seed.
+        mcnemar_p: The p of McNemar's test; NaN if predictions are missing.
+    """
 
     config: str
     finalist: Floats
@@ -164,11 +175,11 @@ def _verdict(pair: _Pair, difference: Paired, p_value: float, level: float, join
     """Return the verdict on one finalist.
 
     Args:
-        pair: The accuracies of both.
-        difference: Estimate of their difference, with its interval at ``joint_level``.
-        p_value: The p of ``difference``, Holm-adjusted.
-        level: Largest chance of a wrong *better* or *worse* among all finalists.
-        joint_level: Bonferroni's share of ``level`` for one finalist.
+        pair: The accuracies of the finalist and of the baseline.
+        difference: Mean difference of the two, with its interval at ``joint_level``.
+        p_value: The p of ``difference``, Holm-adjusted over all finalists.
+        level: Largest accepted chance of a wrong *better* or *worse* among all finalists.
+        joint_level: Level of each interval: ``level`` divided by the number of finalists (Bonferroni).
     """
     outcome: Outcome = "tie"
     if p_value <= level:
@@ -235,13 +246,14 @@ def _p_text(p_value: float) -> str:
 def winners_curse(
     search_val_accuracy: float, fresh_val_accuracies: Sequence[float], level: float = 0.05
 ) -> str:
-    """Return a sentence on how far the search flattered a configuration.
+    """Return a sentence on how much better a configuration looked in the search than on fresh seeds.
 
-    The best of many noisy trials owes a part of its accuracy to luck, which fresh seeds do not repeat.
+    The best of many noisy trials owes some of its accuracy to luck, which fresh seeds do not repeat.
 
     Args:
-        search_val_accuracy: The validation accuracy by which the configuration was chosen.
-        fresh_val_accuracies: The same configuration's on seeds that had no part in the choice.
+        search_val_accuracy: Validation accuracy by which the search chose the configuration.
+        fresh_val_accuracies: Validation accuracies of the same configuration on seeds that the search did not
+            use.
         level: One minus the coverage of the interval, in (0, 1).
 
     Example:
@@ -251,7 +263,7 @@ def winners_curse(
     fresh = estimate(fresh_val_accuracies, level)
     searched = f"val_accuracy {search_val_accuracy:.4f} in the search"
     if not math.isfinite(fresh.mean):
-        return f"{searched}, not known on fresh seeds"
+        return f"{searched}, unknown on fresh seeds"
     optimism, low, high = (search_val_accuracy - end for end in (fresh.mean, fresh.high, fresh.low))
     seeds = f"{fresh.n} fresh seed{'s' if fresh.n > 1 else ''}"
     interval = f" [{low:+.4f}, {high:+.4f}]" if math.isfinite(low) else ""

@@ -59,5 +59,5 @@ def test_a_reading_is_one_line_for_people() -> None:
     """When, which and how many, and whether it was the first."""
     again = reading(2, None)
 
-    assert reading().as_text() == "1: begun now, completed then, baseline, trial 3, 2 seeds"
-    assert again.as_text() == "2 (again): begun now, not completed, baseline, trial 3, 2 seeds"
+    assert reading().as_text() == "1: started now, completed then: baseline, trial 3, 2 seeds"
+    assert again.as_text() == "2 (again): started now, not completed: baseline, trial 3, 2 seeds"

@@ -102,10 +102,10 @@ def test_the_csv_has_the_columns_of_the_design_and_pandas_reads_it_back(tmp_path
 def test_what_is_no_leaderboard_is_refused(tmp_path: Path, content: str) -> None:
     """One line, and how to get one."""
     file = tmp_path / "other.csv"
-    with pytest.raises(DataError, match=r"other\.csv is no leaderboard; export one with"):
+    with pytest.raises(DataError, match=r"other\.csv is missing or not a leaderboard; to export one, run"):
         read_leaderboard(file)
     file.write_text(content, errors="surrogateescape")
-    with pytest.raises(DataError, match=r"other\.csv is no leaderboard; export one with"):
+    with pytest.raises(DataError, match=r"other\.csv is missing or not a leaderboard; to export one, run"):
         read_leaderboard(str(file))
 
 

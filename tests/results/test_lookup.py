@@ -111,5 +111,5 @@ def test_what_was_never_run_has_no_records(swept_once: Swept, tmp_path: Path) ->
 
 def test_nothing_finished_has_no_champion(results: ExperimentResults) -> None:
     """The best of nothing is nothing."""
-    with pytest.raises(NoResultError, match="has no finished trial"):
+    with pytest.raises(NoResultError, match="has no complete trial or listed run yet; run 'lenet-exp sweep'"):
         replace(results, records=[results.find("baseline")]).find("champion")

@@ -133,8 +133,8 @@ def test_no_finalists_have_no_verdicts() -> None:
 @pytest.mark.parametrize(
     ("accuracy", "seeds", "images", "match"),
     [
-        ((0.9,), (1, 2), None, "1 accuracies for 2 seeds"),
-        ((0.9, 0.8), (1, 1), None, "2 seeds, 1 of them different"),
+        ((0.9,), (1, 2), None, "1 accuracies for seeds 1, 2"),
+        ((0.9, 0.8), (1, 1), None, "no seed twice; found 2 accuracies for seeds 1, 1"),
         ((0.9, 0.8), (1, 2), (3, 10), r"found shape \(3, 10\)"),
     ],
 )
@@ -260,7 +260,7 @@ def test_the_winner_s_curse_has_its_interval_and_its_words() -> None:
 
     assert _flattered(0.921, fresh) == pytest.approx(expected, abs=6e-5)
     assert winners_curse(0.92, [0.91]).endswith("0.9100 on 1 fresh seed: the search flattered it by +0.0100")
-    assert winners_curse(0.92, []) == "val_accuracy 0.9200 in the search, not known on fresh seeds"
+    assert winners_curse(0.92, []) == "val_accuracy 0.9200 in the search, unknown on fresh seeds"
 
 
 def _flattered(search: float, fresh: list[float]) -> list[float]:

@@ -30,17 +30,17 @@ from lenet_exp.results.views.feature_maps import Input, choose, look, parse_clas
 from lenet_exp.results.views.png import png
 from lenet_exp.tracking.store import local_uri
 
-# Sizes of the picture's parts, in inches.
+# Sizes of the figure's elements, in inches.
 _TILE = 0.58
 _LABELS = 1.75
 _GAP = 0.35
 _ABOVE, _BELOW = 1.05, 0.85
-#: Most channels of both layers together in a line; the rest go to further lines below.
+#: Largest number of channels in a line, those of both layers together; the rest go to further lines below.
 _CHANNELS_PER_LINE = 26
-#: Quantile of a layer's values at which its colours end; a few large values would make the others look alike.
+#: Quantile of a layer's values at which its colour scale ends; a few large values would dim all others.
 _COLOUR_QUANTILE = 0.995
 
-#: Colours of a layer's values: normalisation, colour map, and the ends at which values go beyond it.
+#: Colour scale of a layer: normalisation, colour map, and matplotlib's name for the ends that values exceed.
 _Scale = tuple[Normalize, str, str]
 
 
@@ -55,26 +55,29 @@ def draw_activations(
     storage: str | None = None,
     say: Callable[[str], Any] = say,
 ) -> Path:
-    """Write a picture of an attempt's feature maps into its experiment's folder, and upload it to MLflow.
+    """Draw the feature maps of a trained network into a PNG file, and upload it to the network's MLflow run.
+
+    The file is written to the experiment's folder. The images come from the validation split.
 
     Args:
-        experiment: The experiment that the attempt belongs to.
+        experiment: The experiment that trained the network.
         root: Folder below which sweeps write everything.
-        run: Name of the attempt, as `ExperimentResults.find` takes it.
-        classes: Names or numbers of classes, with commas between.
-        inputs: Number of images of each class.
+        run: Name of the attempt that trained the network, as `ExperimentResults.find` takes it.
+        classes: Names or indices of the classes to show, separated by commas.
+        inputs: Number of images to show of each class.
         tracking_uri: URI of an MLflow store; None for the one below ``root``.
         storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
-        say: Called with a one-line warning if the picture could not be uploaded.
+        say: Called with a one-line warning if the file could not be uploaded.
 
     Returns:
-        Path of the picture.
+        Path of the PNG file.
 
     Raises:
-        ConfigError: If there is no such attempt or class, or a class has fewer validation images.
-        NoResultError: If the attempt has no weights.
+        ConfigError: If there is no such attempt or class, or a class has fewer than ``inputs`` validation
+            images.
+        NoResultError: If the experiment was never run, or the attempt has no weights.
         DataError: If the images or the weights are missing or damaged.
-        DiskError: If the picture cannot be written.
+        DiskError: If the file cannot be written.
     """
     results = read_results(experiment, root, storage)
     record = results.find(run)
@@ -84,8 +87,8 @@ def draw_activations(
     network = trained_network(results, record)
     images = training_images(section)
     pixels, labels = images.open()
-    numbers = choose(division(section, labels), labels, wanted, inputs, names)
-    shown = look(network, pixels[numbers], labels[numbers], numbers)
+    indices = choose(division(section, labels), labels, wanted, inputs, names)
+    shown = look(network, pixels[indices], labels[indices], indices)
     score = f", val_accuracy {record.value:.4f}" if record.value is not None else ""
     title = f"{results.experiment.name}, {record.label}{score}"
     figure = draw(shown, names, record.configuration, title)
@@ -97,12 +100,12 @@ def draw_activations(
 
 
 def mosaic(maps: NDArray[np.float32], columns: int, lines: int) -> NDArray[np.float32]:
-    """Return the channels of one image as one array, side by side with gaps of one pixel that are NaN.
+    """Tile the feature maps of one image into one 2-D array, with gaps of one pixel that are NaN.
 
     Args:
-        maps: The channels, ``(channels, rows, columns)``, as many rows as columns.
+        maps: Feature maps of a layer, ``(channels, side, side)``.
         columns: Number of channels in a line.
-        lines: Number of lines; the rest of the last one is NaN.
+        lines: Number of lines; what remains of the last line is NaN.
 
     Example:
         >>> mosaic(np.array([[[0.0]], [[1.0]]]), 2, 1).tolist()
@@ -119,7 +122,7 @@ def mosaic(maps: NDArray[np.float32], columns: int, lines: int) -> NDArray[np.fl
 
 @dataclass(frozen=True)
 class _Sheet:
-    """A picture whose parts are placed in inches from its upper left corner.
+    """A figure whose elements are placed in inches from its upper left corner.
 
     Attributes:
         figure: The figure to draw into.
@@ -132,7 +135,14 @@ class _Sheet:
     height: float
 
     def axes(self, left: float, top: float, across: float, down: float) -> Axes:
-        """Return new axes without ticks and frame, ``across`` inches wide and ``down`` inches high."""
+        """Add axes without ticks and frame.
+
+        Args:
+            left: Distance of the axes from the figure's left edge, in inches.
+            top: Distance of the axes from the figure's top edge, in inches.
+            across: Width of the axes, in inches.
+            down: Height of the axes, in inches.
+        """
         rectangle = (
             left / self.width,
             1 - (top + down) / self.height,
@@ -145,20 +155,20 @@ class _Sheet:
         return axes
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
-        """Write a text; matplotlib does not interpret formulas in it."""
+        """Write ``text`` at ``left`` and ``top`` inches; matplotlib does not interpret formulas in it."""
         self.figure.text(left / self.width, 1 - top / self.height, text, parse_math=False, **style)
 
 
 def draw(inputs: Sequence[Input], names: Sequence[str], configuration: Configuration, title: str) -> Figure:
-    """Return the picture: a band for each image, with the image on the left and its feature maps beside it.
+    """Draw a figure with a band for each image: the image on the left, its feature maps to the right.
 
-    All channels of a layer and all images share one colour scale, so that they can be compared.
+    A layer has one colour scale for all its channels and all images, so that they can be compared.
 
     Args:
         inputs: The images with their feature maps, grouped by class.
         names: Names of the data set's classes.
         configuration: Configuration of the network.
-        title: Text above the picture.
+        title: Text at the top of the figure.
     """
     counts = [len(layer) for layer in inputs[0].layers]
     lines = -(-sum(counts) // _CHANNELS_PER_LINE)
@@ -203,7 +213,7 @@ def _draw_input(sheet: _Sheet, image: Input, names: Sequence[str], top: float, b
     right = image.predicted == image.label
     styles: tuple[tuple[str, float, dict[str, Any]], ...] = (
         (names[image.label], 0.16, {"weight": "bold", "size": 10}),
-        (f"image {image.number}", 0.31, {"size": 7, "color": "dimgray"}),
+        (f"image {image.index}", 0.31, {"size": 7, "color": "dimgray"}),
         (prediction, 0.44, {"size": 7, "color": "dimgray" if right else "firebrick"}),
     )
     for text, below, style in styles:
@@ -211,7 +221,7 @@ def _draw_input(sheet: _Sheet, image: Input, names: Sequence[str], top: float, b
 
 
 def _number(axis: Axis, side: int, labels: Sequence[object], size: int) -> None:
-    """Label the channels along an axis at their centres; each is ``side`` pixels wide, its gap included."""
+    """Put labels at the centres of the channels along an axis; channel and gap are ``side`` pixels wide."""
     axis.set_ticks([(n + 0.5) * side - 1 for n in range(len(labels))], list(map(str, labels)), size=size)
     axis.set_tick_params(length=0, pad=1)
 
@@ -236,7 +246,7 @@ def _heading(configuration: Configuration, layer: int, maps: NDArray[np.float32]
 
 
 def _scale(maps: Sequence[NDArray[np.float32]]) -> _Scale:
-    """Return a layer's colours: dark to light, or blue, white at zero and red if some values are negative."""
+    """Return a layer's colour scale: dark to light, or blue to red if some values are negative."""
     values = np.concatenate([layer.ravel() for layer in maps])
     low, high = float(values.min()), float(values.max())
     if low < 0:

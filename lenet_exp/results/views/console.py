@@ -23,25 +23,26 @@ _FORMATS = {
     **{"p_value": ".4f", "examples_per_s": ",.0f", "examples_per_s_ratio": ".2f"},
     **dict.fromkeys(("n_parameters", "macs"), ",d"),
 }
-#: The leaderboard's columns of numbers, in order; those of the test split are shown once there are any.
+#: The leaderboard's numeric columns, in order; those of the test split are left out while they are empty.
 _NUMBERS = ("val_accuracy", "val_delta", "test_accuracy", "delta", "examples_per_s", "n_parameters")
-#: Width of the terminal, in characters, from which on speed and size are shown, and spreads and intervals.
+#: Width of the terminal, in characters, from which speed and size are shown, then also errors and intervals.
 _NARROW, _WIDE = 110, 130
 
 
 def console() -> Console:
-    """Return a console as wide as the terminal, or of 160 characters if the output goes to a program."""
+    """Return a console as wide as the terminal, or 160 characters wide if the output is no terminal."""
     terminal = Console()
     return terminal if terminal.is_terminal else Console(width=160)
 
 
 def print_leaderboard(ranked: Rows, top: int | None = None, sentences: Sequence[str] = ()) -> None:
-    """Print a leaderboard, always with the baseline's row, and below it the results of a confirmation.
+    """Print a leaderboard, and below it the results of a confirmation; the baseline's row is never left out.
 
     Args:
         ranked: The leaderboard, the best row first.
-        top: Number of rows to show, besides a baseline further down; None shows all.
-        sentences: Results of a confirmation in plain words; empty without one.
+        top: Number of rows to show; the baseline's is shown in addition if it is further down. None shows
+            all rows.
+        sentences: Results of a confirmation in plain words; empty if there was none.
     """
     table = Table(title="leaderboard", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("rank", justify="right", no_wrap=True)
@@ -95,7 +96,7 @@ def cell_text(row: Mapping[str, Any], column: str) -> str:
 
 
 def print_ablation(ablation: Rows) -> None:
-    """Print the table of an ablation."""
+    """Print the table of an ablation, as `lenet_exp.results.ablation.ablation_table` returns it."""
     table = Table(title="ablation", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("factor")
     table.add_column("value")
@@ -128,7 +129,7 @@ def _ablation_cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def describe(row: Mapping[str, Any]) -> str:
-    """Return a row's configuration in a few words, as in ``max relu kernel 5-5 channels 6-16``."""
+    """Return a row's configuration in a few words, such as ``max relu kernel 5-5 channels 6-16``."""
 
     def per_layer(name: str, most: int) -> str:
         values = [row[f"{name}_{i}"] for i in range(1, most + 1)]
@@ -142,11 +143,11 @@ def describe(row: Mapping[str, Any]) -> str:
 
 
 def print_rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table of texts.
+    """Print a table whose cells are texts.
 
     Args:
         title: Text above the table.
-        headings: Names of the columns.
+        headings: Headings of the columns.
         rows: Cells of each row, in the order of the headings.
     """
     table = Table(title=escape(printable(title)), title_justify="left", box=box.SIMPLE_HEAD)
@@ -158,10 +159,12 @@ def print_rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def print_shapes(experiment: Experiment) -> None:
-    """Print the layers of the baseline, of each listed run, and of each alternative of an ablation.
+    """Print the layers of the baseline's network, of each listed run's, and of each alternative's.
+
+    A layer is shown with its output shape, parameters and multiply-accumulates (MACs).
 
     Raises:
-        ConfigError: If the images are too small for one of them.
+        ConfigError: If the images are too small for one of these networks.
     """
     size = experiment.data.resize
     named = [("baseline", experiment.baseline_configuration), *experiment.runs()]
@@ -186,7 +189,7 @@ def print_shapes(experiment: Experiment) -> None:
 
 
 def print_bench(answer: Mapping[str, Any]) -> None:
-    """Print the answer of `lenet_exp.cli.bench`, each number with an explanation."""
+    """Print the results of `lenet_exp.cli.bench.run_bench`, each number with an explanation."""
     rows = [
         (
             "usual_examples_per_s",
@@ -196,14 +199,14 @@ def print_bench(answer: Mapping[str, Any]) -> None:
         (
             "examples_per_s",
             f"{answer['examples_per_s']:,.0f}",
-            f"a sweep of this package, {answer['precision']}",
+            f"a sweep of this package, in {answer['precision']}",
         ),
         ("speedup", f"{answer['speedup']:.2f}", ""),
         ("peak_gflops", f"{answer['peak_gflops']:,.0f}", "float32 matrix products of torch.mm, GFLOP/s"),
         (
             "share_of_peak",
             f"{answer['share_of_peak']:.3f}",
-            f"at {answer['flops_per_example'] / 1e6:.2f} MFLOP an example: 2 per MAC, backward twice forward",
+            f"examples_per_s x {answer['flops_per_example'] / 1e6:.2f} MFLOP per example, over peak_gflops",
         ),
         (
             "harness_share",
@@ -212,7 +215,7 @@ def print_bench(answer: Mapping[str, Any]) -> None:
         ),
         ("first_step_s", f"{answer['first_step_s']:.2f}", "from the command to the first training step"),
         ("workers", str(answer["workers"]), answer["why"]),
-        ("threads", str(answer["threads"]), "of each worker"),
+        ("threads", str(answer["threads"]), "per worker"),
         ("precision", answer["precision"], "of the sweep's arithmetic"),
     ]
     title = f"{answer['machine']}, {answer['cores']} cores, on {answer['device']}"

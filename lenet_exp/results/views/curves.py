@@ -1,4 +1,4 @@
-"""The learning curves of a fixed list of runs: a table of every epoch, and a picture."""
+"""The learning curves of a list of runs: a table with a row for each epoch, and a figure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-#: Most runs in the picture, whose panels would be too small to read otherwise; the table has all.
+#: Most runs in the figure, as panels of more would be too small to read; the table has all.
 MAX_PANELS = 40
 _PANELS_PER_ROW = 3
 LineStyle = Literal["-", "--", ":", "-."]
 
-#: Line style and colour of each metric, as in the book's figures; a metric that was not measured is left out.
+#: Line style and colour of each metric, as in the figures of *Dive into Deep Learning*; a metric that was not
+#: measured is left out.
 _LINES: dict[str, tuple[LineStyle, str]] = {
     "train_loss": ("-", "C0"),
     "train_accuracy": ("--", "C4"),
@@ -35,12 +36,12 @@ def curves_table(run_logs: Iterable[RunLog], roles: Collection[Role] = ("baselin
     A training that was tried again is represented by its last attempt.
 
     Args:
-        run_logs: Spooled attempts, in any order.
+        run_logs: Logs of the attempts, in any order.
         roles: Roles of the trainings to show; by default those of a list of runs.
 
     Returns:
-        Columns ``label``, ``role``, ``config``, ``state``, ``seed``, ``epoch``, the metrics of an epoch, and
-        one for each quantity that the experiment watches.
+        A table with the columns ``label``, ``role``, ``config``, ``state``, ``seed``, ``epoch``, the metrics
+        of an epoch, and one for each metric that the experiment's ``[watch]`` adds.
     """
     rows: list[dict[str, Any]] = [
         {
@@ -72,18 +73,20 @@ def _last_attempts(run_logs: Iterable[RunLog], roles: Collection[Role]) -> list[
 
 
 def _training(run_log: RunLog) -> tuple[Any, ...]:
-    """Return what attempts at one training share."""
+    """Return a key that the attempts at one training share, and no others."""
     metadata = run_log.metadata
     train_on = metadata.get("tags", {}).get("lenet_exp.train_on")
     return run_log.key.role, metadata.get("config"), metadata.get("seed"), train_on
 
 
 def curves_picture(table: Table, title: str) -> bytes:
-    """Return a PNG with a panel for each label: the loss on the left axis, accuracies on the right.
+    """Draw the learning curves, and return the figure as a PNG.
+
+    Each label has a panel, with the loss on the left axis and accuracies on the right.
 
     Args:
         table: Table that `curves_table` returned.
-        title: Text above the panels.
+        title: Text at the top of the figure.
     """
     from matplotlib.figure import Figure
 
@@ -138,5 +141,5 @@ def _panel(axes: Axes, label: str, rows: Sequence[Mapping[str, Any]]) -> None:
             scale = axes if name.endswith("loss") else shares
             scale.plot(epochs, values, style, color=colour, marker=".", markersize=3)
     axes.set_ylim(bottom=0)
-    # Otherwise the axis ends at the first and last epoch, and has fractions of an epoch if there is only one.
+    # By default the axis would end at the first and last epoch, and show fractions if there is only one.
     axes.set_xlim(0.5, max(epochs) + 0.5)

@@ -1,4 +1,4 @@
-"""Compute a trained network's feature maps of some validation images: the channels of its first two layers.
+"""Compute the feature maps of a trained network's first two layers for some validation images.
 
 The images are chosen by class; the test split is never opened.
 """
@@ -29,7 +29,7 @@ class Input:
     """An image with the network's prediction and feature maps.
 
     Attributes:
-        number: Index of the image in the data set's training files.
+        index: Index of the image in the data set's training files.
         label: Index of the image's class.
         pixels: ``(size, size)`` float32 in [0, 1].
         predicted: Index of the class that the network predicts.
@@ -38,7 +38,7 @@ class Input:
             the activation and before pooling.
     """
 
-    number: int
+    index: int
     label: int
     pixels: NDArray[np.float32]
     predicted: int
@@ -50,11 +50,11 @@ def parse_classes(text: str, names: Sequence[str]) -> list[int]:
     """Return the indices of the classes that a text names, each once.
 
     Args:
-        text: Names or numbers of classes, with commas between; upper and lower case are the same.
-        names: Names of the data set's classes, in the order of their numbers.
+        text: Names or indices of classes, separated by commas; upper and lower case are the same.
+        names: Names of the data set's classes, by index.
 
     Raises:
-        ConfigError: If no class has a name or number of the text.
+        ConfigError: If one of the names or indices is not that of a class.
 
     Example:
         >>> parse_classes("coat,0", ["Shirt", "Coat"])
@@ -77,14 +77,14 @@ def parse_classes(text: str, names: Sequence[str]) -> list[int]:
 
 
 def trained_network(results: ExperimentResults, record: TrialRecord) -> nn.Module:
-    """Return the network of an attempt with its trained weights.
+    """Load the network that an attempt trained.
 
     Args:
         results: Everything that the experiment has recorded.
-        record: The attempt whose network is wanted; a duplicate has that of the training it repeats.
+        record: Record of the attempt; for a duplicate, the network of the training that it repeats is loaded.
 
     Raises:
-        NoResultError: If the attempt was not trained to its end, and so has no weights.
+        NoResultError: If the attempt is not complete, and so has no weights.
         DataError: If the weights are missing or damaged.
     """
     if record.state != "COMPLETE":
@@ -100,12 +100,12 @@ def trained_network(results: ExperimentResults, record: TrialRecord) -> nn.Modul
 def choose(
     split: Split, labels: NDArray[np.uint8], classes: Sequence[int], inputs: int, names: Sequence[str]
 ) -> NDArray[np.int64]:
-    """Return the indices of the first validation images of each class.
+    """Return the indices of the first ``inputs`` validation images of each class.
 
     Args:
         split: Division of the training files into training and validation images.
-        labels: ``(n,)``, the class of every image in the training files.
-        classes: Indices of the classes to show, in order.
+        labels: ``(n,)``, the class index of every image in the training files.
+        classes: Indices of the classes, in the order of the result.
         inputs: Number of images of each class.
         names: Names of the data set's classes, for the error message.
 
@@ -126,15 +126,15 @@ def choose(
 
 @torch.inference_mode()
 def look(
-    network: nn.Module, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], numbers: NDArray[np.int64]
+    network: nn.Module, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], indices: NDArray[np.int64]
 ) -> list[Input]:
-    """Return a network's prediction and feature maps for each image.
+    """Run a network on images, and return its prediction and feature maps for each.
 
     Args:
-        network: A `lenet_exp.training.network.LeNet`, trained.
-        pixels: Images ``(n, size, size)``, uint8.
-        labels: ``(n,)``, the images' classes.
-        numbers: ``(n,)``, indices of the images in the training files.
+        network: A trained `lenet_exp.training.network.LeNet`.
+        pixels: The images, ``(n, size, size)`` uint8.
+        labels: ``(n,)``, the class index of each image.
+        indices: ``(n,)``, the index of each image in the training files.
     """
     images = torch.from_numpy(np.array(pixels))[:, None].float() / 255  # (n, 1, size, size)
     confidence, predicted = network(images).softmax(dim=1).max(dim=1)
@@ -143,17 +143,17 @@ def look(
     assert isinstance(network.features, nn.Sequential)
     for layer in network.features:
         x = layer(x)
-        # An activation, which ends its layer but for pooling.
+        # What is neither convolution nor pooling is an activation.
         if not isinstance(layer, nn.Conv2d | nn.AvgPool2d | nn.MaxPool2d) and len(maps) < LAYERS:
             maps.append(x.numpy())
     return [
         Input(
-            int(numbers[i]),
+            int(indices[i]),
             int(labels[i]),
             images[i, 0].numpy(),
             int(predicted[i]),
             float(confidence[i]),
             tuple(layer[i] for layer in maps),
         )
-        for i in range(len(numbers))
+        for i in range(len(indices))
     ]

@@ -1,4 +1,4 @@
-"""A study's interactive plots for the HTML page.
+"""The interactive plots of a study on the HTML page.
 
 Names are escaped before they reach plotly, which would interpret HTML tags in them.
 """
@@ -35,12 +35,12 @@ from lenet_exp.study.records import TrialRecord
 #: Symbol of a point, by whether its accuracy is below the axis.
 _SYMBOLS = {False: "circle", True: "triangle-down"}
 
-#: Most hyper-parameters plotted against the accuracy, and how many plots stand in a row.
+#: Largest number of hyper-parameters to plot the accuracy against, and number of these plots in a row.
 MAX_SLICES, _SLICES_PER_ROW = 16, 4
 
 
 def history(records: Sequence[TrialRecord]) -> go.Figure:
-    """Return the plot of the optimisation history: each trial's accuracy, the best so far, the baseline's."""
+    """Plot the optimisation history: the val_accuracy of each trial, the best so far, and the baseline's."""
     every, done = tried(records), complete(records)
     ended = [r for r in every if r not in done]
     low = floor([last_accuracy(r) for r in every])
@@ -76,7 +76,7 @@ def history(records: Sequence[TrialRecord]) -> go.Figure:
 
 
 def learning_curves(curves: Sequence[Curve]) -> go.Figure:
-    """Return the plots of accuracy and loss by epoch, dotted for training and solid for validation."""
+    """Plot accuracy and loss by epoch, dotted for training and solid for validation."""
     figure = _figure("learning curves: validation solid, training dotted", columns=("accuracy", "loss"))
     for number, curve in enumerate(curves):
         colour = BASELINE if curve.is_baseline else COLOURS[number % len(COLOURS)]
@@ -103,7 +103,7 @@ def learning_curves(curves: Sequence[Curve]) -> go.Figure:
 
 
 def slices(records: Sequence[TrialRecord]) -> go.Figure | None:
-    """Return plots of val_accuracy against each hyper-parameter that varied, or None if none did."""
+    """Plot val_accuracy against each hyper-parameter that varied; return None if no hyper-parameter did."""
     names, done = varied(records)[:MAX_SLICES], complete(records)
     if not names:
         return None
@@ -143,7 +143,7 @@ def slices(records: Sequence[TrialRecord]) -> go.Figure | None:
 def _add_slice(
     figure: go.Figure, name: str, done: Sequence[TrialRecord], low: float, subplot: Mapping[str, int]
 ) -> None:
-    """Draw val_accuracy against one hyper-parameter, on a linear, logarithmic or categorical axis."""
+    """Plot val_accuracy against one hyper-parameter, on a linear, logarithmic or categorical axis."""
     used = [r for r in done if r.values.get(name) is not None]
     x = [_category(r.values[name]) for r in used]
     newest = max(r.key.trial for r in done)
@@ -185,7 +185,7 @@ def _add_points(
 
 
 def fronts(records: Sequence[TrialRecord]) -> go.Figure:
-    """Return the plots of val_accuracy against size and against speed, with their Pareto fronts."""
+    """Plot val_accuracy against size and against speed, with their Pareto fronts."""
     headings = (
         "against n_parameters: up and left is better",
         "against examples_per_s: up and right is better",
@@ -193,7 +193,7 @@ def fronts(records: Sequence[TrialRecord]) -> go.Figure:
     baseline = baseline_of(records)
     done = [*complete(records), *([baseline] if baseline else [])]
     low = floor([last_accuracy(r) for r in done])
-    title = "what accuracy costs; no other is better in both than those on the Pareto front"
+    title = "what accuracy costs; a configuration is on the Pareto front if no other is better in both"
     title += _note_on_clipping(done, low)
     figure = _figure(title, columns=headings)
     for column, (key, sign) in enumerate((("n_parameters", -1), ("examples_per_s", 1)), start=1):
@@ -258,7 +258,7 @@ def _baseline_line(figure: go.Figure, records: Sequence[TrialRecord]) -> None:
 
 
 def _note_on_clipping(records: Sequence[TrialRecord], low: float) -> str:
-    """Return the end of a title that explains triangles; empty if no point is below ``low``."""
+    """Return a title's last words, which explain triangles; empty if no point is below ``low``."""
     clipped = any(last_accuracy(record) < low for record in records)
     return "; triangles are below the axis" if clipped else ""
 

@@ -1,4 +1,4 @@
-"""What a notebook gets of an experiment: frames to go on with, verdicts, and trained networks."""
+"""The results of an experiment for notebooks: pandas frames, verdicts, and trained networks."""
 
 from __future__ import annotations
 
@@ -26,36 +26,39 @@ _ROLES: tuple[Role, ...] = ("baseline", "trial", "run", "ablation", "confirm")
 
 
 class Results:
-    """What was recorded of an experiment, as it was when this was made; nothing is written."""
+    """The recorded results of one experiment, as `lenet_exp.open_results` and `run_sweep` return them.
+
+    The study is read once, when the object is created; nothing is written.
+    """
 
     def __init__(self, recorded: ExperimentResults) -> None:
-        """Wrap what was read.
+        """Wrap recorded results for use in a notebook.
 
         Args:
-            recorded: Study and spool of the experiment; see `lenet_exp.results.lookup.read_results`.
+            recorded: Results that `lenet_exp.results.lookup.read_results` returned.
         """
         self._recorded = recorded
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment, its data section as the study was started with."""
+        """The experiment, with the data settings that its study was started with."""
         return self._recorded.experiment
 
     @property
     def folder(self) -> Path:
-        """The experiment's folder: ``leaderboard.csv``, ``report.html`` and what it is resumed from."""
+        """The experiment's folder, with ``leaderboard.csv``, ``report.html``, the spool and checkpoints."""
         return self._recorded.layout.home
 
     @cached_property
     def leaderboard(self) -> pd.DataFrame:
-        """The leaderboard, a row for each configuration, the best first; for an ablation its own table."""
+        """The leaderboard, the best configuration first; for an ablation, the ablation's table instead."""
         if self.experiment.ablate:
             return ablation_table(self.experiment, self._recorded.records).frame()
         return self._recorded.leaderboard().frame()
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """The learning curves: a row for each epoch of each training, those of a confirmation too.
+        """The learning curves: a row for each epoch of each training, including those of a confirmation.
 
         The columns are ``label``, ``role``, ``config``, ``state``, ``seed``, ``epoch`` and the metrics.
         """
@@ -74,23 +77,23 @@ class Results:
 
     @cached_property
     def champion(self) -> nn.Module:
-        """The champion's trained network; before a confirmation the best one so far. See `network`."""
+        """The champion's trained network; before a confirmation, the best so far. See `network`."""
         return self.network("champion")
 
     def network(self, name: str) -> nn.Module:
         """Return a trained network, on the CPU and in evaluation mode.
 
         Args:
-            name: A trial's number, a label such as ``run 3`` or ``baseline``, an MLflow run id, or
-                ``champion``.
+            name: A trial's number, a label such as ``trial 3`` or ``baseline``, at least the first eight
+                characters of an MLflow run id, or ``champion``.
 
         Returns:
-            A module from ``(n, 1, size, size)`` float32 in [0, 1] to ``(n, 10)`` logits.
+            A module that maps ``(n, 1, size, size)`` float32 images in [0, 1] to ``(n, 10)`` logits.
 
         Raises:
-            ConfigError: If nothing has this name.
-            NoResultError: If that training has no network, as it was pruned or has failed.
-            DataError: If its weights are damaged.
+            ConfigError: If nothing has this name, or several attempts have it.
+            NoResultError: If the attempt was pruned or failed, and so has no network.
+            DataError: If the network's weights are missing or damaged.
         """
         return trained_network(self._recorded, self._recorded.find(name))
 
@@ -101,6 +104,6 @@ class Results:
 
 
 def _verdict(kept: Mapping[str, Any]) -> Verdict:
-    """Return a verdict from the values that the study keeps, in which an unknown number is None."""
+    """Return the verdict that the study stores as ``kept``, with NaN for the numbers stored as None."""
     numbers = {name: math.nan if value is None else value for name, value in kept.items()}
     return Verdict(**{**numbers, "seeds_to_settle": kept["seeds_to_settle"]})

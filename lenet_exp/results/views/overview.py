@@ -28,10 +28,10 @@ from lenet_exp.study.records import TrialRecord
 
 
 def overview(records: Sequence[TrialRecord], curves: Sequence[Curve]) -> bytes:
-    """Return a PNG of the trials, the learning curves, and accuracy against size and speed.
+    """Draw four charts into one PNG: the trials, the learning curves, and accuracy against size and speed.
 
     Args:
-        records: Every attempt of the study that has ended.
+        records: Records of the study's attempts that have ended.
         curves: Learning curves to show.
     """
     figure = Figure(figsize=(12, 8), dpi=100, layout="constrained")
@@ -84,9 +84,9 @@ def overview(records: Sequence[TrialRecord], curves: Sequence[Curve]) -> bytes:
 def _points(
     axes: Any, records: Sequence[TrialRecord], low: float, colour: str, label: str | None, key: str = ""
 ) -> None:
-    """Draw records as points against their number, or against the measurement ``key`` of their results.
+    """Draw the accuracies of records as points, against the trial's number or the measurement ``key``.
 
-    Those below ``low`` become triangles at ``low``.
+    Accuracies below ``low`` become triangles at ``low``.
     """
     for below in (False, True):
         shown = [r for r in records if (last_accuracy(r) < low) == below]

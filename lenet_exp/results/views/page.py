@@ -27,12 +27,12 @@ from lenet_exp.tracking.store import local_uri
 
 #: Rows of the leaderboard on the page; the CSV file has all.
 MAX_ROWS = 200
-#: Most listed runs whose learning curves are shown; for a search, only the best trial's is.
+#: Most listed runs whose learning curves are shown; of a search, only that of the best trial is.
 MAX_CURVES = 8
 
-#: Columns whose names begin so are formatted as in the terminal.
+#: Columns whose names start with one of these are formatted as in the terminal.
 _FORMATTED_AS_IN_TERMINAL = ("val_accuracy", "val_delta", "test_accuracy", "delta")
-#: Columns that repeat another, or are of no use on a page.
+#: Columns that are left out of the page, as they repeat another or are of no use there.
 _LEFT_OUT = {"role", "trial", "name", "state", "train_s", "macs", "mlflow_run_id"}
 
 _PAGE = """\
@@ -73,8 +73,8 @@ footer {{ margin-top: 2rem; color: #8a949e; font-size: 13px; }}
 <div class="wide"><table>
 {table}
 </table></div>
-<footer>Accuracies are shares in [0, 1]. val_delta is the difference to the baseline on validation images,
-delta the difference on test images and the same seeds. Made by lenet_exp {version}.</footer>
+<footer>Accuracies are shares in [0, 1]. val_delta is the difference from the baseline on validation images,
+delta the difference on test images and the same seeds. Created by lenet_exp {version}.</footer>
 </body>
 </html>
 """
@@ -88,18 +88,18 @@ def write_report(
     storage: str | None = None,
     say: Callable[[str], Any] | None = None,
 ) -> Path:
-    """Write the page, and an overview as a PNG, beside the leaderboard; upload both to MLflow if asked to.
+    """Write the HTML page and an overview PNG beside the leaderboard; upload both if ``say`` is given.
 
     Args:
         experiment: The experiment to report on.
         root: Folder below which sweeps write everything.
         tracking_uri: URI of an MLflow store; None for the one below ``root``.
         storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
-        say: Called with a one-line warning if an upload to MLflow fails; None uploads nothing, as within a
-            sweep, whose tracking uploads the files.
+        say: Called with a one-line warning if an upload to MLflow fails; None uploads nothing. A sweep passes
+            None, as its uploader uploads the files.
 
     Returns:
-        Path of the page.
+        Path of the HTML page.
 
     Raises:
         NoResultError: If the experiment was never run below ``root``.
@@ -138,7 +138,7 @@ def page(results: ExperimentResults, shown: Sequence[Curve]) -> str:
 
     Args:
         results: Everything that the experiment has recorded.
-        shown: Learning curves to show; none leaves out their plot.
+        shown: Learning curves to show; if empty, their plot is left out.
     """
     from plotly.offline import get_plotlyjs
 
@@ -185,25 +185,29 @@ def _plot(figure: Any, name: str) -> str:
 
 
 def answer(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the experiment's result in a sentence or two, from the leaderboard's rows, the best first."""
+    """Return the experiment's result in a sentence or two.
+
+    Args:
+        rows: Rows of the leaderboard, the best first.
+    """
     ranked = [row for row in rows if row["rank"] is not None]
     baseline = next((row for row in ranked if row["role"] == "baseline"), None)
     best = next((row for row in ranked if row["role"] != "baseline"), None)
     if best is None:
-        return "No trial or listed run has been completed yet."
+        return "No trial or listed run is complete yet."
     label = row_label(best)
     text = f"The best is {label} with val_accuracy {best['val_accuracy']:.4f}"
     if baseline is None:
-        return f"{text}; the baseline was not completed."
+        return f"{text}; the baseline is not complete."
     text += f", {best['val_accuracy'] - baseline['val_accuracy']:+.4f} against the baseline's"
     text += f" {baseline['val_accuracy']:.4f}."
     if best["verdict"] == "not confirmed":
-        return f"{text} This is not confirmed: the best of many owes a part of its lead to luck."
+        return f"{text} This is not confirmed: the best of many owes some of its lead to luck."
     return f"{text} On fresh seeds, the verdict is: {best['verdict']}."
 
 
 def _details(results: ExperimentResults) -> list[tuple[str, str]]:
-    """Return the names and values of the list above the plots: trials, search, images, machine, versions."""
+    """Return names and values of the list above the plots: configurations, search, images, machine, torch."""
     experiment, records = results.experiment, results.records
     searched = [r for r in records if r.key.role in ("trial", "run") and not r.superseded]
     counts = {
@@ -230,7 +234,7 @@ def _details(results: ExperimentResults) -> list[tuple[str, str]]:
 
 
 def _note(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> str:
-    """Return the sentences above the leaderboard: how much of it is shown, and what never varied."""
+    """Return the sentences above the leaderboard: how many rows are shown, and what never varied."""
     names = set(varied(records))
     same = [
         f"{name} {rows[0][name]}"
@@ -242,11 +246,11 @@ def _note(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> str
         if len(rows) > MAX_ROWS
         else ""
     )
-    return f"{text}The same in all completed trials: {', '.join(same)}." if same and names else text
+    return f"{text}The same in all complete trials: {', '.join(same)}." if same and names else text
 
 
 def _table(records: Sequence[TrialRecord], rows: Sequence[dict[str, Any]]) -> str:
-    """Return the leaderboard as HTML rows, without empty columns and hyper-parameters that never varied."""
+    """Return the leaderboard as HTML rows, without empty columns or hyper-parameters that never varied."""
     names = set(varied(records)) or set(HYPERPARAMETERS)
     baseline = [row for row in rows[MAX_ROWS:] if row["role"] == "baseline"]
     shown = [

@@ -1,4 +1,4 @@
-"""Turn a matplotlib figure into a PNG, whatever characters its texts have."""
+"""Turn a matplotlib figure into a PNG, whatever characters its texts contain."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def png(figure: Figure) -> bytes:
 
 
 def plain(text: str) -> str:
-    """Return a text with ``$`` escaped, which matplotlib takes for the beginning of a formula."""
+    """Return a text with each ``$`` escaped; matplotlib would take it for the start of a formula."""
     return printable(text).replace("$", r"\$")

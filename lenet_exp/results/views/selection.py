@@ -1,4 +1,4 @@
-"""Select what a study's plots show: the records, their order and colours, and where an axis begins."""
+"""Select what a study's plots show: the records, their order and colours, and where an axis starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.aggregate import pareto_front
 from lenet_exp.study.records import TrialRecord
 
-#: Colours of the baseline, completed trials, Pareto fronts, other trials, and of curves one after the other.
+#: Colours of the baseline, complete trials, Pareto fronts and other trials; colours that curves take in turn.
 BASELINE, TRIAL, FRONT, FAINT = "#c0392b", "#2c6fbb", "#e08e0b", "#9aa5b1"
 COLOURS = ("#2c6fbb", "#e08e0b", "#2e8b57", "#8e5bb5", "#17a2b8", "#a0522d", "#d35f9c", "#6b7a1f")
 
@@ -33,7 +33,7 @@ class Curve:
 
 
 def tried(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the trials, or the listed runs, by number; those without a finished epoch are left out."""
+    """Return the trials or listed runs with at least one epoch, sorted by number."""
     return sorted(
         (r for r in records if r.key.role in ("trial", "run") and r.history and not r.superseded),
         key=lambda r: r.key.trial,
@@ -41,17 +41,17 @@ def tried(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def complete(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the records of `tried` that were trained to their end."""
+    """Return the trials or listed runs that are complete, sorted by number."""
     return [r for r in tried(records) if r.state == "COMPLETE" and r.value is not None]
 
 
 def baseline_of(records: Sequence[TrialRecord]) -> TrialRecord | None:
-    """Return the baseline's record, or None if it was not completed."""
+    """Return the baseline's record, or None if it is not complete."""
     return next((r for r in records if r.key.role == "baseline" and r.value is not None), None)
 
 
 def incumbent(records: Sequence[TrialRecord]) -> list[tuple[int, float]]:
-    """Return the number of each completed trial with the best value up to it."""
+    """Return the number of each complete trial, with the best val_accuracy up to and including it."""
     done = complete(records)
     best = itertools.accumulate((r.value or 0.0 for r in done), max)
     return list(zip((r.key.trial for r in done), best, strict=True))
@@ -61,7 +61,7 @@ def on_front(records: Sequence[TrialRecord], key: str, sign: int) -> list[TrialR
     """Return the records on the Pareto front of accuracy and a measurement, ordered by the measurement.
 
     Args:
-        records: Attempts, each with ``key`` in its result.
+        records: Records of attempts, each with ``key`` in its result.
         key: Name of the measurement, such as ``n_parameters``.
         sign: 1 if more of the measurement is better, -1 if less is.
     """
@@ -70,7 +70,7 @@ def on_front(records: Sequence[TrialRecord], key: str, sign: int) -> list[TrialR
 
 
 def floor(values: Sequence[float]) -> float:
-    """Return the accuracy where an axis begins, so that a few failures far below do not flatten the rest.
+    """Return the accuracy at which an axis starts, so that a few failures far below do not flatten the rest.
 
     Example:
         >>> round(floor([0.1, 0.85, 0.86, 0.87, 0.88, 0.89]), 3)
@@ -83,7 +83,7 @@ def floor(values: Sequence[float]) -> float:
 
 
 def varied(records: Sequence[TrialRecord]) -> list[str]:
-    """Return the hyper-parameters that differ between completed trials."""
+    """Return the hyper-parameters that differ between complete trials or listed runs."""
     values = [r.values for r in complete(records)]
     return [
         name for name in HYPERPARAMETERS if len({v.get(name) for v in values if v.get(name) is not None}) > 1
@@ -91,5 +91,5 @@ def varied(records: Sequence[TrialRecord]) -> list[str]:
 
 
 def last_accuracy(record: TrialRecord) -> float:
-    """Return the val_accuracy after an attempt's last epoch; 0 if it has none."""
+    """Return the val_accuracy after an attempt's last epoch, or 0 if there was no epoch."""
     return record.value if record.value is not None else record.history.get(record.epochs, 0.0)

@@ -73,10 +73,10 @@ def test_only_validation_images_are_shown(swept: Swept, monkeypatch: pytest.Monk
     pixels, labels = training_images(data).open()
     split = division(data, labels)
     assert [image.label for image in shown] == [2, 2, 2, 4, 4, 4]
-    assert {image.number for image in shown} <= set(split.validation.tolist())
+    assert {image.index for image in shown} <= set(split.validation.tolist())
     for image in shown:
-        assert labels[image.number] == image.label
-        assert np.array_equal(image.pixels, pixels[image.number].astype(np.float32) / 255)
+        assert labels[image.index] == image.label
+        assert np.array_equal(image.pixels, pixels[image.index].astype(np.float32) / 255)
     assert not list((swept.root.parent / "data-cache").rglob("t10k*"))
 
 

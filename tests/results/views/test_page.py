@@ -149,13 +149,13 @@ def test_the_answer_says_how_sure_it_is() -> None:
     shown = rows(STUDY)
     text = answer(shown)
     best = "The best is trial 2 with val_accuracy 0.8800, +0.0300 against the baseline's 0.8500."
-    assert text == f"{best} This is not confirmed: the best of many owes a part of its lead to luck."
+    assert text == f"{best} This is not confirmed: the best of many owes some of its lead to luck."
 
     confirmed = [row | {"verdict": "better"} if row["role"] == "trial" else row for row in shown]
     assert answer(confirmed).endswith("On fresh seeds, the verdict is: better.")
-    assert answer([]) == "No trial or listed run has been completed yet."
+    assert answer([]) == "No trial or listed run is complete yet."
     alone = [record(0, 0.8)]
-    assert answer(rows(alone)).endswith("the baseline was not completed.")
+    assert answer(rows(alone)).endswith("the baseline is not complete.")
 
 
 def test_a_long_study_has_a_short_table(results: ExperimentResults, monkeypatch: pytest.MonkeyPatch) -> None:
