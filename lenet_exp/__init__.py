@@ -12,7 +12,7 @@ when a function first needs them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,7 @@ def load_experiment(
     check_system()
     from lenet_exp.config import loader
 
+    _check(name_or_path=name_or_path, overrides=overrides)
     if isinstance(overrides, str):
         overrides = [overrides]
     return loader.load(loader.experiment_path(name_or_path), overrides or ())
@@ -100,13 +101,9 @@ def run_sweep(
             `lenet_exp.base.errors`; its text is what the command line would print.
     """
     from lenet_exp.base.environment import check_system
-    from lenet_exp.base.errors import ConfigError
 
     check_system()
-    if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise ConfigError(f"workers must be a whole number above zero or None, found {workers!r}")
-    if timeout_s is not None and not timeout_s > 0:
-        raise ConfigError(f"timeout_s must be above zero or None, found {timeout_s!r}")
+    _check(workers=workers, timeout_s=timeout_s, device=device, confirm=confirm, tracking_uri=tracking_uri)
     chosen, folder, url = _experiment(experiment), _root(root), _storage(storage)
     from lenet_exp.execution.processes import start_fork_server
 
@@ -159,8 +156,58 @@ def _experiment(experiment: Experiment | str | Path) -> Experiment:
 
 
 def _root(root: str | Path | None) -> Path:
+    _check(root=root)
     return Path(root or os.environ.get("LENET_EXP_ROOT") or "mlruns")
 
 
 def _storage(url: str | None) -> str | None:
+    _check(storage=url)
     return url or os.environ.get("LENET_EXP_STORAGE") or None
+
+
+def _check(**arguments: Any) -> None:
+    """Refuse arguments of a wrong kind before anything runs.
+
+    Args:
+        **arguments: Values of parameters of this module's functions, by name.
+
+    Raises:
+        ConfigError: With the parameter, the rule and the value.
+    """
+    from lenet_exp.base.errors import ConfigError, shorten
+
+    for name, value in arguments.items():
+        is_valid, rule = _RULES[name]
+        if not (is_valid(value) or (value is None and rule.endswith("None"))):
+            raise ConfigError(f"{name} must be {rule}, found {shorten(value)}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_path(value: Any) -> bool:
+    return _is_text(value) or isinstance(value, Path)
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name_or_path": (_is_path, "a file, or a name such as 'quick'"),
+    "overrides": (
+        lambda value: isinstance(value, Iterable) and not isinstance(value, bytes),
+        "a mapping by dotted key, texts such as 'search.trials=8', or None",
+    ),
+    "root": (_is_path, "a folder or None"),
+    "workers": (
+        lambda value: _is_positive(value) and isinstance(value, int),
+        "a whole number above zero or None",
+    ),
+    "timeout_s": (_is_positive, "a number of seconds above zero or None"),
+    "device": (_is_text, "auto, cpu, cuda, cuda:1 or mps"),
+    "confirm": (lambda value: isinstance(value, bool), "True or False"),
+    "tracking_uri": (_is_text, "a URI or None"),
+    "storage": (_is_text, "a URL or None"),
+}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -92,6 +93,7 @@ def test_what_was_recorded_is_opened(swept_once: Swept, monkeypatch: pytest.Monk
     logits = results.champion(torch.zeros(3, 1, 28, 28))
     assert logits.shape == (3, 10)
     assert not results.network("baseline").training
+    assert not results.network(1).training
     by_config = table.set_index("config")["delta"]
     assert all(by_config[verdict.config] == verdict.delta for verdict in results.verdicts)
     assert [verdict.sentence in "\n".join(results.sentences) for verdict in results.verdicts] == [True] * 3
@@ -114,10 +116,20 @@ def test_the_face_is_small_and_loads_nothing() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"experiment": "no_such"}, "no experiment called 'no_such'; name a file, or one of "),
+        ({"experiment": "no_such"}, "no experiment called 'no_such', and no such file; known are "),
+        ({"experiment": "quik"}, "no experiment called 'quik', and no such file; did you mean 'quick'"),
         ({"experiment": Path("no_such.toml")}, r"no_such\.toml: no such experiment file"),
-        ({"experiment": "quick", "workers": 0}, "workers must be a whole number above zero or None, found 0"),
-        ({"experiment": "quick", "timeout_s": -1.0}, "timeout_s must be above zero or None, found -1.0"),
+        ({"experiment": None}, "name_or_path must be a file, or a name such as 'quick', found None"),
+        ({"workers": 0}, "workers must be a whole number above zero or None, found 0"),
+        ({"workers": True}, "workers must be a whole number above zero or None, found True"),
+        ({"timeout_s": -1.0}, "timeout_s must be a number of seconds above zero or None, found -1.0"),
+        ({"timeout_s": "30m"}, "timeout_s must be a number of seconds above zero or None, found '30m'"),
+        ({"confirm": "no"}, "confirm must be True or False, found 'no'"),
+        ({"device": None}, "device must be auto, cpu, cuda, cuda:1 or mps, found None"),
+        ({"storage": 3}, "storage must be a URL or None, found 3"),
+        ({"tracking_uri": b"x"}, "tracking_uri must be a URI or None, found b'x'"),
+        ({"root": 3}, "root must be a folder or None, found 3"),
+        ({"root": ""}, "root must be a folder or None, found ''"),
     ],
 )
 def test_a_mistake_raises_what_the_command_line_prints(
@@ -125,7 +137,7 @@ def test_a_mistake_raises_what_the_command_line_prints(
 ) -> None:
     """Before anything runs."""
     with pytest.raises(ConfigError, match=message):
-        lenet_exp.run_sweep(root=tmp_path, **arguments)  # type: ignore[arg-type]  # some are wrong on purpose
+        lenet_exp.run_sweep(**{"experiment": "quick", "root": tmp_path} | arguments)  # type: ignore[arg-type]  # on purpose
     assert list(tmp_path.iterdir()) == []
 
 
@@ -138,18 +150,32 @@ def test_overrides_are_values_or_texts(tmp_path: Path) -> None:
     )
     by_text = lenet_exp.load_experiment(str(file), ["search.trials=3", "search.sampler=random"])
 
-    assert (
-        by_key
-        == by_text
-        == lenet_exp.load_experiment(file, by_text.text and ["search.trials=3", "search.sampler=random"])
-    )
+    assert by_key == by_text
     assert (by_key.search.trials, by_key.search.sampler, by_key.data.limit) == (3, "random", 200)
     for wrong in ({"search.trials": -3}, ["search.trials=-3"], "search.trials=-3"):
-        with pytest.raises(lenet_exp.LenetExpError, match=r"search\.trials: must be .*, found -3"):
+        with pytest.raises(lenet_exp.LenetExpError, match=r"--set: search\.trials: must be .*, found -3"):
             lenet_exp.load_experiment(file, wrong)
+    for strange in ({3: 8}, [3], [("search.trials", 8)]):
+        with pytest.raises(ConfigError, match=r"--set takes section\.key=value, found"):
+            lenet_exp.load_experiment(file, strange)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(ConfigError, match=r"overrides must be a mapping .*, found 3"):
+        lenet_exp.load_experiment(file, 3)  # type: ignore[arg-type]  # on purpose
+
+
+def test_values_that_python_has_and_toml_has_not_are_taken(tmp_path: Path) -> None:
+    """A path, a tuple, a number of NumPy's."""
+    (file := tmp_path / "small.toml").write_text(EXPERIMENT)
+    values = {"data.folder": MINI_FOLDER, "data.limit": np.int64(100), "space.lr": (0.1, np.float64(0.5))}
+
+    experiment = lenet_exp.load_experiment(file, values)
+
+    assert (experiment.data.folder, experiment.data.limit) == (str(MINI_FOLDER), 100)
+    assert experiment.space["lr"] == [0.1, 0.5]
 
 
 def test_what_never_ran_has_no_results(tmp_path: Path) -> None:
     """One line, and what to do."""
-    with pytest.raises(NoResultError, match=r"'quick' was never run under .*; run 'lenet-exp sweep'"):
+    with pytest.raises(
+        NoResultError, match=r"'quick' was never run under .*; run 'lenet-exp sweep .*quick.toml --root "
+    ):
         lenet_exp.open_results("quick", tmp_path)

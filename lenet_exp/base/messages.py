@@ -8,6 +8,20 @@ from contextlib import suppress
 from lenet_exp.base.errors import printable
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Args:
+        n: Number of things.
+        noun: The noun in the singular, which takes an s in the plural.
+
+    Example:
+        >>> counted(1, "epoch"), counted(2_000, "trial")
+        ('1 epoch', '2,000 trials')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def say(line: str) -> None:
     """Print a line on standard error, with control characters escaped.
 

@@ -42,14 +42,14 @@ _VALIDATION_IMAGES = 1_000
 
 @dataclass(frozen=True)
 class Question:
-    """What to measure, and for how long.
+    """Settings of the benchmark that compares this project's training speed with the usual loop's.
 
     Attributes:
         path: Experiment file whose baseline is trained.
         experiment: Experiment in ``path``, with ``overrides`` applied.
-        overrides: Texts ``section.key=value``, for the sweep that is started as a command.
+        overrides: The overrides as texts ``section.key=value``, for the small sweep that is measured too.
         for_s: Seconds that each measurement takes.
-        rounds: Number of rounds; each measures everything once, so that a busy moment does not hit only one.
+        rounds: Number of rounds, each of which takes every measurement once; medians are reported.
         device: Device to train on: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     """
 
@@ -151,7 +151,7 @@ def _measure(question: Question, announce: Callable[[str], None]) -> dict[str, A
         "harness_s": harness.trial_s,
         "usual_threads": torch.get_num_threads(),
         "rounds": question.rounds,
-        "for_s": question.for_s,
+        "seconds": question.for_s,
         "versions": {"lenet_exp": __version__, "python": platform.python_version()}
         | {library: version(library) for library in ("torch", "optuna", "mlflow")},
     }

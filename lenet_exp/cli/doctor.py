@@ -20,6 +20,7 @@ from lenet_exp import __version__
 from lenet_exp.base.errors import ConfigError, DiskError, LenetExpError, StoreError, UnreachableError
 from lenet_exp.base.files import lock, lock_holder, move_aside
 from lenet_exp.base.layout import Layout, artifacts, layouts, mlflow_db, study_db
+from lenet_exp.base.messages import counted
 from lenet_exp.config import loader
 from lenet_exp.data import datasets, sources
 from lenet_exp.execution import resources
@@ -134,7 +135,8 @@ def _workers() -> str:
     chosen = resources.plan(resources.measure())
     threads = os.environ.get("OMP_NUM_THREADS")
     fixed = f"; OMP_NUM_THREADS is {threads}" if threads else ""
-    return f"{chosen.workers} at once with {chosen.threads} threads each on the CPU ({chosen.reason}){fixed}"
+    each = counted(chosen.threads, "thread")
+    return f"{chosen.workers} at once with {each} each on the CPU ({chosen.reason}){fixed}"
 
 
 def _data() -> str:
@@ -254,4 +256,4 @@ def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None
     report = sync.sync_experiment(experiment, root, tracking_uri=tracking_uri, storage=url)
     if report.problems:
         raise UnreachableError(report.problems[0])
-    return f"ended what was cut off, uploaded {report.n_uploaded} runs"
+    return f"ended what was cut off, uploaded {counted(report.n_uploaded, 'run')}"

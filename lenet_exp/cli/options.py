@@ -186,7 +186,7 @@ Inputs = Annotated[
     int, typer.Option("--inputs", metavar="N", min=1, max=20, help="validation images to show of each class")
 ]
 DrawnRun = Annotated[str, typer.Argument(metavar="RUN", help=f"network to show: {_NAMES}")]
-ReplayedTrial = Annotated[str, typer.Argument(metavar="TRIAL", help=f"training to repeat: {_NAMES}")]
+ReplayedTrial = Annotated[str, typer.Argument(metavar="RUN", help=f"training to repeat: {_NAMES}")]
 ReplayThreads = Annotated[
     int | None,
     typer.Option(

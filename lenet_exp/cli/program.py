@@ -19,6 +19,7 @@ import typer
 from lenet_exp import __version__
 from lenet_exp.base.environment import check_system
 from lenet_exp.base.errors import LenetExpError, mask_url, printable
+from lenet_exp.base.messages import counted
 from lenet_exp.cli import options
 from lenet_exp.cli.options import load_experiment, switch, workers_count
 
@@ -238,7 +239,10 @@ def _sync(
     report = sync_experiment(chosen, root, rebuild=rebuild, tracking_uri=tracking_uri, storage=storage)
     for problem in report.problems:
         _say(f"warning: {mask_url(problem)}")
-    typer.echo(f"uploaded {report.n_uploaded} runs to MLflow, deleted {report.n_deleted}")
+    runs = counted(report.n_uploaded, "run")
+    # A rebuild looks at every run again, also at those that were complete in MLflow.
+    done = f"checked {runs} in MLflow" if rebuild else f"uploaded {runs} to MLflow"
+    typer.echo(f"{done}, deleted {report.n_deleted}")
 
 
 @app.command("doctor")
@@ -307,7 +311,7 @@ def _replay(
     storage: options.Storage = None,
     overrides: options.Overrides = None,
 ) -> None:
-    """Train a recorded trial again, and compare its metrics with the record; exit code 3 if they differ.
+    """Train a recorded network again, and compare its metrics with the record; exit code 3 if they differ.
 
     Example: lenet-exp replay 3 --experiment quick
     """

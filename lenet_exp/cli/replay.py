@@ -16,7 +16,7 @@ from typing import Any
 from lenet_exp.base.environment import CAUSES
 from lenet_exp.base.errors import NoResultError, SweepInterruptedError, printable
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.messages import say
+from lenet_exp.base.messages import counted, say
 from lenet_exp.base.records import EpochResult, TrainOn
 from lenet_exp.config.experiment import Experiment, Watch
 from lenet_exp.data.images import training_images
@@ -71,7 +71,7 @@ class Replay:
 
     @property
     def identical(self) -> bool:
-        """True if all metrics are the same, bit for bit."""
+        """True if the repeated training has the same metrics as the recorded one, bit for bit."""
         return not self.differences
 
 
@@ -119,7 +119,8 @@ def replay(
     executor = LocalExecutor()
     try:
         machine = executor.probe(device or str(original.result.get("device_type", "auto")))
-        say(f"{original.label}: training it again, {original.configuration.epochs} epochs, on {machine.name}")
+        epochs = counted(original.configuration.epochs, "epoch")
+        say(f"{original.label}: training it again, {epochs}, on {machine.name}")
         with tempfile.TemporaryDirectory() as folder:
             layout, plan = Layout(Path(folder), "replay"), WorkerPlan(1, n_threads, "as recorded")
             conditions = Conditions(_as_trained(results, original), images, machine, layout, plan)

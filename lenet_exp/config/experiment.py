@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
@@ -158,6 +160,7 @@ class Experiment(Frozen):
     watch: Watch = Watch()
     confirm: Confirm = Confirm()
     _text: str = PrivateAttr("")
+    _file: str = PrivateAttr("EXPERIMENT")
 
     @property
     def text(self) -> str:
@@ -165,9 +168,29 @@ class Experiment(Frozen):
         made = self.model_dump_json(exclude_unset=True)
         return self._text or f"# Made in Python, without a file.\n# {made}\n"
 
-    def keep_text(self, text: str) -> None:
-        """Store the text of the file that the experiment was read from, for `text` to return."""
-        self._text = text
+    def keep_source(self, text: str, file: str) -> None:
+        """Remember what the experiment was read from.
+
+        Args:
+            text: Text of the experiment file.
+            file: Path of the file, as the user named it.
+        """
+        self._text, self._file = text, file
+
+    def command(self, name: str, root: Path) -> str:
+        """Return a command about this experiment that a user can paste.
+
+        Args:
+            name: Name of the command and its own flags, such as ``confirm --again``.
+            root: Folder below which sweeps write everything; left out if it is the default.
+
+        Example:
+            >>> Experiment(name="e").command("sweep", Path("my runs"))
+            "lenet-exp sweep EXPERIMENT --root 'my runs'"
+        """
+        place = [] if root == Path("mlruns") else ["--root", shlex.quote(str(root))]
+        command, *flags = name.split()
+        return " ".join(["lenet-exp", command, shlex.quote(self._file), *flags, *place])
 
     @field_validator("name")
     @classmethod

@@ -292,7 +292,9 @@ def overlay(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
 
 
 def configuration(values: Mapping[str, Any]) -> Configuration:
-    """Return the configuration with the full ``values``; unused layers are dropped, ``same`` becomes pixels.
+    """Return the configuration with ``values``, which have an entry for every hyper-parameter.
+
+    Values of unused layers are dropped, and a padding of ``same`` becomes its width in pixels.
 
     Raises:
         pydantic.ValidationError: If a value is outside its bounds.

@@ -42,7 +42,7 @@ def experiment_path(name: str | Path | None) -> Path:
         if (folder / f"{given}.toml").exists():
             return folder / f"{given}.toml"
     known = sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
-    raise ConfigError(f"no experiment called {str(given)!r}; name a file, or one of {', '.join(known)}")
+    raise ConfigError(f"no experiment called {str(given)!r}, and no such file; {nearest(str(given), known)}")
 
 
 def load(
@@ -63,36 +63,51 @@ def load(
     text = _read(path)
     data = _parse(path, text)
     by_key = overrides if isinstance(overrides, Mapping) else dict(map(_override, overrides))
-    for key, value in by_key.items():
+    chosen = [("--set", key, _plain(value)) for key, value in by_key.items()]
+    chosen += [(f"--{str(key).rpartition('.')[2]}", key, value) for key, value in (flags or {}).items()]
+    sources = {}
+    for source, key, value in chosen:
+        if not isinstance(key, str):
+            raise ConfigError(f"--set takes section.key=value, found {key!r}")
         if value is not None:
-            _put(data, key, value, source="--set")
-    for key, value in (flags or {}).items():
-        if value is not None:
-            _put(data, key, value, source=f"--{key.rpartition('.')[2]}")
-    return parse(data, source=str(path), text=text)
+            _put(data, key, value, source)
+            sources[key] = source
+    return parse(data, source=str(path), text=text, overrides=sources)
 
 
-def parse(data: Mapping[str, Any], source: str = "experiment", text: str = "") -> Experiment:
+def parse(
+    data: Mapping[str, Any],
+    source: str = "experiment",
+    text: str = "",
+    overrides: Mapping[str, str] | None = None,
+) -> Experiment:
     """Validate the content of an experiment file, and return its `Experiment`.
 
     Args:
         data: Content of the file, as `tomllib` returns it.
         source: Name of the file for messages.
         text: Text of the file, to find the line of an error in; empty if there is none.
+        overrides: Flags by the dotted key that they set, for messages; None for none.
 
     Raises:
         ConfigError: If the experiment is invalid.
     """
     if _depth(data) > MAX_DEPTH:
         raise ConfigError(f"{source}: {_TOO_DEEP}")
+
+    def place(key: str) -> str:
+        flag = (overrides or {}).get(re.sub(r"\[\d+\]$", "", key))
+        return f"{flag}: " if flag else _place(source, text, key)
+
     try:
         experiment = Experiment.model_validate(data)
     except ConfigError as error:
-        raise ConfigError(f"{_place(source, text, str(error).partition(':')[0])}{error}") from None
+        raise ConfigError(f"{place(str(error).partition(':')[0])}{error}") from None
     except ValidationError as error:
         refused = refusal(error, data)
-        raise ConfigError(f"{_place(source, text, refused.key)}{_sentence(refused)}") from None
-    experiment.keep_text(text)
+        raise ConfigError(f"{place(refused.key)}{_sentence(refused)}") from None
+    if text:
+        experiment.keep_source(text, source)
     return experiment
 
 
@@ -105,7 +120,8 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
-            raise ConfigError(f"{path}: an experiment file has at most {MAX_FILE_BYTES:,} bytes, found more")
+            limit = f"an experiment file has at most {MAX_FILE_BYTES:,} bytes"
+            raise ConfigError(f"{path}: {limit}, found more; is it the right file?")
         return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such experiment file") from None
@@ -139,8 +155,19 @@ def _depth(value: Any) -> int:
     return depth
 
 
+def _plain(value: Any) -> Any:
+    """Return an override from Python as TOML would have it: no path, tuple or NumPy number."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.item() if hasattr(value, "item") else value
+
+
 def _override(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
+    key, equals, value = text.partition("=") if isinstance(text, str) else ("", "", "")
     if not equals:
         raise ConfigError(f"--set takes section.key=value, found {text!r}")
     return key.strip(), _toml_value(value.strip())

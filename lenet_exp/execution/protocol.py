@@ -75,7 +75,7 @@ class Task:
 
     Attributes:
         attempt: Attempt with its configuration, its seed, and the images to train on.
-        conditions: Everything that it has in common with the other attempts of its sweep.
+        conditions: Everything that the attempt shares with the other attempts of its sweep.
         device: Torch's name of the device to train on.
         checkpoints: True to write checkpoints, and to resume from the newest checkpoint of the training.
     """

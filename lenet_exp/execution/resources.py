@@ -230,7 +230,11 @@ def plan(capacity: Capacity, wanted: int | None = None) -> WorkerPlan:
 
 
 def measure(accelerators: int = 0) -> Capacity:
-    """Return the cores and the free memory that this process may use, with the given ``accelerators``."""
+    """Return the cores and the free memory that this process may use.
+
+    Args:
+        accelerators: Number of accelerators to put into the result; they are not looked for.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Capacity(cores, _free_bytes(Path("/proc/meminfo"), Path("/sys/fs/cgroup")), accelerators)
 

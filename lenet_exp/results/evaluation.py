@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lenet_exp.base.messages import counted
 from lenet_exp.base.records import TrainOn
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.results.table import finite
@@ -206,7 +207,8 @@ class Evaluation:
         labels = ", ".join(finalist.label for finalist in self.plan.everyone)
         again = " (again)" if self.again else ""
         started = ", ".join(self.begun)
-        return f"{self.number}{again}: started {started}, {state}: {labels}, {len(self.plan.seeds)} seeds"
+        seeds = counted(len(self.plan.seeds), "seed")
+        return f"{self.number}{again}: started {started}, {state}: {labels}, {seeds}"
 
 
 def read_evaluations(kept: Any) -> list[Evaluation]:
@@ -223,7 +225,7 @@ class ConfirmationSummary:
     """What a confirmation adds to the leaderboard.
 
     Attributes:
-        cells: Cells of a leaderboard's row by column, for each configuration by its hash.
+        cells: Cells to add to a configuration's row of the leaderboard, by hash and then by column.
         sentences: Verdicts, winner's curse and champion in plain words, one sentence each.
         evaluation: The evaluation that the summary is made from; None if no evaluation is complete.
     """

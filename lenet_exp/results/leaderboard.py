@@ -169,7 +169,7 @@ def read_leaderboard(path: str | Path) -> pd.DataFrame:
     Raises:
         DataError: If there is no such file, or it is not a leaderboard.
     """
-    table = read_csv(Path(path))
+    table = read_csv(Path(path)) if isinstance(path, str | Path) else None
     if table is None or not {"rank", "role", "config", "val_accuracy"} <= set(table.columns):
         raise DataError(
             f"{path} is missing or not a leaderboard; to export one, run 'lenet-exp leaderboard --csv FILE'"

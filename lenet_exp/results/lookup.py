@@ -93,17 +93,18 @@ class ExperimentResults:
             return False
         return True
 
-    def find(self, name: str) -> TrialRecord:
+    def find(self, name: str | int) -> TrialRecord:
         """Return the record of the attempt called ``name``; of several at one training, the last.
 
         Args:
-            name: A trial's number, a label such as ``trial 3`` or ``baseline``, at least the first eight
-                characters of an MLflow run id, or ``champion``.
+            name: A trial's number, a label such as ``trial 3`` or ``baseline`` (with several seeds, the
+                first is meant), at least eight characters of an MLflow run id, or ``champion``.
 
         Raises:
             ConfigError: If no attempt has this name, or attempts at different trainings have it.
             NoResultError: If ``champion`` is asked for before any trial or listed run is complete.
         """
+        name = str(name)
         if name == "champion":
             return self._champion()
         by_id = {run_id: key for key, run_id in self.spool.run_ids().items()}
@@ -113,6 +114,10 @@ class ExperimentResults:
             if len(name) >= _MIN_ID_CHARACTERS and run_id.startswith(name)
         }
         matches = [record for record in self.records if name in _names(record) or record.key in keys]
+        # Of a configuration with several seeds the first is meant: choosing one would be choosing luck.
+        matches = matches or [
+            r for r in self.records if r.label == f"{name}, seed 1" and r.key.role != "confirm"
+        ]
         # Attempts at one training share a label.
         if matches and len({record.label for record in matches}) == 1:
             return max(
@@ -132,8 +137,8 @@ class ExperimentResults:
         searched = [r for r in done if r.key.role in ("trial", "run") and r.value is not None]
         if not (registered or searched):
             raise NoResultError(
-                f"{self.experiment.name!r} has no complete trial or listed run yet;"
-                " run 'lenet-exp sweep' with the same experiment and --root"
+                f"{self.experiment.name!r} has no complete trial or listed run;"
+                f" run '{self.experiment.command('sweep', self.layout.root)}'"
             )
         return registered[0] if registered else max(searched, key=lambda r: (r.value or 0.0, -r.key.trial))
 
@@ -167,8 +172,7 @@ def read_results(experiment: Experiment, root: Path, storage: str | None = None)
     study = read_study(experiment.name, layout.root, storage)
     if study is None:
         raise NoResultError(
-            f"{experiment.name!r} was never run under {layout.root};"
-            " run 'lenet-exp sweep' with the same experiment and --root"
+            f"{experiment.name!r} was never run under {root}; run '{experiment.command('sweep', root)}'"
         )
     # The file may have changed since the study was started, or flags may have overridden it.
     data_as_started = {

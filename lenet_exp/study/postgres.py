@@ -55,7 +55,7 @@ def parsed(text: str) -> URL:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        raise ConfigError("--storage must be a URL such as postgresql://user@host/database") from None
+        raise ConfigError("--storage must be a URL such as postgresql://host/database") from None
     if url.get_backend_name() not in ("postgresql", "postgres"):
         raise ConfigError(f"--storage must be a postgresql:// URL, found {mask_url(text)}")
     try:

@@ -63,14 +63,14 @@ class Agenda:
         return self._known.get(attempt.configuration.id) if attempt.fixed is None else None
 
     def park(self, attempt: Attempt, running: Collection[Attempt]) -> bool:
-        """Put a trial aside if another trial of the same configuration is being trained.
+        """Put an attempt at a trial aside while another trial of the same configuration is being trained.
 
         Args:
-            attempt: Attempt that is about to start; one at a fixed training never waits.
+            attempt: Attempt that is about to start; never put aside if its training is not a trial.
             running: All attempts that are being trained.
 
         Returns:
-            True if the attempt was put aside, until `release` returns it.
+            True if the attempt was put aside; `release` returns it later. False if it may start now.
         """
         config = attempt.configuration.id
         trials = [other for other in running if other.fixed is None]

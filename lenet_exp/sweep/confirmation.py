@@ -19,6 +19,7 @@ import numpy as np
 from lenet_exp import __version__
 from lenet_exp.base.errors import DataError, NoResultError
 from lenet_exp.base.files import write_atomically
+from lenet_exp.base.messages import counted
 from lenet_exp.base.records import Role, RunKey
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Experiment
@@ -189,7 +190,7 @@ class Confirmation:
             if self.study.n_finished > plan.n_finished or wanted != (plan.seeds, plan.train_on, plan.level):
                 self.announce(
                     f"confirmed as of {plan.frozen}: {_summary(plan)};"
-                    " trials or settings are new since then; run 'lenet-exp confirm --again' to confirm anew"
+                    f" trials or settings are new since then; to confirm anew, run '{self._command_again()}'"
                 )
             return None
         if again and evaluations and not evaluations[-1].completed and evaluations[-1].plan == plan:
@@ -237,12 +238,17 @@ class Confirmation:
             if record and record.state == "COMPLETE"
         ]
 
+    def _command_again(self) -> str:
+        dataset = f" --dataset {self.experiment.data.dataset}" if self.is_transferred else ""
+        return self.experiment.command(f"confirm --again{dataset}", self.layout.root)
+
     def _read(self, plan: ConfirmationPlan) -> None:
         """Read the test split: record that it is read, open it, evaluate all networks, record the results."""
         trained = self._trained(plan)
         if not trained:
             raise NoResultError(
-                "no network to confirm: all trainings of the confirmation failed; see why with 'lenet-exp ui'"
+                "no network to confirm: all trainings of the confirmation failed; the reasons are in"
+                f" {self.layout.spool}, and in MLflow: run 'lenet-exp ui --root {self.layout.root}'"
             )
         networks = [self._network(record.key, finalist) for finalist, _, record in trained]
         missing = [network.weights for network in networks if not network.weights.exists()]
@@ -250,7 +256,9 @@ class Confirmation:
             raise DataError(f"{missing[0]} is missing; put it back, or rename the experiment (name = ...)")
         evaluation = self._begin_reading(plan)
         data = self.experiment.data
-        self.announce(f"reading the test split of {data.dataset}, for {len(trained)} networks at once")
+        self.announce(
+            f"reading the test split of {data.dataset}, for {counted(len(trained), 'network')} at once"
+        )
         images = testset.read_test_split(data)
         measured = run_in_process(evaluate_networks, networks, images, self.device, self.threads)
         scores = tuple(

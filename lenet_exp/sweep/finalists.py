@@ -68,8 +68,7 @@ def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = 
     study = read_study(source.name, root, storage)
     if study is None:
         raise NoResultError(
-            f"{source.name!r} was never run under {root};"
-            " run 'lenet-exp sweep' with the same experiment and --root"
+            f"{source.name!r} was never run under {root}; run '{source.command('sweep', root)}'"
         )
     baseline = source.baseline_configuration.id
     if not best_finalists(study.records, baseline, 1) and not study.kept.get(PLAN):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lenet_exp.base.errors import SweepInterruptedError, UnreachableError, mask_url
 from lenet_exp.base.files import lock, writable_folder, write_atomically
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.messages import say
+from lenet_exp.base.messages import counted, say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.trainings import FixedTraining, fixed_trainings
 from lenet_exp.data.images import training_images
@@ -118,8 +118,9 @@ def run_main_job(request: Request) -> None:
                     store.check_reachable(*tracking, timeout_s=15)
                 conditions = _conditions(request, executor, layout)
                 study, spool = _open(request, conditions, keep_lock)
+                sync_command = conditions.experiment.command("sync", layout.root)
                 metadata = study_metadata(conditions.experiment, layout, conditions.images)
-                with _tracked(metadata, tracking, spool) as tracker:
+                with _tracked(metadata, tracking, spool, sync_command) as tracker:
                     MainJob(request, conditions, executor, study, spool, tracker, began).run()
                 if request.prints:
                     _conclude(conditions.experiment, layout, request.storage)
@@ -177,7 +178,7 @@ def _open(request: Request, conditions: Conditions, keep_lock: Callable[[], None
         f" on {conditions.machine.name}"
     )
     if request.search and 0 < experiment.trials <= study.n_finished:
-        say(f"already {study.n_finished} of {experiment.trials} trials done")
+        say(f"already {study.n_finished} of {counted(experiment.trials, 'trial')} done")
     return study, spool
 
 
@@ -314,13 +315,14 @@ def _load_plots() -> None:
 def _amount(experiment: Experiment) -> str:
     """Return how much an experiment trains, such as ``60 trials`` or ``1 training``."""
     if experiment.space:
-        return f"{experiment.trials} trials"
-    count = len(fixed_trainings(experiment))
-    return f"{count} training{'s' if count > 1 else ''}"
+        return counted(experiment.trials, "trial")
+    return counted(len(fixed_trainings(experiment)), "training")
 
 
 @contextmanager
-def _tracked(metadata: StudyMetadata, tracking: tuple[str, Path | None], spool: Spool) -> Iterator[Tracker]:
+def _tracked(
+    metadata: StudyMetadata, tracking: tuple[str, Path | None], spool: Spool, sync_command: str
+) -> Iterator[Tracker]:
     """Context manager: upload the spool to MLflow for the length of the ``with`` block.
 
     After the block the study's run in MLflow ends: as COMPLETE, as PRUNED after an interrupt, else as FAIL.
@@ -329,6 +331,7 @@ def _tracked(metadata: StudyMetadata, tracking: tuple[str, Path | None], spool: 
         metadata: Name, parameters, tags and files of the study's run.
         tracking: URI and artifact folder of the MLflow store, from `lenet_exp.tracking.store.locate`.
         spool: Spool to upload.
+        sync_command: Command that uploads what this one could not, for the user to paste.
     """
     from lenet_exp.tracking.uploader import Tracker
 
@@ -356,7 +359,7 @@ def _tracked(metadata: StudyMetadata, tracking: tuple[str, Path | None], spool: 
         tracker.finish("COMPLETE")
     finally:
         if not tracker.close(patience_s):
-            say("MLflow does not have everything yet; nothing is lost: 'lenet-exp sync' uploads the rest")
+            say(f"MLflow does not have everything yet; nothing is lost: '{sync_command}' uploads the rest")
 
 
 @contextmanager

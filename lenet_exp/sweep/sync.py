@@ -53,8 +53,7 @@ def sync_experiment(
     layout.check_links()
     if not layout.home.is_dir():
         raise NoResultError(
-            f"{experiment.name!r} was never run under {root};"
-            " run 'lenet-exp sweep' with the same experiment and --root"
+            f"{experiment.name!r} was never run under {root}; run '{experiment.command('sweep', root)}'"
         )
     writable_folder(layout.home)
     with lock(layout.lock):

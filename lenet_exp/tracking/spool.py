@@ -70,7 +70,7 @@ class Spool:
         self._write(STUDY, {"event": "start", "metadata": asdict(metadata)})
 
     def end_study(self, state: State, reason: str | None = None) -> None:
-        """Write that the driver's work has ended.
+        """Append the line that says that the sweep's process has ended its work.
 
         Args:
             state: COMPLETE; PRUNED if the work was interrupted and can be continued; or FAIL.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from lenet_exp.base.errors import DeviceError
@@ -17,6 +19,8 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         DeviceError: If there is no such device, or it fails to compute.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?|mps", name):
+        raise DeviceError(f"device {name!r} cannot be used: name auto, cpu, cuda, cuda:1 or mps")
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         if accelerator is None:
@@ -26,7 +30,8 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
         (torch.ones(1, device=device) + 1).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # Torch's lines can have more than a thousand characters; what is wrong is in their first sentence.
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
         raise DeviceError(
             f"device {name!r} cannot be used: {reason.rstrip('.')}; try --device auto"
         ) from None

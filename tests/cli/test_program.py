@@ -144,7 +144,7 @@ def test_an_unknown_command_or_flag_or_value_is_refused(
         (["missing.toml"], "missing.toml: no such experiment file"),
         (
             ["missing"],
-            "no experiment called 'missing'; name a file, or one of "
+            "no experiment called 'missing', and no such file; known are "
             + ", ".join(sorted(file.stem for file in (PROJECT / "experiments").glob("*.toml"))),
         ),
         (["."], ".: is a folder; name an experiment file (.toml)"),

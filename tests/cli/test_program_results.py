@@ -19,10 +19,12 @@ def test_an_experiment_that_never_ran_has_no_leaderboard(command: Command, recor
     elsewhere = command("leaderboard", "mini.toml", "--root", "elsewhere")
     other = command("leaderboard", "quick")
 
-    advice = "run 'lenet-exp sweep' with the same experiment and --root"
     assert (elsewhere.code, other.code) == (3, 3)
-    assert re.fullmatch(rf"error: 'mini' was never run under .*/elsewhere; {advice}\n", elsewhere.err)
-    assert re.fullmatch(rf"error: 'quick' was never run under .*/mlruns; {advice}\n", other.err)
+    advice = r"run 'lenet-exp sweep mini\.toml --root .*elsewhere'"
+    assert re.fullmatch(rf"error: 'mini' was never run under .*elsewhere; {advice}\n", elsewhere.err)
+    assert re.fullmatch(
+        r"error: 'quick' was never run under .*mlruns; run 'lenet-exp sweep .*quick.toml.*'\n", other.err
+    )
     assert not Path("elsewhere").exists()
 
 

@@ -109,7 +109,18 @@ def test_what_was_never_run_has_no_records(swept_once: Swept, tmp_path: Path) ->
         read_results(loader.load(swept_once.file), tmp_path)
 
 
+def test_of_several_seeds_the_first_is_meant(results: ExperimentResults) -> None:
+    """The name in the leaderboard finds a network; a training of the confirmation does not stand for it."""
+    done = results.find("baseline")
+    seeds = [replace(done, label=f"wide, seed {number}", seed=number) for number in (1, 2)]
+    confirmed = replace(seeds[0], key=RunKey("confirm", 9, 1))
+
+    assert replace(results, records=[*reversed(seeds), confirmed]).find("wide") == seeds[0]
+    with pytest.raises(ConfigError, match="has no run 'wide'"):
+        replace(results, records=[confirmed]).find("wide")
+
+
 def test_nothing_finished_has_no_champion(results: ExperimentResults) -> None:
     """The best of nothing is nothing."""
-    with pytest.raises(NoResultError, match="has no complete trial or listed run yet; run 'lenet-exp sweep'"):
+    with pytest.raises(NoResultError, match="has no complete trial or listed run; run 'lenet-exp sweep "):
         replace(results, records=[results.find("baseline")]).find("champion")

@@ -15,7 +15,7 @@ ABLATION = parse({"name": "e", "ablate": {"lr": [0.1, 0.2]}})
 @pytest.mark.parametrize("experiment", [SEARCH, ABLATION], ids=["search", "ablation"])
 def test_what_was_never_run_has_no_table(experiment: Experiment, tmp_path: Path) -> None:
     """The message says what to run, and nothing is made where it was looked for."""
-    never = r"'e' was never run under .*; run 'lenet-exp sweep' with the same experiment and --root"
+    never = r"'e' was never run under .*; run 'lenet-exp sweep EXPERIMENT --root .*'"
     with pytest.raises(NoResultError, match=never):
         read_results(experiment, tmp_path)
     with pytest.raises(NoResultError, match=never):

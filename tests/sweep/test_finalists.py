@@ -58,7 +58,5 @@ def test_another_data_set_is_another_experiment() -> None:
 
 def test_without_a_sweep_there_is_nothing_to_confirm(tmp_path: Path) -> None:
     """The message says what to run."""
-    with pytest.raises(
-        NoResultError, match=r"'e' was never run under .*; run 'lenet-exp sweep' with the same"
-    ):
+    with pytest.raises(NoResultError, match=r"'e' was never run under .*; run 'lenet-exp sweep EXPERIMENT "):
         ensure_there_are_some(EXPERIMENT, tmp_path)

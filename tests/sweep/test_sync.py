@@ -109,7 +109,8 @@ def test_a_deleted_store_comes_back(folder: Path, tmp_path: Path, flags: list[st
 
     code, out, err = command("sync", *arguments(lost), *flags)
 
-    assert (code, out, err) == (0, "uploaded 3 runs to MLflow, deleted 0\n", "")
+    done = "checked 3 runs in MLflow" if flags else "uploaded 3 runs to MLflow"
+    assert (code, out, err) == (0, f"{done}, deleted 0\n", "")
     assert shown(lost) == shown(folder)
     pd.testing.assert_frame_equal(
         table(lost).drop(columns="mlflow_run_id"), table(folder).drop(columns="mlflow_run_id")
@@ -137,7 +138,7 @@ def test_a_lost_spool_is_made_anew_from_the_study(folder: Path, tmp_path: Path) 
 
     code, out, _ = command("sync", *arguments(lost), "--rebuild")
 
-    assert (code, out) == (0, "uploaded 3 runs to MLflow, deleted 0\n")
+    assert (code, out) == (0, "checked 3 runs in MLflow, deleted 0\n")
     before, after = shown(folder), shown(lost)
     for name in ("baseline", "trial 0", "trial 1"):
         then, now = before[name], after[name]
@@ -181,7 +182,7 @@ def test_an_experiment_that_never_ran_has_nothing_to_carry(tmp_path: Path) -> No
 
     assert (code, out) == (3, "")
     assert re.fullmatch(
-        r"error: 'mini' was never run under .*; run 'lenet-exp sweep' with the same .* --root\n", err
+        r"error: 'mini' was never run under .*; run 'lenet-exp sweep mini.toml --root .*'\n", err
     )
     assert [path.name for path in tmp_path.iterdir()] == ["mini.toml"]
 

@@ -20,7 +20,7 @@ _DELTAS = ("delta", "delta_low", "delta_high")
 _FORMATS = {
     **dict.fromkeys(("val_accuracy", "val_accuracy_sem", "test_accuracy", "test_accuracy_sem"), ".4f"),
     **dict.fromkeys((*_DELTAS, *(f"val_{name}" for name in _DELTAS)), "+.4f"),
-    **{"p_value": ".4f", "examples_per_s": ",.0f", "examples_per_s_ratio": ".2f"},
+    **{"p_value": ".4f", "val_p_value": ".4f", "examples_per_s": ",.0f", "examples_per_s_ratio": ".2f"},
     **dict.fromkeys(("n_parameters", "macs"), ",d"),
 }
 #: The leaderboard's numeric columns, in order; those of the test split are left out while they are empty.
@@ -178,7 +178,7 @@ def print_shapes(experiment: Experiment) -> None:
         try:
             rows = layers(configuration, size)
         except InfeasibleError as error:
-            raise ConfigError(f"{label} has no network: {error}") from None
+            raise ConfigError(f"{label}: no network can be built from this configuration: {error}") from None
         for layer in rows:
             shape = "x".join(map(str, layer.output))
             table.add_row(layer.name, shape, f"{layer.n_parameters:,}", f"{layer.macs:,}")

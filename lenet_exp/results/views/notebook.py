@@ -80,7 +80,7 @@ class Results:
         """The champion's trained network; before a confirmation, the best so far. See `network`."""
         return self.network("champion")
 
-    def network(self, name: str) -> nn.Module:
+    def network(self, name: str | int) -> nn.Module:
         """Return a trained network, on the CPU and in evaluation mode.
 
         Args:

@@ -90,14 +90,14 @@ class BlockConvolution:
     def __init__(
         self, weight: Tensor, bias: Tensor, padding: int, dtype: torch.dtype, scale: float = 1.0
     ) -> None:
-        """Create the matrix from the kernels and the bias.
+        """Create the matrix that computes a convolution, from its kernels and bias.
 
         Args:
             weight: ``(co, ci, k, k)`` kernels, for ``co`` output and ``ci`` input channels.
             bias: ``(co,)``, in the weight's dtype.
             padding: Width of the border of zeros around the input, in pixels.
             dtype: Floating-point type to compute in.
-            scale: Factor to scale the input by; the weight is scaled instead.
+            scale: Factor by which the input should be multiplied; it is multiplied into the weight instead.
         """
         self._weight, self._padding, self._dtype, self._scale = weight, padding, dtype, scale
         co, ci, k, _ = weight.shape
@@ -209,7 +209,7 @@ class OneDnnConvolution:
             bias: ``(co,)``, in the weight's dtype.
             padding: Width of the border of zeros around the input, in pixels.
             dtype: Floating-point type to compute in.
-            scale: Factor to scale the input by; the weight is scaled instead.
+            scale: Factor by which the input should be multiplied; it is multiplied into the weight instead.
         """
         self._like, self._padding, self._scale = weight, padding, scale
         self._weight = (weight * scale).to(dtype, memory_format=torch.channels_last)

@@ -147,7 +147,7 @@ def test_a_listed_run_without_a_network_is_named(capsys: pytest.CaptureFixture[s
     """The layer that does not fit is said."""
     experiment = parse({"name": "e", "run": [{"name": "tall", "kernel_size": 15, "padding": 0}]})
 
-    with pytest.raises(ConfigError, match=r"^tall has no network: .*15"):
+    with pytest.raises(ConfigError, match=r"^tall: no network can be built from this configuration: .*15"):
         print_shapes(experiment)
 
 
