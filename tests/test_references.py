@@ -272,7 +272,7 @@ def test_the_readme_s_speed_is_that_of_the_benchmarks() -> None:
 def test_the_readme_s_answer_is_that_of_the_experiment() -> None:
     """Its numbers are in the comment at the top of the default experiment."""
     comment = (PROJECT / "experiments" / "fashion_mnist.toml").read_text().partition("\nname")[0]
-    answer = re.search(r"The champion of those sixty,.*?\n\n", prose(README), re.DOTALL)
+    answer = re.search(r"The champion of such a search,.*?\n\n", prose(README), re.DOTALL)
     assert answer
 
     found = re.findall(r"[+-]?0\.\d{4}", answer[0])
