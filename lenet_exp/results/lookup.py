@@ -13,6 +13,7 @@ from typing import Any
 
 from lenet_exp.base.errors import ConfigError, LenetExpError, NoResultError, UnreachableError
 from lenet_exp.base.layout import Layout
+from lenet_exp.base.records import without_seed
 from lenet_exp.config.experiment import Data, Experiment
 from lenet_exp.results.evaluation import (
     NOT_CONFIRMED,
@@ -135,6 +136,11 @@ class ExperimentResults:
         done = [record for record in self.records if record.state == "COMPLETE"]
         registered = [record for record in done if record.key.stem == stem]
         searched = [r for r in done if r.key.role in ("trial", "run") and r.value is not None]
+        if not (registered or searched) and self.experiment.ablate:
+            names = ", ".join(dict.fromkeys(repr(without_seed(record.label)) for record in done))
+            raise NoResultError(
+                f"an ablation has no champion; name one of {names or 'its trainings, once run'}"
+            )
         if not (registered or searched):
             raise NoResultError(
                 f"{self.experiment.name!r} has no complete trial or listed run;"

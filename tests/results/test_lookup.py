@@ -120,6 +120,15 @@ def test_of_several_seeds_the_first_is_meant(results: ExperimentResults) -> None
         replace(results, records=[confirmed]).find("wide")
 
 
+def test_an_ablation_has_no_champion(results: ExperimentResults) -> None:
+    """It chooses nothing; what can be named is said."""
+    asked = results.experiment.model_copy(update={"ablate": {"lr": [0.1]}})
+    trained = [replace(results.find("baseline"), label=f"baseline, seed {number}") for number in (1, 2)]
+
+    with pytest.raises(NoResultError, match=r"an ablation has no champion; name one of 'baseline'$"):
+        replace(results, experiment=asked, records=trained).find("champion")
+
+
 def test_nothing_finished_has_no_champion(results: ExperimentResults) -> None:
     """The best of nothing is nothing."""
     with pytest.raises(NoResultError, match="has no complete trial or listed run; run 'lenet-exp sweep "):
