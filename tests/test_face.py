@@ -15,43 +15,16 @@ import lenet_exp
 from lenet_exp.base.errors import ConfigError, NoResultError
 from lenet_exp.results.leaderboard import COLUMNS
 from tests.labs.places import MINI_FOLDER
-from tests.labs.swept import Swept
-
-#: Two trials of a small network, and a confirmation.
-EXPERIMENT = f"""
-name = "small"
-
-[data]
-dataset = "fashion-mnist-mini"
-folder = "{MINI_FOLDER}"
-validation = 200
-limit = 200
-
-[baseline]
-channels = 4
-fc_layers = 1
-
-[training]
-epochs = 1
-
-[space]
-lr = [0.001, 0.01, 0.1]
-
-[search]
-trials = 9
-
-[confirm]
-top = 1
-seeds = 2
-"""
+from tests.labs.swept import SWEPT, Swept
 
 #: No ``if __name__ == "__main__"``, as in a notebook.
 CODE = """
 import lenet_exp
 
 print("begun")
+changes = {"search.trials": 2, "training.epochs": 1, "confirm.top": 1, "confirm.seeds": 2}
 results = lenet_exp.run_sweep(
-    lenet_exp.load_experiment("small.toml", {"search.trials": 2}), root="runs", workers=2, device="cpu"
+    lenet_exp.load_experiment("small.toml", changes), root="runs", workers=2, device="cpu"
 )
 print(len(results.leaderboard), len(results.verdicts), type(results.champion).__name__, len(results.curves))
 """
@@ -68,7 +41,7 @@ def run(code: str | None, *arguments: str, cwd: Path) -> str:
 
 def test_a_script_without_a_guard_and_a_session_run_a_sweep(tmp_path: Path, data_cache: Path) -> None:
     """Its lines run once, whatever processes the sweep starts, and again it has nothing left to train."""
-    (tmp_path / "small.toml").write_text(EXPERIMENT)
+    (tmp_path / "small.toml").write_text(SWEPT)
     (tmp_path / "script.py").write_text(CODE)
 
     of_script = run(None, "script.py", cwd=tmp_path)
@@ -143,7 +116,7 @@ def test_a_mistake_raises_what_the_command_line_prints(
 
 def test_overrides_are_values_or_texts(tmp_path: Path) -> None:
     """As a dictionary, or as ``--set`` takes them; a wrong one is refused in the same words."""
-    (file := tmp_path / "small.toml").write_text(EXPERIMENT)
+    (file := tmp_path / "small.toml").write_text(SWEPT)
 
     by_key = lenet_exp.load_experiment(
         file, {"search.trials": 3, "search.sampler": "random", "data.limit": None}
@@ -151,7 +124,7 @@ def test_overrides_are_values_or_texts(tmp_path: Path) -> None:
     by_text = lenet_exp.load_experiment(str(file), ["search.trials=3", "search.sampler=random"])
 
     assert by_key == by_text
-    assert (by_key.search.trials, by_key.search.sampler, by_key.data.limit) == (3, "random", 200)
+    assert (by_key.search.trials, by_key.search.sampler, by_key.data.limit) == (3, "random", 300)
     for wrong in ({"search.trials": -3}, ["search.trials=-3"], "search.trials=-3"):
         with pytest.raises(lenet_exp.LenetExpError, match=r"--set: search\.trials: must be .*, found -3"):
             lenet_exp.load_experiment(file, wrong)
@@ -164,7 +137,7 @@ def test_overrides_are_values_or_texts(tmp_path: Path) -> None:
 
 def test_values_that_python_has_and_toml_has_not_are_taken(tmp_path: Path) -> None:
     """A path, a tuple, a number of NumPy's."""
-    (file := tmp_path / "small.toml").write_text(EXPERIMENT)
+    (file := tmp_path / "small.toml").write_text(SWEPT)
     values = {"data.folder": MINI_FOLDER, "data.limit": np.int64(100), "space.lr": (0.1, np.float64(0.5))}
 
     experiment = lenet_exp.load_experiment(file, values)

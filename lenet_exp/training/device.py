@@ -29,7 +29,7 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         (torch.ones(1, device=device) + 1).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         # Torch's lines can have more than a thousand characters; what is wrong is in their first sentence.
         reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
         raise DeviceError(
