@@ -20,7 +20,7 @@ import optuna
 from optuna.trial import TrialState
 
 from lenet_exp.base import failpoints
-from lenet_exp.base.errors import ConfigError
+from lenet_exp.base.errors import ConfigError, LenetExpError
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Experiment
@@ -70,6 +70,9 @@ class Study:
         self.experiment = experiment
         self._flush = flush
         self._on_keep: Callable[[str, Any], None] = lambda *_: None
+        self._checks: list[Callable[[], None]] = []
+        #: Error of the check that found the study to be no longer ours; None as long as it is.
+        self.lost: LenetExpError | None = None
         self._database = storage
         self._storage = SingleWriterStorage(storage)
         self._search = load_search(self._storage, experiment)
@@ -122,8 +125,27 @@ class Study:
         if isinstance(self._database, PatientStorage):
             self._database.on_problem, self._database.on_return = on_problem, on_return
 
+    def guard(self, check: Callable[[], None]) -> None:
+        """Register a function that is called before an attempt is begun or ended, and before a value is kept.
+
+        It raises a `LenetExpError` if the study is no longer ours to write. From then on every write of this
+        object raises that error (see `lost`), and the storage is left alone.
+        """
+        self._checks.append(check)
+
+    def _ensure_ours(self) -> None:
+        if self.lost is None:
+            try:
+                for check in self._checks:
+                    check()
+            except LenetExpError as error:
+                self.lost = error
+        if self.lost is not None:
+            raise self.lost
+
     def ask(self) -> Attempt | None:
         """Start the next trial, a queued retry before a new draw; return None if a grid has no point left."""
+        self._ensure_ours()
         with self._storage.transaction():
             return self._ask()
 
@@ -153,6 +175,7 @@ class Study:
         crashes = sum(bool(record.result.get("crashed")) for record in tried)
         if crashes >= MAX_ATTEMPTS or any(not record.superseded for record in tried):
             return None
+        self._ensure_ours()
         with self._storage.transaction():
             trial = self._fixed.ask()
             failpoints.point("after_ask")
@@ -179,6 +202,7 @@ class Study:
             name: Name of the value, such as ``confirm_plan``; `kept` reads it by this name.
             value: JSON value to store; it replaces an earlier value of the same name.
         """
+        self._ensure_ours()
         self._on_keep(name, value)
         self._fixed.set_user_attr(f"lenet_exp.{name}", value)
         self._flush()
@@ -252,6 +276,7 @@ class Study:
             value: Final ``val_accuracy``, NaN without a validation split; None unless COMPLETE.
             result: JSON values to store, by name: measurements, and the ``reason`` unless COMPLETE.
         """
+        self._ensure_ours()
         trial = self._trials.pop(key)
         record = trial.user_attrs[RECORD]
         kept = dict(result or {}) | ({_TRAINING: record[_TRAINING]} if _TRAINING in record else {})
@@ -284,6 +309,7 @@ class Study:
         Returns:
             True if the training will be retried.
         """
+        self._ensure_ours()
         trial = self._trials[key]
         record = trial.user_attrs[RECORD]
         crashes = record["crashes"] + crashed

@@ -153,11 +153,13 @@ class Driver:
         full: DiskError | None = None
         for key in list(self._running):
             self._executor.stop(key)
+            if self._study.lost:  # neither study nor spool is ours to write any more
+                continue
             try:
                 self._ended(Ended(key, "stopped", "interrupted"))
             except DiskError as error:  # there may be room for the others
                 full = error
-        for key in self._agenda.abandon():
+        for key in self._agenda.abandon() if not self._study.lost else ():
             self._study.fail(key, "interrupted", retry=True, crashed=False)
         if full:
             raise full
