@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from contextlib import suppress
+from pathlib import Path
 
-from lenet_exp.base.errors import printable
+from lenet_exp.base.errors import mask_url, printable
 
 
 def counted(n: int, noun: str) -> str:
@@ -31,3 +34,18 @@ def say(line: str) -> None:
     with suppress(OSError, ValueError):
         if sys.stderr is not None:
             sys.stderr.write(f"{printable(line)}\n")
+
+
+def repair_command(root: Path, url: str | None = None) -> str:
+    """Return the command, for a user to paste, that repairs what is stored below a root.
+
+    Args:
+        root: Folder that holds all results.
+        url: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
+    """
+    words = ["lenet-exp", "doctor", "--repair"]
+    if root != Path("mlruns"):
+        words += ["--root", str(root)]
+    if url and url != os.environ.get("LENET_EXP_STORAGE"):
+        words += ["--storage", mask_url(url)]
+    return shlex.join(words)

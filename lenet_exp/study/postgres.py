@@ -43,6 +43,7 @@ _OPERATIONS = (
     "get_all_trials",
     "get_trial_id_from_study_id_trial_number",
     "write_trial",
+    "rows",
 )
 
 

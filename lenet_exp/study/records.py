@@ -19,7 +19,7 @@ class Attempt:
     It ends without being trained if its configuration is infeasible, or if an earlier trial has the result.
 
     Attributes:
-        key: Role, trial number and attempt number.
+        key: Role, trial number and attempt number; all attempts at a training share its number.
         configuration: Configuration to train.
         seed: Root of its random streams; a retry has the seed of the attempt that it retries.
         label: Name that people see, such as ``trial 12`` or ``baseline``.
@@ -54,6 +54,8 @@ class TrialRecord:
         history: ``val_accuracy`` by epoch; NaN without a validation split.
         result: Measurements, and the ``reason`` unless COMPLETE, by name: ``train_s``, ``examples_per_s`` …
         value: ``val_accuracy`` after the last epoch; None if not COMPLETE, or without a validation split.
+        number: Optuna's number of the attempt, which differs from the trial's if it was tried before.
+        followed: True if a later attempt at the same training was queued or begun.
     """
 
     key: RunKey
@@ -64,6 +66,8 @@ class TrialRecord:
     history: Mapping[int, float] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)
     value: float | None = None
+    number: int = -1
+    followed: bool = False
 
     @property
     def config(self) -> str:
@@ -97,5 +101,5 @@ class TrialRecord:
 
     @property
     def superseded(self) -> bool:
-        """True if the attempt failed and is retried, so that another attempt takes its place."""
-        return self.state == "FAIL" and bool(self.result.get("retried"))
+        """True if another attempt at the same training takes the place of this one, or is going to."""
+        return self.followed or (self.state == "FAIL" and bool(self.result.get("retried")))

@@ -41,9 +41,9 @@ def chosen(
         root: Folder that holds all results.
         storage: URL of the PostgreSQL database that holds the studies; None for ``study.db`` in ``root``.
     """
-    from lenet_exp.study.trials import read_study
+    from lenet_exp.results.lookup import read_related
 
-    study = read_study(source.name, root, storage)
+    study = read_related(source.name, root, storage)
     if study is None:
         return []
     top = experiment.confirm.top
@@ -63,9 +63,9 @@ def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = 
     Raises:
         NoResultError: If the experiment was never run below ``root``, or has no complete trial.
     """
-    from lenet_exp.study.trials import read_study
+    from lenet_exp.results.lookup import read_related
 
-    study = read_study(source.name, root, storage)
+    study = read_related(source.name, root, storage)
     if study is None:
         raise NoResultError(
             f"{source.name!r} was never run under {root}; run '{source.command('sweep', root)}'"

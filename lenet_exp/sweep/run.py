@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -27,6 +27,7 @@ from lenet_exp.execution.protocol import Conditions
 from lenet_exp.execution.resources import DEFAULT, Limits, check_room, measure, plan
 from lenet_exp.execution.signals import signals_to, terminable
 from lenet_exp.results.evaluation import READINGS, SPEEDS, confirmation_summary
+from lenet_exp.results.lookup import ensure_related
 from lenet_exp.results.read import own_files, show_leaderboard, write_own_files
 from lenet_exp.sweep import confirmation, finalists
 from lenet_exp.sweep.fingerprint import fingerprint, study_metadata
@@ -119,7 +120,7 @@ def run_main_job(request: Request) -> None:
                 conditions = _conditions(request, executor, layout)
                 study, spool = _open(request, conditions, keep_lock)
                 sync_command = conditions.experiment.command("sync", layout.root)
-                metadata = study_metadata(conditions.experiment, layout, conditions.images)
+                metadata = study_metadata(conditions.experiment, layout, conditions.images, study.lineage)
                 with _tracked(metadata, tracking, spool, sync_command) as tracker:
                     MainJob(request, conditions, executor, study, spool, tracker, began).run()
                 if request.prints:
@@ -165,12 +166,14 @@ def _open(request: Request, conditions: Conditions, keep_lock: Callable[[], None
     from lenet_exp.sweep.recovery import reconcile
 
     experiment, layout = conditions.experiment, conditions.layout
-    study = open_study(experiment, layout.root, request.storage)
-    study.when_gone(lambda problem: say(f"warning: {problem}"), keep_lock)
     spool = Spool(layout.spool)
+    check = partial(ensure_related, spool, experiment.name, layout.root, request.storage)
+    study = open_study(experiment, layout.root, request.storage, check)
+    study.when_gone(lambda problem: say(f"warning: {problem}"), keep_lock)
     study.when_kept(spool.keep)
     study.check_fingerprint(fingerprint(experiment, conditions.images))
     reconcile(study, spool, layout)
+    study.begin_sweep(spool.lineage(study.lineage.keys))
     write_atomically(layout.experiment_file, mask_url(request.experiment.text).encode())
     amount, workers = _amount(experiment) if request.search else "confirmation", conditions.plan
     say(

@@ -71,6 +71,7 @@ class Writer:
                 "seed": attempt.seed,
                 "config": configuration.id,
                 "tags": dict(tags),
+                "study_id": self._study.lineage.id,
                 "study": self._study.drawn(attempt.key),
             },
         )
