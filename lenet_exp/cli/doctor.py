@@ -29,7 +29,7 @@ from lenet_exp.execution.resources import MIN_FREE_BYTES
 from lenet_exp.results.lookup import read_related
 from lenet_exp.study import storage
 from lenet_exp.study.study import open_study
-from lenet_exp.study.trials import has_open, set_aside
+from lenet_exp.study.trials import has_open
 from lenet_exp.sweep import run, sync
 from lenet_exp.sweep.recovery import rebuild_study, reconcile
 from lenet_exp.tracking import store
@@ -275,7 +275,7 @@ def _restore_if_wrong(name: str, root: Path, url: str | None, spool: Spool) -> s
     except StoreError as error:
         _refuse_other_version(partial(storage.read_storage, root, url))
         studies = storage.open_storage(root, url)
-        aside = set_aside(studies, name)
+        aside = storage.set_aside(studies, name)
         n_attempts = rebuild_study(spool, studies, name)
         studies.engine.dispose()
         kept = f", kept the other as study {aside!r}" if aside else ""

@@ -73,7 +73,11 @@ class ExperimentResults:
         number = record.result.get("duplicate_of")
         if number is None:
             return record
-        same = [r for r in self.records if (r.key.role, r.key.trial) == (record.key.role, number)]
+        of_role = [r for r in self.records if r.key.role == record.key.role]
+        # Until November 2026 this was Optuna's number of the attempt.
+        same = [r for r in of_role if r.number == number and not r.superseded] or [
+            r for r in of_role if r.trial == number
+        ]
         return min(same, key=lambda other: other.superseded)
 
     def add_to_run(self, stem: str, path: Path, uri: str, say: Callable[[str], Any]) -> bool:
@@ -122,9 +126,7 @@ class ExperimentResults:
         ]
         # Attempts at one training share a label.
         if matches and len({record.label for record in matches}) == 1:
-            return max(
-                matches, key=lambda record: (not record.superseded, record.key.attempt, record.key.trial)
-            )
+            return max(matches, key=lambda record: (not record.superseded, record.key.attempt))
         if matches:
             labels = ", ".join(repr(record.label) for record in matches)
             raise ConfigError(f"{name!r} could be {labels}; name one of them in full")
@@ -147,7 +149,7 @@ class ExperimentResults:
                 f"{self.experiment.name!r} has no complete trial or listed run;"
                 f" run '{self.experiment.command('sweep', self.layout.root)}'"
             )
-        return registered[0] if registered else max(searched, key=lambda r: (r.value or 0.0, -r.key.trial))
+        return registered[0] if registered else max(searched, key=lambda r: (r.value or 0.0, -r.trial))
 
     def _hint(self, name: str) -> str:
         labels = sorted({record.label for record in self.records})
@@ -159,7 +161,7 @@ class ExperimentResults:
 
 def _names(record: TrialRecord) -> set[str]:
     """Return the names that `ExperimentResults.find` accepts for an attempt, besides its MLflow run id."""
-    number = {str(record.key.trial)} if record.key.role == "trial" else set()
+    number = {str(record.trial)} if record.key.role == "trial" else set()
     return {record.label, record.key.stem} | number
 
 

@@ -9,5 +9,5 @@ __getattr__, __dir__ = face(
     records="Attempt TrialRecord",
     storage="full_disk_named preload",
     study="MAX_ATTEMPTS Study open_study",
-    trials="PastTrial RECORD RECORD_BASICS RETRY StudyContent has_open read_study restore_study set_aside",
+    trials="PastTrial RECORD RECORD_BASICS RETRY StudyContent has_open read_study restore_study",
 )

@@ -55,6 +55,7 @@ class TrialRecord:
         result: Measurements, and the ``reason`` unless COMPLETE, by name: ``train_s``, ``examples_per_s`` …
         value: ``val_accuracy`` after the last epoch; None if not COMPLETE, or without a validation split.
         number: Optuna's number of the attempt, which differs from the trial's if it was tried before.
+        origin: Key of the first attempt at the training; None if this is the first.
         followed: True if a later attempt at the same training was queued or begun.
     """
 
@@ -67,7 +68,13 @@ class TrialRecord:
     result: Mapping[str, Any] = field(default_factory=dict)
     value: float | None = None
     number: int = -1
+    origin: RunKey | None = None
     followed: bool = False
+
+    @property
+    def trial(self) -> int:
+        """The number of the training, by which people know it, however many attempts it took."""
+        return (self.origin or self.key).trial
 
     @property
     def config(self) -> str:

@@ -9,8 +9,9 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,8 @@ def ensure_stored(
         storage: Storage that was written to.
         root: Folder of everything that runs write.
         url: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
-        written: By the name of each of the two Optuna studies: the numbers of its trials and of those that
-            have ended, and the mark of its lineage, None without one.
+        written: Numbers of trials and of ended trials, and the mark of the lineage, None without one; for
+            each of the two Optuna studies by its name.
 
     Raises:
         StoreError: If the study was deleted, emptied, or replaced by another or an older one.
@@ -138,14 +139,34 @@ def ensure_stored(
             )
 
 
+def set_aside(storage: TrialStorage, name: str) -> str | None:
+    """Rename an experiment's Optuna studies, so that it can be restored under their names; delete nothing.
+
+    Args:
+        storage: Storage that holds them.
+        name: Name of the experiment.
+
+    Returns:
+        The new name, which ends in the time; None if the storage has no study of this name.
+    """
+    aside = f"{name} set aside {time.strftime('%Y%m%d-%H%M%S')}"
+    query = sqlalchemy.text("UPDATE studies SET study_name = :new WHERE study_name = :old")
+    with storage.engine.begin() as connection:
+        renamed = [
+            connection.execute(query, {"old": f"{name}{part}", "new": f"{aside}{part}"}).rowcount
+            for part in ("", "/fixed")
+        ]
+    return aside if any(renamed) else None
+
+
 def _read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=60)
 
 
 def close(storage: TrialStorage) -> None:
-    """Write the journal of a SQLite storage into the file itself, and close the storage."""
+    """Write the journal of a SQLite storage into the file itself, if there is room, and close the storage."""
     storage.remove_session()
-    with storage.engine.connect() as connection:
+    with suppress(SQLAlchemyError), storage.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     storage.engine.dispose()
 

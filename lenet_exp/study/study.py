@@ -29,7 +29,7 @@ from lenet_exp.study.postgres import PatientStorage
 from lenet_exp.study.rdb import TrialStorage
 from lenet_exp.study.records import Attempt, TrialRecord
 from lenet_exp.study.sampling import Grid, hidden_from_sampler, load_fixed, load_search
-from lenet_exp.study.storage import ensure_stored, flush, is_empty, open_storage
+from lenet_exp.study.storage import close, ensure_stored, flush, is_empty, open_storage
 from lenet_exp.study.trials import (
     OPEN,
     RECORD,
@@ -99,8 +99,7 @@ class Study(KeptValues):
         self._ensure_ours()
         with self._storage.transaction():
             attempt = self._ask()
-        # On the disk before the spool has a line of it, so a study that lacks it is not the right one.
-        self._flush()
+        self._flush()  # before the spool has a line of it, so a study that lacks it is not the right one
         return attempt
 
     def _ask(self) -> Attempt | None:
@@ -122,7 +121,7 @@ class Study(KeptValues):
             label=f"trial {root}",
             origin=RunKey("trial", root, 1),
             retry_of=RunKey.from_stem(retried) if before else None,
-            exclusive=queued.get(_EXCLUSIVE, False),
+            exclusive=bool(queued.get(_EXCLUSIVE)),
         )
         return self._begin(trial, attempt, {name: queued[name] for name in queued if name != "key"})
 
@@ -154,11 +153,9 @@ class Study(KeptValues):
 
     def fixed_record(self, fixed: FixedTraining) -> TrialRecord | None:
         """Return the final record of a fixed training, which no retry replaces; None if it has none yet."""
-        tried = self._tried(fixed.name, fixed.seed)
-        return next((record for record in tried if not record.superseded), None)
+        return next((r for r in self._tried(fixed.name, fixed.seed) if not r.superseded), None)
 
     def _tried(self, name: str, seed: int) -> list[TrialRecord]:
-        """Return the ended attempts at a fixed training, in their order."""
         tried = [r for r in self._ended.values() if r.result.get(TRAINING) == name and r.seed == seed]
         return sorted(tried, key=lambda record: record.key.attempt)
 
@@ -173,10 +170,9 @@ class Study(KeptValues):
         self._ensure_ours()
         if record.key.role == "trial":
             trial = self._search.get_trials(deepcopy=False)[record.number]
-            again = {"of": record.number, "key": record.key.stem, "root": trial.user_attrs[RECORD]["root"]}
-            again |= {"attempt": record.key.attempt + 1, "crashes": 0}
-            exclusive = bool(trial.user_attrs[RECORD].get(_EXCLUSIVE))
-            self._enqueue_retry(trial.params, again | {_EXCLUSIVE: exclusive})
+            again = {"of": record.number, "key": record.key.stem, "root": record.trial, "crashes": 0}
+            again |= {"attempt": record.key.attempt + 1, _EXCLUSIVE: trial.user_attrs[RECORD].get(_EXCLUSIVE)}
+            self._enqueue_retry(trial.params, again)
         self._n_finished -= counts(record)
         self._ended[record.key] = replace(record, followed=True)
 
@@ -336,9 +332,13 @@ class Study(KeptValues):
 
     def written(self) -> dict[str, tuple[int, int, Any]]:
         """Return what is written of each Optuna study, by its name, as `ensure_stored` compares it."""
-        marks = {self._search: self._search.user_attrs.get(MARK), self._fixed: None}
-        ids = {study: self._storage.get_study_id_from_name(study.study_name) for study in marks}
-        return {s.study_name: (*self._storage.n_written(ids[s]), mark) for s, mark in marks.items()}
+        marks = {self._search.study_name: self._search.user_attrs.get(MARK), self._fixed.study_name: None}
+        return {name: (*self._storage.n_written(name), mark) for name, mark in marks.items()}
+
+    def close(self) -> None:
+        """Close the storage; a SQLite file is then whole without its journal."""
+        if not isinstance(self._database, PatientStorage) and not self.lost:
+            close(self._database)
 
     def records(self) -> list[TrialRecord]:
         """Return the records of all attempts that have ended, those at fixed trainings included."""

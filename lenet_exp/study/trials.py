@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
-import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lenet_exp.base.errors import ConfigError
@@ -145,16 +143,19 @@ def as_record(
         value: Optuna's final value, `UNKNOWN` without a validation split; None unless COMPLETE.
         followed: True if a later attempt at the same training was queued or begun.
     """
+    key, origin = key_of(record, number), RunKey.from_stem(record["origin"]) if "origin" in record else None
     return TrialRecord(
-        key=key_of(record, number),
+        key=key,
         state=state,
-        label=record["label"],
+        # Until November 2026 the label of another attempt had a number of its own.
+        label=f"trial {origin.trial}" if origin and key.role == "trial" else record["label"],
         configuration=Configuration.from_dict({**record["values"], "epochs": record["epochs"]}),
         seed=record["seed"],
         history=dict(history),
         result=result,
         value=None if value == UNKNOWN else value,
         number=number,
+        origin=origin if origin != key else None,
         followed=followed,
     )
 
@@ -365,26 +366,6 @@ def restore_study(
         study.set_user_attr(f"lenet_exp.{key}", value)
     if mark:
         study.set_user_attr(MARK, dict(mark))
-
-
-def set_aside(storage: TrialStorage, name: str) -> str | None:
-    """Rename an experiment's Optuna studies, so that it can be restored under their names; delete nothing.
-
-    Args:
-        storage: Storage that holds them.
-        name: Name of the experiment.
-
-    Returns:
-        The new name, which ends in the time; None if the storage has no study of this name.
-    """
-    aside = f"{name} set aside {time.strftime('%Y%m%d-%H%M%S')}"
-    query = sqlalchemy.text("UPDATE studies SET study_name = :new WHERE study_name = :old")
-    with storage.engine.begin() as connection:
-        renamed = [
-            connection.execute(query, {"old": f"{name}{part}", "new": f"{aside}{part}"}).rowcount
-            for part in ("", "/fixed")
-        ]
-    return aside if any(renamed) else None
 
 
 def _frozen(trial: PastTrial) -> FrozenTrial:

@@ -253,9 +253,9 @@ class Driver:
     def _settle_duplicate(self, attempt: Attempt, original: TrialRecord) -> None:
         """End a trial with the epochs and the result of an earlier trial of the same configuration."""
         self._infeasible_in_a_row = 0
-        self._writer.begin(attempt, {"lenet_exp.duplicate_of": str(original.key.trial)})
+        self._writer.begin(attempt, {"lenet_exp.duplicate_of": str(original.trial)})
         self._writer.copy_epochs(attempt.key, original.key)
-        result = {**original.result, "duplicate_of": original.key.trial}
+        result = {**original.result, "duplicate_of": original.trial}
         state: Literal["COMPLETE", "PRUNED"] = "COMPLETE" if original.state == "COMPLETE" else "PRUNED"
         self._end(attempt, state, original.value, result, weights_of=original.key)
         self._announce(f"{attempt.label}: same configuration as {original.label}")

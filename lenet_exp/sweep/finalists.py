@@ -22,7 +22,7 @@ def best_finalists(records: Iterable[TrialRecord], baseline: str, top: int) -> l
     by_config: dict[str, Finalist] = {}
     complete = [r for r in records if r.key.role in ("trial", "run") and r.value is not None]
     # Among equals the earliest comes first: it was trained, and its duplicates only have its value.
-    for record in sorted(complete, key=lambda r: (-(r.value or 0.0), r.key.trial)):
+    for record in sorted(complete, key=lambda r: (-(r.value or 0.0), r.trial)):
         if record.config != baseline:
             finalist = Finalist(record.configuration, record.label, record.value)
             by_config.setdefault(record.config, finalist)

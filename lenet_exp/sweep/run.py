@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -27,7 +27,6 @@ from lenet_exp.execution.protocol import Conditions
 from lenet_exp.execution.resources import DEFAULT, Limits, check_room, measure, plan
 from lenet_exp.execution.signals import signals_to, terminable
 from lenet_exp.results.evaluation import READINGS, SPEEDS, confirmation_summary
-from lenet_exp.results.lookup import ensure_related
 from lenet_exp.results.read import own_files, show_leaderboard, write_own_files
 from lenet_exp.sweep import confirmation, finalists
 from lenet_exp.sweep.fingerprint import fingerprint, study_metadata
@@ -121,7 +120,7 @@ def run_main_job(request: Request) -> None:
                 study, spool = _open(request, conditions, keep_lock)
                 sync_command = conditions.experiment.command("sync", layout.root)
                 metadata = study_metadata(conditions.experiment, layout, conditions.images, study.lineage)
-                with _tracked(metadata, tracking, spool, sync_command) as tracker:
+                with closing(study), _tracked(metadata, tracking, spool, sync_command) as tracker:
                     MainJob(request, conditions, executor, study, spool, tracker, began).run()
                 if request.prints:
                     _conclude(conditions.experiment, layout, request.storage)
@@ -162,6 +161,7 @@ def _open(request: Request, conditions: Conditions, keep_lock: Callable[[], None
         conditions: Experiment, images, machine and limits, which all attempts share.
         keep_lock: Function that makes sure that the storage's lock is still ours; see `storage_lock`.
     """
+    from lenet_exp.results.lookup import ensure_related
     from lenet_exp.study.study import open_study
     from lenet_exp.sweep.recovery import reconcile
 

@@ -1,4 +1,4 @@
-"""What study and spool say about their origin: which differences are a crash's, and which are a wrong store's."""
+"""What study and spool say about their origin: a crash's differences, and those of a wrong store."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ FIRST, SECOND = RunKey("trial", 0, 1), RunKey("trial", 1, 1)
 SPOOL = Lineage("e-1", ("a", "b"), 2, frozenset({FIRST, SECOND}), {"space": 1})
 
 
-def lineage(
-    name: str = "e-1", sweeps: str = "ab", n_kept: int = 2, keys: int = 2, space: int = 1
-) -> Lineage:
+def lineage(name: str = "e-1", sweeps: str = "ab", n_kept: int = 2, keys: int = 2, space: int = 1) -> Lineage:
     return Lineage(name, tuple(sweeps), n_kept, frozenset((FIRST, SECOND)[:keys]), {"space": space})
 
 

@@ -1,4 +1,4 @@
-"""A study that was deleted, emptied, replaced or put back from a backup is noticed; nothing is trained over it."""
+"""A study that was deleted, emptied, replaced or put back from a backup is noticed in time."""
 
 from __future__ import annotations
 
