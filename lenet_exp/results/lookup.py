@@ -15,6 +15,7 @@ from lenet_exp.base.errors import ConfigError, LenetExpError, NoResultError, Unr
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import without_seed
 from lenet_exp.config.experiment import Data, Experiment
+from lenet_exp.results.champion import has_baseline
 from lenet_exp.results.evaluation import (
     NOT_CONFIRMED,
     READINGS,
@@ -103,7 +104,8 @@ class ExperimentResults:
 
         Raises:
             ConfigError: If no attempt has this name, or attempts at different trainings have it.
-            NoResultError: If ``champion`` is asked for before any trial or listed run is complete.
+            NoResultError: If ``champion`` is asked for before the baseline and any trial or listed run are
+                complete.
         """
         name = str(name)
         if name == "champion":
@@ -132,7 +134,9 @@ class ExperimentResults:
     def _champion(self) -> TrialRecord:
         """Return the record of the champion; before a confirmation, of the best trial or listed run."""
         study = self.spool.study()
-        stem = study.champion.aliases.get("champion") if study and study.champion else None
+        evaluation = self.confirmation.evaluation
+        is_elected = study and study.champion and not (evaluation and not evaluation.has_baseline)
+        stem = study.champion.aliases.get("champion") if study and study.champion and is_elected else None
         done = [record for record in self.records if record.state == "COMPLETE"]
         registered = [record for record in done if record.key.stem == stem]
         searched = [r for r in done if r.key.role in ("trial", "run") and r.value is not None]
@@ -145,6 +149,11 @@ class ExperimentResults:
             raise NoResultError(
                 f"{self.experiment.name!r} has no complete trial or listed run;"
                 f" run '{self.experiment.command('sweep', self.layout.root)}'"
+            )
+        if not has_baseline(self.records):
+            raise NoResultError(
+                f"{self.experiment.name!r} has no champion, as its baseline is not complete;"
+                f" run '{self.experiment.command('sweep', self.layout.root)}', which trains it again"
             )
         return registered[0] if registered else max(searched, key=lambda r: (r.value or 0.0, -r.key.trial))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -172,8 +173,10 @@ class Study:
     def ask_fixed(self, fixed: FixedTraining) -> Attempt | None:
         """Start the next attempt at a fixed training; return None if it has ended for good or is given up."""
         tried = self._tried(fixed.name, fixed.seed)
-        crashes = sum(bool(record.result.get("crashed")) for record in tried)
-        if crashes >= MAX_ATTEMPTS or any(not record.superseded for record in tried):
+        # What was tried again after it had ended or was given up starts without crashes.
+        ended = [n for n, record in enumerate(tried, 1) if not record.result.get("retried")]
+        crashes = sum(bool(record.result.get("crashed")) for record in tried[max(ended, default=0) :])
+        if any(not record.superseded for record in tried):
             return None
         self._ensure_ours()
         with self._storage.transaction():
@@ -193,7 +196,19 @@ class Study:
         return next((record for record in tried if not record.superseded), None)
 
     def _tried(self, name: str, seed: int) -> list[TrialRecord]:
-        return [r for r in self._ended.values() if r.result.get(_TRAINING) == name and r.seed == seed]
+        tried = [r for r in self._ended.values() if r.result.get(_TRAINING) == name and r.seed == seed]
+        return sorted(tried, key=lambda record: record.key.attempt)
+
+    def try_again(self, record: TrialRecord) -> None:
+        """Queue another attempt at a training that has ended, which supersedes ``record`` from now on."""
+        self._ensure_ours()
+        if record.key.role == "trial":
+            trial = self._search.get_trials(deepcopy=False)[record.key.trial]
+            root = trial.user_attrs[RECORD]["root"]
+            retry = {"of": record.key.trial, "root": root, "attempt": record.key.attempt + 1}
+            self._enqueue_retry(trial.params, retry | {"crashes": 0, _EXCLUSIVE: False})
+        self._ended[record.key] = replace(record, followed=True)
+        self._n_finished = sum(counts(ended) for ended in self._ended.values())
 
     def keep(self, name: str, value: Any) -> None:
         """Store a JSON value in the study, and return once it is on the disk.
@@ -295,7 +310,14 @@ class Study:
         self._n_finished += counts(ended)
 
     def fail(
-        self, key: RunKey, reason: str, *, retry: bool, crashed: bool = True, exclusive: bool = False
+        self,
+        key: RunKey,
+        reason: str,
+        *,
+        retry: bool,
+        crashed: bool = True,
+        exclusive: bool = False,
+        limits: Mapping[str, float] | None = None,
     ) -> bool:
         """Record that an attempt failed; a trial to be retried is queued again.
 
@@ -305,6 +327,7 @@ class Study:
             retry: True to retry the training, unless `MAX_ATTEMPTS` of its attempts have crashed.
             crashed: True if this counts as a crash; False if the driver was stopped, or memory ran out.
             exclusive: True to train each later attempt with no other attempt beside it.
+            limits: Limits of the attempt that may be the cause, by name; None if there are none.
 
         Returns:
             True if the training will be retried.
@@ -321,7 +344,7 @@ class Study:
             self._enqueue_retry(trial.params, next_attempt | {"crashes": crashes, _EXCLUSIVE: exclusive})
             failpoints.point("after_retry")
         result = {"reason": reason, "retried": is_retried, "crashed": crashed, _EXCLUSIVE: exclusive}
-        self.tell(key, "FAIL", result=result)
+        self.tell(key, "FAIL", result=result | dict(limits or {}))
         return is_retried
 
     def _enqueue_retry(self, params: Mapping[str, Any], retry: Mapping[str, Any]) -> None:
@@ -377,7 +400,11 @@ class Study:
         ]
         over = {(r.result.get(_TRAINING), r.seed) for r in self._ended.values() if not r.superseded}
         fixed = {record.key for record in failed if (record.result.get(_TRAINING), record.seed) not in over}
-        return queued | running | fixed
+        # What a limit ended goes on from its checkpoint once the limit is raised.
+        first = {_training(record): record.key for record in sorted(self._ended.values(), key=_latest_first)}
+        ended = self._ended.values()
+        limited = {first[_training(record)] for record in ended if record.limited and not record.superseded}
+        return queued | running | fixed | limited
 
     def records(self) -> list[TrialRecord]:
         """Return the records of all attempts that have ended, those at fixed trainings included."""
@@ -406,6 +433,15 @@ class Study:
         if point is not None:
             self._search.enqueue_trial(point)
         return point is not None
+
+
+def _training(record: TrialRecord) -> tuple[str | None, int]:
+    """Return a value that all attempts at one training share, as each trial has a seed of its own."""
+    return record.result.get(_TRAINING), record.seed
+
+
+def _latest_first(record: TrialRecord) -> int:
+    return -record.key.attempt
 
 
 def open_study(experiment: Experiment, root: Path, url: str | None = None) -> Study:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,11 +60,15 @@ def counts(record: TrialRecord) -> bool:
 
 def trial_records(trials: Iterable[FrozenTrial | KeptTrial]) -> Iterator[TrialRecord]:
     """Yield the record of each trial of an Optuna study that has one."""
-    for trial in trials:
+    every = list(trials)
+    retried = {trial.user_attrs[RETRY].get("of") for trial in every if RETRY in trial.user_attrs}
+    last = {_fixed_name(trial): trial.number for trial in every if _fixed_name(trial)}
+    for trial in every:
         record = trial.user_attrs.get(RECORD)
         if record is None:  # queued, or its driver died while drawing it
             continue
-        yield as_record(
+        name = _fixed_name(trial)
+        made = as_record(
             trial.number,
             _state(trial.state),
             record,
@@ -71,6 +76,13 @@ def trial_records(trials: Iterable[FrozenTrial | KeptTrial]) -> Iterator[TrialRe
             trial.intermediate_values,
             trial.value if trial.state == TrialState.COMPLETE else None,
         )
+        yield replace(made, followed=last[name] != trial.number if name else trial.number in retried)
+
+
+def _fixed_name(trial: FrozenTrial | KeptTrial) -> tuple[str, int] | None:
+    """Return name and seed of the fixed training that a trial is an attempt at; None for a search's trial."""
+    record = trial.user_attrs.get(RECORD, {})
+    return (record["job"], record["seed"]) if "job" in record else None
 
 
 def as_record(

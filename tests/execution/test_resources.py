@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from shutil import disk_usage
 
 import pytest
 
@@ -14,20 +15,30 @@ from lenet_exp.execution.resources import (
     is_out_of_memory,
     plan,
     size_bytes,
+    trial_memory,
 )
 
 
-@pytest.mark.parametrize("text", ["", "lots", "-1", "1e9", "5X", "nan", "1" * 10])
+@pytest.mark.parametrize("text", ["", "lots", "-1", "1e9", "5X", "nan"])
 def test_a_size_that_is_none_is_refused(text: str) -> None:
     """In one line that names the flag."""
     with pytest.raises(ConfigError, match="--trial-memory must be a size such as 500M or 2G, found"):
         size_bytes(text, "--trial-memory")
 
 
+@pytest.mark.parametrize("text", ["0", "999999999T", "9" * 400])
+def test_a_size_that_no_machine_has_is_refused_with_the_range(text: str) -> None:
+    """Before any training: the operating system would refuse it in each of them."""
+    with pytest.raises(ConfigError, match="--trial-memory must be from 1M to 1000T, found"):
+        trial_memory(text)
+
+
 def test_too_little_room_is_said_before_it_is_none(tmp_path: Path) -> None:
     """With what there is, what it takes and what to do."""
     check_room(tmp_path, 0)
-    with pytest.raises(DiskError, match=r"no space: [\d,]+ MB are free .*needs 10,000,000,000 MB; make room"):
+    with pytest.raises(DiskError, match=r"no space: [\d,]+ MB are free .*; make room"):
+        check_room(tmp_path, disk_usage(tmp_path).free + 10**9)
+    with pytest.raises(DiskError, match=r"needs 10,000,000,000 MB; the disk has [\d,]+ MB in all, so lower"):
         check_room(tmp_path, 10**16)
 
 

@@ -19,7 +19,8 @@ from lenet_exp.execution.protocol import Conditions, Machine
 from lenet_exp.execution.resources import DEFAULT, Limits, WorkerPlan
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.study import open_study
-from lenet_exp.sweep.driver import MAX_INFEASIBLE, MAX_SAME_FAILURES, Driver, Failures
+from lenet_exp.sweep.agenda import MAX_SAME_FAILURES, Failures
+from lenet_exp.sweep.driver import MAX_INFEASIBLE, Driver
 from lenet_exp.sweep.recovery import reconcile
 from lenet_exp.sweep.writer import Writer
 from lenet_exp.tracking.spool import Spool
