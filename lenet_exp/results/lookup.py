@@ -134,9 +134,7 @@ class ExperimentResults:
     def _champion(self) -> TrialRecord:
         """Return the record of the champion; before a confirmation, of the best trial or listed run."""
         study = self.spool.study()
-        evaluation = self.confirmation.evaluation
-        is_elected = study and study.champion and not (evaluation and not evaluation.has_baseline)
-        stem = study.champion.aliases.get("champion") if study and study.champion and is_elected else None
+        stem = study.champion.aliases.get("champion") if study and study.champion else None
         done = [record for record in self.records if record.state == "COMPLETE"]
         registered = [record for record in done if record.key.stem == stem]
         searched = [r for r in done if r.key.role in ("trial", "run") and r.value is not None]
@@ -150,7 +148,8 @@ class ExperimentResults:
                 f"{self.experiment.name!r} has no complete trial or listed run;"
                 f" run '{self.experiment.command('sweep', self.layout.root)}'"
             )
-        if not has_baseline(self.records):
+        evaluation = self.confirmation.evaluation
+        if not has_baseline(self.records) or (evaluation and not evaluation.has_baseline):
             raise NoResultError(
                 f"{self.experiment.name!r} has no champion, as its baseline is not complete;"
                 f" run '{self.experiment.command('sweep', self.layout.root)}', which trains it again"
