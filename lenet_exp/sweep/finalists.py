@@ -123,6 +123,16 @@ def missing_result(records: Iterable[TrialRecord]) -> str | None:
     return None
 
 
+def cut_short(records: Iterable[TrialRecord]) -> str | None:
+    """Return how many trainings a limit of the sweep ended, and what to do; None if there are none.
+
+    Args:
+        records: Records of all attempts of an experiment that have ended.
+    """
+    limited = [record for record in records if record.limited and not record.superseded]
+    return f"without a result, because of a limit: {explained(limited)}" if limited else None
+
+
 def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = None) -> None:
     """Raise an error unless the experiment has a configuration to confirm.
 

@@ -238,6 +238,8 @@ class MainJob:
         write_report(experiment, layout.root, storage=self._request.storage)
         if missing is not None:
             raise NoResultError(missing)
+        if limited := finalists.cut_short(self._study.records()):
+            say(limited)
 
     def _train(self, fixed: Sequence[FixedTraining] | None) -> bool:
         """Train with the driver until nothing is left to train or the time is up.

@@ -1,5 +1,8 @@
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from shutil import disk_usage
 
@@ -10,9 +13,11 @@ from lenet_exp.execution import resources
 from lenet_exp.execution.resources import (
     Capacity,
     OomKills,
+    RunningTime,
     WorkerPlan,
     check_room,
     is_out_of_memory,
+    is_suspended,
     plan,
     size_bytes,
     trial_memory,
@@ -49,6 +54,8 @@ def test_too_little_room_is_said_before_it_is_none(tmp_path: Path) -> None:
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (OSError(12, "Cannot allocate memory"), True),
         (RuntimeError("shapes cannot be multiplied"), False),
         (ValueError("out of memory"), False),
     ],
@@ -137,3 +144,28 @@ def test_a_machine_that_tells_nothing_has_no_memory_limit(tmp_path: Path) -> Non
 def test_this_machine_has_at_least_a_core() -> None:
     """The real one can be measured."""
     assert resources.measure().cores >= 1
+
+
+def test_time_in_which_a_process_is_suspended_does_not_count() -> None:
+    """Neither its own nor that of the process which counts."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        os.kill(process.pid, signal.SIGSTOP)
+        while not is_suspended(process.pid):
+            time.sleep(0.01)
+        clock = RunningTime()
+        time.sleep(0.1)
+        assert clock.count(process.pid) == 0
+        os.kill(process.pid, signal.SIGCONT)
+        while is_suspended(process.pid):
+            time.sleep(0.01)
+        clock.count(process.pid)
+        time.sleep(0.1)
+        ran_s = clock.count(process.pid)
+        assert ran_s >= 0.1
+        clock._counted_until -= 3600  # as after an hour without a look
+        assert clock.count(process.pid) <= ran_s + 0.5
+        assert clock.next_look_s(limit_s=3600) <= 1
+    finally:
+        process.kill()
+        process.wait()
