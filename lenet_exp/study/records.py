@@ -65,7 +65,7 @@ class TrialRecord:
     history: Mapping[int, float] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)
     value: float | None = None
-    followed: bool = False
+    followed: bool = field(default=False, compare=False, repr=False)
 
     @property
     def config(self) -> str:
