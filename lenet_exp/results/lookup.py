@@ -17,6 +17,7 @@ from lenet_exp.base.lineage import Lineage, check_lineage
 from lenet_exp.base.messages import repair_command
 from lenet_exp.base.records import without_seed
 from lenet_exp.config.experiment import Data, Experiment
+from lenet_exp.results.champion import has_baseline
 from lenet_exp.results.evaluation import (
     NOT_CONFIRMED,
     READINGS,
@@ -108,7 +109,8 @@ class ExperimentResults:
 
         Raises:
             ConfigError: If no attempt has this name, or attempts at different trainings have it.
-            NoResultError: If ``champion`` is asked for before any trial or listed run is complete.
+            NoResultError: If ``champion`` is asked for before the baseline and any trial or listed run are
+                complete.
         """
         name = str(name)
         if name == "champion":
@@ -148,6 +150,12 @@ class ExperimentResults:
             raise NoResultError(
                 f"{self.experiment.name!r} has no complete trial or listed run;"
                 f" run '{self.experiment.command('sweep', self.layout.root)}'"
+            )
+        evaluation = self.confirmation.evaluation
+        if not has_baseline(self.records) or (evaluation and not evaluation.has_baseline):
+            raise NoResultError(
+                f"{self.experiment.name!r} has no champion, as its baseline is not complete;"
+                f" run '{self.experiment.command('sweep', self.layout.root)}', which trains it again"
             )
         return registered[0] if registered else max(searched, key=lambda r: (r.value or 0.0, -r.trial))
 

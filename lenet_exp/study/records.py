@@ -69,7 +69,7 @@ class TrialRecord:
     value: float | None = None
     number: int = -1
     origin: RunKey | None = None
-    followed: bool = False
+    followed: bool = field(default=False, compare=False, repr=False)
 
     @property
     def trial(self) -> int:
@@ -105,6 +105,43 @@ class TrialRecord:
     def infeasible(self) -> bool:
         """True if no network can have this configuration; such trials do not count against the budget."""
         return self.reason.startswith("infeasible")
+
+    @property
+    def kind(self) -> str:
+        """How it ended, in a word: complete, infeasible, diverged, timeout, oom, failed or pruned."""
+        if self.state == "COMPLETE":
+            return "complete"
+        first = self.reason.partition(":")[0]
+        named = first in ("infeasible", "diverged", "timeout", "oom") and self.state == "PRUNED"
+        return first if named else "failed" if self.state == "FAIL" else "pruned"
+
+    @property
+    def hopeless(self) -> bool:
+        """True if another attempt would end alike, as the configuration alone is the cause."""
+        return self.kind in ("infeasible", "diverged")
+
+    @property
+    def time_limit_s(self) -> float | None:
+        """The limit in seconds that ended the attempt; None if no limit of time did."""
+        if self.kind != "timeout":
+            return None
+        # Until November 2026 only the reason had the limit, with six digits.
+        told = self.reason.removeprefix("timeout: not done after ").removesuffix(" s")
+        limit = self.result.get("trial_timeout_s", told)
+        try:
+            return float(limit)
+        except ValueError:
+            return None
+
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """The limit in bytes within which the attempt found no memory, or failed; None without a limit."""
+        return self.result.get("trial_memory_bytes") if self.kind in ("oom", "failed") else None
+
+    @property
+    def limited(self) -> bool:
+        """True if a limit of the sweep ended the attempt, so that another limit can end it otherwise."""
+        return self.time_limit_s is not None or self.memory_limit_bytes is not None
 
     @property
     def superseded(self) -> bool:

@@ -128,12 +128,10 @@ class Study(KeptValues):
     def ask_fixed(self, fixed: FixedTraining) -> Attempt | None:
         """Start the next attempt at a fixed training; return None if it has ended for good or is given up."""
         tried = self._tried(fixed.name, fixed.seed)
-        crashes = 0
-        for record in tried:
-            # A training that was given up, and yet is tried again, starts counting anew.
-            was_given_up = record.followed and not record.result.get("retried")
-            crashes = 0 if was_given_up else crashes + bool(record.result.get("crashed"))
-        if crashes >= MAX_ATTEMPTS or any(not record.superseded for record in tried):
+        # What was tried again after it had ended or was given up starts without crashes.
+        ended = [n for n, record in enumerate(tried, 1) if not record.result.get("retried")]
+        crashes = sum(bool(record.result.get("crashed")) for record in tried[max(ended, default=0) :])
+        if any(not record.superseded for record in tried):
             return None
         self._ensure_ours()
         with self._storage.transaction():
@@ -146,8 +144,6 @@ class Study(KeptValues):
             basics = fixed.configuration, fixed.seed, fixed.label
             attempt = Attempt(key, *basics, origin, retry_of, exclusive, fixed.train_on, fixed)
             self._begin(trial, attempt, {TRAINING: fixed.name, "crashes": crashes})
-        if retry_of:
-            self._ended[retry_of] = replace(self._ended[retry_of], followed=True)
         self._flush()
         return attempt
 
@@ -171,8 +167,7 @@ class Study(KeptValues):
         if record.key.role == "trial":
             trial = self._search.get_trials(deepcopy=False)[record.number]
             again = {"of": record.number, "key": record.key.stem, "root": record.trial, "crashes": 0}
-            again |= {"attempt": record.key.attempt + 1, _EXCLUSIVE: trial.user_attrs[RECORD].get(_EXCLUSIVE)}
-            self._enqueue_retry(trial.params, again)
+            self._enqueue_retry(trial.params, again | {"attempt": record.key.attempt + 1})
         self._n_finished -= counts(record)
         self._ended[record.key] = replace(record, followed=True)
 
@@ -243,7 +238,14 @@ class Study(KeptValues):
         self._n_finished += counts(ended)
 
     def fail(
-        self, key: RunKey, reason: str, *, retry: bool, crashed: bool = True, exclusive: bool = False
+        self,
+        key: RunKey,
+        reason: str,
+        *,
+        retry: bool,
+        crashed: bool = True,
+        exclusive: bool = False,
+        limits: Mapping[str, float] | None = None,
     ) -> bool:
         """Record that an attempt failed; a trial to be retried is queued again.
 
@@ -253,6 +255,7 @@ class Study(KeptValues):
             retry: True to retry the training, unless `MAX_ATTEMPTS` of its attempts have crashed.
             crashed: True if this counts as a crash; False if the driver was stopped, or memory ran out.
             exclusive: True to train each later attempt with no other attempt beside it.
+            limits: Limits of the attempt that may be the cause, by name; None if there are none.
 
         Returns:
             True if the training will be retried.
@@ -270,9 +273,7 @@ class Study(KeptValues):
             self._enqueue_retry(trial.params, next_attempt | {"crashes": crashes, _EXCLUSIVE: exclusive})
             failpoints.point("after_retry")
         result = {"reason": reason, "retried": is_retried, "crashed": crashed, _EXCLUSIVE: exclusive}
-        self.tell(key, "FAIL", result=result)
-        if is_retried and key.role == "trial":
-            self._ended[key] = replace(self._ended[key], followed=True)
+        self.tell(key, "FAIL", result=result | dict(limits or {}))
         return is_retried
 
     def _enqueue_retry(self, params: Mapping[str, Any], retry: Mapping[str, Any]) -> None:
@@ -328,7 +329,9 @@ class Study(KeptValues):
         ]
         over = {(r.result.get(TRAINING), r.seed) for r in self._ended.values() if not r.superseded}
         fixed = {record.key for record in failed if (record.result.get(TRAINING), record.seed) not in over}
-        return queued | running | fixed
+        # What a limit ended goes on from its checkpoint once the limit is raised.
+        limited = {r.origin or r.key for r in self._ended.values() if r.limited and not r.superseded}
+        return queued | running | fixed | limited
 
     def written(self) -> dict[str, tuple[int, int, Any]]:
         """Return what is written of each Optuna study, by its name, as `ensure_stored` compares it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,12 +81,13 @@ def counts(record: TrialRecord) -> bool:
 
 def trial_records(trials: Sequence[FrozenTrial | KeptTrial]) -> Iterator[TrialRecord]:
     """Yield the record of each trial of an Optuna study that has one."""
-    retries = (trial.user_attrs.get(RETRY, {}).get("of") for trial in trials)
-    followed = {number for number in retries if number is not None} | _followed_fixed(trials)
+    queued = {trial.user_attrs[RETRY].get("of") for trial in trials if RETRY in trial.user_attrs}
+    last = {name: trial.number for trial in trials if (name := _fixed_name(trial))}
     for trial in trials:
         record = trial.user_attrs.get(RECORD)
         if record is None:  # queued, or its driver died while drawing it
             continue
+        name = _fixed_name(trial)
         yield as_record(
             trial.number,
             _state(trial.state),
@@ -94,22 +95,14 @@ def trial_records(trials: Sequence[FrozenTrial | KeptTrial]) -> Iterator[TrialRe
             trial.user_attrs.get(RESULT, {}),
             trial.intermediate_values,
             trial.value if trial.state == TrialState.COMPLETE else None,
-            followed=trial.number in followed,
+            followed=last[name] != trial.number if name else trial.number in queued,
         )
 
 
-def _followed_fixed(trials: Iterable[FrozenTrial | KeptTrial]) -> set[int]:
-    """Return the numbers of all attempts at fixed trainings but the last at each."""
-    last: dict[tuple[str, int], int] = {}
-    followed = set()
-    for trial in trials:  # in the order of their numbers, which is that of the attempts
-        record = trial.user_attrs.get(RECORD, {})
-        if TRAINING in record:
-            training = record[TRAINING], record["seed"]
-            if training in last:
-                followed.add(last[training])
-            last[training] = trial.number
-    return followed
+def _fixed_name(trial: FrozenTrial | KeptTrial) -> tuple[str, int] | None:
+    """Return name and seed of the fixed training that a trial is an attempt at; None for a search's trial."""
+    record = trial.user_attrs.get(RECORD, {})
+    return (record[TRAINING], record["seed"]) if TRAINING in record else None
 
 
 def key_of(record: Mapping[str, Any], number: int) -> RunKey:

@@ -174,7 +174,8 @@ def _past_trial(log: RunLog, *, is_followed: bool) -> PastTrial:
         is_retried = is_followed or (bool(end_result.get("retry", True)) and crashes < MAX_ATTEMPTS)
         reason = (log.end.reason if log.end else None) or "interrupted"
         state = "FAIL"
-        result = {"reason": reason, "retried": is_retried, "crashed": crashed, "alone": exclusive}
+        limits = {name: value for name, value in end_result.items() if name.startswith("trial_")}
+        result = {"reason": reason, "retried": is_retried, "crashed": crashed, "alone": exclusive, **limits}
         if is_retried and not is_followed and log.key.role == "trial":
             retry = {
                 "of": _number(log),

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from lenet_exp.base.errors import SweepInterruptedError, UnreachableError, mask_url
+from lenet_exp.base.errors import NoResultError, SweepInterruptedError, UnreachableError, mask_url
 from lenet_exp.base.files import lock, writable_folder, write_atomically
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.messages import counted, say
@@ -180,8 +180,6 @@ def _open(request: Request, conditions: Conditions, keep_lock: Callable[[], None
         f"{experiment.name}: {amount}, {workers.workers} at once ({workers.reason}),"
         f" on {conditions.machine.name}"
     )
-    if request.search and 0 < experiment.trials <= study.n_finished:
-        say(f"already {study.n_finished} of {counted(experiment.trials, 'trial')} done")
     return study, spool
 
 
@@ -218,12 +216,20 @@ class MainJob:
         self._refresh_summary()
 
     def run(self) -> None:
-        """Search and confirm, as far as the request asks for it, and write leaderboard, tables and page."""
+        """Search and confirm, as far as the request asks for it, and write leaderboard, tables and page.
+
+        Raises:
+            NoResultError: If nothing completed, or what a verdict needs did not; the files are written first.
+        """
         is_searched = not self._request.search or self._train(None)
-        if self._request.confirms and is_searched:
-            self._confirm()
-        elif self._request.confirms:
+        missing = finalists.missing_result(self._study.records()) if self._request.search else None
+        if self._request.confirms and not is_searched:
             say("not confirmed, as the search has not finished; run the same command again to go on")
+        elif self._request.confirms and missing is None:
+            try:
+                self._confirm()
+            except NoResultError as error:
+                missing = str(error)
         # The leaderboard is written once more now that MLflow has given every run its id.
         self._tracker.drain()
         self._writer.write_leaderboard()
@@ -233,6 +239,10 @@ class MainJob:
         from lenet_exp.results.views.page import write_report
 
         write_report(experiment, layout.root, storage=self._request.storage)
+        if missing is not None:
+            raise NoResultError(missing)
+        if limited := finalists.cut_short(self._study.records()):
+            say(limited)
 
     def _train(self, fixed: Sequence[FixedTraining] | None) -> bool:
         """Train with the driver until nothing is left to train or the time is up.
@@ -258,6 +268,9 @@ class MainJob:
             announce=say,
             when_spare=_load_plots,
         )
+        n_finished, n_trials = self._study.n_finished, self._conditions.experiment.trials
+        if fixed is None and 0 < n_trials <= n_finished:
+            say(f"already {n_finished} of {counted(n_trials, 'trial')} done")
         if request.require_tracking:
             self._tracker.when_lost(lambda: driver.interrupt(UnreachableError.exit_code), LOST_AFTER_S)
         root = self._conditions.layout.root

@@ -10,16 +10,19 @@ import pytest
 
 from lenet_exp.base.errors import NoResultError, SweepInterruptedError
 from lenet_exp.base.layout import Layout
+from lenet_exp.base.records import EpochResult
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.loader import parse
 from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.data.images import ImageSet
+from lenet_exp.execution import checkpoint
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions, Machine
 from lenet_exp.execution.resources import DEFAULT, Limits, WorkerPlan
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.study import open_study
-from lenet_exp.sweep.driver import MAX_INFEASIBLE, MAX_SAME_FAILURES, Driver, Failures
+from lenet_exp.sweep.agenda import MAX_SAME_FAILURES, Failures
+from lenet_exp.sweep.driver import MAX_INFEASIBLE, Driver
 from lenet_exp.sweep.recovery import reconcile
 from lenet_exp.sweep.writer import Writer
 from lenet_exp.tracking.spool import Spool
@@ -233,6 +236,25 @@ def test_a_sweep_whose_time_is_over_begins_no_trial_and_finishes_those_it_has(
     driver(experiment(LR, 50), timeout_s=0.01, workers=1).run()
 
     assert len(records(tmp_path)) + len(records(tmp_path, "baseline")) <= 1
+
+
+def test_what_a_limit_ended_has_the_limit_on_record_and_is_trained_when_it_is_gone(
+    driver: MakeDriver, tmp_path: Path
+) -> None:
+    """From its checkpoint, if it has one; the budget is met exactly."""
+    driver(experiment(LR, 1), limits=Limits(trial_timeout_s=1e-6)).run()
+    (cut,) = records(tmp_path)
+    assert (cut.state, cut.result["trial_timeout_s"]) == ("PRUNED", 1e-6)
+    checkpoint.save(tmp_path / "e" / "checkpoints" / "trial-00000-1", [EpochResult(1, *[0.5] * 6)], b"")
+
+    driver(experiment(LR, 1), limits=Limits(trial_timeout_s=1e-6)).run()
+    assert records(tmp_path) == [cut]
+    assert (tmp_path / "e" / "checkpoints" / "trial-00000-1").is_dir()
+    checkpoint.discard(tmp_path / "e" / "checkpoints" / "trial-00000-1")
+    driver(experiment(LR, 1)).run()
+
+    (again,) = (record for record in records(tmp_path) if not record.superseded)
+    assert (again.state, again.epochs, again.seed) == ("COMPLETE", 2, cut.seed)
 
 
 def test_a_list_of_runs_is_trained_beside_the_baseline(driver: MakeDriver, tmp_path: Path) -> None:
