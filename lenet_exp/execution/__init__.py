@@ -9,5 +9,5 @@ __getattr__, __dir__ = face(
     processes="TRAINER keep_freed_memory start_fork_server",
     protocol="Conditions Ended Epoch Machine Task Warned",
     resources="Capacity DEFAULT Limits MIN_FREE_BYTES WorkerPlan check_room measure plan size_bytes",
-    signals="signals_to terminable",
+    signals="ENDING end_process own_process signals_to terminable unwinding",
 )
