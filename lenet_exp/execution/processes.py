@@ -38,8 +38,8 @@ def start_fork_server(trainer: str = TRAINER) -> None:
 def _deaf() -> Iterator[None]:
     """Context manager: a fork server that is started in the ``with`` block never hears `ENDING`.
 
-    Nor do its children: only the driver reacts to Ctrl-C, to SIGTERM, and to the SIGUSR1 with which a scheduler warns
-    all processes of a job. It ends the others, each at its time.
+    Nor do its children. Only the driver reacts to Ctrl-C, to SIGTERM, and to the SIGUSR1 with which a
+    scheduler warns a job; it ends the others, each at its time.
     """
     # Started first, as it would unblock SIGINT and SIGTERM in this process again.
     resource_tracker.ensure_running()
