@@ -10,6 +10,7 @@ an exception (`unwinding`).
 from __future__ import annotations
 
 import _thread
+import atexit
 import os
 import shutil
 import signal
@@ -47,7 +48,7 @@ class _State:
 
     Attributes:
         is_own: True in the process of a command; False where a notebook or a script calls us.
-        asked: Exit code of the first signal; None before it.
+        asked: Exit code of the first signal in the process of a command; None before it.
         is_ending: True once `end_process` has begun.
     """
 
@@ -70,7 +71,10 @@ def own_process() -> None:
 
     `signals_to` and `unwinding` end it in better order for as long as their ``with`` blocks last.
     """
+    if _State.is_own:
+        return
     _State.is_own = True
+    atexit.register(_kill_descendants)  # a fork server takes a second or two to end by itself
     sys.unraisablehook = _unraisable
     for number in ENDING:
         signal.signal(number, lambda number, _: end_process(_exit_code(number)))
@@ -83,12 +87,16 @@ def end_process(exit_code: int) -> None:
     _State.is_ending = True
     with suppress(OSError):  # nobody may read it; `sys.stderr` may be in the middle of a line
         os.write(2, f"error: {INTERRUPTED}\n".encode())
-    for pid in _descendants(os.getpid()):
-        with suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
+    _kill_descendants()
     if util := sys.modules.get("multiprocessing.util"):  # the folder of the fork server's socket
         shutil.rmtree(util.get_temp_dir(), ignore_errors=True)
     os._exit(exit_code)
+
+
+def _kill_descendants() -> None:
+    for pid in _descendants(os.getpid()):
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _descendants(pid: int) -> list[int]:
@@ -117,7 +125,8 @@ def signals_to(interrupt: Callable[[int, float | None], None]) -> Iterator[None]
         nonlocal calls
         calls += 1
         code, terminates = _exit_code(number), number in _TERMINATING
-        _State.asked = _State.asked or code
+        if _State.is_own:
+            _State.asked = _State.asked or code
         if calls > 2:
             _end_now(number)
         if calls > 1:
