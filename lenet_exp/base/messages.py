@@ -30,8 +30,9 @@ def say(line: str) -> None:
 
     If standard error is closed, or nobody reads it any more, the line is lost and no error is raised.
     """
-    # A closed stream raises ValueError; sys.stderr is None if the process started without one.
-    with suppress(OSError, ValueError):
+    # A closed stream raises ValueError; sys.stderr is None if the process started without one. In a signal
+    # handler, a stream that is being written to raises RuntimeError.
+    with suppress(OSError, ValueError, RuntimeError):
         if sys.stderr is not None:
             sys.stderr.write(f"{printable(line)}\n")
 

@@ -97,6 +97,12 @@ class Driver:
             self._drop_at = time.monotonic() + patience_s
             self._deadline = time.monotonic() + signals.PATIENCE_S
         self._executor.wake()
+        if self._stop_level == 1 and self._running:
+            labels = ", ".join(running.attempt.label for running in self._running.values())
+            until = (
+                "Ctrl-C again drops them" if patience_s is None else f"in {patience_s:g} s they are dropped"
+            )
+            self._announce(f"finishing the running epochs of {labels}; {until}")
 
     def run(self) -> None:
         """Train until nothing is left to train, the time is up, or `interrupt` is called.

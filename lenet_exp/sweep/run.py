@@ -25,7 +25,7 @@ from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.processes import TRAINER
 from lenet_exp.execution.protocol import Conditions
 from lenet_exp.execution.resources import DEFAULT, Limits, check_room, measure, plan
-from lenet_exp.execution.signals import signals_to, terminable
+from lenet_exp.execution.signals import signals_to, terminable, unwinding
 from lenet_exp.results.evaluation import READINGS, SPEEDS, confirmation_summary
 from lenet_exp.results.read import own_files, show_leaderboard, write_own_files
 from lenet_exp.sweep import confirmation, finalists
@@ -120,12 +120,14 @@ def run_main_job(request: Request) -> None:
                 study, spool = _open(request, conditions, keep_lock)
                 sync_command = conditions.experiment.command("sync", layout.root)
                 metadata = study_metadata(conditions.experiment, layout, conditions.images, study.lineage)
-                with closing(study), _tracked(metadata, tracking, spool, sync_command) as tracker:
+                with (
+                    unwinding(),
+                    closing(study),
+                    _tracked(metadata, tracking, spool, sync_command) as tracker,
+                ):
                     MainJob(request, conditions, executor, study, spool, tracker, began).run()
                 if request.prints:
                     _conclude(conditions.experiment, layout, request.storage)
-    except KeyboardInterrupt:  # before or after the driver's loop, which handles signals itself
-        raise SweepInterruptedError("interrupted; run the same command again to go on") from None
     finally:
         executor.close()
 
@@ -366,6 +368,7 @@ def _tracked(
     except (SweepInterruptedError, KeyboardInterrupt) as stop:
         deadline = getattr(stop, "deadline", None)
         patience_s = 15 if deadline is None else max(1.0, min(15.0, deadline - time.monotonic()))
+        say("uploading to MLflow what it lacks; Ctrl-C again leaves that to the next command")
         tracker.finish("PRUNED", "interrupted")
         raise
     except BaseException as error:

@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -51,8 +52,12 @@ def driver(executor: LocalExecutor, mini: ImageSet, tmp_path: Path) -> MakeDrive
         timeout_s: float | None = None,
         workers: int = 2,
         limits: Limits = DEFAULT,
+        root: Path = tmp_path,
+        announce: Callable[[str], None] | None = None,
     ) -> Driver:
-        study, layout = open_study(experiment, tmp_path), Layout.of(tmp_path, "e")
+        layout = Layout.of(root, "e")
+        layout.home.mkdir(parents=True, exist_ok=True)
+        study = open_study(experiment, root)
         spool = Spool(layout.spool)
         reconcile(study, spool, layout)
         plan = WorkerPlan(workers, 1, "as asked")
@@ -63,12 +68,11 @@ def driver(executor: LocalExecutor, mini: ImageSet, tmp_path: Path) -> MakeDrive
             Writer(study, spool, layout),
             fixed=fixed,
             timeout_s=timeout_s,
-            announce=said.append,
+            announce=announce or said.append,
             when_spare=when_spare,
         )
 
     said: list[str] = []
-    (tmp_path / "e").mkdir()
     return make
 
 
@@ -227,6 +231,34 @@ def test_an_interrupted_sweep_goes_on_to_the_same_end(driver: MakeDriver, tmp_pa
 
     finished = [record for record in records(tmp_path) if not record.superseded]
     assert [record.state for record in finished] == ["COMPLETE"] * 3
+
+
+def test_with_one_worker_a_seed_says_which_trials_are_drawn_and_what_they_achieve(
+    driver: MakeDriver, tmp_path: Path
+) -> None:
+    """Also once the sampler learns; with several workers it depends on the order in which trainings end."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for root in (first, second):
+        driver(experiment(LR, 5), workers=1, root=root).run()
+
+    drawn = [
+        [(record.key.trial, record.config, record.value) for record in records(root)]
+        for root in (first, second)
+    ]
+    assert len(drawn[0]) == 5
+    assert drawn[0] == drawn[1]
+
+
+def test_an_interruption_says_at_once_which_epochs_it_waits_for(driver: MakeDriver) -> None:
+    """And that a second one drops them, which is not told again."""
+    said: list[str] = []
+    sweep = driver(experiment(LR, 3, training={"epochs": 1000}), announce=said.append)
+
+    threading.Timer(1.0, lambda: [sweep.interrupt(), sweep.interrupt()]).start()
+    with pytest.raises(SweepInterruptedError, match="run the same command again"):
+        sweep.run()
+
+    assert said == ["finishing the running epochs of baseline, trial 0; Ctrl-C again drops them"]
 
 
 def test_a_sweep_whose_time_is_over_begins_no_trial_and_finishes_those_it_has(
