@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from lenet_exp.base import failpoints
-from lenet_exp.base.errors import DataError, DiskError, StoreError
-from lenet_exp.base.files import disk_error
+from lenet_exp.base.errors import DataError, DiskError, StoreError, shorten
+from lenet_exp.base.files import check_folder, disk_error, make_folder, move_aside
 from lenet_exp.base.records import EpochResult, RunKey, State
-from lenet_exp.tracking import jsonl
+from lenet_exp.tracking import jsonl, lines
 from lenet_exp.tracking.events import (
     Champion,
     RunLog,
@@ -31,7 +32,7 @@ from lenet_exp.tracking.events import (
 )
 
 #: Stem (file name without suffix) of the study's own file; no attempt has this stem.
-STUDY = "study"
+STUDY = lines.STUDY
 _INDEX = "index.jsonl"
 
 
@@ -44,18 +45,26 @@ class Spool:
         Args:
             folder: Folder of the spool, ``<root>/<experiment>/spool``.
             clock: Function that returns the time, in seconds since 1970.
+
+        Raises:
+            ConfigError: If the folder is a link that leads out of the root.
+            StoreError: If it is no folder.
         """
         self.folder = folder
         #: The experiment's folder; paths in the spool are relative to it.
         self.home = folder.parent
         self._clock = clock
         self._repaired: set[Path] = set()
+        self._study_id: str | None = None
         self._lock = threading.Lock()
         self._run_ids: dict[str, str] = {}
         # The same ids by key, without the study's: `run_ids` is called after every trial.
         self._attempt_runs: dict[RunKey, str] = {}
         #: Bytes of each file that are in MLflow, by stem.
         self._uploaded: dict[str, int] = {}
+        check_folder(folder, self.home.parent)
+        #: Why the index cannot be used as it is; None if it can.
+        self._index_damage: str | None = None
         self._load_index()
         self._pending = {stem for stem, size in self._sizes().items() if size != self._uploaded.get(stem)}
 
@@ -68,6 +77,7 @@ class Spool:
             DiskError: If the line cannot be written.
         """
         self._write(STUDY, {"event": "start", "metadata": asdict(metadata)})
+        self._study_id = metadata.study
 
     def end_study(self, state: State, reason: str | None = None) -> None:
         """Append the line that says that the sweep's process has ended its work.
@@ -91,7 +101,7 @@ class Spool:
         Raises:
             DiskError: If the line cannot be written.
         """
-        self._write(key.stem, {"event": "start", "metadata": metadata})
+        self._write(key.stem, {"event": "start", "key": key.stem, "metadata": metadata})
 
     def epoch(self, key: RunKey, result: EpochResult) -> None:
         """Write the result of an epoch; if it is written twice, the first result counts.
@@ -172,10 +182,8 @@ class Spool:
 
     def _append(self, path: Path, entry: Mapping[str, Any]) -> None:
         if path not in self._repaired:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise disk_error(self.folder, error) from error
+            make_folder(self.folder)
+            check_folder(self.folder, self.home.parent)
             jsonl.repair(path)
             self._repaired.add(path)
         try:
@@ -200,19 +208,35 @@ class Spool:
         """Return the log of an attempt, or None if it has none.
 
         Raises:
-            StoreError: If its file is damaged.
+            StoreError: If its file is damaged, or another attempt's.
         """
-        entries, _ = jsonl.read(self.path(key.stem))
-        return extended_run_log(None, key, entries)
+        with lines.damage_told(self.path(key.stem)):
+            run_log = extended_run_log(None, key, jsonl.read(self.path(key.stem))[0])
+            theirs = run_log and run_log.metadata.get("study_id")
+            ours = self._own_id() if theirs else None
+            if ours is not None and theirs != ours:
+                raise ValueError(f"it is the file of another study, {shorten(theirs)}")
+        return run_log
 
-    def run_logs(self) -> Iterator[RunLog]:
+    def run_logs(self, on_damage: Callable[[str], object] | None = None) -> Iterator[RunLog]:
         """Yield the logs of all attempts, sorted by key.
 
+        Args:
+            on_damage: Called with a line for the user for each damaged file, which is then left out; None to
+                raise an error.
+
         Raises:
-            StoreError: If a file is damaged.
+            StoreError: If a file is damaged and ``on_damage`` is None.
         """
         for key in sorted(RunKey.from_stem(stem) for stem in self.stems() if stem != STUDY):
-            if run_log := self.read(key):
+            try:
+                run_log = self.read(key)
+            except StoreError as error:
+                if on_damage is None:
+                    raise
+                on_damage(f"{error}; left out")
+                continue
+            if run_log:
                 yield run_log
 
     def unfinished(self) -> Iterator[RunLog]:
@@ -233,7 +257,16 @@ class Spool:
         Raises:
             StoreError: If its file is damaged.
         """
-        return extended_study_log(None, jsonl.read(self.path(STUDY))[0])
+        with lines.damage_told(self.path(STUDY)):
+            return extended_study_log(None, jsonl.read(self.path(STUDY))[0])
+
+    def _own_id(self) -> str | None:
+        """Return the id of the study that the spool belongs to; None if it is not known."""
+        if self._study_id is None:
+            with suppress(StoreError):
+                study_log = self.study()
+                self._study_id = study_log.metadata.study if study_log else None
+        return self._study_id
 
     def stems(self) -> list[str]:
         """Return the stems of all files that have lines: those of attempts, and `STUDY`."""
@@ -258,15 +291,13 @@ class Spool:
         if not self.folder.is_dir():
             return {}
         with os.scandir(self.folder) as entries:
-            files = {
-                entry.name.removesuffix(".jsonl"): entry for entry in entries if entry.name.endswith(".jsonl")
+            status = {
+                entry.name.removesuffix(".jsonl"): entry.stat(follow_symlinks=False)
+                for entry in entries
+                if entry.name.endswith(".jsonl") and lines.is_stem(entry.name.removesuffix(".jsonl"))
             }
-            sizes = {
-                stem: file.stat().st_size
-                for stem, file in files.items()
-                if stem == STUDY or _is_attempt(stem)
-            }
-            return {stem: size for stem, size in sizes.items() if size}
+        # What is no file has some size or none; it counts, so that whoever reads it is told.
+        return {s: st.st_size for s, st in status.items() if st.st_size or not S_ISREG(st.st_mode)}
 
     # The index, written by the uploader: the ids of the runs in MLflow, and how much of a file is uploaded.
 
@@ -290,7 +321,7 @@ class Spool:
         Raises:
             DiskError: If the index cannot be written.
         """
-        self._append(self.folder / _INDEX, {"stem": stem, "run_id": run_id})
+        self._append_to_index({"stem": stem, "run_id": run_id})
         with self._lock:
             self._remember_run(stem, run_id)
 
@@ -314,7 +345,7 @@ class Spool:
         Raises:
             DiskError: If the index cannot be written.
         """
-        self._append(self.folder / _INDEX, {"stem": stem, "uploaded": offset})
+        self._append_to_index({"stem": stem, "uploaded": offset})
         with self._lock:
             self._uploaded[stem] = offset
             # The driver writes a line first and marks the file pending after, so no line can be missed here.
@@ -340,6 +371,7 @@ class Spool:
 
     def forget_uploaded(self) -> None:
         """Delete the index, so that runs are searched for in MLflow and everything is uploaded again."""
+        self._set_index_aside()
         with self._lock:
             (self.folder / _INDEX).unlink(missing_ok=True)
             self._run_ids.clear()
@@ -348,23 +380,21 @@ class Spool:
             self._pending = set(self._sizes())
 
     def _load_index(self) -> None:
-        index = self.folder / _INDEX
+        """Read the index. A damaged one counts as none: what it says is found in MLflow, by tags."""
         try:
-            entries, _ = jsonl.read(index)
-        except StoreError:
-            with suppress(OSError):  # the disk may be read-only
-                index.unlink()
+            run_ids, self._uploaded = lines.indexed(jsonl.read(self.folder / _INDEX)[0])
+        except (StoreError, ValueError) as error:
+            self._index_damage = str(error)
             return
-        for entry in entries:
-            if "run_id" in entry:
-                self._remember_run(entry["stem"], entry["run_id"])
-            else:  # the key was ``shipped`` until November 2026
-                self._uploaded[entry["stem"]] = entry["uploaded" if "uploaded" in entry else "shipped"]
+        for stem, run_id in run_ids.items():
+            self._remember_run(stem, run_id)
 
+    def _set_index_aside(self) -> None:
+        """Move a damaged index aside. Reading it does not: the disk may be read-only."""
+        if self._index_damage is not None:
+            move_aside(self.folder / _INDEX)
+            self._index_damage = None
 
-def _is_attempt(stem: str) -> bool:
-    try:
-        RunKey.from_stem(stem)
-    except ValueError:
-        return False
-    return True
+    def _append_to_index(self, entry: Mapping[str, Any]) -> None:
+        self._set_index_aside()
+        self._append(self.folder / _INDEX, entry)

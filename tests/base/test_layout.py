@@ -31,12 +31,13 @@ def test_every_path_is_below_the_root_and_no_two_are_one(tmp_path: Path) -> None
 
 
 def test_what_was_recorded_below_a_root_is_found_again(tmp_path: Path) -> None:
-    """Each experiment with a spool is listed; a link is none of ours."""
+    """Each experiment with a spool is listed, also one whose spool is a link: its check tells."""
     Layout.of(tmp_path, "Größe 5").spool.mkdir(parents=True)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "spool").symlink_to(tmp_path)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "spool").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "none").mkdir()
 
-    assert layouts(tmp_path) == [Layout.of(tmp_path, "Größe 5")]
+    assert layouts(tmp_path) == [Layout.of(tmp_path, "Größe 5"), Layout.of(tmp_path, "linked")]
 
 
 def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
