@@ -1,7 +1,7 @@
 """Files that are opened only if they are files, written whole or not at all; the lock of an experiment.
 
-Anybody may have prepared the folder that we write in. So no link is followed where a file belongs, and nothing
-is opened that could block.
+Anybody may have prepared the folder that we write in. So no link is followed where a file belongs, and
+nothing is opened that could block.
 """
 
 from __future__ import annotations

@@ -52,14 +52,14 @@ def artifacts(root: Path) -> Path:
 
 
 def layouts(root: Path) -> list[Layout]:
-    """Return a `Layout` for each experiment below ``root`` that has a spool, sorted by folder name.
+    """Return a `Layout` for each experiment below ``root``, sorted by folder name.
 
-    What is called a spool may be damaged: a link, or a file. `Layout.check_links` tells.
+    Its spool may be lost, or no folder: see `Layout.check_links`.
     """
     if not root.is_dir():
         return []
-    folders = sorted(path.name for path in root.iterdir() if os.path.lexists(path / "spool"))
-    return [Layout(root, folder) for folder in folders]
+    every = [Layout(root, name) for name in sorted(os.listdir(root))]
+    return [each for each in every if any(map(os.path.lexists, (each.spool, each.experiment_file)))]
 
 
 def folder_name(name: str) -> str:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from shlex import quote
 
 from lenet_exp import __version__
 from lenet_exp.base.errors import ConfigError, DiskError, LenetExpError, StoreError, UnreachableError
-from lenet_exp.base.files import lock, lock_holder, move_aside
-from lenet_exp.base.layout import Layout, artifacts, layouts, mlflow_db, study_db
+from lenet_exp.base.files import check_database, lock, lock_holder, move_aside
+from lenet_exp.base.layout import Layout, artifacts, folder_name, layouts, mlflow_db, study_db
 from lenet_exp.base.messages import counted
 from lenet_exp.config import loader
 from lenet_exp.data import datasets, sources
@@ -28,11 +29,12 @@ from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.resources import MIN_FREE_BYTES
 from lenet_exp.study import storage
 from lenet_exp.study.study import open_study
-from lenet_exp.study.trials import has_open
+from lenet_exp.study.trials import has_open, read_study
 from lenet_exp.sweep import run, sync
 from lenet_exp.sweep.recovery import rebuild_study, reconcile
+from lenet_exp.sweep.salvage import damage
 from lenet_exp.tracking import store
-from lenet_exp.tracking.spool import Spool
+from lenet_exp.tracking.spool import STUDY, Spool
 
 #: Libraries whose versions are shown.
 LIBRARIES = ("torch", "torchvision", "mlflow", "optuna", "pandas", "numpy", "pydantic")
@@ -180,6 +182,8 @@ def _study(root: Path, url: str | None) -> str:
 
 def _mlflow(root: Path, tracking_uri: str | None) -> str:
     uri, artifact_root = store.locate(tracking_uri, root)
+    if tracking_uri is None:
+        check_database(mlflow_db(root))
     if tracking_uri is None and not mlflow_db(root).exists():
         is_uploaded = any(Spool(layout.spool).run_ids() for layout in layouts(root))
         note = "; unless the runs are on a server, run 'lenet-exp sync'" if is_uploaded else ""
@@ -189,14 +193,25 @@ def _mlflow(root: Path, tracking_uri: str | None) -> str:
 
 
 def _experiment(layout: Layout, url: str | None) -> str:
+    layout.check_links()
     holder = lock_holder(layout.lock)
     if holder:
         return f"a sweep is at work: {holder}"
     spool = Spool(layout.spool)
     study_log = spool.study()
-    if study_log is None:
+    name = study_log.metadata.experiment if study_log else loader.load(layout.experiment_file).name
+    study = read_study(name, layout.root, url)
+    wrong = damage(study.records, spool, name) if study else {}
+    if study_log is None and not wrong:
         return "no sweep has started"
-    if study_log.end is None or has_open(study_log.metadata.experiment, layout.root, url):
+    if wrong or folder_name(name) != layout.folder:
+        first = next(iter(wrong.values()), f"{spool.path(STUDY)} is that of {name!r}").partition("; ")[0]
+        others = f", and {counted(len(wrong) - 1, 'other')}" if len(wrong) > 1 else ""
+        raise StoreError(
+            f"{first}{others}; 'lenet-exp doctor --repair --root {quote(str(layout.root))}' restores what the"
+            " study has"
+        )
+    if study_log is None or study_log.end is None or has_open(name, layout.root, url):
         raise StoreError("a sweep was cut off; run it again to go on, or run 'lenet-exp doctor --repair'")
     pending = spool.pending()
     if pending:

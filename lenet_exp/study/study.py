@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from lenet_exp.base import failpoints
 from lenet_exp.base.errors import ConfigError, LenetExpError
@@ -112,6 +112,11 @@ class Study:
                 f"study {self.experiment.name!r} was started with other settings: {changes}; "
                 "rename the experiment (name = ...), or undo the change"
             )
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """The fingerprint that is stored; empty if there is none."""
+        return stored_fingerprint(self._search.user_attrs) or {}
 
     def when_gone(self, on_problem: Callable[[str], None], on_return: Callable[[], None]) -> None:
         """Register functions to call when the database server stops answering; no effect on a SQLite file.
@@ -215,6 +220,10 @@ class Study:
         """Return the value that `keep` stored under ``name``, or None if there is none."""
         return self._fixed.user_attrs.get(f"lenet_exp.{name}")
 
+    def all_kept(self) -> dict[str, Any]:
+        """Return all values that `keep` stored, by name."""
+        return {name.removeprefix("lenet_exp."): value for name, value in self._fixed.user_attrs.items()}
+
     def _begin(self, trial: optuna.Trial, attempt: Attempt, extra: Mapping[str, Any]) -> Attempt:
         extra = {"origin": attempt.origin.stem, _EXCLUSIVE: attempt.exclusive, **extra}
         record = kept_record(attempt.key, attempt.label, attempt.configuration, attempt.seed, extra)
@@ -224,11 +233,11 @@ class Study:
         return attempt
 
     def drawn(self, key: RunKey) -> dict[str, Any]:
-        """Return the JSON values that the study stores of a running attempt beside those in `Attempt`.
+        """Return the JSON values that the study stores of an attempt beside those in `Attempt`.
 
         From both together `lenet_exp.study.restore` can rebuild the trial.
         """
-        trial = self._trials[key]
+        trial = self._trials[key] if key in self._trials else self._ended_trial(key)
         record = trial.user_attrs[RECORD]
         distributions = trial.distributions.items()
         return {
@@ -242,6 +251,14 @@ class Study:
                 name: value for name, value in trial.params.items() if record["values"].get(name) != value
             },
         }
+
+    def _ended_trial(self, key: RunKey) -> FrozenTrial:
+        study = self._search if key.role == "trial" else self._fixed
+        for trial in study.get_trials(deepcopy=False):
+            record = trial.user_attrs.get(RECORD)
+            if record and RunKey(record["role"], trial.number, record["attempt"]) == key:
+                return trial
+        raise KeyError(key)
 
     def report(self, key: RunKey, result: EpochResult) -> bool:
         """Record an epoch's ``val_accuracy``, and ask the pruner whether to end the trial.

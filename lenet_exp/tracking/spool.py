@@ -240,9 +240,7 @@ class Spool:
                 yield run_log
 
     def unfinished(self) -> Iterator[RunLog]:
-        """Yield the logs of the attempts that have not ended, sorted by key.
-
-        Files that are completely uploaded are not read, as their attempts have ended.
+        """Yield the logs of the attempts that have not ended, sorted by key; uploaded files are not read.
 
         Raises:
             StoreError: If a file is damaged.
@@ -269,7 +267,7 @@ class Spool:
         return self._study_id
 
     def stems(self) -> list[str]:
-        """Return the stems of all files that have lines: those of attempts, and `STUDY`."""
+        """Return the stems of all files that are not empty: those of attempts, and `STUDY`."""
         return sorted(self._sizes())
 
     def inside(self, path: str) -> Path:
@@ -284,9 +282,9 @@ class Spool:
         return file
 
     def _sizes(self) -> dict[str, int]:
-        """Return the size in bytes of every file of an attempt or of the study, by stem, without empty files.
+        """Return the size in bytes of every file with an attempt's or the study's name, by stem.
 
-        A driver that dies between creating a file and writing to it leaves an empty one: nothing was started.
+        An empty one is left out: a driver that dies before the first line leaves it.
         """
         if not self.folder.is_dir():
             return {}
@@ -296,13 +294,13 @@ class Spool:
                 for entry in entries
                 if entry.name.endswith(".jsonl") and lines.is_stem(entry.name.removesuffix(".jsonl"))
             }
-        # What is no file has some size or none; it counts, so that whoever reads it is told.
+        # What is no file counts: whoever reads it is told.
         return {s: st.st_size for s, st in status.items() if st.st_size or not S_ISREG(st.st_mode)}
 
     # The index, written by the uploader: the ids of the runs in MLflow, and how much of a file is uploaded.
 
     def run_ids(self) -> dict[RunKey, str]:
-        """Return the ids of the attempts' runs in MLflow, by key, without attempts that have no run yet."""
+        """Return the ids of the attempts' runs in MLflow, by key, as far as they have one."""
         with self._lock:
             return dict(self._attempt_runs)
 
@@ -331,7 +329,7 @@ class Spool:
             self._attempt_runs[RunKey.from_stem(stem)] = run_id
 
     def pending(self) -> list[str]:
-        """Return the stems of the files with lines that are not uploaded yet; `STUDY` comes last."""
+        """Return the stems of files with lines to upload; `STUDY` comes last."""
         with self._lock:
             return sorted(self._pending, key=lambda stem: (stem == STUDY, stem))
 
@@ -353,21 +351,22 @@ class Spool:
                 self._pending.discard(stem)
 
     def remove(self, stem: str) -> None:
-        """Empty a file that has only an incomplete line, and stop counting it as pending.
-
-        A driver that died while it wrote the line left the file; its attempt was not started.
-
-        Raises:
-            DiskError: If the file cannot be written.
-        """
+        """Empty a file with nothing but an incomplete line, as its attempt was not started; it is not pending."""
         jsonl.repair(self.path(stem))
         with self._lock:
             self._pending.discard(stem)
 
     def mark_pending(self, stem: str) -> None:
-        """Mark the file with this stem as pending, so that it is uploaded again."""
+        """Mark a file as pending, so that it is uploaded again."""
         with self._lock:
             self._pending.add(stem)
+
+    def replaced(self, stem: str, *, has_news: bool) -> None:
+        """Note that a file was written anew; it is pending, unless it was uploaded and has no news since."""
+        self._repaired.discard(self.path(stem))
+        self.mark_pending(stem)
+        if stem in self._uploaded and not has_news and self.path(stem).exists():
+            self.record_uploaded(stem, self.path(stem).stat().st_size)
 
     def forget_uploaded(self) -> None:
         """Delete the index, so that runs are searched for in MLflow and everything is uploaded again."""
