@@ -90,6 +90,20 @@ def check_database(path: Path) -> None:
         check_file(path.with_name(path.name + ending))
 
 
+def refuse_second_name(path: Path) -> None:
+    """Check that a SQLite file and those beside it have no second name, as SQLite changes them in place.
+
+    Raises:
+        ConfigError: If one has: a hard link, as some backups are.
+    """
+    for ending in _SQLITE:
+        file = path.with_name(path.name + ending)
+        if file.exists() and file.stat().st_nlink > 1:
+            raise ConfigError(
+                f"{file} has a second name (a hard link), whose content would change too; copy it"
+            )
+
+
 def check_folder(path: Path, root: Path) -> None:
     """Check that nothing but a folder is at ``path``, and that no link leads from there out of the root.
 

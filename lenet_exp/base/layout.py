@@ -28,6 +28,7 @@ from lenet_exp.base.files import (
     disk_error,
     make_folder,
     refuse_link_out,
+    refuse_second_name,
 )
 from lenet_exp.base.records import RunKey
 
@@ -58,7 +59,7 @@ def layouts(root: Path) -> list[Layout]:
     """
     if not root.is_dir():
         return []
-    every = [Layout(root, name) for name in sorted(os.listdir(root))]
+    every = [Layout(root, path.name) for path in sorted(root.iterdir())]
     return [each for each in every if any(map(os.path.lexists, (each.spool, each.experiment_file)))]
 
 
@@ -180,6 +181,8 @@ class Layout:
             DiskError: If a folder cannot be read.
         """
         self.check_stores()
+        for database in (study_db(self.root), mlflow_db(self.root)):
+            refuse_second_name(database)
         files = (
             *(self.lock, self.experiment_file, self.leaderboard, self.report, self.overview),
             *(self.ablation, self.curves, self.curves_picture, self.traceback, self.readings),

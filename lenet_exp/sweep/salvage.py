@@ -92,7 +92,7 @@ def salvage(study: Study, spool: Spool, layout: Layout, wrong: Mapping[str, str]
         if stem == STUDY:
             lines = _study_lines(study, layout, whole)
         elif stem in records:
-            lines = list(_attempt_lines(study, spool, layout, records[stem], whole))
+            lines = list(_attempt_lines(study, layout, records[stem], whole))
         else:
             lines = []
         n_lost += stem not in there
@@ -196,7 +196,8 @@ def _study_fault(spool: Spool, experiment: str, *, is_begun: bool) -> str | None
     except StoreError as error:
         return str(error)
     if log is None:
-        return f"{spool.path(STUDY)} is missing" if is_begun else None
+        state = "has no whole line" if STUDY in spool.stems() else "is missing"
+        return f"{spool.path(STUDY)} {state}" if is_begun else None
     if log.metadata.experiment != experiment:
         return f"{spool.path(STUDY)} is that of {log.metadata.experiment!r}"
     return None
@@ -230,7 +231,7 @@ def _study_log(lines: Sequence[Entry]) -> Any:
 
 
 def _attempt_lines(
-    study: Study, spool: Spool, layout: Layout, record: TrialRecord, whole: Sequence[Entry]
+    study: Study, layout: Layout, record: TrialRecord, whole: Sequence[Entry]
 ) -> Iterator[Entry]:
     """Yield the lines of an attempt's file: the whole ones if they are its own, and the study's for the rest.
 
@@ -243,7 +244,7 @@ def _attempt_lines(
     epochs = {entry["result"]["epoch"]: entry for entry in reversed(own) if entry["event"] == "epoch"}
     end = next((entry for entry in reversed(own) if entry["event"] == "end"), None)
     tests = [entry for entry in own if entry["event"] == "test"]
-    yield start or _start(study, spool, record, own)
+    yield start or _start(study, record, own)
     time_ms = (start or (own or [_line("")])[0])["time_ms"]
     for number in sorted(epochs.keys() | record.history.keys()):
         yield epochs.get(number) or {**_epoch(number, record), "time_ms": time_ms}
@@ -259,8 +260,7 @@ def _are_of(lines: Sequence[Entry], record: TrialRecord) -> bool:
     return log is None or is_log_of(log, record)
 
 
-def _start(study: Study, spool: Spool, record: TrialRecord, own: Sequence[Entry]) -> Entry:
-    study_log = spool.study()
+def _start(study: Study, record: TrialRecord, own: Sequence[Entry]) -> Entry:
     metadata = {
         "label": record.label,
         "params": record.configuration.to_dict(),
@@ -268,7 +268,6 @@ def _start(study: Study, spool: Spool, record: TrialRecord, own: Sequence[Entry]
         "config": record.config,
         "tags": {"rebuilt_from": "the study"},
         "study": study.drawn(record.key),
-        **({"study_id": study_log.metadata.study} if study_log else {}),
     }
     line = _line("start", key=record.key.stem, metadata=metadata)
     return {**line, "time_ms": own[0]["time_ms"]} if own else line

@@ -351,7 +351,7 @@ class Spool:
                 self._pending.discard(stem)
 
     def remove(self, stem: str) -> None:
-        """Empty a file with nothing but an incomplete line, as its attempt was not started; it is not pending."""
+        """Empty a file with nothing but an incomplete line, whose attempt was not started; it is not pending."""
         jsonl.repair(self.path(stem))
         with self._lock:
             self._pending.discard(stem)
