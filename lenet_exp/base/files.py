@@ -129,7 +129,11 @@ def check_folder(path: Path, root: Path) -> None:
 
 
 def refuse_link_out(path: Path, root: Path) -> None:
-    """Check that ``path``, with all links followed, is below ``root``.
+    """Check that a path does not lead out of the root when all links are followed.
+
+    Args:
+        path: Path to check; it need not exist.
+        root: Folder that it must be in; it may itself be a link.
 
     Raises:
         ConfigError: If it is not.

@@ -5,29 +5,34 @@ What is damaged is moved aside, never deleted. Every step is safe to repeat.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lenet_exp.base.errors import LenetExpError, StoreError
+from lenet_exp.base.errors import StoreError
 from lenet_exp.base.files import make_folder, move_aside, read_file, write_atomically
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.messages import counted, say
 from lenet_exp.base.records import METRICS, RunKey
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.data.images import training_images
 from lenet_exp.results.champion import elected
 from lenet_exp.results.evaluation import READINGS, read_evaluations
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.study import Study
-from lenet_exp.sweep.fingerprint import study_metadata
 from lenet_exp.tracking import jsonl
-from lenet_exp.tracking.events import RunLog, extended_run_log, extended_study_log
-from lenet_exp.tracking.lines import check_attempt_line, check_study_line
+from lenet_exp.tracking.events import (
+    DatasetMetadata,
+    RunLog,
+    StudyMetadata,
+    extended_run_log,
+    extended_study_log,
+)
+from lenet_exp.tracking.lines import intact_lines
 from lenet_exp.tracking.spool import STUDY, Spool
 
 Entry = dict[str, Any]
@@ -83,7 +88,7 @@ def salvage(study: Study, spool: Spool, layout: Layout, wrong: Mapping[str, str]
         study: Study of the experiment, which supplies what the files have lost.
         spool: Spool of the same experiment, to which nobody else writes.
         layout: Paths of the experiment's files.
-        wrong: What is wrong, by stem, as `damage` returned it.
+        wrong: Reason why each file is to be restored, by stem, from `damage`.
     """
     records = {record.key.stem: record for record in study.records()}
     there, n_lost = set(spool.stems()), 0
@@ -125,31 +130,6 @@ def keep_intact(spool: Spool) -> None:
                 raise StoreError(f"{problem}; the study is lost too; {advice}") from None
             moved_to = _replace(spool, stem, lines)
             say(f"warning: {str(error).partition('; ')[0]}; moved to {moved_to}, its whole lines are kept")
-
-
-def intact_lines(path: Path, stem: str) -> list[Entry]:
-    """Return the lines of a file of the spool that are what they should be; none if it is no file.
-
-    Args:
-        path: The file; it need not exist.
-        stem: Stem of the attempt that the file should be of, or `STUDY`.
-    """
-    try:
-        content = read_file(path)
-    except (OSError, LenetExpError):
-        return []
-    entries = []
-    for line in content.split(b"\n"):
-        try:
-            entry = jsonl.parsed(line)
-            if stem == STUDY:
-                check_study_line(entry)
-            else:
-                check_attempt_line(entry, RunKey.from_stem(stem))
-        except ValueError:
-            continue
-        entries.append(entry)
-    return entries
 
 
 def is_log_of(log: RunLog, record: TrialRecord) -> bool:
@@ -209,10 +189,7 @@ def _study_lines(study: Study, layout: Layout, whole: Sequence[Entry]) -> list[E
     log = _study_log(whole)
     lines, ends = list(whole), list[Entry]()
     if log is None or log.metadata.experiment != name:
-        metadata = study_metadata(study.experiment, layout, training_images(study.experiment.data))
-        # The experiment may not say yet in which precision the study computes.
-        metadata = replace(metadata, fingerprint=study.fingerprint or metadata.fingerprint)
-        lines = [_line("start", metadata=asdict(metadata))]
+        lines = [_line("start", metadata=asdict(_metadata(study, layout)))]
         log = _study_log(lines)
         ends = [_line("end", state="COMPLETE", reason=None)]
     assert log is not None
@@ -223,6 +200,21 @@ def _study_lines(study: Study, layout: Layout, whole: Sequence[Entry]) -> list[E
     if champion and log.champion != champion:
         lines.append(_line("champion", champion=asdict(champion)))
     return lines + ends
+
+
+def _metadata(study: Study, layout: Layout) -> StudyMetadata:
+    """Return the study's metadata as far as the study has them; the next sweep writes all of them."""
+    name, fingerprint = study.experiment.name, study.fingerprint
+    data = fingerprint.get("data", {})
+    files = (layout.experiment_file, layout.leaderboard, layout.readings, layout.overview, layout.report)
+    return StudyMetadata(
+        study=f"{name}-{hashlib.sha256(str(layout.root).encode()).hexdigest()[:8]}",
+        experiment=name,
+        dataset=DatasetMetadata(data["dataset"], data["digest"], "") if "digest" in data else None,
+        files=tuple(map(layout.relative, files)),
+        image_size=data.get("resize") or 28,
+        fingerprint=fingerprint,
+    )
 
 
 def _study_log(lines: Sequence[Entry]) -> Any:

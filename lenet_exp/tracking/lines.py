@@ -8,8 +8,10 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from lenet_exp.base.errors import StoreError, shorten
+from lenet_exp.base.errors import LenetExpError, StoreError, shorten
+from lenet_exp.base.files import read_file
 from lenet_exp.base.records import METRICS, RunKey
+from lenet_exp.tracking import jsonl
 
 #: Stem of the study's own file.
 STUDY = "study"
@@ -38,6 +40,31 @@ def damage_told(path: Path) -> Iterator[None]:
         raise StoreError(f"{error}; '{command}' restores it from the study") from None
     except ValueError as error:
         raise StoreError(f"{path} is damaged: {error}; '{command}' restores it from the study") from None
+
+
+def intact_lines(path: Path, stem: str) -> list[dict[str, Any]]:
+    """Return the lines of a file of the spool that are what they should be; none if it is no file.
+
+    Args:
+        path: The file; it need not exist.
+        stem: Stem of the attempt that the file should be of, or `STUDY`.
+    """
+    try:
+        content = read_file(path)
+    except (OSError, LenetExpError):
+        return []
+    entries = []
+    for line in content.split(b"\n"):
+        try:
+            entry = jsonl.parsed(line)
+            if stem == STUDY:
+                check_study_line(entry)
+            else:
+                check_attempt_line(entry, RunKey.from_stem(stem))
+        except ValueError:
+            continue
+        entries.append(entry)
+    return entries
 
 
 def is_stem(name: str) -> bool:

@@ -282,10 +282,7 @@ class Spool:
         return file
 
     def _sizes(self) -> dict[str, int]:
-        """Return the size in bytes of every file with an attempt's or the study's name, by stem.
-
-        An empty one is left out: a driver that dies before the first line leaves it.
-        """
+        """Return the size of each file of an attempt or of the study, by stem, without empty files."""
         if not self.folder.is_dir():
             return {}
         with os.scandir(self.folder) as entries:
@@ -294,7 +291,6 @@ class Spool:
                 for entry in entries
                 if entry.name.endswith(".jsonl") and lines.is_stem(entry.name.removesuffix(".jsonl"))
             }
-        # What is no file counts: whoever reads it is told.
         return {s: st.st_size for s, st in status.items() if st.st_size or not S_ISREG(st.st_mode)}
 
     # The index, written by the uploader: the ids of the runs in MLflow, and how much of a file is uploaded.
@@ -305,7 +301,7 @@ class Spool:
             return dict(self._attempt_runs)
 
     def run_id(self, stem: str) -> str | None:
-        """Return the id of the run in MLflow of an attempt, or of `STUDY`; None if it has no run yet."""
+        """Return the id of an attempt's run in MLflow, or of `STUDY`'s; None if it has none yet."""
         with self._lock:
             return self._run_ids.get(stem)
 
@@ -351,7 +347,7 @@ class Spool:
                 self._pending.discard(stem)
 
     def remove(self, stem: str) -> None:
-        """Empty a file with nothing but an incomplete line, whose attempt was not started; it is not pending."""
+        """Empty a file that has only an incomplete line, and stop counting it as pending."""
         jsonl.repair(self.path(stem))
         with self._lock:
             self._pending.discard(stem)
@@ -362,7 +358,12 @@ class Spool:
             self._pending.add(stem)
 
     def replaced(self, stem: str, *, has_news: bool) -> None:
-        """Note that a file was written anew; it is pending, unless it was uploaded and has no news since."""
+        """Note that a file was written anew; it is pending, unless it was uploaded and has no news since.
+
+        Args:
+            stem: Stem of the file.
+            has_news: True if it may have lines that were never uploaded.
+        """
         self._repaired.discard(self.path(stem))
         self.mark_pending(stem)
         if stem in self._uploaded and not has_news and self.path(stem).exists():

@@ -1,4 +1,5 @@
 import ast
+import os
 import re
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_exp.base.errors import ConfigError
+from lenet_exp.base.errors import ConfigError, StoreError
 from lenet_exp.base.layout import Below, Layout, artifacts, folder_name, layouts, mlflow_db, study_db
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.loader import parse
@@ -94,3 +95,35 @@ def test_two_experiments_never_share_a_folder(names: list[str]) -> None:
     one, other = names
 
     assert folder_name(one) != folder_name(other)
+
+
+LINKS = (
+    *(".lock", "leaderboard.csv.part", "experiment.toml", "spool/trial-00000-1.jsonl", "spool/index.jsonl"),
+    *("checkpoints/trial-00000-1", "checkpoints/trial-00000-1/weights.safetensors", "confirm/readings.json"),
+    *("../study.db", "../study.db-wal", "../mlflow.db", "../artifacts/1", "confirm"),
+)
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_no_link_below_the_root_leads_out_of_it(tmp_path: Path, name: str) -> None:
+    """Wherever it is, and whether it leads to something or not."""
+    layout = Layout.of(tmp_path / "root", "e")
+    link = layout.home / name
+    layout.home.mkdir(parents=True)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    layout.check_links()
+    link.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(ConfigError, match="is a link"):
+        layout.check_links()
+
+
+@pytest.mark.parametrize("name", ["leaderboard.csv", "../study.db", "spool", "../artifacts"])
+def test_what_is_neither_file_nor_folder_is_told(tmp_path: Path, name: str) -> None:
+    """A FIFO would stop a sweep for good."""
+    layout = Layout.of(tmp_path, "e")
+    layout.home.mkdir()
+    os.mkfifo(layout.home / name)
+
+    with pytest.raises(StoreError, match=r"is a FIFO where a f(ile|older) belongs; move it away"):
+        layout.check_links()
