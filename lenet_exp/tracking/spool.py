@@ -181,9 +181,9 @@ class Spool:
             self._pending.add(stem)
 
     def _append(self, path: Path, entry: Mapping[str, Any]) -> None:
+        check_folder(self.folder, self.home.parent)
         if path not in self._repaired:
             make_folder(self.folder)
-            check_folder(self.folder, self.home.parent)
             jsonl.repair(path)
             self._repaired.add(path)
         try:

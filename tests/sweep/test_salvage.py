@@ -13,6 +13,7 @@ from lenet_exp.base.errors import StoreError
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.config.loader import parse
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.storage import close, open_storage
 from lenet_exp.study.study import Study, open_study
 from lenet_exp.study.trials import read_study
@@ -135,7 +136,7 @@ def test_a_damaged_file_is_restored_from_the_study(study: Study, tmp_path: Path,
     assert [r for r in _records(tmp_path / "e") if r.key != CUT_OFF] == study.records()
 
 
-def _records(root: Path) -> list[object]:
+def _records(root: Path) -> list[TrialRecord]:
     content = read_study("e", root)
     assert content is not None
     return list(content.records)
