@@ -255,7 +255,7 @@ def test_an_interruption_says_at_once_which_epochs_it_waits_for(driver: MakeDriv
     with pytest.raises(SweepInterruptedError, match="run the same command again"):
         sweep.run()
 
-    assert said == ["finishing the running epochs of baseline, trial 0; Ctrl-C again drops them"]
+    assert said == ["finishing the running epochs of baseline and trial 0; Ctrl-C again drops them"]
 
 
 def test_a_sweep_whose_time_is_over_begins_no_trial_and_finishes_those_it_has(
