@@ -155,7 +155,8 @@ class ExperimentResults:
         if not has_baseline(self.records) or (evaluation and not evaluation.has_baseline):
             raise NoResultError(
                 f"{self.experiment.name!r} has no champion, as its baseline is not complete;"
-                f" run '{self.experiment.command('sweep', self.layout.root)}', which trains it again"
+                f" run '{self.experiment.command('sweep', self.layout.root)}',"
+                " which trains it again or says why not"
             )
         return registered[0] if registered else max(searched, key=lambda r: (r.value or 0.0, -r.trial))
 

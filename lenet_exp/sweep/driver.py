@@ -98,7 +98,7 @@ class Driver:
             self._deadline = time.monotonic() + signals.PATIENCE_S
         self._executor.wake()
         if self._stop_level == 1 and self._running:
-            labels = ", ".join(running.attempt.label for running in self._running.values())
+            labels = " and ".join(running.attempt.label for running in self._running.values())
             until = (
                 "Ctrl-C again drops them" if patience_s is None else f"in {patience_s:g} s they are dropped"
             )

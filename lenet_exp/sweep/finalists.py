@@ -157,7 +157,7 @@ def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = 
     if not has_baseline(study.records):
         raise NoResultError(
             f"the baseline of {source.name!r} is not complete, so there is nothing to confirm against;"
-            f" run '{source.command('sweep', root)}', which trains it again"
+            f" run '{source.command('sweep', root)}', which trains it again or says why not"
         )
 
 

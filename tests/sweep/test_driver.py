@@ -1,6 +1,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -249,16 +250,24 @@ def test_with_one_worker_a_seed_says_which_trials_are_drawn_and_what_they_achiev
     assert drawn[0] == drawn[1]
 
 
-def test_an_interruption_says_at_once_which_epochs_it_waits_for(driver: MakeDriver) -> None:
+def test_an_interruption_says_at_once_which_epochs_it_waits_for(
+    driver: MakeDriver, executor: LocalExecutor
+) -> None:
     """And that a second one drops them, which is not told again."""
     said: list[str] = []
     sweep = driver(experiment(LR, 3, training={"epochs": 1000}), announce=said.append)
 
-    threading.Timer(1.0, lambda: [sweep.interrupt(), sweep.interrupt()]).start()
+    def interrupt_twice() -> None:
+        while executor.running < 2:
+            time.sleep(0.01)
+        sweep.interrupt()
+        sweep.interrupt()
+
+    threading.Thread(target=interrupt_twice).start()
     with pytest.raises(SweepInterruptedError, match="run the same command again"):
         sweep.run()
 
-    assert said == ["finishing the running epochs of baseline, trial 0; Ctrl-C again drops them"]
+    assert said == ["finishing the running epochs of baseline and trial 0; Ctrl-C again drops them"]
 
 
 def test_a_sweep_whose_time_is_over_begins_no_trial_and_finishes_those_it_has(
