@@ -35,6 +35,7 @@ from lenet_exp.sweep.recovery import rebuild_study, reconcile
 from lenet_exp.sweep.salvage import damage
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
+from lenet_exp.tracking.uploader import lacking, not_whole
 
 #: Libraries whose versions are shown.
 LIBRARIES = ("torch", "torchvision", "mlflow", "optuna", "pandas", "numpy", "pydantic")
@@ -77,10 +78,12 @@ def examine(
     repair_study = partial(_repair_study, root) if repair and not url else None
     yield _run_check("study", partial(_study, root, url), repair_study)
     repair_mlflow = partial(_repair_mlflow, root) if repair and not tracking_uri else None
-    yield _run_check("mlflow", partial(_mlflow, root, tracking_uri), repair_mlflow)
+    mlflow = _run_check("mlflow", partial(_mlflow, root, tracking_uri), repair_mlflow)
+    yield mlflow
     for layout in layouts(root):
         repair_experiment = partial(_repair_experiment, layout, tracking_uri, url) if repair else None
-        yield _run_check(layout.folder, partial(_experiment, layout, url), repair_experiment)
+        check_runs = partial(_runs, layout, tracking_uri) if not mlflow.exit_code else list
+        yield _run_check(layout.folder, partial(_experiment, layout, url, check_runs), repair_experiment)
 
 
 def worst(checks: list[Check]) -> int:
@@ -192,7 +195,8 @@ def _mlflow(root: Path, tracking_uri: str | None) -> str:
     return f"{tracking_uri or mlflow_db(root)} answers"
 
 
-def _experiment(layout: Layout, url: str | None) -> str:
+def _experiment(layout: Layout, url: str | None, check_runs: Callable[[], object]) -> str:
+    """Check an experiment; ``check_runs`` looks at its runs in MLflow, if that answers."""
     layout.check_links()
     holder = lock_holder(layout.lock)
     if holder:
@@ -217,9 +221,24 @@ def _experiment(layout: Layout, url: str | None) -> str:
     if pending:
         raise UnreachableError(
             f"{len(pending)} run{'s are' if len(pending) > 1 else ' is'} not completely in MLflow;"
-            " run 'lenet-exp doctor --repair' to upload the rest"
+            f" run '{store.repair_command(layout.root)}' to upload the rest"
         )
+    check_runs()
     return f"{len(spool.stems()) - 1} attempts, all ended and in MLflow"
+
+
+def _runs(layout: Layout, tracking_uri: str | None) -> None:
+    """Raise UnreachableError if the experiment's runs are not completely in MLflow."""
+    spool, path = Spool(layout.spool), mlflow_db(layout.root)
+    if tracking_uri is None and not path.exists():
+        lacks = dict.fromkeys(spool.stems(), f"there is no {path}")
+    else:
+        lacks = lacking(spool, store.locate(tracking_uri, layout.root)[0])
+    if lacks:
+        raise UnreachableError(
+            f"{not_whole(lacks)}; run '{store.repair_command(layout.root)}' to upload what can be uploaded,"
+            " or name the server that has the runs with --tracking-uri"
+        )
 
 
 def _repair_study(root: Path) -> str:
@@ -254,7 +273,11 @@ def _refuse_other_version(read: Callable[[], object]) -> None:
 
 def _repair_mlflow(root: Path) -> str:
     path = mlflow_db(root)
-    _refuse_other_version(partial(_mlflow, root, None))
+    try:
+        return _mlflow(root, None)
+    except StoreError as error:  # but one that is only locked or slow stays where it is
+        if "has schema" in str(error):
+            raise
     moved_to = move_aside(path)
     store.prepare(store.local_uri(root), artifacts(root))
     for layout in layouts(root):
@@ -273,8 +296,8 @@ def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None
         if study_log and study_log.end is None:
             spool.end_study("PRUNED", "interrupted")
     report = sync.sync_experiment(experiment, root, tracking_uri=tracking_uri, storage=url)
-    if report.problems:
-        raise UnreachableError(report.problems[0])
+    if report.problems or report.lacking:
+        raise UnreachableError(report.problems[0] if report.problems else report.what_is_lacking)
     return f"{done}ended what was cut off, uploaded {counted(report.n_uploaded, 'run')}"
 
 

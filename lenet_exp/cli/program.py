@@ -18,7 +18,7 @@ import typer
 
 from lenet_exp import __version__
 from lenet_exp.base.environment import check_system
-from lenet_exp.base.errors import LenetExpError, mask_url, printable
+from lenet_exp.base.errors import LenetExpError, UnreachableError, mask_url, printable
 from lenet_exp.base.messages import counted
 from lenet_exp.cli import options
 from lenet_exp.cli.options import load_experiment, switch, workers_count
@@ -246,6 +246,8 @@ def _sync(
     # A rebuild looks at every run again, also at those that were complete in MLflow.
     done = f"checked {runs} in MLflow" if rebuild else f"uploaded {runs} to MLflow"
     typer.echo(f"{done}, deleted {report.n_deleted}")
+    if report.lacking:
+        raise UnreachableError(report.what_is_lacking)
 
 
 @app.command("doctor")

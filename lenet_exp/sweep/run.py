@@ -36,7 +36,7 @@ from lenet_exp.tracking.spool import Spool
 if TYPE_CHECKING:
     from lenet_exp.study.study import Study
     from lenet_exp.tracking.events import StudyMetadata
-    from lenet_exp.tracking.uploader import Tracker
+    from lenet_exp.tracking.tracker import Tracker
 
 #: Rows of the leaderboard that a sweep prints at its end.
 SHOWN_ROWS = 10
@@ -356,7 +356,7 @@ def _tracked(
         spool: Spool to upload.
         sync_command: Command that uploads what this one could not, for the user to paste.
     """
-    from lenet_exp.tracking.uploader import Tracker
+    from lenet_exp.tracking.tracker import Tracker
 
     tracker = Tracker(
         spool,
@@ -365,9 +365,10 @@ def _tracked(
         artifact_root=tracking[1],
         on_problem=lambda problem: say(f"warning: {problem}"),
         on_recovered=lambda: say("MLflow answers again; nothing was lost"),
+        on_left=lambda n_runs: say(f"uploading to MLflow: {counted(n_runs, 'run')} left"),
     )
     tracker.start()
-    patience_s = 30.0
+    patience_s: float | None = None  # a sweep that ends by itself waits as long as the store answers
     try:
         yield tracker
     except (SweepInterruptedError, KeyboardInterrupt) as stop:
@@ -377,13 +378,21 @@ def _tracked(
         tracker.finish("PRUNED", "interrupted")
         raise
     except BaseException as error:
+        patience_s = 30.0
         tracker.finish("FAIL", (str(error).splitlines() or [type(error).__name__])[0])
         raise
     else:
         tracker.finish("COMPLETE")
     finally:
-        if not tracker.close(patience_s):
-            say(f"MLflow does not have everything yet; nothing is lost: '{sync_command}' uploads the rest")
+        try:
+            is_uploaded = tracker.close(patience_s)
+        except KeyboardInterrupt:  # in the wait
+            is_uploaded = False
+            raise
+        finally:
+            if not is_uploaded:
+                left = "1 run is" if tracker.n_left == 1 else f"{tracker.n_left} runs are"
+                say(f"{left} not in MLflow yet; nothing is lost: '{sync_command}' uploads the rest")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ __getattr__, __dir__ = face(
     model="load_network",
     spool="STUDY Spool",
     store="check_reachable local_uri log_file",
+    tracker="Tracker",
     ui="open_ui",
-    uploader="SyncReport Tracker",
+    uploader="SyncReport lacking not_whole",
 )

@@ -1,4 +1,4 @@
-"""A trained network as an MLflow model, which can be loaded without this package.
+"""A trained network as an MLflow model, which can be loaded without this package, and MLflow's registry.
 
 The network is exported as a graph (``pt2``), so the model contains neither code nor a pickle.
 """
@@ -6,20 +6,27 @@ The network is exported as a graph (``pt2``), so the model contains neither code
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from lenet_exp.base.errors import DataError
 from lenet_exp.config.hyperparameters import CLASSES, Configuration
+from lenet_exp.tracking.events import Champion
 from lenet_exp.tracking.store import reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import FileInfo, LoggedModel, Run
+    from mlflow.entities.model_registry import RegisteredModel
     from torch import nn
 
 #: The model's name: ``runs:/<run id>/model`` loads it.
 NAME = "model"
+
+_OWNER = "lenet_exp.study"
+_FILES = ("MLmodel", "data/model.pt2")
 
 
 def load_network(params: Mapping[str, Any], weights: Path, image_size: int) -> nn.Module:
@@ -67,13 +74,10 @@ def log_model(
     from mlflow.models import Model
 
     run = client.get_run(run_id)
-    with_key = client.search_logged_models([run.info.experiment_id], f"tags.`lenet_exp.key` = '{key}'")
-    model = next((model for model in with_key if model.source_run_id == run_id), None)
-    if model is None:
-        model = client.create_logged_model(
-            run.info.experiment_id, NAME, run_id, tags={"lenet_exp.key": key}, params=run.data.params
-        )
-    if model.status != LoggedModelStatus.READY:
+    model = _logged(client, run, key) or client.create_logged_model(
+        run.info.experiment_id, NAME, run_id, tags={"lenet_exp.key": key}, params=run.data.params
+    )
+    if model.status != LoggedModelStatus.READY or not has_files(client, model):
         with tempfile.TemporaryDirectory() as folder:
             description = Model(
                 artifact_path=model.artifact_location,
@@ -83,10 +87,51 @@ def log_model(
             )
             _save(network, Path(folder) / NAME, description, image_size)
             client.log_model_artifacts(model.model_id, str(Path(folder) / NAME))
+    if model.status != LoggedModelStatus.READY:
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     outputs = run.outputs.model_outputs if run.outputs else []
     if model.model_id not in [output.model_id for output in outputs]:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=epoch)])
+
+
+def _logged(client: MlflowClient, run: Run, key: str) -> LoggedModel | None:
+    """Return the model that a run has logged, which may be incomplete; None if it has none, or no longer."""
+    models = client.search_logged_models([run.info.experiment_id], f"tags.`lenet_exp.key` = '{key}'")
+    own = [model for model in models if model.source_run_id == run.info.run_id]
+    return min(own, key=lambda model: str(model.status) != "READY", default=None)
+
+
+def has_files(client: MlflowClient, model: LoggedModel) -> bool:
+    """Return True if the files that load a model are where the store says.
+
+    Args:
+        client: Client of the store.
+        model: Model of a run.
+    """
+
+    def list_files() -> list[FileInfo]:
+        return [
+            file
+            for folder in (None, "data")
+            for file in client.list_logged_model_artifacts(model.model_id, folder)
+        ]
+
+    sizes = file_sizes(model.artifact_location, list_files)
+    return all(sizes.get(name) for name in _FILES)
+
+
+def file_sizes(uri: str, list_files: Callable[[], Iterable[FileInfo]]) -> dict[str, int | None]:
+    """Return the sizes in bytes of the files in an artifact folder, by relative path.
+
+    Args:
+        uri: URI of the folder; one on this machine is read, which is quicker than asking the store.
+        list_files: Function that asks the store.
+    """
+    if not uri.startswith("file:"):
+        return {file.path: file.file_size for file in list_files() if not file.is_dir}
+    folder = Path(unquote(urlsplit(uri).path))
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
 def _save(network: nn.Module, path: Path, description: Any, image_size: int) -> None:
@@ -117,3 +162,105 @@ def _save(network: nn.Module, path: Path, description: Any, image_size: int) -> 
             f"torch=={torch.__version__.split('+')[0]}",
         ],
     )
+
+
+# The registry.
+
+
+def register(client: MlflowClient, champion: Champion, study: str, runs: Mapping[str, str]) -> None:
+    """Register the networks as versions of one model, and set their aliases; a second call changes nothing.
+
+    The registered model has the champion's name, unless another study of this name has it on the same server:
+    then it has the study's id. It keeps the name that somebody gives it in MLflow.
+
+    Args:
+        client: Client of the store that has the runs.
+        champion: Name, description and aliases of the registered model.
+        study: Id of the study.
+        runs: Ids of the runs that trained the networks, by stem.
+
+    Raises:
+        DataError: If a run is missing, or has no model.
+    """
+    models = _models(client, champion, study, runs)
+    registered = _registered(client, champion.name, study, runs.values())
+    name = registered.name if registered else champion.name
+    if registered is None:
+        if client.search_registered_models(f"name = '{name}'"):
+            name = study
+        client.create_registered_model(name, tags={_OWNER: study}, description=champion.description)
+    else:
+        if registered.tags.get(_OWNER) != study:
+            client.set_registered_model_tag(name, _OWNER, study)
+        client.update_registered_model(name, champion.description)
+    for alias, model in models.items():
+        version = _version(client, name, model)
+        if version is None:
+            # Not "models:/<id>", which MLflow looks up in the process-wide store instead of the client's.
+            version = client.create_model_version(
+                name, model.artifact_location, model.source_run_id, model_id=model.model_id
+            ).version
+        client.set_registered_model_alias(name, alias, str(version))
+
+
+def registry_lacks(
+    client: MlflowClient, champion: Champion, study: str, runs: Mapping[str, str]
+) -> str | None:
+    """Return what the registry lacks of a champion, in words; None if it lacks nothing.
+
+    Args:
+        client: Client of the store that has the runs.
+        champion: Name, description and aliases of the registered model.
+        study: Id of the study.
+        runs: Ids of the runs that trained the networks, by stem.
+    """
+    registered = _registered(client, champion.name, study, runs.values())
+    if registered is None or registered.tags.get(_OWNER) != study:
+        return f"{champion.name!r} is not registered"
+    try:
+        models = _models(client, champion, study, runs)
+    except DataError as error:
+        return str(error)
+    for alias, model in models.items():
+        version = _version(client, registered.name, model)
+        if version is None or str(registered.aliases.get(alias)) != version:
+            return f"{registered.name}@{alias} is not registered"
+    return None
+
+
+def _models(
+    client: MlflowClient, champion: Champion, study: str, runs: Mapping[str, str]
+) -> dict[str, LoggedModel]:
+    """Return the models to register, by alias.
+
+    Raises:
+        DataError: If a run is missing, or has no model.
+    """
+    models = {}
+    for alias, stem in champion.aliases.items():
+        model = _logged(client, client.get_run(runs[stem]), f"{study}/{stem}") if stem in runs else None
+        if model is None:
+            raise DataError(f"{stem} has no model to register as {champion.name}@{alias}")
+        models[alias] = model
+    return models
+
+
+def _registered(
+    client: MlflowClient, name: str, study: str, run_ids: Iterable[str]
+) -> RegisteredModel | None:
+    """Return the study's registered model; None if it has none yet."""
+    if tagged := client.search_registered_models(f"tags.`{_OWNER}` = '{study}'"):
+        return tagged[0]
+    for registered in client.search_registered_models(f"name = '{name}'"):
+        versions = client.search_model_versions(f"name = '{name}'")
+        is_ours = not versions or any(version.run_id in set(run_ids) for version in versions)
+        if _OWNER not in registered.tags and is_ours:  # registered before November 2026
+            return registered
+    return None
+
+
+def _version(client: MlflowClient, name: str, model: LoggedModel) -> str | None:
+    """Return the version of ``model`` in the registered model ``name``; None if there is none."""
+    versions = client.search_model_versions(f"name = '{name}' and run_id = '{model.source_run_id}'")
+    # A version of a model that somebody deleted is of no use: the network has been logged again since.
+    return next((str(v.version) for v in versions if v.source == model.artifact_location), None)

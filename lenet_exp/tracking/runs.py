@@ -1,40 +1,30 @@
 """A study's runs in MLflow: one parent run for the study, and below it a run for each attempt.
 
-Every step may be repeated: runs are found by their key and never created twice, and metrics have the spool's
-times, so that logging them again changes nothing.
+Every step may be repeated: runs are found by their tags and never created twice, and metrics have the spool's
+times, so that logging them again changes nothing. What somebody deleted in MLflow is restored, and keeps its
+name; only what is gone for good is created again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_exp.base.errors import DataError, mask_url
-from lenet_exp.base.records import RunKey, State, without_seed
-from lenet_exp.tracking import model
+from lenet_exp.tracking import audit, model
+from lenet_exp.tracking.audit import EXPERIMENT, STATUS, Stored, texts
 from lenet_exp.tracking.events import Champion, End, RunLog, StudyLog
-from lenet_exp.tracking.registry import register
 from lenet_exp.tracking.spool import STUDY, Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-#: MLflow's status of a run, by the state of its attempt.
-STATUS: dict[State, str] = {
-    "RUNNING": "RUNNING",
-    "COMPLETE": "FINISHED",
-    "PRUNED": "KILLED",
-    "FAIL": "FAILED",
-}
-
-# MLflow's limits: metrics in a request, characters of a tag and of a digest, runs in a page of a search.
+# MLflow's limits: metrics in a request, characters of a digest.
 _METRICS_A_BATCH = 1000
-_TAG_LENGTH = 5000
 _DIGEST_LENGTH = 36
-_PAGE = 1000
 
 
 class MlflowRuns:
@@ -43,7 +33,7 @@ class MlflowRuns:
     def __init__(
         self, client: MlflowClient, spool: Spool, study: StudyLog, artifact_root: Path | None
     ) -> None:
-        """Find or create MLflow's experiment and the study's run.
+        """Find or create MLflow's experiment and the study's run, and look at all runs; see `adopt`.
 
         Args:
             client: Client of the store.
@@ -54,9 +44,67 @@ class MlflowRuns:
         self._client = client
         self._spool = spool
         self._study = study
+        self._artifact_root = artifact_root
         self._uploaded: dict[Path, int] = {}
-        self._experiment_id = self._experiment(artifact_root)
-        self._study_id = self._study_run()
+        self._gone: set[str] = set()
+        self._experiment_id = self._study_id = ""
+        self.adopt()
+
+    def adopt(self) -> None:
+        """Take over what the store has of the study, and mark pending in the spool what the store lacks.
+
+        Deleted runs are restored, second copies are deleted, and runs that nobody works on are ended.
+        """
+        kept = self._look()
+        if kept.experiment is None:
+            location = self._artifact_root.resolve().as_uri() if self._artifact_root else None
+            name = self._study.metadata.experiment
+            tags = {EXPERIMENT: name}
+            self._experiment_id = str(self._client.create_experiment(name, location, tags))
+        else:
+            self._experiment_id = str(kept.experiment.experiment_id)
+            if kept.experiment.lifecycle_stage != "active":
+                self._client.restore_experiment(self._experiment_id)
+                kept = self._look()  # its runs are restored with it
+            if (
+                kept.experiment and EXPERIMENT not in kept.experiment.tags
+            ):  # created before November 2026, or by somebody else
+                self._client.set_experiment_tag(
+                    self._experiment_id, EXPERIMENT, self._study.metadata.experiment
+                )
+        for copy in kept.copies:
+            self._delete(copy)
+        for run in kept.unknown:
+            if run.info.status == "RUNNING":
+                self._client.set_terminated(run.info.run_id, "KILLED")
+        for stem, run in kept.runs.items():
+            self._take_over(stem, run)
+        self._gone = {stem for stem in self._spool.stems() if stem not in kept.runs}
+        self._study_id, _ = self._run(
+            STUDY,
+            self._study.start_ms,
+            self._study.metadata.study,
+            {"lenet_exp.role": "study", **audit.prefixed(self._study.metadata.tags)},
+        )
+        for stem in self.lacking():
+            self._spool.mark_pending(stem)
+
+    def lacking(self) -> dict[str, str]:
+        """Return what each run lacks in MLflow, by stem, in words; runs that lack nothing are left out."""
+        return audit.lacking(self._client, self._spool, self._study, self._look())
+
+    def _look(self) -> Stored:
+        return audit.stored(self._client, self._spool, self._study.metadata)
+
+    def _take_over(self, stem: str, run: Run) -> None:
+        run_id = run.info.run_id
+        if run.info.lifecycle_stage != "active":
+            self._client.restore_run(run_id)
+        if self._spool.run_id(stem) != run_id:
+            self._spool.record_run_id(stem, run_id)
+        if "lenet_exp.trial" in run.data.tags and not stem.startswith("trial-"):
+            # Until November 2026 runs of every role had this tag.
+            self._client.delete_tag(run_id, "lenet_exp.trial")
 
     def ping(self) -> None:
         """Check that the store answers; if it does not, MLflow's exception is raised."""
@@ -66,19 +114,9 @@ class MlflowRuns:
 
     def begin(self, run_log: RunLog) -> str:
         """Find or create the attempt's run, log what is known at its start, and return the run's id."""
-        metadata = run_log.metadata
-        label = metadata.get("label") or f"{run_log.key.role}-{run_log.key.trial}"
-        tags = {
-            "mlflow.parentRunId": self._study_id,
-            "lenet_exp.role": run_log.key.role,
-            **_subject(run_log.key, label),
-            "lenet_exp.attempt": run_log.key.attempt,
-            "lenet_exp.state": run_log.end.state if run_log.end else "RUNNING",
-            "lenet_exp.config": metadata.get("config"),
-            **_prefixed(metadata.get("tags", {})),
-        }
-        run_id, is_new = self._run(run_log.key.stem, run_log.start_ms, label, tags)
-        self._log(run_id, params={**metadata.get("params", {}), "seed": metadata.get("seed")}, tags=tags)
+        tags = audit.tags_of(run_log, self._study.metadata.study, self._study_id)
+        run_id, is_new = self._run(run_log.key.stem, run_log.start_ms, audit.label_of(run_log), tags)
+        self._log(run_id, params=audit.params_of(run_log), tags=tags)
         self._log_dataset(run_id)
         if not is_new and run_log.end is None:
             self._client.update_run(run_id, status="RUNNING")
@@ -172,7 +210,8 @@ class MlflowRuns:
         image_size = self._study.metadata.image_size
         network = model.load_network(run_log.metadata["params"], weights, image_size)
         epoch = run_log.epochs[-1].epoch if run_log.epochs else 0
-        model.log_model(self._client, run_id, self._key(run_log.key.stem), network, image_size, epoch)
+        key = f"{self._study.metadata.study}/{run_log.key.stem}"
+        model.log_model(self._client, run_id, key, network, image_size, epoch)
         self._client.log_artifact(run_id, str(weights))
 
     # The study.
@@ -184,9 +223,8 @@ class MlflowRuns:
         run = self._client.get_run(self._study_id)
         # MLflow refuses to change a parameter, but a sweep may go on with other flags.
         params = {name: value for name, value in metadata.params.items() if name not in run.data.params}
-        self._log(
-            self._study_id, params=params, tags={"lenet_exp.state": "RUNNING", **_prefixed(metadata.tags)}
-        )
+        tags = {"lenet_exp.role": "study", "lenet_exp.state": "RUNNING", **audit.prefixed(metadata.tags)}
+        self._log(self._study_id, params=params, tags=tags | audit.own_tags(metadata.study, STUDY))
         self._log_dataset(self._study_id)
         if run.info.status != "RUNNING":
             self._client.update_run(self._study_id, status="RUNNING")
@@ -205,9 +243,8 @@ class MlflowRuns:
             self._uploaded[path] = changed
 
     def finish_study(self, end: End) -> None:
-        """Upload the study's files, settle all its runs, and end the study's own run."""
+        """Upload the study's files, and end the study's own run."""
         self.upload_files()
-        self.settle()
         self.end_run(self._study_id, self._study.start_ms, end)
 
     def register(self, champion: Champion) -> None:
@@ -216,8 +253,9 @@ class MlflowRuns:
         Raises:
             DataError: If one of the networks has no run yet, or its run has no model.
         """
-        runs = {alias: self._spool.run_id(stem) for alias, stem in champion.aliases.items()}
-        register(self._client, champion, runs)
+        stems = champion.aliases.values()
+        runs = {stem: run_id for stem in stems if (run_id := self._spool.run_id(stem))}
+        model.register(self._client, champion, self._study.metadata.study, runs)
 
     def cut_off_study(self) -> None:
         """Set the study's run to KILLED, after the study's driver died."""
@@ -225,109 +263,48 @@ class MlflowRuns:
 
     # Left-over runs.
 
-    def settle(self) -> None:
-        """End the RUNNING runs whose attempts have ended or are unknown to the spool, and delete duplicates.
-
-        A duplicate arises if a server seems dead and creates a run after we have searched for it.
-        """
-        stems = set(self._spool.stems())
-        for run in list(self._search(f"{self._of_study} AND attributes.status = 'RUNNING'")):
-            stem, run_id = self._stem(run), run.info.run_id
-            known_id = self._spool.run_id(stem)
-            if stem not in stems:
-                self._client.set_terminated(run_id, "KILLED")
-            elif known_id and known_id != run_id:
-                self._delete(run)
-            elif known_id and stem != STUDY:
-                run_log = self._spool.read(RunKey.from_stem(stem))
-                if run_log and run_log.end:
-                    self.end_run(run_id, run_log.start_ms, run_log.end)
-
     def delete_unknown(self) -> int:
-        """Delete the study's runs that are not in the spool's index, and return how many."""
-        known_ids = {self._spool.run_id(stem) for stem in self._spool.stems()}
-        unknown = [run for run in self._search(self._of_study) if run.info.run_id not in known_ids]
+        """Delete the study's runs that the spool does not have, and return how many."""
+        unknown = self._look().unknown
         for run in unknown:
             self._delete(run)
         return len(unknown)
 
     def _delete(self, run: Run) -> None:
+        run_id = run.info.run_id
+        if "lenet_exp.key" in run.data.tags:
+            # Whoever restores the experiment restores this run too, which must not be taken for ours then.
+            self._client.delete_tag(run_id, "lenet_exp.key")
         for output in run.outputs.model_outputs if run.outputs else []:
-            self._client.delete_logged_model(output.model_id)
-        self._client.delete_run(run.info.run_id)
+            if audit.present(self._client.get_logged_model, output.model_id):
+                self._client.delete_logged_model(output.model_id)
+        self._client.delete_run(run_id)
 
     # MLflow's calls.
 
-    @property
-    def _of_study(self) -> str:
-        return f"tags.`lenet_exp.study` = '{self._study.metadata.study}'"
-
-    def _key(self, stem: str) -> str:
-        return f"{self._study.metadata.study}/{stem}"
-
-    def _stem(self, run: Run) -> str:
-        return str(run.data.tags.get("lenet_exp.key", "")).removeprefix(self._key(""))
-
-    def _experiment(self, artifact_root: Path | None) -> str:
-        name = self._study.metadata.experiment
-        experiment = self._client.get_experiment_by_name(name)
-        if experiment is None:
-            location = artifact_root.resolve().as_uri() if artifact_root else None
-            return str(self._client.create_experiment(name, artifact_location=location))
-        if experiment.lifecycle_stage != "active":
-            self._client.restore_experiment(experiment.experiment_id)
-        return str(experiment.experiment_id)
-
-    def _study_run(self) -> str:
-        known_id = self._spool.run_id(STUDY)
-        if known_id and not self._exists(known_id):
-            # This is not the store of last time, or it was emptied, so the index is not about it.
-            self._spool.forget_uploaded()
-        tags = {"lenet_exp.role": "study", **_prefixed(self._study.metadata.tags)}
-        return self._run(STUDY, self._study.start_ms, self._study.metadata.study, tags)[0]
-
-    def _exists(self, run_id: str) -> bool:
-        from mlflow import MlflowException
-
-        try:
-            return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            raise
-
     def _run(self, stem: str, start_ms: int, name: str, tags: Mapping[str, Any]) -> tuple[str, bool]:
-        """Find or create the run of an attempt or the study; return its id, and True if it was created."""
-        if known_id := self._spool.run_id(stem):
+        """Return the id of the run of an attempt or the study, and True if it was created."""
+        known_id = self._spool.run_id(stem)
+        if known_id and stem not in self._gone:
             return known_id, False
-        # The server's answer may have been lost after it created the run, so search before creating one.
-        runs = sorted(
-            self._search(f"tags.`lenet_exp.key` = '{self._key(stem)}'"),
-            # A run that has ended is kept rather than one that is still RUNNING.
-            key=lambda run: (run.info.status == "RUNNING", run.info.run_id),
-        )
-        for copy in runs[1:]:
-            self._delete(copy)
-        if runs:
-            run = runs[0]
-            if "lenet_exp.trial" in run.data.tags and "lenet_exp.trial" not in tags:
-                # Until November 2026 runs of every role had this tag.
-                self._client.delete_tag(run.info.run_id, "lenet_exp.trial")
+        # The server's answer may have been lost after it created the run, so look before creating one.
+        kept = self._search_again(stem)
+        if kept:
+            self._take_over(stem, kept)
+            run_id = kept.info.run_id
         else:
-            fixed = {"lenet_exp.study": self._study.metadata.study, "lenet_exp.key": self._key(stem)}
-            run = self._client.create_run(self._experiment_id, start_ms, _texts({**tags, **fixed}), name)
-        self._spool.record_run_id(stem, run.info.run_id)
-        return run.info.run_id, not runs
+            every_tag = {**tags, **audit.own_tags(self._study.metadata.study, stem)}
+            run_id = self._client.create_run(
+                self._experiment_id, start_ms, texts(every_tag), name
+            ).info.run_id
+            self._spool.record_run_id(stem, run_id)
+        self._gone.discard(stem)
+        return run_id, not kept
 
-    def _search(self, condition: str) -> Iterator[Run]:
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment_id], condition, max_results=_PAGE, page_token=token
-            )
-            yield from page
-            if not (token := page.token):
-                return
+    def _search_again(self, stem: str) -> Run | None:
+        key = audit.own_tags(self._study.metadata.study, stem)["lenet_exp.key"]
+        runs = self._client.search_runs([self._experiment_id], f"tags.`lenet_exp.key` = '{key}'")
+        return runs[0] if runs else None
 
     def _log(
         self,
@@ -342,8 +319,8 @@ class MlflowRuns:
         self._client.log_batch(
             run_id,
             metrics,
-            [Param(name, value) for name, value in _texts(params or {}).items()],
-            [RunTag(name, value) for name, value in _texts(tags or {}).items()],
+            [Param(name, value) for name, value in texts(params or {}).items()],
+            [RunTag(name, value) for name, value in texts(tags or {}).items()],
             synchronous=True,
         )
 
@@ -355,23 +332,3 @@ class MlflowRuns:
             self._client.log_inputs(
                 run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
             )
-
-
-def _subject(key: RunKey, label: str) -> dict[str, Any]:
-    """Return a tag with the trial's number, or with the finalist that the training confirms, or no tag."""
-    if key.role == "trial":
-        return {"lenet_exp.trial": key.trial}
-    return {"lenet_exp.of": without_seed(label)} if key.role == "confirm" else {}
-
-
-def _prefixed(tags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tags that are not None; names without a prefix get this package's."""
-    named = {name if "." in name else f"lenet_exp.{name}": value for name, value in tags.items()}
-    return {name: value for name, value in named.items() if value is not None}
-
-
-def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the values as strings for MLflow: None becomes an empty one, and secrets are masked."""
-    return {
-        name: "" if value is None else mask_url(str(value))[:_TAG_LENGTH] for name, value in values.items()
-    }

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import sqlite3
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +39,11 @@ def local_uri(root: Path) -> str:
     """Return the tracking URI of the local store below ``root``; the store need not exist.
 
     Raises:
-        ConfigError: If MLflow would misread the path.
+        ConfigError: If MLflow would misread the path, or a link leads out of ``root``.
     """
+    for inside in (mlflow_db(root), artifacts(root)):
+        if not inside.resolve().is_relative_to(root.resolve()):
+            raise ConfigError(f"{inside} is a link that leads out of {root}; remove it")
     path = mlflow_db(root.resolve())  # a link in the file's place is not followed
     if unsafe := sorted(set("%?#") & set(str(path))):
         raise ConfigError(
@@ -60,6 +65,11 @@ def locate(tracking_uri: str | None, root: Path) -> tuple[str, Path | None]:
         ConfigError: If MLflow would misread the path.
     """
     return (tracking_uri, None) if tracking_uri else (local_uri(root), artifacts(root))
+
+
+def repair_command(root: Path) -> str:
+    """Return the command that repairs the stores below ``root``, for the user to paste."""
+    return f"lenet-exp doctor --repair --root {shlex.quote(str(root))}"
 
 
 def reason(error: BaseException) -> str:
@@ -113,12 +123,13 @@ def prepare(uri: str, artifact_root: Path | None = None) -> None:
     # These loggers print tracebacks, and a line for each migration of the schema.
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    if uri.startswith(_SQLITE):
-        path = Path(uri.removeprefix(_SQLITE))
+    if path := local_path(uri):
         check_database(path)
+        folder = artifact_root or artifacts(path.parent)
         if not path.exists():
-            _create_store(path, artifact_root or artifacts(path.parent))
+            _create_store(path, folder)
         _check_store(path)
+        _move_artifacts(path, folder.resolve().as_uri())
 
 
 def log_file(uri: str, run_id: str, path: Path) -> None:
@@ -160,25 +171,106 @@ def check_reachable(uri: str, artifact_root: Path | None = None, timeout_s: floa
         StoreError: If a local store is damaged, not MLflow's, or of another version.
     """
     errors: list[Exception] = []
+    is_loaded = threading.Event()
 
     def ask() -> None:
         try:
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # its time is not the store's
+
+            is_loaded.set()
             connect(uri, artifact_root).search_experiments(max_results=1)
         except Exception as error:  # raised again in the waiting thread
             errors.append(error)
+        finally:
+            is_loaded.set()
 
+    prepare_environment()
     asking = threading.Thread(target=ask, name="check-reachable", daemon=True)
     asking.start()
+    is_loaded.wait()
     asking.join(timeout_s)
-    no_answer = f"the tracking store {mask_url(uri)} does not answer"
     if asking.is_alive():
-        raise UnreachableError(
-            f"{no_answer} within {timeout_s:g} s; start it, or name another with --tracking-uri"
-        )
+        raise no_answer(uri, f"no answer within {timeout_s:g} s")
     if errors and isinstance(errors[0], LenetExpError):
         raise errors[0]
     if errors:
-        raise UnreachableError(f"{no_answer}: {reason(errors[0])}") from errors[0]
+        raise no_answer(uri, reason(errors[0])) from errors[0]
+
+
+def no_answer(uri: str, problem: str) -> UnreachableError:
+    """Return the error to raise when a store does not answer; it says what to do about it.
+
+    Args:
+        uri: URI of the store, as MLflow takes it.
+        problem: Description of the failure.
+    """
+    if path := local_path(uri):
+        return UnreachableError(
+            f"the tracking store {path} is locked or slow: {problem}; close the programs that have it open,"
+            " then run the same command again"
+        )
+    return UnreachableError(
+        f"the tracking store {mask_url(uri)} does not answer: {problem};"
+        " start it, or name another with --tracking-uri"
+    )
+
+
+def local_path(uri: str) -> Path | None:
+    """Return the file of a local store; None if ``uri`` is a server's."""
+    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
+def files_id(uri: str) -> tuple[object, ...]:
+    """Return a value that changes when a local store's files are deleted or replaced; empty for a server."""
+    path = local_path(uri)
+    ids: list[object] = []
+    for name in (path, path.with_name(f"{path.name}-wal")) if path else ():
+        with contextlib.suppress(OSError):
+            status = name.stat()
+            ids.append((name.name, status.st_dev, status.st_ino))
+    return tuple(ids)
+
+
+def close_files(uri: str) -> None:
+    """Have MLflow close a local store's files, so that its next call opens those that are in place now."""
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.tracking._tracking_service import utils
+
+    getattr(utils, "_artifact_repos_cache", {}).clear()
+    stores: tuple[Any, ...] = (SqlAlchemyStore, Registry)
+    for store in stores:
+        for uri_of_engine, engine in getattr(store, "_engine_map", {}).items():
+            if uri_of_engine == uri:
+                engine.dispose()
+
+
+class TimedClient:
+    """A client of MLflow that knows how long the store has been at work on the present call."""
+
+    def __init__(self, client: Any) -> None:
+        """Pass calls on to ``client``."""
+        self._client = client
+        self._since: float | None = None
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds since the present call was made; 0 if there is none."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Return the client's method."""
+        method = getattr(self._client, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            self._since = time.monotonic()
+            try:
+                return method(*args, **options)
+            finally:
+                self._since = None
+
+        return call
 
 
 def _create_store(path: Path, artifact_root: Path) -> None:
@@ -210,7 +302,12 @@ def _check_store(path: Path) -> None:
     import mlflow
     from alembic.script import ScriptDirectory
 
-    advice = "move it away and run 'lenet-exp sync', which creates it again"
+    advice = f"run '{repair_command(path.parent)}', which moves it aside and creates it again"
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm", f"{path.name}-journal"):
+        other = path.with_name(name)
+        if other.exists() and not other.is_file():  # SQLite would wait for ever at a pipe
+            kind = "folder" if other.is_dir() else "pipe or device"
+            raise StoreError(f"{other} is a {kind}, not a file of MLflow's store; {advice}")
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=20)) as connection:
             # The finding can have several lines.
@@ -230,3 +327,43 @@ def _check_store(path: Path) -> None:
             f"{path} has schema {version}, MLflow {mlflow.__version__} wants {wanted}; "
             f"copy it, then run 'mlflow db upgrade {_SQLITE}{path}'"
         )
+
+
+#: Where MLflow keeps absolute URIs of artifacts: tables and their columns.
+_ARTIFACT_URIS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
+
+def _move_artifacts(path: Path, folder_uri: str) -> None:
+    """Make a store whose root was moved or copied find its artifacts in the root that it is in now.
+
+    Only URIs below the artifact folder of the old root are changed: people may keep artifacts elsewhere.
+
+    Args:
+        path: File of the store.
+        folder_uri: URI of the artifact folder.
+    """
+    with contextlib.closing(sqlite3.connect(path, timeout=20)) as connection, connection:
+        # The default experiment has a folder of its own in the artifact folder, ours have the folder itself.
+        rows = connection.execute(
+            "SELECT artifact_location FROM experiments WHERE experiment_id = 0 OR experiment_id IN"
+            " (SELECT experiment_id FROM experiment_tags WHERE key = 'lenet_exp.experiment' UNION"
+            " SELECT experiment_id FROM runs JOIN tags USING (run_uuid) WHERE key = 'lenet_exp.study')"
+        )
+        folders = {str(uri).removesuffix("/0") for (uri,) in rows}
+        for old in folders - {folder_uri}:
+            if not old.startswith("file:") or not old.endswith(f"/{artifacts(path).name}"):
+                continue
+            if not os.access(path, os.W_OK):
+                return  # what can only be read is read as it is
+            for table, column in _ARTIFACT_URIS:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
+                    f" WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (folder_uri, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                )

@@ -1,36 +1,41 @@
-"""Uploads the spool to MLflow, in a thread of its own during a sweep, or afterwards on request.
+"""Uploads the spool to MLflow, during a sweep or afterwards.
 
-The driver never waits for MLflow. During an outage the thread tries again after longer and longer waits, and
-then continues where it stopped. What is not uploaded when the sweep ends, `sync` uploads later.
+At the first contact with a store, and whenever the store refuses something, all of the study's runs are
+looked at, and whatever is missing is uploaded again.
 """
 
 from __future__ import annotations
 
-import math
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from lenet_exp.base import failpoints
-from lenet_exp.base.errors import LenetExpError, NoResultError, UnreachableError, mask_url
-from lenet_exp.base.records import RunKey, State
-from lenet_exp.tracking import jsonl, store
-from lenet_exp.tracking.events import RunLog, StudyMetadata, extended_run_log, extended_study_log
+from lenet_exp.base.errors import LenetExpError, NoResultError, UnreachableError
+from lenet_exp.base.messages import counted
+from lenet_exp.base.records import RunKey
+from lenet_exp.tracking import audit, jsonl, store
+from lenet_exp.tracking.events import RunLog, extended_run_log, extended_study_log
 from lenet_exp.tracking.runs import MlflowRuns
 from lenet_exp.tracking.spool import STUDY, Spool
 from lenet_exp.tracking.store import reason
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 #: Number of times that an upload may fail, while the store answers, before it is given up.
-TRIES = 3
+TRIES = 5
 #: Seconds between two searches for changed files of the study, such as the leaderboard.
 FILES_EVERY_S = 30.0
-#: Seconds until a failed upload is tried again.
+#: Seconds until a failed upload is tried again; and until one is that has failed `TRIES` times.
 RETRY_S = 1.0
+TRY_AGAIN_S = 60.0
 #: Seconds to wait between two tries during an outage: at first, and at most; the wait doubles in between.
 BACKOFF_S = (0.5, 15.0)
+_FILES = "files"
 
 
 class OutageError(UnreachableError):
@@ -83,17 +88,32 @@ class Uploader:
         self._runs: MlflowRuns | None = None
         self._uploads: dict[str, _Upload] = {}
         self._failures: dict[str, int] = {}
-        self._files_due = 0.0
+        self._due: dict[str, float] = {}
+        self._told: set[str] = set()
+        self._client: store.TimedClient | None = None
+        self._files_id: tuple[object, ...] = ()
+        self._is_checked = False
         #: Number of attempts uploaded up to their end.
         self.n_uploaded = 0
 
     @property
-    def all_uploaded(self) -> bool:
-        """True if no upload has been given up."""
-        return max(self._failures.values(), default=0) < TRIES
+    def waited_s(self) -> float:
+        """Seconds for which the store has been at work on the present call; 0 if there is none."""
+        return self._client.waited_s if self._client else 0.0
+
+    def left(self) -> list[str]:
+        """Return the stems of the files that MLflow lacks lines of."""
+        return [stem for stem in self._spool.pending() if not self._is_up_to_date(stem)]
+
+    def _is_up_to_date(self, stem: str) -> bool:
+        """Return True if all lines of an attempt that has not ended are in MLflow."""
+        upload = self._uploads.get(stem)
+        if upload is None or upload.run_log is None or upload.n_logged < len(upload.run_log.epochs):
+            return False
+        return upload.run_log.end is None and upload.offset == self._spool.path(stem).stat().st_size
 
     def connect(self) -> MlflowRuns:
-        """Connect to the store, and return the study's runs in it; the first call settles left-over runs.
+        """Connect to the store, and return the study's runs in it; the first call adopts what is there.
 
         Raises:
             OutageError: If the store does not answer, or cannot be used as it is.
@@ -104,13 +124,27 @@ class Uploader:
             if study is None:
                 raise NoResultError(f"{self._spool.home}: nothing was recorded here yet; run the sweep first")
             try:
-                client = store.connect(self._uri, self._artifact_root)
-                runs = MlflowRuns(client, self._spool, study, self._artifact_root)
-                runs.settle()
+                self._client = store.TimedClient(store.connect(self._uri, self._artifact_root))
+                client = cast("MlflowClient", self._client)
+                self._runs = MlflowRuns(client, self._spool, study, self._artifact_root)
             except Exception as error:
                 raise self._outage(error) from error
-            self._runs = runs
+            self._files_id = store.files_id(self._uri)
         return self._runs
+
+    def reconnect(self) -> None:
+        """Look at everything in the store again before the next upload."""
+        self._runs = None
+        self._uploads.clear()
+
+    def close(self) -> None:
+        """Close a local store, so that its file alone has everything, for whoever copies it."""
+        if store.local_path(self._uri):
+            store.close_files(self._uri)
+
+    def retry(self) -> None:
+        """Try once more what has failed, however often."""
+        self._due.clear()
 
     def upload(self, stop: Callable[[], bool] = lambda: False) -> bool:
         """Upload pending lines, the study's own last, and from time to time the study's files.
@@ -124,33 +158,47 @@ class Uploader:
         Raises:
             OutageError: If the store does not answer. Call again; nothing is lost or created twice.
         """
+        if self._runs and self._files_id != store.files_id(self._uri):
+            # Somebody has deleted or replaced the store; what MLflow has open is no longer in the root.
+            store.close_files(self._uri)
+            self.reconnect()
         runs = self.connect()
-        is_clean = True
         for stem in self._spool.pending():
             if stop():
                 return False
             step = self._upload_study if stem == STUDY else partial(self._upload_attempt, stem)
-            is_clean &= self._try(stem, partial(step, runs))
-        if time.monotonic() >= self._files_due:
-            is_clean &= self._try("files", runs.upload_files)
-            self._files_due = time.monotonic() + FILES_EVERY_S
-        return is_clean
+            if not self._try(stem, partial(step, runs)):
+                return False
+        if time.monotonic() >= self._due.get(_FILES, 0):
+            if not self._try(_FILES, runs.upload_files):
+                return False
+            self._due[_FILES] = time.monotonic() + FILES_EVERY_S
+        return self._files_id == store.files_id(self._uri)
 
-    def _try(self, name: str, step: Callable[[], None]) -> bool:
-        """Call ``step``, which uploads ``name``; return False if it failed and is to be tried again."""
-        if self._failures.get(name, 0) >= TRIES:
+    def _try(self, name: str, step: Callable[[], bool | None]) -> bool:
+        """Call ``step``, which uploads ``name``; return False if it is to be called again soon."""
+        if time.monotonic() < self._due.get(name, 0):
             return True
         try:
-            step()
+            is_done = step() is not False
         except Exception as error:
             self._ping()
-            self._failures[name] = self._failures.get(name, 0) + 1
-            if self._failures[name] == TRIES:
-                self._on_problem(f"upload of {name} to MLflow failed: {reason(error)}")
-                return True
-            return False
+            n_failures = self._failures[name] = self._failures.get(name, 0) + 1
+            # The store answers, so somebody may have deleted what is to be changed.
+            self.reconnect()
+            if n_failures < TRIES:
+                return False
+            self._tell(f"upload of {name} to MLflow failed: {reason(error)}")
+            self._due[name] = time.monotonic() + TRY_AGAIN_S
+            return True
         self._failures.pop(name, None)
-        return True
+        return is_done
+
+    def _tell(self, problem: str) -> None:
+        """Call ``on_problem``, once with each text."""
+        if problem not in self._told:
+            self._told.add(problem)
+            self._on_problem(problem)
 
     def _ping(self) -> None:
         """Raise OutageError if the store does not answer, which explains why an upload failed."""
@@ -162,7 +210,7 @@ class Uploader:
     def _outage(self, error: Exception) -> OutageError:
         if isinstance(error, LenetExpError):
             return OutageError(str(error))
-        return OutageError(f"the tracking store {mask_url(self._uri)} does not answer: {reason(error)}")
+        return OutageError(str(store.no_answer(self._uri, reason(error))))
 
     def _upload_attempt(self, stem: str, runs: MlflowRuns) -> None:
         """Upload the lines of an attempt's file that are not uploaded yet."""
@@ -184,15 +232,23 @@ class Uploader:
             del self._uploads[stem]
             self.n_uploaded += 1
             if problem:
-                self._on_problem(f"{stem}: {problem}")
+                self._tell(f"{stem}: {problem}")
         elif not self._in_sweep:
             runs.cut_off(upload.run_id, (run_log.start_ms, *run_log.epoch_ms)[-1])
 
-    def _upload_study(self, runs: MlflowRuns) -> None:
+    def _upload_study(self, runs: MlflowRuns) -> bool | None:
+        """Upload the study's lines; return False if other runs have to be uploaded before."""
         entries, offset = jsonl.read(self._spool.path(STUDY))
         study = extended_study_log(None, entries)
         if study is None:
-            return
+            return None
+        if study.end and self._in_sweep and not self._is_checked:
+            # Before the sweep ends: has somebody deleted or changed in MLflow what was complete?
+            self._is_checked = True
+            self._uploads.clear()
+            runs.adopt()
+            if self._spool.pending() != [STUDY]:
+                return False
         runs.begin_study(study)
         if study.end:
             runs.finish_study(study.end)
@@ -203,142 +259,7 @@ class Uploader:
             runs.register(study.champion)
         if study.end or self._in_sweep:
             self._spool.record_uploaded(STUDY, offset)
-
-
-class Tracker:
-    """A thread that uploads a sweep's spool to MLflow while the sweep is at work."""
-
-    def __init__(
-        self,
-        spool: Spool,
-        metadata: StudyMetadata,
-        *,
-        tracking_uri: str,
-        artifact_root: Path | None = None,
-        on_problem: Callable[[str], None] = lambda _: None,
-        on_recovered: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Create the thread; `start` starts it.
-
-        Args:
-            spool: Spool that the sweep's driver writes to.
-            metadata: Metadata of the study, which `start` writes to the spool.
-            tracking_uri: URI of the store, as MLflow takes it.
-            artifact_root: Artifact folder of an experiment that is created; None lets the server choose it.
-            on_problem: Function that the uploading thread calls with a line of text about each outage, failed
-                upload and missing model.
-            on_recovered: Function that the uploading thread calls when an outage has ended.
-        """
-        self._spool = spool
-        self._metadata = metadata
-        self._on_problem = on_problem
-        self._on_recovered = on_recovered
-        self._uploader = Uploader(spool, tracking_uri, artifact_root, self._report, in_sweep=True)
-        self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
-        self._changed = threading.Event()
-        self._closing = threading.Event()
-        self._stop = threading.Event()
-        self._down_since: float | None = None
-        self._lost_after_s = math.inf
-        self._on_lost: Callable[[], None] = lambda: None
-        self._is_drained = False
-        #: The last text that ``on_problem`` got; None if there was none or an outage has ended since.
-        self.problem: str | None = None
-
-    def start(self) -> None:
-        """Write the study's metadata to the spool, and start the thread."""
-        store.prepare_environment()
-        self._spool.start_study(self._metadata)
-        self._thread.start()
-
-    def when_lost(self, on_lost: Callable[[], None], after_s: float) -> None:
-        """Set a function to call when an outage lasts too long.
-
-        Args:
-            on_lost: Function that the uploading thread calls, at most once.
-            after_s: Number of seconds that one outage must have lasted before the call.
-        """
-        self._on_lost, self._lost_after_s = on_lost, after_s
-
-    def notify(self) -> None:
-        """Tell the thread that the spool has pending lines. This takes microseconds."""
-        self._changed.set()
-
-    def drain(self, timeout_s: float = 20) -> bool:
-        """Wait until the spool is uploaded, a problem comes up, or ``timeout_s`` seconds have passed.
-
-        Returns:
-            True if the spool is uploaded.
-        """
-        deadline = time.monotonic() + timeout_s
-        self.notify()
-        while self._spool.pending() and self.problem is None and time.monotonic() < deadline:
-            time.sleep(RETRY_S / 20)
-        return not self._spool.pending()
-
-    def finish(self, state: State, reason: str | None = None) -> None:
-        """Write to the spool how the sweep ended.
-
-        Args:
-            state: COMPLETE; PRUNED if the sweep was interrupted and can be continued; or FAIL.
-            reason: Cause of the end, in one line; None if there is nothing to explain.
-        """
-        self._spool.end_study(state, reason)
-        self.notify()
-
-    def close(self, timeout_s: float = 30) -> bool:
-        """Upload what is pending, for at most ``timeout_s`` seconds, and end the thread.
-
-        A store that has not answered for some time gets one more try instead of the whole time.
-
-        Returns:
-            True if all of the spool is in MLflow; if not, `sync` uploads the rest.
-        """
-        self._closing.set()
-        self.notify()
-        self._thread.join(timeout_s)
-        self._stop.set()
-        return self._is_drained
-
-    def _run(self) -> None:
-        wait_s, n_failures = BACKOFF_S[0], 0
-        while not self._stop.is_set():
-            self._changed.clear()
-            is_closing = self._closing.is_set()
-            try:
-                is_clean = self._uploader.upload(self._stop.is_set)
-            except OutageError as outage:
-                self._went_down(outage)
-                n_failures += 1
-                if is_closing and n_failures >= TRIES:
-                    return
-                (self._stop if is_closing else self._closing).wait(wait_s)
-                wait_s = min(2 * wait_s, BACKOFF_S[1])
-                continue
-            self._came_up()
-            wait_s, n_failures = BACKOFF_S[0], 0
-            if is_closing and is_clean:
-                self._is_drained = self._uploader.all_uploaded
-                return
-            if not is_closing:
-                self._changed.wait(FILES_EVERY_S if is_clean else RETRY_S)
-
-    def _went_down(self, outage: OutageError) -> None:
-        if self._down_since is None:
-            self._down_since = time.monotonic()
-            self._report(str(outage))
-        if time.monotonic() - self._down_since >= self._lost_after_s:
-            self._lost_after_s = math.inf
-            self._on_lost()
-
-    def _came_up(self) -> None:
-        if self._down_since is not None:
-            self._down_since = self.problem = None
-            self._on_recovered()
-
-    def _report(self, problem: str) -> None:
-        self.problem = problem
-        self._on_problem(problem)
+        return None
 
 
 @dataclass(frozen=True)
@@ -349,11 +270,25 @@ class SyncReport:
         n_uploaded: Number of attempts whose upload was completed.
         n_deleted: Number of runs that were deleted because they are not in the spool's index.
         problems: Lines of text, one about each failed upload and each missing model.
+        lacking: Words that say what a run still lacks in MLflow, by stem; empty if MLflow has everything.
     """
 
     n_uploaded: int
     n_deleted: int
-    problems: tuple[str, ...]
+    problems: tuple[str, ...] = ()
+    lacking: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def what_is_lacking(self) -> str:
+        """What is missing in MLflow, in a line."""
+        return not_whole(self.lacking)
+
+
+def not_whole(lacking: Mapping[str, str]) -> str:
+    """Return how many runs are not whole in MLflow, and what the first of them lacks, in a line."""
+    stem, lack = next(iter(lacking.items()))
+    more = f", and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+    return f"{counted(len(lacking), 'run')} not completely in MLflow: {stem}: {lack}{more}"
 
 
 def sync(
@@ -395,4 +330,27 @@ def sync(
         runs.upload_files()
     except Exception as error:
         problems.append(f"upload of files to MLflow failed: {reason(error)}")
-    return SyncReport(uploader.n_uploaded, n_deleted, tuple(problems))
+    return SyncReport(uploader.n_uploaded, n_deleted, tuple(problems), runs.lacking())
+
+
+def lacking(spool: Spool, tracking_uri: str) -> dict[str, str]:
+    """Return what runs lack in MLflow, in words, by stem, without changing anything.
+
+    Args:
+        spool: Spool of an experiment.
+        tracking_uri: URI of the store, as MLflow takes it.
+
+    Raises:
+        UnreachableError: If the store does not answer.
+        StoreError: If a local store is damaged, not MLflow's, or of another version.
+    """
+    study = spool.study()
+    if study is None:
+        return {}
+    try:
+        client = store.connect(tracking_uri)
+        return audit.lacking(client, spool, study, audit.stored(client, spool, study.metadata))
+    except LenetExpError:
+        raise
+    except Exception as error:  # a server, a database and a file system have exceptions of their own
+        raise store.no_answer(tracking_uri, reason(error)) from error

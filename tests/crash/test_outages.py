@@ -16,7 +16,7 @@ import pytest
 from lenet_exp.tracking import store as mlflow_store
 from lenet_exp.tracking import uploader
 from lenet_exp.tracking.spool import STUDY, Spool
-from lenet_exp.tracking.uploader import Tracker
+from lenet_exp.tracking.tracker import Tracker
 from tests.labs.mlflow_lab import (
     BASELINE,
     OTHER,
@@ -27,6 +27,7 @@ from tests.labs.mlflow_lab import (
     everything,
     experiment_id,
     plain_client,
+    refuse,
     result,
     runs_by_name,
 )
@@ -56,7 +57,9 @@ def line(server: int) -> Iterator[Line]:
     line.switch("up")
     client = plain_client(line.uri)
     if experiment := client.get_experiment_by_name(STUDY_METADATA.experiment):
-        client.rename_experiment(experiment.experiment_id, f"of test {experiment.experiment_id}")
+        other = f"of test {experiment.experiment_id}"
+        client.set_experiment_tag(experiment.experiment_id, "lenet_exp.experiment", other)
+        client.rename_experiment(experiment.experiment_id, other)
     line.close()
 
 
@@ -142,11 +145,9 @@ def test_what_was_given_up_runs_again(lab: Lab) -> None:
 def test_a_refused_attempt_does_not_hold_up_the_end(lab: Lab) -> None:
     """An attempt that MLflow refuses is told once; the others are carried, and the end says not all are."""
     tracked = Tracked(lab, lab.uri)
+    wait_for(lambda: lab.spool.run_id(STUDY) is not None)
+    refuse(lab.client(), TRIAL)
     lab.begin(TRIAL)
-    tracked.tracker.notify()
-    wait_for(lambda: TRIAL in lab.spool.run_ids())
-    lab.client().delete_run(lab.spool.run_ids()[TRIAL])
-    lab.spool.epoch(TRIAL, result(3))
     tracked.tracker.notify()
     assert f"upload of {TRIAL.stem} to MLflow failed" in tracked.next()
     lab.complete(OTHER)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
-from lenet_exp.tracking import store, uploader
+from lenet_exp.tracking import audit, store, uploader
 from lenet_exp.tracking.events import DatasetMetadata, StudyMetadata
 from lenet_exp.tracking.spool import Spool
 
@@ -113,6 +113,13 @@ def experiment_id(client: MlflowClient, name: str = STUDY_METADATA.experiment) -
     return str(experiment.experiment_id)
 
 
+def refuse(client: MlflowClient, key: RunKey) -> None:
+    """Have MLflow refuse an attempt: a run with the attempt's key has another seed, which cannot change."""
+    tags = {"lenet_exp.study": STUDY_METADATA.study, "lenet_exp.key": f"{STUDY_METADATA.study}/{key.stem}"}
+    run = client.create_run(experiment_id(client), tags=tags)
+    client.log_param(run.info.run_id, "seed", "another")
+
+
 def all_runs(client: MlflowClient, experiment: str = STUDY_METADATA.experiment) -> list[Run]:
     """Return the runs of the experiment that are not deleted."""
     return list(client.search_runs([experiment_id(client, experiment)]))
@@ -141,7 +148,8 @@ def everything(client: MlflowClient, experiment: str = STUDY_METADATA.experiment
     seen: dict[str, Any] = {}
     for name, run in runs.items():
         outputs = run.outputs.model_outputs if run.outputs else []
-        models = [client.get_logged_model(output.model_id) for output in outputs]
+        logged = [audit.present(client.get_logged_model, output.model_id) for output in outputs]
+        models = [model for model in logged if model]
         inputs = [each.dataset.name for each in run.inputs.dataset_inputs] if run.inputs else []
         seen[name] = {
             "info": (run.info.status, run.info.start_time, run.info.end_time),

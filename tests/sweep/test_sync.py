@@ -161,7 +161,9 @@ def test_a_damaged_store_is_told(folder: Path, tmp_path: Path) -> None:
     code, out, err = command("sync", *arguments(tmp_path))
 
     assert (code, out) == (9, "")
-    assert re.fullmatch(r"error: .*mlflow\.db is damaged: .*; move it away .*\n", err)
+    assert re.fullmatch(
+        r"error: .*mlflow\.db is damaged: .*; run 'lenet-exp doctor --repair --root .*\n", err
+    )
     assert store.read_bytes() == b"no store" * 1000
 
 

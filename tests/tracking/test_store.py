@@ -119,9 +119,9 @@ def age(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
-        (truncate, "is damaged: .*move it away and run 'lenet-exp sync'"),
-        (scribble, "is damaged: .*move it away"),
-        (replace_by_text, "is damaged: file is not a database; move it away"),
+        (truncate, "is damaged: .*run 'lenet-exp doctor --repair --root "),
+        (scribble, "is damaged: .*moves it aside"),
+        (replace_by_text, "is damaged: file is not a database; run "),
         (replace_by_other, "is not an MLflow store: no such table"),
         (empty_version, "is damaged"),
         (age, "has schema 0123456789ab, MLflow .* wants .*; copy it, then run 'mlflow db upgrade sqlite:///"),
@@ -165,7 +165,7 @@ def test_a_silent_server_is_unreachable() -> None:
 
         with pytest.raises(
             UnreachableError,
-            match=r"does not answer within 0\.3 s; start it, or name another with --tracking-uri",
+            match=r"does not answer: no answer within 0\.3 s; start it, or name another with --tracking-uri",
         ):
             check_reachable(uri, timeout_s=0.3)
 

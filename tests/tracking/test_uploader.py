@@ -15,6 +15,7 @@ from lenet_exp.base.errors import NoResultError
 from lenet_exp.base.records import METRICS, RunKey
 from lenet_exp.tracking import store, uploader
 from lenet_exp.tracking.spool import Spool
+from lenet_exp.tracking.tracker import Tracker
 from tests.labs.mlflow_lab import (
     BASELINE,
     OTHER,
@@ -26,6 +27,7 @@ from tests.labs.mlflow_lab import (
     everything,
     plain_client,
     points,
+    refuse,
     result,
     runs_by_name,
 )
@@ -347,24 +349,24 @@ def test_a_deleted_experiment_comes_back(lab: Lab) -> None:
 
 def test_an_attempt_that_mlflow_refuses_does_not_hold_up_the_others(lab: Lab) -> None:
     """When MLflow refuses one attempt, that is told once, and the others are uploaded."""
-    lab.begin(TRIAL)
     lab.sync()
-    lab.client().delete_run(lab.opened().run_ids()[TRIAL])
-    lab.spool.epoch(TRIAL, result(3))
+    refuse(lab.client(), TRIAL)
+    lab.begin(TRIAL)
     lab.complete(OTHER)
 
     report = lab.sync()
 
     assert len(report.problems) == 1
     assert report.problems[0].startswith(f"upload of {TRIAL.stem} to MLflow failed: ")
-    assert "must be in the 'active' state" in report.problems[0]
+    assert "Changing param values is not allowed" in report.problems[0]
+    assert report.lacking == {TRIAL.stem: "it lacks tags"}
     assert runs_by_name(lab.client())["trial 1"].info.status == "FINISHED"
 
 
 def test_what_is_recorded_while_the_thread_waits_is_drained_at_once(tmp_path: Path) -> None:
     """Whoever drains need not know whether the thread was woken for what is new."""
     lab = Lab(tmp_path)
-    tracker = uploader.Tracker(lab.spool, STUDY_METADATA, tracking_uri=lab.uri, artifact_root=lab.artifacts)
+    tracker = Tracker(lab.spool, STUDY_METADATA, tracking_uri=lab.uri, artifact_root=lab.artifacts)
     tracker.start()
     try:
         assert tracker.drain()
@@ -382,7 +384,7 @@ def test_an_attempt_whose_first_line_was_cut_off_is_none(lab: Lab, left: bytes) 
     lab.complete(TRIAL)
     (lab.home / "spool" / f"{OTHER.stem}.jsonl").write_bytes(left)
     lab.spool = lab.opened()
-    tracker = uploader.Tracker(lab.spool, STUDY_METADATA, tracking_uri=lab.uri, artifact_root=lab.artifacts)
+    tracker = Tracker(lab.spool, STUDY_METADATA, tracking_uri=lab.uri, artifact_root=lab.artifacts)
     tracker.start()
 
     assert tracker.drain(timeout_s=10)
