@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ import optuna
 from optuna.trial import TrialState
 
 from lenet_exp.base import failpoints
-from lenet_exp.base.errors import ConfigError, LenetExpError
+from lenet_exp.base.errors import ConfigError, LenetExpError, UnreachableError
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Experiment
@@ -74,6 +75,7 @@ class Study:
         #: Error of the check that found the study to be no longer ours; None as long as it is.
         self.lost: LenetExpError | None = None
         self._database = storage
+        storage.on_refused = self._refused
         self._storage = SingleWriterStorage(storage)
         self._search = load_search(self._storage, experiment)
         self._fixed = load_fixed(self._storage, experiment)
@@ -113,17 +115,18 @@ class Study:
                 "rename the experiment (name = ...), or undo the change"
             )
 
-    def when_gone(self, on_problem: Callable[[str], None], on_return: Callable[[], None]) -> None:
+    def when_gone(self, on_problem: Callable[[str], None], hold: Callable[[], None]) -> None:
         """Register functions to call when the database server stops answering; no effect on a SQLite file.
 
         Args:
             on_problem: Function that takes a line for the user, when the server stops answering and when it
                 answers again.
-            on_return: Function to call before an operation is repeated; raises if another driver has locked
-                the study.
+            hold: Function that makes sure that the server's lock on the study is ours; it becomes a `guard`,
+                and all guards are asked before an operation is repeated.
         """
         if isinstance(self._database, PatientStorage):
-            self._database.on_problem, self._database.on_return = on_problem, on_return
+            self._database.on_problem, self._database.on_return = on_problem, self.ensure_ours
+            self.guard(partial(self._database.patiently, hold))
 
     def guard(self, check: Callable[[], None]) -> None:
         """Register a function that is called before an attempt is begun or ended, and before a value is kept.
@@ -133,19 +136,34 @@ class Study:
         """
         self._checks.append(check)
 
-    def _ensure_ours(self) -> None:
-        if self.lost is None:
-            try:
-                for check in self._checks:
-                    check()
-            except LenetExpError as error:
-                self.lost = error
+    def ensure_ours(self) -> None:
+        """Raise the error of a guard if the study is no longer ours to write.
+
+        Raises:
+            LenetExpError: If a guard says so, now or earlier; from then on the study is `lost`.
+            UnreachableError: If the storage does not answer, which does not make the study lost.
+        """
         if self.lost is not None:
             raise self.lost
+        try:
+            for check in self._checks:
+                check()
+        except UnreachableError:
+            raise
+        except LenetExpError as error:
+            self.lost = error
+            raise
+
+    def _refused(self, error: LenetExpError) -> None:
+        """Take note that the storage refused a write; raise a guard's error, which says who has the study."""
+        if self.lost is None:
+            with suppress(UnreachableError):
+                self.ensure_ours()
+            self.lost = error
 
     def ask(self) -> Attempt | None:
         """Start the next trial, a queued retry before a new draw; return None if a grid has no point left."""
-        self._ensure_ours()
+        self.ensure_ours()
         with self._storage.transaction():
             return self._ask()
 
@@ -175,7 +193,7 @@ class Study:
         crashes = sum(bool(record.result.get("crashed")) for record in tried)
         if crashes >= MAX_ATTEMPTS or any(not record.superseded for record in tried):
             return None
-        self._ensure_ours()
+        self.ensure_ours()
         with self._storage.transaction():
             trial = self._fixed.ask()
             failpoints.point("after_ask")
@@ -202,7 +220,7 @@ class Study:
             name: Name of the value, such as ``confirm_plan``; `kept` reads it by this name.
             value: JSON value to store; it replaces an earlier value of the same name.
         """
-        self._ensure_ours()
+        self.ensure_ours()
         self._on_keep(name, value)
         self._fixed.set_user_attr(f"lenet_exp.{name}", value)
         self._flush()
@@ -276,7 +294,7 @@ class Study:
             value: Final ``val_accuracy``, NaN without a validation split; None unless COMPLETE.
             result: JSON values to store, by name: measurements, and the ``reason`` unless COMPLETE.
         """
-        self._ensure_ours()
+        self.ensure_ours()
         trial = self._trials.pop(key)
         record = trial.user_attrs[RECORD]
         kept = dict(result or {}) | ({_TRAINING: record[_TRAINING]} if _TRAINING in record else {})
@@ -309,7 +327,7 @@ class Study:
         Returns:
             True if the training will be retried.
         """
-        self._ensure_ours()
+        self.ensure_ours()
         trial = self._trials[key]
         record = trial.user_attrs[RECORD]
         crashes = record["crashes"] + crashed

@@ -121,6 +121,7 @@ class Writer:
         Raises:
             DiskError: If spool or study cannot be written.
         """
+        self._study.ensure_ours()  # else the spool would say what the study may not
         result = {**version_of_code(), **result}
         # The trainers of some tests save no weights.
         weights = self._layout.kept_weights(weights_of or key) if state == "COMPLETE" else None
@@ -158,6 +159,7 @@ class Writer:
         Raises:
             DiskError: If spool or study cannot be written.
         """
+        self._study.ensure_ours()
         full: DiskError | None = None
         result = {"retry": retry, "crashed": crashed, "alone": exclusive}
         try:
