@@ -285,6 +285,7 @@ class MainJob:
             self._conditions,
             study=self._study,
             spool=self._spool,
+            executor=self._executor,
             train=self._train,
             settle=self._tracker.drain,
             announce=say,

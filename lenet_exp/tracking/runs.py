@@ -17,6 +17,7 @@ from lenet_exp.tracking import model
 from lenet_exp.tracking.events import Champion, End, RunLog, StudyLog
 from lenet_exp.tracking.registry import register
 from lenet_exp.tracking.spool import STUDY, Spool
+from lenet_exp.training.weights import recorded_digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -170,7 +171,8 @@ class MlflowRuns:
 
     def _log_model(self, run_id: str, run_log: RunLog, weights: Path) -> None:
         image_size = self._study.metadata.image_size
-        network = model.load_network(run_log.metadata["params"], weights, image_size)
+        digest = recorded_digest(run_log.key, run_log.end.result if run_log.end else {}, self._study.kept)
+        network = model.load_network(run_log.metadata["params"], weights, image_size, digest)
         epoch = run_log.epochs[-1].epoch if run_log.epochs else 0
         model.log_model(self._client, run_id, self._key(run_log.key.stem), network, image_size, epoch)
         self._client.log_artifact(run_id, str(weights))

@@ -166,7 +166,7 @@ def pid_of_lock(server: Server) -> int | None:
     """Return the process of the server's end of the session that has an advisory lock."""
     with psycopg.connect(server.url) as connection:
         row = connection.execute("SELECT pid FROM pg_locks WHERE locktype = 'advisory'").fetchone()
-    return row and row[0]
+    return int(row[0]) if row else None
 
 
 def end_session(server: Server, pid: int | None) -> None:
