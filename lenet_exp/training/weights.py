@@ -124,8 +124,11 @@ def restore_weights(
         NoResultError: If the training does not complete.
     """
     path, digest = conditions.layout.weights(record.key), recorded_digest(record.key, record.result, kept)
-    if os.path.lexists(path):
-        move_aside(path)
+    for place in (path.parent, path):
+        # Where a folder belongs, a link could lead out of the root, and a file would be in the way.
+        is_folder = place == path.parent and place.is_dir() and not place.is_symlink()
+        if os.path.lexists(place) and not is_folder:
+            move_aside(place)
     _train(record, train_on, _as_recorded(conditions, record), executor)
     now = weights_digest(path)
     if now == digest:
