@@ -10,7 +10,8 @@ __getattr__, __dir__ = face(
     "printable shorten",
     files="disk_error lock lock_holder move_aside sync_file writable_folder write_atomically",
     layout="Layout artifacts layouts mlflow_db study_db",
-    messages="counted say",
+    lineage="Lineage MARK check_lineage",
+    messages="counted repair_command say",
     records="EpochResult METRICS Role RunKey State TrainOn without_seed",
     seeding="derive_seed",
 )

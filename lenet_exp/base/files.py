@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import json
 import os
 import platform
@@ -68,7 +69,7 @@ def writable_folder(folder: Path) -> Path:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a damaged SQLite file, with its ``-wal`` and ``-shm`` files, so that it can be examined later.
+    """Rename what is damaged, with ``-wal`` and ``-shm`` of a SQLite file, so that it can be examined later.
 
     Returns:
         The new path, which ends in ``.damaged-`` and the time.
@@ -77,11 +78,13 @@ def move_aside(path: Path) -> Path:
         DiskError: If a file cannot be renamed.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    target = path.with_name(f"{path.name}.damaged-{stamp}")
+    name = f"{path.name}.damaged-{stamp}"
+    taken = len(list(path.parent.glob(f"{glob.escape(name)}*")))  # by another of the same second
+    target = path.with_name(f"{name}-{taken}" if taken else name)
     try:
         for ending in ("-wal", "-shm", ""):
             source = path.with_name(path.name + ending)
-            if source.exists():
+            if os.path.lexists(source):
                 source.rename(target.with_name(target.name + ending))
     except OSError as error:
         raise disk_error(path, error) from error

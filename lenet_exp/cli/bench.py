@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from lenet_exp import __version__
-from lenet_exp.base.errors import NoResultError, SweepInterruptedError
+from lenet_exp.base.errors import NoResultError
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.cli.overhead import small_sweep
@@ -29,6 +29,7 @@ from lenet_exp.data.images import ImageSet, training_images
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions, Ended, Epoch, Machine, Task
 from lenet_exp.execution.resources import Capacity, WorkerPlan, measure, plan
+from lenet_exp.execution.signals import unwinding
 from lenet_exp.study.records import Attempt
 
 #: Length of a short trial, in seconds, with which ``harness_s`` is compared.
@@ -104,10 +105,8 @@ def run_bench(question: Question, announce: Callable[[str], None]) -> dict[str, 
         LenetExpError: If data or device cannot be used, the network cannot be trained, or the user presses
             Ctrl-C.
     """
-    try:
+    with unwinding("interrupted; nothing was recorded"):
         return _measure(question, announce)
-    except KeyboardInterrupt:
-        raise SweepInterruptedError("interrupted; nothing was recorded") from None
 
 
 def _measure(question: Question, announce: Callable[[str], None]) -> dict[str, Any]:

@@ -20,12 +20,13 @@ from lenet_exp import __version__
 from lenet_exp.base.errors import ConfigError, DiskError, LenetExpError, StoreError, UnreachableError
 from lenet_exp.base.files import lock, lock_holder, move_aside
 from lenet_exp.base.layout import Layout, artifacts, layouts, mlflow_db, study_db
-from lenet_exp.base.messages import counted
+from lenet_exp.base.messages import counted, repair_command
 from lenet_exp.config import loader
 from lenet_exp.data import datasets, sources
 from lenet_exp.execution import resources
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.resources import MIN_FREE_BYTES
+from lenet_exp.results.lookup import read_related
 from lenet_exp.study import storage
 from lenet_exp.study.study import open_study
 from lenet_exp.study.trials import has_open
@@ -168,11 +169,11 @@ def _study(root: Path, url: str | None) -> str:
     studies = storage.read_storage(root, url)
     path = url or study_db(root)
     if studies is None:
-        lost = [layout.folder for layout in layouts(root) if Spool(layout.spool).study()]
+        lost = [layout.folder for layout in layouts(root) if not Spool(layout.spool).lineage().is_empty]
         if lost:
             raise StoreError(
-                f"{path} is missing, with the studies of {', '.join(lost)}; put it back, "
-                "or run 'lenet-exp doctor --repair'"
+                f"{path} is missing or empty, with the studies of {', '.join(lost)}; put it back, "
+                f"or run '{repair_command(root)}'"
             )
         return f"no {path} yet"
     return f"{path}, {len(studies.get_all_studies())} studies"
@@ -194,10 +195,14 @@ def _experiment(layout: Layout, url: str | None) -> str:
         return f"a sweep is at work: {holder}"
     spool = Spool(layout.spool)
     study_log = spool.study()
-    if study_log is None:
+    if study_log is None and not spool.stems():
         return "no sweep has started"
-    if study_log.end is None or has_open(study_log.metadata.experiment, layout.root, url):
-        raise StoreError("a sweep was cut off; run it again to go on, or run 'lenet-exp doctor --repair'")
+    name = loader.load(layout.experiment_file).name
+    read_related(name, layout.root, url)
+    if study_log is None or study_log.end is None or has_open(name, layout.root, url):
+        raise StoreError(
+            f"a sweep was cut off; run it again to go on, or run '{repair_command(layout.root, url)}'"
+        )
     pending = spool.pending()
     if pending:
         raise UnreachableError(
@@ -218,7 +223,10 @@ def _repair_study(root: Path) -> str:
         # Rebuilt in another folder and moved when complete, so that a repair that is cut off changes nothing.
         with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=root) as folder:
             rebuilt = storage.open_storage(Path(folder))
-            n_attempts = sum(rebuild_study(Spool(layout.spool), rebuilt) for layout in experiments)
+            n_attempts = 0
+            for layout in experiments:
+                name = loader.load(layout.experiment_file).name
+                n_attempts += rebuild_study(Spool(layout.spool), rebuilt, name)
             storage.close(rebuilt)
             moved = f"{path} moved to {move_aside(path)}, and " if path.exists() else ""
             study_db(Path(folder)).rename(path)
@@ -249,6 +257,7 @@ def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None
     experiment, root = loader.load(layout.experiment_file), layout.root
     with lock(layout.lock), run.storage_lock(url, experiment.name):
         spool = Spool(layout.spool)
+        done = _restore_if_wrong(experiment.name, root, url, spool)
         reconcile(open_study(experiment, root, url), spool, layout)
         study_log = spool.study()
         if study_log and study_log.end is None:
@@ -256,4 +265,20 @@ def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None
     report = sync.sync_experiment(experiment, root, tracking_uri=tracking_uri, storage=url)
     if report.problems:
         raise UnreachableError(report.problems[0])
-    return f"ended what was cut off, uploaded {counted(report.n_uploaded, 'run')}"
+    return f"{done}ended what was cut off, uploaded {counted(report.n_uploaded, 'run')}"
+
+
+def _restore_if_wrong(name: str, root: Path, url: str | None, spool: Spool) -> str:
+    """Restore the study from the spool if it is not the one that the spool was written with; say so."""
+    try:
+        read_related(name, root, url)
+    except StoreError as error:
+        _refuse_other_version(partial(storage.read_storage, root, url))
+        studies = storage.open_storage(root, url)
+        aside = storage.set_aside(studies, name)
+        n_attempts = rebuild_study(spool, studies, name)
+        studies.engine.dispose()
+        kept = f", kept the other as study {aside!r}" if aside else ""
+        reason = str(error).partition("; ")[0]
+        return f"{reason}: restored it from the spool with {counted(n_attempts, 'attempt')}{kept}; "
+    return ""

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lenet_exp.base.errors import ConfigError
-from lenet_exp.execution.resources import size_bytes
+from lenet_exp.execution.resources import trial_memory
 
 if TYPE_CHECKING:
     from lenet_exp.config.experiment import Experiment
+
+
+#: Hours of the longest time limit, a year; a longer one is a mistake.
+_LONGEST_H = 8760
 
 
 class TableFormat(StrEnum):
@@ -33,16 +37,19 @@ def seconds(text: str, flag: str = "--timeout") -> float:
         flag: Flag that the user gave the text to, for the error message.
 
     Raises:
-        ConfigError: If ``text`` is not a duration, or not above zero.
+        ConfigError: If ``text`` is not a duration, not above zero, or longer than a year.
 
     Example:
         >>> seconds("30m"), seconds("90")
         (1800.0, 90.0)
     """
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smh]?)", text)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if not match or float(match[1]) <= 0:
         raise ConfigError(f"{flag} must be a time above zero such as 90s, 30m or 2h, found {text!r}")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    duration_s = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    if duration_s > _LONGEST_H * 3600:
+        raise ConfigError(f"{flag} must be above zero and at most {_LONGEST_H}h, a year, found {text!r}")
+    return duration_s
 
 
 def switch(flag: str, text: str) -> Any:
@@ -108,7 +115,7 @@ TrialMemory = Annotated[
     typer.Option(
         "--trial-memory",
         metavar="SIZE",
-        parser=lambda given: size_bytes(given, "--trial-memory"),
+        parser=trial_memory,
         help="memory that a training may allocate, such as 500M or 2G (default: no limit)",
     ),
 ]

@@ -22,6 +22,7 @@ from lenet_exp.base.errors import LenetExpError, mask_url, printable
 from lenet_exp.base.messages import counted
 from lenet_exp.cli import options
 from lenet_exp.cli.options import load_experiment, switch, workers_count
+from lenet_exp.execution.signals import own_process
 
 app = typer.Typer(
     name="lenet-exp",
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Words after ``lenet-exp``; None for those of the process's own command line.
     """
+    if arguments is None:
+        own_process()
     # Nearly all objects that torch and MLflow create while loading stay alive, so looking for garbage finds
     # little: it is done ten times less often, and not once more at the end (experiments/LOG.md, What was
     # weighed when the house was divided).

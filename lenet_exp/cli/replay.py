@@ -9,12 +9,13 @@ import math
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lenet_exp.base.environment import CAUSES
-from lenet_exp.base.errors import NoResultError, SweepInterruptedError, printable
+from lenet_exp.base.errors import NoResultError, printable
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.messages import counted, say
 from lenet_exp.base.records import EpochResult, TrainOn
@@ -23,6 +24,7 @@ from lenet_exp.data.images import training_images
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions, Ended, Epoch, Task
 from lenet_exp.execution.resources import WorkerPlan
+from lenet_exp.execution.signals import unwinding
 from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.results.views.console import print_rows
 from lenet_exp.study.records import Attempt, TrialRecord
@@ -116,8 +118,8 @@ def replay(
         raise NoResultError(f"{original.label} has no epoch to compare: {reason}; name another trial")
     images = training_images(results.experiment.data)
     n_threads = threads or int(original.result.get("threads", 1))
-    executor = LocalExecutor()
-    try:
+    kept = "interrupted; nothing that was recorded has changed"
+    with closing(LocalExecutor()) as executor, unwinding(kept):
         machine = executor.probe(device or str(original.result.get("device_type", "auto")))
         epochs = counted(original.configuration.epochs, "epoch")
         say(f"{original.label}: training it again, {epochs}, on {machine.name}")
@@ -127,10 +129,6 @@ def replay(
             task = _task(results, original, conditions)
             is_whole = original.state == "COMPLETE" or diverged
             replayed = _train(executor, task, recorded, None if is_whole else len(recorded), say)
-    except KeyboardInterrupt:
-        raise SweepInterruptedError("interrupted; nothing that was recorded has changed") from None
-    finally:
-        executor.close()
     changes, unknown = _causes(results, original, conditions.metadata() | {"data": images.digest})
     n_compared = max(len(recorded), len(replayed))
     return Replay(original, compare(recorded, replayed), n_compared, changes, unknown)

@@ -11,8 +11,10 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.forkserver import ensure_running
+from multiprocessing import forkserver, resource_tracker
 from types import ModuleType
+
+from lenet_exp.execution.signals import ENDING
 
 #: Dotted name of the module that trains; tests of the processes around it name another one.
 TRAINER = "lenet_exp.training.trainer"
@@ -28,11 +30,22 @@ def start_fork_server(trainer: str = TRAINER) -> None:
     """
     preloaded = ["lenet_exp.execution.preload", trainer]
     multiprocessing.get_context("forkserver").set_forkserver_preload(preloaded)
-    # Blocked in the fork server, and so in all its children: only the driver reacts to Ctrl-C, and to the
-    # SIGUSR1 with which a scheduler warns all processes of a job.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR1})
+    with _deaf():
+        forkserver.ensure_running()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Context manager: a fork server that is started in the ``with`` block never hears `ENDING`.
+
+    Nor do its children. Only the driver reacts to Ctrl-C, to SIGTERM, and to the SIGUSR1 with which a
+    scheduler warns a job; it ends the others, each at its time.
+    """
+    # Started first, as it would unblock SIGINT and SIGTERM in this process again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
-        ensure_running()
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -47,7 +60,8 @@ def main_module_hidden() -> Iterator[None]:
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
-        yield
+        with _deaf():  # a fork server that has died is started again
+            yield
     finally:
         sys.modules["__main__"] = main
 
@@ -58,8 +72,12 @@ def settle_in() -> None:
     Signals to the process group that started it no longer reach it, and garbage collection leaves the memory
     that it shares with the fork server alone.
     """
-    # A signal to the caller's process group does not reach a group of its own.
+    # A signal to the caller's process group does not reach a group of its own; one that did a moment ago is
+    # forgotten, as ignoring a signal drops it. From then on SIGTERM is what the driver sends.
     os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     # The fork server's memory stays shared as long as no garbage collection goes through it.
     gc.freeze()
     gc.enable()

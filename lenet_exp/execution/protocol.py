@@ -142,7 +142,7 @@ class RunningTraining(Protocol):
         """Train the remaining epochs, and yield the result of each.
 
         Raises:
-            DivergedError: If the loss becomes NaN or infinite.
+            DivergedError: By the end of the epoch in which the loss or a weight becomes NaN or infinite.
         """
 
     def snapshot(self) -> bytes:

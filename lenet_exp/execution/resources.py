@@ -6,7 +6,8 @@ import os
 import re
 import shutil
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lenet_exp.base.errors import ConfigError, DiskError
@@ -29,32 +30,71 @@ class Limits:
     trial_memory_bytes: int | None = None
     min_free_bytes: int = MIN_FREE_BYTES
 
+    def of_attempt(self) -> dict[str, float]:
+        """Return the limits of time and memory that are set, by name."""
+        limits = {"trial_timeout_s": self.trial_timeout_s, "trial_memory_bytes": self.trial_memory_bytes}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+    def allow_more(self, time_s: float | None, memory_bytes: int | None) -> bool:
+        """Return True if an attempt that limits have ended may take more now: more time, or more memory.
+
+        Args:
+            time_s: Limit of time that ended it, in seconds; None if none did.
+            memory_bytes: Limit of memory that ended it, in bytes; None if none did.
+        """
+        pairs = ((time_s, self.trial_timeout_s), (memory_bytes, self.trial_memory_bytes))
+        return any(then is not None and (now is None or now > then) for then, now in pairs)
+
 
 DEFAULT = Limits()
 
+#: Sizes that a flag may have; what is beyond is a mistake, and the operating system may refuse it later on.
+_SMALLEST_BYTES, _LARGEST_BYTES, LARGEST = 10**6, 10**15, "1000T"
+
+#: Seconds between two looks at the time of an attempt, and between looks of a process that was suspended.
+_LOOK_EVERY_S, _SUSPENDED_AFTER_S = 0.25, 1.0
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-# Messages of torch's allocators, on a CPU and on accelerators, that come without an exception of their own.
-_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|bad_alloc|ALLOC_FAILED", re.I)
+# Messages of torch's allocators, on a CPU and on accelerators, that come without an exception of their own,
+# and of what else finds no memory: oneDNN, and a new thread for its stack.
+_NO_MEMORY = re.compile(
+    "can't allocate memory|not enough memory|out of memory|bad_alloc|ALLOC_FAILED"
+    "|could not create a (?:memory )?(?:object|primitive)|can't start new thread|Cannot allocate memory",
+    re.IGNORECASE,
+)
 
 
-def size_bytes(text: str, flag: str) -> int:
+def size_bytes(text: str, flag: str, *, smallest: int = 0) -> int:
     """Parse a size such as 500M, and return it in bytes.
 
     Args:
         text: Number of bytes, or a number followed by k, M, G or T for 10**3, 10**6, 10**9 or 10**12 bytes.
         flag: Flag that the user gave the size to, for the error message.
+        smallest: Smallest size that makes sense, in bytes; the largest is 1000T.
 
     Raises:
-        ConfigError: If ``text`` is not such a number.
+        ConfigError: If ``text`` is not such a number, or out of range.
 
     Example:
         >>> size_bytes("200M", "--min-free"), size_bytes("1.5G", "--min-free")
         (200000000, 1500000000)
     """
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([kmgt]?)b?", text.strip().lower())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)b?", text.strip().lower())
     if not match:
         raise ConfigError(f"{flag} must be a size such as 500M or 2G, found {text!r}")
-    return round(float(match[1]) * _UNITS[match[2]])
+    size = float(match[1]) * _UNITS[match[2]]  # of too many digits, infinity
+    if not smallest <= size <= _LARGEST_BYTES:
+        least = f"{smallest // _UNITS['m']}M" if smallest else "0"
+        raise ConfigError(f"{flag} must be from {least} to {LARGEST}, found {text!r}")
+    return round(size)
+
+
+def trial_memory(text: str) -> int:
+    """Return the bytes of ``--trial-memory``; see `size_bytes`.
+
+    Raises:
+        ConfigError: If ``text`` is not a size, or less than any training takes.
+    """
+    return size_bytes(text, "--trial-memory", smallest=_SMALLEST_BYTES)
 
 
 def check_room(folder: Path, min_free_bytes: int) -> None:
@@ -67,11 +107,14 @@ def check_room(folder: Path, min_free_bytes: int) -> None:
     Raises:
         DiskError: If less space is free.
     """
-    free = shutil.disk_usage(folder).free
-    if free < min_free_bytes:
+    disk = shutil.disk_usage(folder)
+    if disk.free < min_free_bytes:
+        remedy = "make room and run the same command again (or see --min-free)"
+        if min_free_bytes > disk.total:
+            remedy = f"the disk has {disk.total / 1e6:,.0f} MB in all, so lower --min-free"
         raise DiskError(
-            f"{folder}: no space: {free / 1e6:,.0f} MB are free on its disk, and a sweep needs "
-            f"{min_free_bytes / 1e6:,.0f} MB; make room and run the same command again (or see --min-free)"
+            f"{folder}: no space: {disk.free / 1e6:,.0f} MB are free on its disk, and a sweep needs "
+            f"{min_free_bytes / 1e6:,.0f} MB; {remedy}"
         )
 
 
@@ -93,11 +136,49 @@ def limit_memory(extra_bytes: int) -> None:
     )
 
 
+def is_suspended(pid: int | None) -> bool:
+    """Return True if a process was stopped by a signal or a debugger; always False but on Linux."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state in ("T", "t")
+
+
+@dataclass
+class RunningTime:
+    """The time that an attempt has run, without that in which its process or this one was suspended.
+
+    Attributes:
+        ran_s: Seconds that have been counted.
+    """
+
+    ran_s: float = 0.0
+    _counted_until: float = field(default_factory=time.monotonic)
+
+    def count(self, pid: int | None) -> float:
+        """Count the time since the last look, and return the seconds that the attempt has run in all.
+
+        Args:
+            pid: Process of the attempt; None if it has ended.
+        """
+        now = time.monotonic()
+        passed_s, self._counted_until = now - self._counted_until, now
+        if not is_suspended(pid):
+            # Looks that are far apart show that this process was suspended, and perhaps the whole machine.
+            self.ran_s += passed_s if passed_s < _SUSPENDED_AFTER_S else _LOOK_EVERY_S
+        return self.ran_s
+
+    def next_look_s(self, limit_s: float) -> float:
+        """Return the seconds after which `count` is to be called again, if ``limit_s`` are allowed in all."""
+        return min(_LOOK_EVERY_S, max(0.001, limit_s - self.ran_s))
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return True if an exception says that memory ran out, on the host or on an accelerator."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))
+    return isinstance(error, RuntimeError | OSError) and bool(_NO_MEMORY.search(str(error)))
 
 
 class OomKills:

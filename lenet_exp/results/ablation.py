@@ -37,7 +37,8 @@ def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> Ta
         A table of `COLUMNS`. A row averages over the seeds whose training is complete. `verdicts` gives
         ``val_delta``, its interval, ``val_p_value`` (Holm-adjusted over the table) and ``verdict``, from the
         seeds that the baseline has too. If a seed gave no result, for example because its loss diverged, the
-        row has a ``note`` and no verdict: the remaining seeds would flatter it.
+        row has a ``note`` and no verdict: the remaining seeds would flatter it. If that is the baseline's,
+        there is no verdict at all.
     """
     ended = [record for record in records if not record.superseded]
     experiment = _as_trained(experiment, ended)
@@ -52,7 +53,8 @@ def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> Ta
         samples.append(_sample(config, trained))
     judgements = verdicts(samples, _sample(baseline.id, baseline_records))
     for row, verdict in zip(rows[1:], judgements, strict=True):
-        row.update(_judged(row, verdict))
+        # Where the baseline lacks a seed, there is nothing to compare with on it.
+        row.update({} if rows[0]["note"] else _judged(row, verdict))
         row["examples_per_s_ratio"] = _ratio(row["examples_per_s"], rows[0]["examples_per_s"])
     return Table(COLUMNS, rows)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from lenet_exp.results.evaluation import Evaluation, Finalist
 from lenet_exp.results.table import finite
+from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.events import Champion
 
 
@@ -29,8 +31,14 @@ def winner(evaluation: Evaluation) -> str:
     return max((f for f in evaluation.plan.finalists if f.config in better), key=val_accuracy).config
 
 
+def has_baseline(records: Iterable[TrialRecord]) -> bool:
+    """Return True if the baseline is complete on every seed; without it there is no champion."""
+    ended = [r for r in records if r.key.role == "baseline" and not r.superseded]
+    return bool(ended) and all(record.state == "COMPLETE" for record in ended)
+
+
 def elected(experiment: str, question: str, evaluation: Evaluation) -> Champion | None:
-    """Return the networks to register after an evaluation, or None if every training of the baseline failed.
+    """Return the networks to register after an evaluation, or None if the baseline is not complete in it.
 
     Each alias names the network of the first seed: choosing the best seed would be choosing luck.
 
@@ -39,10 +47,10 @@ def elected(experiment: str, question: str, evaluation: Evaluation) -> Champion 
         question: The experiment's question, with which the description starts; empty if it has none.
         evaluation: A complete evaluation of the test split.
     """
+    if not evaluation.has_baseline:
+        return None
     first = {score.config: score.run for score in reversed(evaluation.scores)}
     baseline = evaluation.plan.baseline.config
-    if baseline not in first:
-        return None
     aliases = {"champion": first[evaluation.champion], "baseline": first[baseline]}
     return Champion(experiment, aliases, _description(question, evaluation))
 

@@ -186,12 +186,20 @@ class Evaluation:
             }
         )
 
+    @property
+    def has_baseline(self) -> bool:
+        """True if the baseline has a score on every seed; without it, nothing can be compared."""
+        seeds = {score.seed for score in self.scores if score.config == self.plan.baseline.config}
+        return seeds >= set(self.plan.seeds)
+
     def label(self, config: str) -> str:
         """Return the label of the finalist, or of the baseline, whose hash is ``config``."""
         return next(finalist.label for finalist in self.plan.everyone if finalist.config == config)
 
     def sentences(self) -> list[str]:
         """Return the verdicts, the winner's curse and the champion in plain words, one sentence each."""
+        if not self.has_baseline:  # read so until November 2026
+            return ["no verdict and no champion: the test split was read without a complete baseline"]
         sentences = [f"{self.label(verdict['config'])}: {verdict['sentence']}" for verdict in self.verdicts]
         if self.curse:
             sentences.append(f"winner's curse, {self.plan.finalists[0].label}: {self.curse}")
@@ -256,7 +264,7 @@ def confirmation_summary(kept_readings: Any, kept_speeds: Any) -> ConfirmationSu
         config = finalist.config
         cells[config] = {
             **_test_cells(evaluation, config),
-            **({} if finalist == evaluation.plan.baseline else _verdict_cells(verdicts[config])),
+            **(_verdict_cells(verdicts[config]) if config in verdicts and evaluation.has_baseline else {}),
             **({"examples_per_s": speeds[config]} if config in speeds else {}),
             "fresh_val_accuracy": (evaluation.fresh_val_accuracy or {}).get(config),
         }
@@ -270,7 +278,8 @@ def _test_cells(evaluation: Evaluation, config: str) -> dict[str, Any]:
     sem = None
     if mean is not None and n > 1:
         sem = math.sqrt(math.fsum((value - mean) ** 2 for value in accuracies) / (n - 1) / n)
-    return {"n_seeds": n, "test_accuracy": mean, "test_accuracy_sem": sem, "delta": 0.0 if n else None}
+    delta = 0.0 if n and evaluation.has_baseline else None
+    return {"n_seeds": n, "test_accuracy": mean, "test_accuracy_sem": sem, "delta": delta}
 
 
 def _verdict_cells(verdict: Mapping[str, Any]) -> dict[str, Any]:

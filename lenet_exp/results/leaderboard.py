@@ -116,7 +116,7 @@ def _row(
     # Only a confirmation's test_accuracy counts: a listed run may have one that [watch] measured.
     confirmed = complete and confirmed_cells is not None and confirmed_cells["test_accuracy"] is not None
     value = cells["test_accuracy"] if confirmed else cells["val_accuracy"]
-    number = -1 if record.key.role == "baseline" else record.key.trial
+    number = -1 if record.key.role == "baseline" else record.trial
     order = (not complete, not confirmed, -value if value is not None else math.inf, number)
     smallness, speed = -_number(cells["n_parameters"]), _number(cells["examples_per_s"])
     return _Row(cells, order, (confirmed, value) if complete else None, smallness, speed)
@@ -137,7 +137,7 @@ def _cells(
     empty: dict[str, Any] = dict.fromkeys(COLUMNS)
     return empty | {
         "role": record.key.role,
-        "trial": record.key.trial if record.key.role == "trial" else None,
+        "trial": record.trial if record.key.role == "trial" else None,
         "name": record.name,
         "config": record.config,
         "state": record.state,

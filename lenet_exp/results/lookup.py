@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lenet_exp.base.errors import ConfigError, LenetExpError, NoResultError, UnreachableError
-from lenet_exp.base.layout import Layout
+from lenet_exp.base.errors import ConfigError, LenetExpError, NoResultError, UnreachableError, mask_url
+from lenet_exp.base.layout import Layout, study_db
+from lenet_exp.base.lineage import Lineage, check_lineage
+from lenet_exp.base.messages import repair_command
 from lenet_exp.base.records import without_seed
 from lenet_exp.config.experiment import Data, Experiment
+from lenet_exp.results.champion import has_baseline
 from lenet_exp.results.evaluation import (
     NOT_CONFIRMED,
     READINGS,
@@ -25,7 +28,7 @@ from lenet_exp.results.evaluation import (
 from lenet_exp.results.leaderboard import ranked
 from lenet_exp.results.table import Table
 from lenet_exp.study.records import TrialRecord
-from lenet_exp.study.trials import read_study
+from lenet_exp.study.trials import StudyContent, read_study
 from lenet_exp.tracking.events import RunLog
 from lenet_exp.tracking.spool import Spool
 from lenet_exp.tracking.store import log_file
@@ -71,9 +74,12 @@ class ExperimentResults:
         number = record.result.get("duplicate_of")
         if number is None:
             return record
-        return next(
-            other for other in self.records if other.key.role == record.key.role and other.key.trial == number
-        )
+        of_role = [r for r in self.records if r.key.role == record.key.role]
+        # Until November 2026 this was Optuna's number of the attempt.
+        same = [r for r in of_role if r.number == number and not r.superseded] or [
+            r for r in of_role if r.trial == number
+        ]
+        return min(same, key=lambda other: other.superseded)
 
     def add_to_run(self, stem: str, path: Path, uri: str, say: Callable[[str], Any]) -> bool:
         """Upload a file to the MLflow run of an attempt or of the study; return True if it was uploaded.
@@ -103,7 +109,8 @@ class ExperimentResults:
 
         Raises:
             ConfigError: If no attempt has this name, or attempts at different trainings have it.
-            NoResultError: If ``champion`` is asked for before any trial or listed run is complete.
+            NoResultError: If ``champion`` is asked for before the baseline and any trial or listed run are
+                complete.
         """
         name = str(name)
         if name == "champion":
@@ -121,9 +128,7 @@ class ExperimentResults:
         ]
         # Attempts at one training share a label.
         if matches and len({record.label for record in matches}) == 1:
-            return max(
-                matches, key=lambda record: (not record.superseded, record.key.attempt, record.key.trial)
-            )
+            return max(matches, key=lambda record: (not record.superseded, record.key.attempt))
         if matches:
             labels = ", ".join(repr(record.label) for record in matches)
             raise ConfigError(f"{name!r} could be {labels}; name one of them in full")
@@ -146,7 +151,13 @@ class ExperimentResults:
                 f"{self.experiment.name!r} has no complete trial or listed run;"
                 f" run '{self.experiment.command('sweep', self.layout.root)}'"
             )
-        return registered[0] if registered else max(searched, key=lambda r: (r.value or 0.0, -r.key.trial))
+        evaluation = self.confirmation.evaluation
+        if not has_baseline(self.records) or (evaluation and not evaluation.has_baseline):
+            raise NoResultError(
+                f"{self.experiment.name!r} has no champion, as its baseline is not complete;"
+                f" run '{self.experiment.command('sweep', self.layout.root)}', which trains it again"
+            )
+        return registered[0] if registered else max(searched, key=lambda r: (r.value or 0.0, -r.trial))
 
     def _hint(self, name: str) -> str:
         labels = sorted({record.label for record in self.records})
@@ -158,8 +169,50 @@ class ExperimentResults:
 
 def _names(record: TrialRecord) -> set[str]:
     """Return the names that `ExperimentResults.find` accepts for an attempt, besides its MLflow run id."""
-    number = {str(record.key.trial)} if record.key.role == "trial" else set()
+    number = {str(record.trial)} if record.key.role == "trial" else set()
     return {record.label, record.key.stem} | number
+
+
+def ensure_related(spool: Spool, name: str, root: Path, storage: str | None, study: Lineage | None) -> None:
+    """Check that a study is the one that the spool was written with, and lacks nothing of it.
+
+    Args:
+        spool: Spool of the experiment.
+        name: Name of the experiment.
+        root: Folder that holds all results.
+        storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
+        study: Lineage of the study; None if the storage has no study of this name.
+
+    Raises:
+        StoreError: If the study is gone, emptied, older than the spool, or another root's.
+    """
+    place = mask_url(storage) if storage else study_db(root)
+    where = f"{place}: the study {name!r}"
+    check_lineage(study, spool.lineage(study.keys if study else ()), where, repair_command(root, storage))
+
+
+def read_related(name: str, root: Path, storage: str | None = None) -> StudyContent | None:
+    """Return all that an experiment's study stores, once it is checked that its spool belongs to it.
+
+    Args:
+        name: Name of the experiment.
+        root: Folder that holds all results.
+        storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
+
+    Returns:
+        What the study stores, or None if the experiment was never run below ``root``.
+
+    Raises:
+        StoreError: If the storage is damaged or of another version, or the study is not the right one.
+        UnreachableError: If the storage does not answer.
+    """
+    # A sweep writes an attempt to the study first, so what the spool has by now, the study has in a moment.
+    spool = Spool(Layout.of(root, name).spool)
+    stems = spool.stems()
+    study = read_study(name, root, storage)
+    if stems:
+        ensure_related(spool, name, root, storage, study and study.lineage)
+    return study
 
 
 def read_results(experiment: Experiment, root: Path, storage: str | None = None) -> ExperimentResults:
@@ -175,7 +228,7 @@ def read_results(experiment: Experiment, root: Path, storage: str | None = None)
         StoreError: If the study's storage is damaged or of another version.
     """
     layout = Layout.of(root, experiment.name)
-    study = read_study(experiment.name, layout.root, storage)
+    study = read_related(experiment.name, layout.root, storage)
     if study is None:
         raise NoResultError(
             f"{experiment.name!r} was never run under {root}; run '{experiment.command('sweep', root)}'"

@@ -7,8 +7,7 @@ __getattr__, __dir__ = face(
     postgres="AdvisoryLock",
     rdb="TrialStorage",
     records="Attempt TrialRecord",
-    restore="PastTrial restore_study",
     storage="full_disk_named preload",
     study="MAX_ATTEMPTS Study open_study",
-    trials="RECORD RECORD_BASICS RETRY has_open read_study",
+    trials="PastTrial RECORD RECORD_BASICS RETRY StudyContent has_open read_study restore_study",
 )

@@ -68,7 +68,7 @@ _IS_LOCK = (
 _OPERATIONS = (
     "create_new_study set_study_user_attr set_study_system_attr get_study_id_from_name get_study_name_from_id"
     " get_study_directions get_study_user_attrs get_study_system_attrs get_all_studies get_all_trials"
-    " get_trial_id_from_study_id_trial_number write_trial"
+    " get_trial_id_from_study_id_trial_number write_trial rows"
 )
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from lenet_exp.base.errors import LenetExpError, UnreachableError, printable
@@ -124,6 +125,16 @@ class TrialStorage(RDBStorage):
             reason = str(getattr(cause, "orig", cause)).splitlines()[0]
             raise UnreachableError(f"the study's storage does not answer: {reason}") from None
         return [KeptTrial(t.number, t.state, t.user_attrs, t.intermediate_values, t.value) for t in trials]
+
+    def rows(self, query: str, values: Mapping[str, Any]) -> list[Any]:
+        """Return the rows that a query gives.
+
+        Args:
+            query: SQL with names such as ``:name`` in place of values.
+            values: Values by name.
+        """
+        with self.engine.connect() as connection:
+            return list(connection.execute(text(query), values))
 
     @cached_property
     def _knows_tables(self) -> bool:

@@ -22,7 +22,7 @@ class Attempt:
     It ends without being trained if its configuration is infeasible, or if an earlier trial has the result.
 
     Attributes:
-        key: Role, trial number and attempt number.
+        key: Role, trial number and attempt number; all attempts at a training share its number.
         configuration: Configuration to train.
         seed: Root of its random streams; a retry has the seed of the attempt that it retries.
         label: Name that people see, such as ``trial 12`` or ``baseline``.
@@ -57,6 +57,9 @@ class TrialRecord:
         history: ``val_accuracy`` by epoch; NaN without a validation split.
         result: Measurements, and the ``reason`` unless COMPLETE, by name: ``train_s``, ``examples_per_s`` …
         value: ``val_accuracy`` after the last epoch; None if not COMPLETE, or without a validation split.
+        number: Optuna's number of the attempt, which differs from the trial's if it was tried before.
+        origin: Key of the first attempt at the training; None if this is the first.
+        followed: True if a later attempt at the same training was queued or begun.
     """
 
     key: RunKey
@@ -67,6 +70,14 @@ class TrialRecord:
     history: Mapping[int, float] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)
     value: float | None = None
+    number: int = -1
+    origin: RunKey | None = None
+    followed: bool = field(default=False, compare=False, repr=False)
+
+    @property
+    def trial(self) -> int:
+        """The number of the training, by which people know it, however many attempts it took."""
+        return (self.origin or self.key).trial
 
     @property
     def config(self) -> str:
@@ -99,9 +110,46 @@ class TrialRecord:
         return self.reason.startswith("infeasible")
 
     @property
+    def kind(self) -> str:
+        """How it ended, in a word: complete, infeasible, diverged, timeout, oom, failed or pruned."""
+        if self.state == "COMPLETE":
+            return "complete"
+        first = self.reason.partition(":")[0]
+        named = first in ("infeasible", "diverged", "timeout", "oom") and self.state == "PRUNED"
+        return first if named else "failed" if self.state == "FAIL" else "pruned"
+
+    @property
+    def hopeless(self) -> bool:
+        """True if another attempt would end alike, as the configuration alone is the cause."""
+        return self.kind in ("infeasible", "diverged")
+
+    @property
+    def time_limit_s(self) -> float | None:
+        """The limit in seconds that ended the attempt; None if no limit of time did."""
+        if self.kind != "timeout":
+            return None
+        # Until November 2026 only the reason had the limit, with six digits.
+        told = self.reason.removeprefix("timeout: not done after ").removesuffix(" s")
+        limit = self.result.get("trial_timeout_s", told)
+        try:
+            return float(limit)
+        except ValueError:
+            return None
+
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """The limit in bytes within which the attempt found no memory, or failed; None without a limit."""
+        return self.result.get("trial_memory_bytes") if self.kind in ("oom", "failed") else None
+
+    @property
+    def limited(self) -> bool:
+        """True if a limit of the sweep ended the attempt, so that another limit can end it otherwise."""
+        return self.time_limit_s is not None or self.memory_limit_bytes is not None
+
+    @property
     def superseded(self) -> bool:
-        """True if the attempt failed and is retried, so that another attempt takes its place."""
-        return self.state == "FAIL" and bool(self.result.get("retried"))
+        """True if another attempt at the same training takes the place of this one, or is going to."""
+        return self.followed or (self.state == "FAIL" and bool(self.result.get("retried")))
 
 
 def created_by_another(number: int) -> LockedError:

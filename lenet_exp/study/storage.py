@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import optuna
 import sqlalchemy
@@ -20,6 +24,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from lenet_exp.base.errors import DiskError, StoreError, UnreachableError, mask_url
 from lenet_exp.base.files import sync_file
 from lenet_exp.base.layout import study_db
+from lenet_exp.base.lineage import MARK
+from lenet_exp.base.messages import repair_command
 from lenet_exp.study import postgres
 from lenet_exp.study.rdb import TrialStorage
 
@@ -68,7 +74,7 @@ def read_storage(root: Path, url: str | None = None) -> TrialStorage | None:
     if url:
         return open_storage(root, url)
     path = study_db(root)
-    if not path.exists():
+    if is_empty(root):
         return None
     if not os.access(root, os.W_OK):
         root = _copy(path)
@@ -76,10 +82,91 @@ def read_storage(root: Path, url: str | None = None) -> TrialStorage | None:
     return _connect(root)
 
 
+def is_empty(root: Path) -> bool:
+    """Return True if there is no SQLite file below ``root``, or one of zero bytes, which holds nothing."""
+    path = study_db(root)
+    return not path.exists() or (path.is_file() and path.stat().st_size == 0)
+
+
+#: Optuna studies with the numbers of their trials and of those that have ended, and the study's mark.
+_CONTENT = """
+    SELECT s.study_name,
+      (SELECT count(*) FROM trials t WHERE t.study_id = s.study_id),
+      (SELECT count(*) FROM trials t WHERE t.study_id = s.study_id AND t.state NOT IN ('RUNNING', 'WAITING')),
+      (SELECT a.value_json FROM study_user_attributes a WHERE a.study_id = s.study_id AND a.key = :mark)
+    FROM studies s WHERE s.study_name = :first OR s.study_name = :second
+"""
+
+
+def ensure_stored(
+    storage: TrialStorage, root: Path, url: str | None, written: Mapping[str, tuple[int, int, Any]]
+) -> None:
+    """Check that the storage still has what this process has written to it.
+
+    A SQLite file is opened anew by its path, as an open connection would not see that it was replaced.
+
+    Args:
+        storage: Storage that was written to.
+        root: Folder of everything that runs write.
+        url: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
+        written: Numbers of trials and of ended trials, and the mark of the lineage, None without one; for
+            each of the two Optuna studies by its name.
+
+    Raises:
+        StoreError: If the study was deleted, emptied, or replaced by another or an older one.
+    """
+    first, second = written
+    names = {"first": first, "second": second, "mark": MARK}
+    try:
+        if url:
+            rows = storage.rows(_CONTENT, names)
+        else:
+            with closing(_read_only(study_db(root))) as connection:
+                rows = connection.execute(_CONTENT, names).fetchall()
+    except sqlite3.DatabaseError as error:
+        if "locked" in str(error):
+            return  # somebody else is writing to it, so it is there
+        rows = []
+    content = {row[0]: (row[1], row[2], json.loads(row[3]) if row[3] else None) for row in rows}
+    for name, (n_trials, n_ended, mark) in written.items():
+        stored = content.get(name, (-1, -1, None))
+        if stored[0] < n_trials or stored[1] < n_ended or stored[2] != mark:
+            where = f"{mask_url(url) if url else study_db(root)}: the study {first.partition('/')[0]!r}"
+            raise StoreError(
+                f"{where} was deleted, emptied or replaced while the sweep was at work; nothing is lost:"
+                f" put it back, or run '{repair_command(root, url)}', which restores it from the spool;"
+                " then run the same command again"
+            )
+
+
+def set_aside(storage: TrialStorage, name: str) -> str | None:
+    """Rename an experiment's Optuna studies, so that it can be restored under their names; delete nothing.
+
+    Args:
+        storage: Storage that holds them.
+        name: Name of the experiment.
+
+    Returns:
+        The new name, which ends in the time; None if the storage has no study of this name.
+    """
+    aside = f"{name} set aside {time.strftime('%Y%m%d-%H%M%S')}"
+    query = sqlalchemy.text("UPDATE studies SET study_name = :new WHERE study_name = :old")
+    with storage.engine.begin() as connection:
+        renamed = [
+            connection.execute(query, {"old": f"{name}{part}", "new": f"{aside}{part}"}).rowcount
+            for part in ("", "/fixed")
+        ]
+    return aside if any(renamed) else None
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=60)
+
+
 def close(storage: TrialStorage) -> None:
-    """Write the journal of a SQLite storage into the file itself, and close the storage."""
+    """Write the journal of a SQLite storage into the file itself, if there is room, and close the storage."""
     storage.remove_session()
-    with storage.engine.connect() as connection:
+    with suppress(SQLAlchemyError), storage.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     storage.engine.dispose()
 
@@ -189,7 +276,7 @@ def _of_this_version(connect: Callable[..., TrialStorage], where: str, url: str)
 
 def _check(path: Path) -> None:
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as connection:
+        with closing(_read_only(path)) as connection:
             # SQLite's answer can have several lines.
             verdict = " ".join(connection.execute("PRAGMA quick_check(1)").fetchone()[0].split())
     except sqlite3.DatabaseError as error:
@@ -197,7 +284,7 @@ def _check(path: Path) -> None:
     if verdict != "ok":
         raise StoreError(
             f"{path}: the study's storage is damaged: {verdict}; "
-            "'lenet-exp doctor --repair' moves it aside and rebuilds it from the spool"
+            f"'{repair_command(path.parent)}' moves it aside and rebuilds it from the spool"
         )
 
 

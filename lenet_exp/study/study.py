@@ -9,10 +9,9 @@ Only one process at a time, a sweep's driver, opens a study for writing.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +20,7 @@ import optuna
 from optuna.trial import TrialState
 
 from lenet_exp.base import failpoints
-from lenet_exp.base.errors import ConfigError, LenetExpError, UnreachableError
+from lenet_exp.base.lineage import MARK, Lineage
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Experiment
@@ -30,32 +29,32 @@ from lenet_exp.study.postgres import PatientStorage
 from lenet_exp.study.rdb import TrialStorage
 from lenet_exp.study.records import Attempt, TrialRecord
 from lenet_exp.study.sampling import Grid, hidden_from_sampler, load_fixed, load_search
-from lenet_exp.study.storage import flush, open_storage
+from lenet_exp.study.storage import close, ensure_stored, flush, is_empty, open_storage
 from lenet_exp.study.trials import (
-    FINGERPRINT,
     OPEN,
     RECORD,
-    RECORD_BASICS,
     RESULT,
     RETRY,
+    TRAINING,
     UNKNOWN,
     as_record,
     counts,
-    differences,
+    drawn_values,
     kept_record,
-    stored_fingerprint,
+    key_of,
     trial_records,
 )
+from lenet_exp.study.values import KeptValues
 from lenet_exp.study.write_through import SingleWriterStorage
 
 #: A training is given up once this many of its attempts have crashed.
 MAX_ATTEMPTS = 3
 
-# Keys of `FixedTraining.name` and `Attempt.exclusive` in storages that exist, so they cannot be renamed.
-_TRAINING, _EXCLUSIVE = "job", "alone"
+# Key of `Attempt.exclusive` in storages that exist, so it cannot be renamed.
+_EXCLUSIVE = "alone"
 
 
-class Study:
+class Study(KeptValues):
     """The study of an experiment, opened for writing; see the module's docstring."""
 
     def __init__(
@@ -69,51 +68,20 @@ class Study:
             flush: Function that returns once every commit is on the disk; called when an attempt has ended.
         """
         self.experiment = experiment
-        self._flush = flush
-        self._on_keep: Callable[[str, Any], None] = lambda *_: None
-        self._checks: list[Callable[[], None]] = []
-        #: Error of the check that found the study to be no longer ours; None as long as it is.
-        self.lost: LenetExpError | None = None
         self._database = storage
-        storage.on_refused = self._refused
+        storage.on_refused = self.refused
         self._storage = SingleWriterStorage(storage)
-        self._search = load_search(self._storage, experiment)
-        self._fixed = load_fixed(self._storage, experiment)
+        super().__init__(load_search(self._storage, experiment), load_fixed(self._storage, experiment), flush)
         self._trials: dict[RunKey, optuna.Trial] = {}
         self._histories: dict[RunKey, dict[int, float]] = {}
         # A trial that has ended never changes, so it is read only once; a study of thousands stays fast.
-        trials = self._fixed.get_trials(deepcopy=False) + self._search.get_trials(deepcopy=False)
-        self._ended = {record.key: record for record in trial_records(trials) if record.state not in OPEN}
+        trials = (study.get_trials(deepcopy=False) for study in (self._fixed, self._search))
+        records = [record for listed in trials for record in trial_records(listed)]
+        self._ended = {record.key: record for record in records if record.state not in OPEN}
+        self.lineage = replace(self.lineage, keys=frozenset(record.key for record in records))
         self._n_finished = sum(counts(record) for record in self._ended.values())
         is_grid = experiment.search.sampler == "grid" and experiment.space
         self._grid = Grid(experiment) if is_grid else None
-
-    def check_fingerprint(self, fingerprint: Mapping[str, Any]) -> None:
-        """Store the fingerprint of a new study, or compare it with the one stored when the study was started.
-
-        Args:
-            fingerprint: JSON values of space, baseline, training, data, sampler and pruner.
-
-        Raises:
-            ConfigError: If the study was started with other settings or by another program; it is unchanged.
-        """
-        stored = stored_fingerprint(self._search.user_attrs)
-        if stored is None and self._search.get_trials(deepcopy=False):
-            name = self.experiment.name
-            raise ConfigError(
-                f"study {name!r} was created by another program; rename the experiment (name = ...)"
-            )
-        now = json.loads(json.dumps(fingerprint))
-        if stored is None:
-            self._search.set_user_attr(FINGERPRINT, now)
-            self._search.set_user_attr("optuna_version", optuna.__version__)
-            return
-        if stored != now:
-            changes = "; ".join(differences(stored, now))
-            raise ConfigError(
-                f"study {self.experiment.name!r} was started with other settings: {changes}; "
-                "rename the experiment (name = ...), or undo the change"
-            )
 
     def when_gone(self, on_problem: Callable[[str], None], hold: Callable[[], None]) -> None:
         """Register functions to call when the database server stops answering; no effect on a SQLite file.
@@ -126,46 +94,15 @@ class Study:
         """
         if isinstance(self._database, PatientStorage):
             self._database.on_problem, self._database.on_return = on_problem, self.ensure_ours
-            self.guard(partial(self._database.patiently, hold))
-
-    def guard(self, check: Callable[[], None]) -> None:
-        """Register a function that is called before an attempt is begun or ended, and before a value is kept.
-
-        It raises a `LenetExpError` if the study is no longer ours to write. From then on every write of this
-        object raises that error (see `lost`), and the storage is left alone.
-        """
-        self._checks.append(check)
-
-    def ensure_ours(self) -> None:
-        """Raise the error of a guard if the study is no longer ours to write.
-
-        Raises:
-            LenetExpError: If a guard says so, now or earlier; from then on the study is `lost`.
-            UnreachableError: If the storage does not answer, which does not make the study lost.
-        """
-        if self.lost is not None:
-            raise self.lost
-        try:
-            for check in self._checks:
-                check()
-        except UnreachableError:
-            raise
-        except LenetExpError as error:
-            self.lost = error
-            raise
-
-    def _refused(self, error: LenetExpError) -> None:
-        """Take note that the storage refused a write; raise a guard's error, which says who has the study."""
-        if self.lost is None:
-            with suppress(UnreachableError):
-                self.ensure_ours()
-            self.lost = error
+            self.guard(partial(self._database.patiently, hold), first=True)
 
     def ask(self) -> Attempt | None:
         """Start the next trial, a queued retry before a new draw; return None if a grid has no point left."""
         self.ensure_ours()
         with self._storage.transaction():
-            return self._ask()
+            attempt = self._ask()
+        self._flush()  # before the spool has a line of it, so a study that lacks it is not the right one
+        return attempt
 
     def _ask(self) -> Attempt | None:
         if self._grid is not None and not self._enqueue_grid_point():
@@ -176,62 +113,65 @@ class Study:
             failpoints.point("after_ask")
             configuration = self.experiment.search_space.suggest(trial)
         queued = trial.user_attrs.get(RETRY, {"root": trial.number, "attempt": 1, "crashes": 0})
+        root, before = queued["root"], queued["attempt"] - 1
+        # Until November 2026 an attempt had Optuna's number, not its trial's, and a retry no key of it.
+        retried = queued.get("key", RunKey("trial", queued.get("of", root), before).stem)
         attempt = Attempt(
-            key=RunKey("trial", trial.number, queued["attempt"]),
+            key=RunKey("trial", root, queued["attempt"]),
             configuration=configuration,
-            seed=derive_seed(self.experiment.search.seed, "trial", queued["root"]),
-            label=f"trial {trial.number}",
-            origin=RunKey("trial", queued["root"], 1),
-            retry_of=RunKey("trial", queued["of"], queued["attempt"] - 1) if "of" in queued else None,
-            exclusive=queued.get(_EXCLUSIVE, False),
+            seed=derive_seed(self.experiment.search.seed, "trial", root),
+            label=f"trial {root}",
+            origin=RunKey("trial", root, 1),
+            retry_of=RunKey.from_stem(retried) if before else None,
+            exclusive=bool(queued.get(_EXCLUSIVE)),
         )
-        return self._begin(trial, attempt, queued)
+        return self._begin(trial, attempt, {name: queued[name] for name in queued if name != "key"})
 
     def ask_fixed(self, fixed: FixedTraining) -> Attempt | None:
         """Start the next attempt at a fixed training; return None if it has ended for good or is given up."""
         tried = self._tried(fixed.name, fixed.seed)
-        crashes = sum(bool(record.result.get("crashed")) for record in tried)
-        if crashes >= MAX_ATTEMPTS or any(not record.superseded for record in tried):
+        # What was tried again after it had ended or was given up starts without crashes.
+        ended = [n for n, record in enumerate(tried, 1) if not record.result.get("retried")]
+        crashes = sum(bool(record.result.get("crashed")) for record in tried[max(ended, default=0) :])
+        if any(not record.superseded for record in tried):
             return None
         self.ensure_ours()
         with self._storage.transaction():
             trial = self._fixed.ask()
             failpoints.point("after_ask")
-            key = RunKey(fixed.role, trial.number, len(tried) + 1)
-            before = sorted(record.key for record in tried)
-            origin, retry_of = (before[0], before[-1]) if before else (key, None)
+            number = tried[0].key.trial if tried else trial.number
+            key = RunKey(fixed.role, number, len(tried) + 1)
+            origin, retry_of = (tried[0].key, tried[-1].key) if tried else (key, None)
             exclusive = any(record.result.get(_EXCLUSIVE) for record in tried)
             basics = fixed.configuration, fixed.seed, fixed.label
             attempt = Attempt(key, *basics, origin, retry_of, exclusive, fixed.train_on, fixed)
-            return self._begin(trial, attempt, {_TRAINING: fixed.name, "crashes": crashes})
+            self._begin(trial, attempt, {TRAINING: fixed.name, "crashes": crashes})
+        self._flush()
+        return attempt
 
     def fixed_record(self, fixed: FixedTraining) -> TrialRecord | None:
         """Return the final record of a fixed training, which no retry replaces; None if it has none yet."""
-        tried = self._tried(fixed.name, fixed.seed)
-        return next((record for record in tried if not record.superseded), None)
+        return next((r for r in self._tried(fixed.name, fixed.seed) if not r.superseded), None)
 
     def _tried(self, name: str, seed: int) -> list[TrialRecord]:
-        return [r for r in self._ended.values() if r.result.get(_TRAINING) == name and r.seed == seed]
+        tried = [r for r in self._ended.values() if r.result.get(TRAINING) == name and r.seed == seed]
+        return sorted(tried, key=lambda record: record.key.attempt)
 
-    def keep(self, name: str, value: Any) -> None:
-        """Store a JSON value in the study, and return once it is on the disk.
+    def try_again(self, record: TrialRecord) -> None:
+        """Have a training that was given up, or that a limit ended, tried once more.
+
+        A trial is queued; a fixed training is begun by the next `ask_fixed`.
 
         Args:
-            name: Name of the value, such as ``confirm_plan``; `kept` reads it by this name.
-            value: JSON value to store; it replaces an earlier value of the same name.
+            record: Record of its last attempt, which ended and is not superseded.
         """
         self.ensure_ours()
-        self._on_keep(name, value)
-        self._fixed.set_user_attr(f"lenet_exp.{name}", value)
-        self._flush()
-
-    def when_kept(self, on_keep: Callable[[str, Any], None]) -> None:
-        """Register a function that `keep` calls with the name and the value before it stores them."""
-        self._on_keep = on_keep
-
-    def kept(self, name: str) -> Any:
-        """Return the value that `keep` stored under ``name``, or None if there is none."""
-        return self._fixed.user_attrs.get(f"lenet_exp.{name}")
+        if record.key.role == "trial":
+            trial = self._search.get_trials(deepcopy=False)[record.number]
+            again = {"of": record.number, "key": record.key.stem, "root": record.trial, "crashes": 0}
+            self._enqueue_retry(trial.params, again | {"attempt": record.key.attempt + 1})
+        self._n_finished -= counts(record)
+        self._ended[record.key] = replace(record, followed=True)
 
     def _begin(self, trial: optuna.Trial, attempt: Attempt, extra: Mapping[str, Any]) -> Attempt:
         extra = {"origin": attempt.origin.stem, _EXCLUSIVE: attempt.exclusive, **extra}
@@ -244,22 +184,9 @@ class Study:
     def drawn(self, key: RunKey) -> dict[str, Any]:
         """Return the JSON values that the study stores of a running attempt beside those in `Attempt`.
 
-        From both together `lenet_exp.study.restore` can rebuild the trial.
+        From both together `lenet_exp.study.trials.restore_study` can rebuild the trial.
         """
-        trial = self._trials[key]
-        record = trial.user_attrs[RECORD]
-        distributions = trial.distributions.items()
-        return {
-            "extra": {name: value for name, value in record.items() if name not in RECORD_BASICS},
-            "retry": trial.user_attrs.get(RETRY),
-            "distributions": {
-                name: optuna.distributions.distribution_to_json(d) for name, d in distributions
-            },
-            # Parameters whose drawn value differs from the configuration's: padding ``same`` becomes pixels.
-            "otherwise": {
-                name: value for name, value in trial.params.items() if record["values"].get(name) != value
-            },
-        }
+        return drawn_values(self._trials[key])
 
     def report(self, key: RunKey, result: EpochResult) -> bool:
         """Record an epoch's ``val_accuracy``, and ask the pruner whether to end the trial.
@@ -297,7 +224,7 @@ class Study:
         self.ensure_ours()
         trial = self._trials.pop(key)
         record = trial.user_attrs[RECORD]
-        kept = dict(result or {}) | ({_TRAINING: record[_TRAINING]} if _TRAINING in record else {})
+        kept = dict(result or {}) | ({TRAINING: record[TRAINING]} if TRAINING in record else {})
         study = self._search if key.role == "trial" else self._fixed
         stored = UNKNOWN if value is not None and math.isnan(value) else value
         with self._storage.transaction():
@@ -313,7 +240,14 @@ class Study:
         self._n_finished += counts(ended)
 
     def fail(
-        self, key: RunKey, reason: str, *, retry: bool, crashed: bool = True, exclusive: bool = False
+        self,
+        key: RunKey,
+        reason: str,
+        *,
+        retry: bool,
+        crashed: bool = True,
+        exclusive: bool = False,
+        limits: Mapping[str, float] | None = None,
     ) -> bool:
         """Record that an attempt failed; a trial to be retried is queued again.
 
@@ -323,6 +257,7 @@ class Study:
             retry: True to retry the training, unless `MAX_ATTEMPTS` of its attempts have crashed.
             crashed: True if this counts as a crash; False if the driver was stopped, or memory ran out.
             exclusive: True to train each later attempt with no other attempt beside it.
+            limits: Limits of the attempt that may be the cause, by name; None if there are none.
 
         Returns:
             True if the training will be retried.
@@ -334,12 +269,13 @@ class Study:
         is_retried = retry and crashes < MAX_ATTEMPTS
         exclusive = exclusive or record.get(_EXCLUSIVE, False)
         if is_retried and key.role == "trial":
-            next_attempt = {"of": key.trial, "root": record["root"], "attempt": key.attempt + 1}
+            next_attempt = {"of": trial.number, "key": key.stem, "root": record["root"]}
+            next_attempt |= {"attempt": key.attempt + 1}
             # Queued before the failure is recorded: should the driver die in between, this can be repeated.
             self._enqueue_retry(trial.params, next_attempt | {"crashes": crashes, _EXCLUSIVE: exclusive})
             failpoints.point("after_retry")
         result = {"reason": reason, "retried": is_retried, "crashed": crashed, _EXCLUSIVE: exclusive}
-        self.tell(key, "FAIL", result=result)
+        self.tell(key, "FAIL", result=result | dict(limits or {}))
         return is_retried
 
     def _enqueue_retry(self, params: Mapping[str, Any], retry: Mapping[str, Any]) -> None:
@@ -367,7 +303,7 @@ class Study:
                         self._enqueue_retry(params, frozen.user_attrs[RETRY])
                     study.tell(frozen.number, state=TrialState.FAIL)
                     continue
-                key = RunKey(record["role"], frozen.number, record["attempt"])
+                key = key_of(record, frozen.number)
                 trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, frozen.number)
                 self._trials[key] = optuna.Trial(study, trial_id)
                 self._histories[key] = dict(frozen.intermediate_values)
@@ -393,9 +329,21 @@ class Study:
         failed = [
             record for record in self._ended.values() if record.key.role != "trial" and record.superseded
         ]
-        over = {(r.result.get(_TRAINING), r.seed) for r in self._ended.values() if not r.superseded}
-        fixed = {record.key for record in failed if (record.result.get(_TRAINING), record.seed) not in over}
-        return queued | running | fixed
+        over = {(r.result.get(TRAINING), r.seed) for r in self._ended.values() if not r.superseded}
+        fixed = {record.key for record in failed if (record.result.get(TRAINING), record.seed) not in over}
+        # What a limit ended goes on from its checkpoint once the limit is raised.
+        limited = {r.origin or r.key for r in self._ended.values() if r.limited and not r.superseded}
+        return queued | running | fixed | limited
+
+    def written(self) -> dict[str, tuple[int, int, Any]]:
+        """Return what is written of each Optuna study, by its name, as `ensure_stored` compares it."""
+        marks = {self._search.study_name: self._search.user_attrs.get(MARK), self._fixed.study_name: None}
+        return {name: (*self._storage.n_written(name), mark) for name, mark in marks.items()}
+
+    def close(self) -> None:
+        """Close the storage; a SQLite file is then whole without its journal."""
+        if not isinstance(self._database, PatientStorage) and not self.lost:
+            close(self._database)
 
     def records(self) -> list[TrialRecord]:
         """Return the records of all attempts that have ended, those at fixed trainings included."""
@@ -419,24 +367,39 @@ class Study:
         if self.n_waiting():
             return True
         assert self._grid is not None
-        trials = trial_records(self._search.get_trials(deepcopy=False))
-        point = self._grid.next({record.config for record in trials})
+        trials = self._search.get_trials(deepcopy=False)
+        point = self._grid.next({record.config for record in trial_records(trials)})
         if point is not None:
             self._search.enqueue_trial(point)
         return point is not None
 
 
-def open_study(experiment: Experiment, root: Path, url: str | None = None) -> Study:
+def open_study(
+    experiment: Experiment,
+    root: Path,
+    url: str | None = None,
+    check: Callable[[Lineage | None], None] = lambda _: None,
+) -> Study:
     """Open the study of an experiment for writing, and create it if there is none.
 
     Args:
         experiment: Experiment whose study is opened; the study has its name.
         root: Folder of everything that runs write, with the study's SQLite file.
         url: URL of a PostgreSQL database to use instead of the SQLite file; None for the file.
+        check: Function of the study's lineage, None without a study; it raises if this is not the right one.
 
     Raises:
         ConfigError: If ``url`` is not a PostgreSQL URL, or psycopg is not installed.
         StoreError: If the storage is damaged, or another version of Optuna wrote it.
         UnreachableError: If the storage does not answer.
     """
-    return Study(open_storage(root, url), experiment, partial(flush, root))
+    if not url and is_empty(root):
+        check(None)
+    storage = open_storage(root, url)
+    names = {study.study_name for study in storage.get_all_studies()}
+    if not {experiment.name, f"{experiment.name}/fixed"} <= names:
+        check(None)
+    study = Study(storage, experiment, partial(flush, root))
+    check(study.lineage)
+    study.guard(lambda: ensure_stored(storage, root, url, study.written()))
+    return study

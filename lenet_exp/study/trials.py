@@ -1,14 +1,19 @@
-"""Reads trials and whole studies as records, without writing; names the keys under which they are stored."""
+"""Reads trials and whole studies as records, restores lost ones, and names the keys of what is stored."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from optuna.trial import FrozenTrial, TrialState
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from lenet_exp.base.errors import ConfigError
+from lenet_exp.base.lineage import MARK, Lineage
 from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.study.rdb import KeptTrial, TrialStorage
@@ -20,6 +25,8 @@ OPEN = ("WAITING", "RUNNING")
 #: Keys of the user attributes of a trial in Optuna, and of a study.
 RECORD, RESULT, RETRY = (f"lenet_exp.{name}" for name in ("record", "result", "retry"))
 FINGERPRINT = "lenet_exp.fingerprint"
+#: Key, in records that exist, of `FixedTraining.name`; so it cannot be renamed.
+TRAINING = "job"
 #: Optuna's value of a trial without a validation split, as a COMPLETE trial must have a finite value.
 UNKNOWN = -1.0
 
@@ -41,7 +48,22 @@ def kept_record(
     """
     values, epochs = configuration.hyperparameters(), configuration.epochs
     basics = (key.role, key.attempt, label, values, epochs, configuration.id, seed)
-    return {**dict(zip(RECORD_BASICS, basics, strict=True)), **extra}
+    return {**dict(zip(RECORD_BASICS, basics, strict=True)), "trial": key.trial, **extra}
+
+
+def drawn_values(trial: optuna.Trial) -> dict[str, Any]:
+    """Return the JSON values that `restore_study` needs of a running trial beside its `Attempt`."""
+    record, distributions = trial.user_attrs[RECORD], trial.distributions.items()
+    return {
+        "number": trial.number,
+        "extra": {name: value for name, value in record.items() if name not in RECORD_BASICS},
+        "retry": trial.user_attrs.get(RETRY),
+        "distributions": {name: optuna.distributions.distribution_to_json(d) for name, d in distributions},
+        # Parameters whose drawn value differs from the configuration's: padding ``same`` becomes pixels.
+        "otherwise": {
+            name: value for name, value in trial.params.items() if record["values"].get(name) != value
+        },
+    }
 
 
 def stored_fingerprint(attributes: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -57,12 +79,15 @@ def counts(record: TrialRecord) -> bool:
     return ended and not record.infeasible and not record.superseded
 
 
-def trial_records(trials: Iterable[FrozenTrial | KeptTrial]) -> Iterator[TrialRecord]:
+def trial_records(trials: Sequence[FrozenTrial | KeptTrial]) -> Iterator[TrialRecord]:
     """Yield the record of each trial of an Optuna study that has one."""
+    queued = {trial.user_attrs[RETRY].get("of") for trial in trials if RETRY in trial.user_attrs}
+    last = {name: trial.number for trial in trials if (name := _fixed_name(trial))}
     for trial in trials:
         record = trial.user_attrs.get(RECORD)
         if record is None:  # queued, or its driver died while drawing it
             continue
+        name = _fixed_name(trial)
         yield as_record(
             trial.number,
             _state(trial.state),
@@ -70,7 +95,24 @@ def trial_records(trials: Iterable[FrozenTrial | KeptTrial]) -> Iterator[TrialRe
             trial.user_attrs.get(RESULT, {}),
             trial.intermediate_values,
             trial.value if trial.state == TrialState.COMPLETE else None,
+            followed=last[name] != trial.number if name else trial.number in queued,
         )
+
+
+def _fixed_name(trial: FrozenTrial | KeptTrial) -> tuple[str, int] | None:
+    """Return name and seed of the fixed training that a trial is an attempt at; None for a search's trial."""
+    record = trial.user_attrs.get(RECORD, {})
+    return (record[TRAINING], record["seed"]) if TRAINING in record else None
+
+
+def key_of(record: Mapping[str, Any], number: int) -> RunKey:
+    """Return the key of an attempt.
+
+    Args:
+        record: Values that identify it, as `kept_record` returned them.
+        number: Optuna's number of the attempt.
+    """
+    return RunKey(record["role"], record.get("trial", number), record["attempt"])
 
 
 def as_record(
@@ -80,6 +122,8 @@ def as_record(
     result: dict[str, Any],
     history: Mapping[int, float],
     value: float | None,
+    *,
+    followed: bool = False,
 ) -> TrialRecord:
     """Return the record of an attempt from what its trial stores.
 
@@ -90,16 +134,22 @@ def as_record(
         result: Values that `Study.tell` stored; empty if the attempt has not ended.
         history: ``val_accuracy`` by epoch.
         value: Optuna's final value, `UNKNOWN` without a validation split; None unless COMPLETE.
+        followed: True if a later attempt at the same training was queued or begun.
     """
+    key, origin = key_of(record, number), RunKey.from_stem(record["origin"]) if "origin" in record else None
     return TrialRecord(
-        key=RunKey(record["role"], number, record["attempt"]),
+        key=key,
         state=state,
-        label=record["label"],
+        # Until November 2026 the label of another attempt had a number of its own.
+        label=f"trial {origin.trial}" if origin and key.role == "trial" else record["label"],
         configuration=Configuration.from_dict({**record["values"], "epochs": record["epochs"]}),
         seed=record["seed"],
         history=dict(history),
         result=result,
         value=None if value == UNKNOWN else value,
+        number=number,
+        origin=origin if origin != key else None,
+        followed=followed,
     )
 
 
@@ -138,11 +188,13 @@ class StudyContent(NamedTuple):
         records: Records of all attempts that have ended.
         kept: Values that `Study.keep` stored, by name.
         fingerprint: Settings that `Study.check_fingerprint` stored; empty if there are none.
+        lineage: Id of the study, the sweeps that wrote to it, and the keys of all attempts.
     """
 
     records: list[TrialRecord]
     kept: dict[str, Any]
     fingerprint: dict[str, Any]
+    lineage: Lineage
 
 
 def read_study(name: str, root: Path, url: str | None = None) -> StudyContent | None:
@@ -167,10 +219,14 @@ def read_study(name: str, root: Path, url: str | None = None) -> StudyContent | 
         trials = storage.kept_trials(study_name)
         if trials is None:
             return None
-        records += [record for record in trial_records(trials) if record.state not in OPEN]
-    fingerprint = stored_fingerprint(_attributes(storage, name)) or {}
+        records += trial_records(trials)
+    attributes = _attributes(storage, name)
+    fingerprint = stored_fingerprint(attributes) or {}
     kept = {k.removeprefix("lenet_exp."): v for k, v in _attributes(storage, f"{name}/fixed").items()}
-    return StudyContent(records, kept, fingerprint)
+    keys = frozenset(record.key for record in records)
+    lineage = Lineage.of_mark(attributes.get(MARK), keys=keys, fingerprint=fingerprint)
+    ended = [record for record in records if record.state not in OPEN]
+    return StudyContent(ended, kept, fingerprint, lineage)
 
 
 def _attributes(storage: TrialStorage, study_name: str) -> dict[str, Any]:
@@ -179,6 +235,29 @@ def _attributes(storage: TrialStorage, study_name: str) -> dict[str, Any]:
         return storage.get_study_user_attrs(storage.get_study_id_from_name(study_name))
     except KeyError:
         return {}
+
+
+def ensure_same(then: Mapping[str, Any] | None, now: Mapping[str, Any], name: str) -> None:
+    """Check that a study's fingerprint has not changed.
+
+    Args:
+        then: Stored fingerprint; None if the study has none.
+        now: Present fingerprint.
+        name: Name of the study.
+
+    Raises:
+        ConfigError: If the two differ, or there is none because another program created the study.
+    """
+    if then is None:
+        raise ConfigError(
+            f"study {name!r} was created by another program; rename the experiment (name = ...)"
+        )
+    if then != now:
+        changes = "; ".join(differences(then, now))
+        raise ConfigError(
+            f"study {name!r} was started with other settings: {changes}; "
+            "rename the experiment (name = ...), or undo the change"
+        )
 
 
 def differences(then: Any, now: Any, key: str = "") -> Iterator[str]:
@@ -196,3 +275,105 @@ def differences(then: Any, now: Any, key: str = "") -> Iterator[str]:
     else:
         shown = [json.dumps(value) if value is not None else "not set" for value in (then, now)]
         yield f"{key} was {shown[0]}, is now {shown[1]}"
+
+
+@dataclass(frozen=True)
+class PastTrial:
+    """An attempt that has ended, with everything needed to rebuild its trial in Optuna.
+
+    Attributes:
+        key: Role, trial number and attempt number.
+        label: Name that people see.
+        configuration: Configuration of the training.
+        seed: Root of its random streams.
+        drawn: Values that `Study.drawn` returned when the attempt started.
+        state: State in which it ended.
+        result: JSON values to store by name, as `Study.tell` does.
+        history: ``val_accuracy`` by epoch, in order; NaN without a validation split.
+        retry: User attribute `RETRY` of the trial to queue as its retry; None for no retry.
+    """
+
+    key: RunKey
+    label: str
+    configuration: Configuration
+    seed: int
+    drawn: Mapping[str, Any]
+    state: State
+    result: Mapping[str, Any]
+    history: Mapping[int, float]
+    retry: Mapping[str, Any] | None = None
+
+    @property
+    def number(self) -> int:
+        """Optuna's number of the attempt; until November 2026 it was that of the key."""
+        return int(self.drawn.get("number", self.key.trial))
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The values that the sampler drew, by the name of Optuna's parameter."""
+        values, otherwise = self.configuration.hyperparameters(), self.drawn["otherwise"]
+        return {name: otherwise.get(name, values.get(name)) for name in self.drawn["distributions"]}
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The user attributes of the trial in Optuna."""
+        record = kept_record(self.key, self.label, self.configuration, self.seed, self.drawn["extra"])
+        queued = {RETRY: self.drawn["retry"]} if self.drawn["retry"] else {}
+        return {RECORD: record, RESULT: dict(self.result), **queued}
+
+
+def restore_study(
+    storage: TrialStorage,
+    name: str,
+    trials: Sequence[PastTrial],
+    *,
+    fingerprint: Mapping[str, Any] | None = None,
+    kept: Mapping[str, Any] | None = None,
+    mark: Mapping[str, Any] | None = None,
+) -> None:
+    """Create one of an experiment's two Optuna studies, with its trials and its queue of retries.
+
+    Args:
+        storage: Storage that has no study of this name.
+        name: Name of the Optuna study.
+        trials: Attempts in the order of Optuna's numbers. Where a number is missing, its trial was created
+            but no attempt was started; such a trial is created again, in state FAIL.
+        fingerprint: Fingerprint to store, as `Study.check_fingerprint` does; None or empty to store none.
+        kept: Values to store by name, as `Study.keep` does; None to store none.
+        mark: Mark of the study's lineage, stored last; None to store none.
+    """
+    study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+    n_trials = 0
+    for trial in trials:
+        for _ in range(trial.number - n_trials):
+            study.add_trial(create_trial(state=TrialState.FAIL))
+        study.add_trial(_frozen(trial))
+        n_trials = trial.number + 1
+    for trial in trials:
+        if trial.retry:
+            study.enqueue_trial(trial.params, user_attrs={RETRY: trial.retry})
+    if fingerprint:
+        study.set_user_attr(FINGERPRINT, dict(fingerprint))
+        study.set_user_attr("optuna_version", optuna.__version__)
+    for key, value in (kept or {}).items():
+        study.set_user_attr(f"lenet_exp.{key}", value)
+    if mark:
+        study.set_user_attr(MARK, dict(mark))
+
+
+def _frozen(trial: PastTrial) -> FrozenTrial:
+    value = trial.history[max(trial.history)] if trial.history else math.nan
+    # Optuna gives a pruned trial its last report as value; `Study.tell` gives UNKNOWN to a complete one.
+    unknown = UNKNOWN if trial.state == "COMPLETE" else None
+    known = value if math.isfinite(value) else unknown
+    return create_trial(
+        state=TrialState[trial.state],
+        value=known if trial.state != "FAIL" else None,
+        params=trial.params,
+        distributions={
+            name: optuna.distributions.json_to_distribution(text)
+            for name, text in trial.drawn["distributions"].items()
+        },
+        user_attrs=trial.attributes,
+        intermediate_values=dict(trial.history),
+    )

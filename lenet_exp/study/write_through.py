@@ -102,6 +102,13 @@ class SingleWriterStorage(InMemoryStorage):
         storage_id = self._storage.create_new_study(directions, study_name)
         return self._load(storage_id, self._storage.get_study_name_from_id(storage_id))
 
+    def n_written(self, study_name: str) -> tuple[int, int]:
+        """Return how many trials of a study are in the storage, and how many of these have ended there."""
+        study_id = self.get_study_id_from_name(study_name)
+        n_trials = len(super().get_all_trials(study_id, deepcopy=False))
+        unended = [written for study, written in self._open.values() if study == study_id]
+        return n_trials - unended.count(None), n_trials - len(unended)
+
     def get_study_id_from_name(self, study_name: str) -> int:
         """Return the identifier of a study, which is first read from the storage if it is not in memory.
 

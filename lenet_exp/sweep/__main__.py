@@ -10,6 +10,9 @@ import sys
 
 def main() -> None:
     """Run the main job with the arguments of the command line."""
+    from lenet_exp.execution.signals import own_process
+
+    own_process()
     from lenet_exp.cli import program
 
     program.main(["sweep", *sys.argv[1:]])

@@ -1,30 +1,44 @@
-"""What a sweep has left to train, in which order, and which trials get a result without training."""
+"""What a sweep has left to train, in which order, which results are only copied, and when to give up."""
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Collection, Sequence
+from operator import attrgetter
+from pathlib import Path
 
+from lenet_exp.base.errors import NoResultError
+from lenet_exp.base.files import write_atomically
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.trainings import FixedTraining, fixed_trainings
+from lenet_exp.execution.resources import DEFAULT, Limits
 from lenet_exp.study.records import Attempt, TrialRecord
 from lenet_exp.study.study import Study
+
+#: After this many attempts in a row with the same traceback, the sweep stops: the next would fail as well.
+MAX_SAME_FAILURES = 5
 
 
 class Agenda:
     """The trainings that are left: fixed ones first, then trials of the search until the budget is met."""
 
-    def __init__(self, study: Study, fixed: Sequence[FixedTraining] | None = None) -> None:
-        """Queue everything that the study has not finished.
+    def __init__(
+        self, study: Study, fixed: Sequence[FixedTraining] | None = None, limits: Limits = DEFAULT
+    ) -> None:
+        """Queue everything that the study has not finished, and what may end otherwise this time.
 
         Args:
             study: Study that gives the attempts, and knows which trainings are done.
             fixed: Fixed trainings to do, without a search; None for the experiment's own, then its search.
+            limits: Limits of the attempts; what lower ones have ended is tried again.
         """
         self._study = study
         experiment = study.experiment
         self._fixed = deque(fixed_trainings(experiment) if fixed is None else fixed)
         self._trials = experiment.trials if fixed is None else 0
+        #: Number of trainings that had ended, and are tried again.
+        self.n_again = self._try_again(limits, is_confirmation=fixed is not None)
         self._exhausted = False
         #: Attempts that wait until no other attempt is running.
         self._held: deque[Attempt] = deque()
@@ -32,7 +46,27 @@ class Agenda:
         self._parked: dict[str, list[Attempt]] = {}
         self._known: dict[str, TrialRecord] = {}
         for record in study.records():
-            self.remember(record)
+            # A result that a lower limit cut short is not what the configuration gives under this one.
+            if not (record.superseded or allows_more(limits, record)):
+                self.remember(record)
+
+    def _try_again(self, limits: Limits, *, is_confirmation: bool) -> int:
+        """Queue the ended trainings that may end otherwise this time, and return their number."""
+        baseline = self._study.experiment.baseline_configuration.id
+        again = []
+        for training in self._fixed:
+            record = self._study.fixed_record(training)
+            # No verdict can do without them, so whatever ended them is worth another try.
+            is_needed = is_confirmation or training.configuration.id == baseline
+            if record and (_is_missing(record) if is_needed else allows_more(limits, record)):
+                again.append(record)
+        cut = [r for r in self._study.records() if r.key.role == "trial" and allows_more(limits, r)]
+        # If the budget is met without them, they stay as they are.
+        if self._study.n_finished - len(cut) < self._trials:
+            again += sorted(cut, key=attrgetter("key"))
+        for record in again:
+            self._study.try_again(record)
+        return len(again)
 
     @property
     def is_complete(self) -> bool:
@@ -113,3 +147,53 @@ class Agenda:
         trial = self._study.ask()
         self._exhausted = trial is None
         return trial
+
+
+def allows_more(limits: Limits, record: TrialRecord) -> bool:
+    """Return True if a limit ended a training, and the limits of now would let it go on.
+
+    Args:
+        limits: Limits of the attempts that start now.
+        record: Record of the training's last attempt.
+    """
+    return not record.superseded and limits.allow_more(record.time_limit_s, record.memory_limit_bytes)
+
+
+def _is_missing(record: TrialRecord) -> bool:
+    """Return True if a training gave no network, for a reason that need not stop another attempt."""
+    return record.state != "COMPLETE" and not record.hopeless
+
+
+class Failures:
+    """Stops a sweep in which attempt after attempt fails with the same traceback."""
+
+    def __init__(self, path: Path) -> None:
+        """Start without failures; `note` writes the newest traceback to ``path``."""
+        self._path = path
+        self._in_a_row: deque[str] = deque(maxlen=MAX_SAME_FAILURES)
+
+    def note(self, reason: str, traceback: str) -> None:
+        """Count a failed attempt, and write its traceback to the file.
+
+        Args:
+            reason: Exception that ended the attempt, in one line.
+            traceback: Whole traceback; not written again if one of the failures before had the same.
+
+        Raises:
+            NoResultError: If `MAX_SAME_FAILURES` attempts in a row had the same traceback.
+            DiskError: If the file cannot be written.
+        """
+        # Tracebacks that differ only in numbers, such as a trial's, count as the same.
+        kind = re.sub(r"\d+", "#", traceback)
+        if kind not in self._in_a_row:
+            write_atomically(self._path, traceback.encode())
+        self._in_a_row.append(kind)
+        if self._in_a_row.count(kind) == MAX_SAME_FAILURES:
+            raise NoResultError(
+                f"{MAX_SAME_FAILURES} attempts in a row failed with the same error: {reason}; "
+                f"see the traceback in {self._path}"
+            )
+
+    def forget(self) -> None:
+        """Start counting anew, because an attempt ended without an exception."""
+        self._in_a_row.clear()

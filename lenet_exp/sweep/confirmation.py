@@ -41,6 +41,7 @@ from lenet_exp.results.evaluation import (
     read_evaluations,
 )
 from lenet_exp.study.records import TrialRecord
+from lenet_exp.sweep.finalists import explained
 from lenet_exp.training.evaluate import (
     SavedNetwork,
     alone_examples_per_s,
@@ -156,8 +157,8 @@ class Confirmation:
         Raises:
             DataError: If test images are missing.
             DiskError: If the disk is full.
-            NoResultError: If every training of the confirmation failed, or one that has lost its weights
-                cannot be done again.
+            NoResultError: If trainings of the confirmation gave no network, or one that has lost its weights
+                cannot be done again; the test split is not read then.
             SweepInterruptedError: If the user stops the trainings.
         """
         plan = self._plan(finalists, again=again)
@@ -168,6 +169,7 @@ class Confirmation:
                     " run the same command again to go on"
                 )
                 return False
+            self._ensure_trained(plan)
             self._measure_speeds(plan)
             self._read(plan)
         evaluations = read_evaluations(self.study.kept(READINGS))
@@ -186,7 +188,8 @@ class Confirmation:
         kept = self.study.kept(PLAN)
         plan = ConfirmationPlan.from_dict(kept) if kept else None
         evaluations = read_evaluations(self.study.kept(READINGS))
-        is_read = any(evaluation.completed and evaluation.plan == plan for evaluation in evaluations)
+        # One without the baseline gave no verdict; it is mended by another, which is on record as such.
+        is_read = any(e.completed and e.plan == plan and e.has_baseline for e in evaluations)
         if plan is not None and not again:
             if not is_read:
                 self.announce(f"confirmation: {_summary(plan)}, frozen {plan.frozen}")
@@ -207,6 +210,29 @@ class Confirmation:
         self.study.keep(PLAN, plan.to_dict())
         self.announce(f"confirmation: {_summary(plan)}")
         return plan
+
+    def _ensure_trained(self, plan: ConfirmationPlan) -> None:
+        """Make sure, before a reading is spent, that it can give the verdicts: refuse it if a network lacks.
+
+        Raises:
+            NoResultError: If a training has no network and may have one after another attempt, or if the
+                baseline or every finalist has none.
+        """
+        records = [
+            (finalist, self.study.fixed_record(_training(finalist, plan, seed)))
+            for finalist in plan.everyone
+            for seed in plan.seeds
+        ]
+        lacking = [(f, record) for f, record in records if record is None or record.state != "COMPLETE"]
+        mendable = [f for f, record in lacking if record is None or not record.hopeless]
+        n_finalists = sum(f != plan.baseline for f, _ in lacking)
+        is_baseline_complete = all(f != plan.baseline for f, _ in lacking)
+        if is_baseline_complete and not mendable and n_finalists < len(plan.finalists) * len(plan.seeds):
+            return
+        raise NoResultError(
+            f"not confirmed, and the test split is not read, as {len(lacking)} of {len(records)} trainings"
+            f" of the confirmation gave no network: {explained([r for _, r in lacking if r], is_needed=True)}"
+        )
 
     def _measure_speeds(self, plan: ConfirmationPlan) -> None:
         """Measure the training speed of each configuration that has none yet, while nothing else runs."""

@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import math
-import re
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lenet_exp.base.errors import DiskError, NoResultError, SweepInterruptedError
-from lenet_exp.base.files import write_atomically
+from lenet_exp.base.messages import counted
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.config.architecture import InfeasibleError, cost
 from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.execution import signals
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions, Ended, Epoch, Task, Warned
-from lenet_exp.execution.resources import check_room
+from lenet_exp.execution.resources import RunningTime, check_room
 from lenet_exp.study.records import Attempt, TrialRecord
 from lenet_exp.study.study import Study
-from lenet_exp.sweep.agenda import Agenda
+from lenet_exp.sweep.agenda import Agenda, Failures
 from lenet_exp.sweep.writer import Writer
 
 #: After this many infeasible configurations in a row, the space is taken to have no feasible one.
 MAX_INFEASIBLE = 50
-#: After this many attempts in a row with the same traceback, the sweep stops: the next would fail as well.
-MAX_SAME_FAILURES = 5
 
 
 @dataclass
 class _Running:
-    """An attempt that a worker is training; ``due`` is its time limit on the monotonic clock, or None."""
+    """An attempt that a worker is training; ``clock`` has the time that counts against its limit."""
 
     attempt: Attempt
     co_runners: int
     device: str
-    due: float | None
+    clock: RunningTime = field(default_factory=RunningTime)
     overdue: bool = False
     last: EpochResult | None = None
 
@@ -71,7 +66,7 @@ class Driver:
             when_spare: Function called, perhaps often, while a worker is idle as only the last attempts run.
         """
         self._conditions = conditions
-        self._agenda = Agenda(study, fixed)
+        self._agenda = Agenda(study, fixed, conditions.limits)
         self._study = study
         self._executor = executor
         self._writer = writer
@@ -86,6 +81,8 @@ class Driver:
         self._deadline: float | None = None
         self._no_room: DiskError | None = None
         self._begin_until = time.monotonic() + timeout_s if timeout_s is not None else None
+        if n_again := self._agenda.n_again:
+            announce(f"trying again what a limit or a failure ended before: {counted(n_again, 'training')}")
 
     def interrupt(self, exit_code: int = 130, patience_s: float | None = None) -> None:
         """End the sweep after the running epochs, or at once if called again. Safe in a signal handler.
@@ -100,6 +97,12 @@ class Driver:
             self._drop_at = time.monotonic() + patience_s
             self._deadline = time.monotonic() + signals.PATIENCE_S
         self._executor.wake()
+        if self._stop_level == 1 and self._running:
+            labels = ", ".join(running.attempt.label for running in self._running.values())
+            until = (
+                "Ctrl-C again drops them" if patience_s is None else f"in {patience_s:g} s they are dropped"
+            )
+            self._announce(f"finishing the running epochs of {labels}; {until}")
 
     def run(self) -> None:
         """Train until nothing is left to train, the time is up, or `interrupt` is called.
@@ -173,17 +176,24 @@ class Driver:
         """Return the seconds until the next time limit, or None if there is no limit to watch."""
         now = time.monotonic()
         due = [self._drop_at, None if self._timed_out() else self._begin_until]
-        due += [running.due for running in self._running.values() if not running.overdue]
         # The system refuses to wait for more than 24 days.
-        return min((min(86_400.0, max(0.0, at - now)) for at in due if at is not None), default=None)
+        waits = [min(86_400.0, max(0.0, at - now)) for at in due if at is not None]
+        limit_s = self._conditions.limits.trial_timeout_s
+        if limit_s is not None:
+            clocks = [running.clock for running in self._running.values() if not running.overdue]
+            waits += [clock.next_look_s(limit_s) for clock in clocks]
+        return min(waits, default=None)
 
     def _watch_time(self) -> None:
         """End attempts that are past their time limit, and all once the patience of an interrupt is over."""
         now = time.monotonic()
-        for key, running in self._running.items():
-            if running.due is not None and now >= running.due and not running.overdue:
-                running.overdue = True
-                self._executor.terminate(key)
+        limit_s = self._conditions.limits.trial_timeout_s
+        if limit_s is not None:
+            for key, running in self._running.items():
+                ran_s = running.clock.count(self._executor.processes.get(key))
+                if ran_s >= limit_s and not running.overdue:
+                    running.overdue = True
+                    self._executor.terminate(key)
         if self._drop_at is not None and now >= self._drop_at:
             self._stop_level = max(self._stop_level, 2)
 
@@ -253,9 +263,9 @@ class Driver:
     def _settle_duplicate(self, attempt: Attempt, original: TrialRecord) -> None:
         """End a trial with the epochs and the result of an earlier trial of the same configuration."""
         self._infeasible_in_a_row = 0
-        self._writer.begin(attempt, {"lenet_exp.duplicate_of": str(original.key.trial)})
+        self._writer.begin(attempt, {"lenet_exp.duplicate_of": str(original.trial)})
         self._writer.copy_epochs(attempt.key, original.key)
-        result = {**original.result, "duplicate_of": original.key.trial}
+        result = {**original.result, "duplicate_of": original.trial}
         state: Literal["COMPLETE", "PRUNED"] = "COMPLETE" if original.state == "COMPLETE" else "PRUNED"
         self._end(attempt, state, original.value, result, weights_of=original.key)
         self._announce(f"{attempt.label}: same configuration as {original.label}")
@@ -268,9 +278,7 @@ class Driver:
         )
         in_use = [running.device for running in self._running.values()]
         device = min(self._conditions.machine.devices, key=in_use.count)
-        limit_s = self._conditions.limits.trial_timeout_s
-        due = time.monotonic() + limit_s if limit_s is not None else None
-        self._running[attempt.key] = _Running(attempt, co_runners, device, due)
+        self._running[attempt.key] = _Running(attempt, co_runners, device)
         self._executor.submit(Task(attempt, self._conditions, device))
 
     # Events from the workers.
@@ -318,7 +326,8 @@ class Driver:
         result |= {"n_parameters": size.n_parameters, "macs": size.macs}
         result |= self._conditions.metadata() | {"co_runners": running.co_runners}
         if reason:
-            result["reason"] = reason
+            # From its limits a later sweep sees whether it allows more.
+            result |= {"reason": reason} | self._conditions.limits.of_attempt()
         self._failures.forget()
         self._end(running.attempt, state, last.val_accuracy if last else None, result)
         outcome = _accuracy(last) if last and state == "COMPLETE" else reason
@@ -328,8 +337,10 @@ class Driver:
     def _failed(self, event: Ended, *, retry: bool, crashed: bool, exclusive: bool = False) -> None:
         """End an attempt as failed; see `Writer.fail` for what the flags mean."""
         attempt = self._running.pop(event.key).attempt
+        # A library without memory may raise any error, or end the process.
+        limits = self._conditions.limits.of_attempt() if crashed else {}
         is_retried = self._writer.fail(
-            event.key, event.reason, retry=retry, crashed=crashed, exclusive=exclusive
+            event.key, event.reason, retry=retry, crashed=crashed, exclusive=exclusive, limits=limits
         )
         if event.how == "stopped":
             return
@@ -358,41 +369,6 @@ class Driver:
         """Start the trials that waited for the attempt; if it failed, the first of them is trained."""
         for waiting in self._agenda.release(attempt.configuration.id):
             self._begin(waiting)
-
-
-class Failures:
-    """Stops a sweep in which attempt after attempt fails with the same traceback."""
-
-    def __init__(self, path: Path) -> None:
-        """Start without failures; `note` writes the newest traceback to ``path``."""
-        self._path = path
-        self._in_a_row: deque[str] = deque(maxlen=MAX_SAME_FAILURES)
-
-    def note(self, reason: str, traceback: str) -> None:
-        """Count a failed attempt, and write its traceback to the file.
-
-        Args:
-            reason: Exception that ended the attempt, in one line.
-            traceback: Whole traceback; not written again if one of the failures before had the same.
-
-        Raises:
-            NoResultError: If `MAX_SAME_FAILURES` attempts in a row had the same traceback.
-            DiskError: If the file cannot be written.
-        """
-        # Tracebacks that differ only in numbers, such as a trial's, count as the same.
-        kind = re.sub(r"\d+", "#", traceback)
-        if kind not in self._in_a_row:
-            write_atomically(self._path, traceback.encode())
-        self._in_a_row.append(kind)
-        if self._in_a_row.count(kind) == MAX_SAME_FAILURES:
-            raise NoResultError(
-                f"{MAX_SAME_FAILURES} attempts in a row failed with the same error: {reason}; "
-                f"see the traceback in {self._path}"
-            )
-
-    def forget(self) -> None:
-        """Start counting anew, because an attempt ended without an exception."""
-        self._in_a_row.clear()
 
 
 def _accuracy(last: EpochResult) -> str:

@@ -1,12 +1,14 @@
-"""Which configurations are confirmed: the best of a search, on its own data set or on another."""
+"""Which configurations are confirmed, on the search's data set or another, and why none are."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lenet_exp.base.errors import ConfigError, NoResultError
 from lenet_exp.config.experiment import Experiment
+from lenet_exp.results.champion import has_baseline
 from lenet_exp.results.evaluation import PLAN, ConfirmationPlan, Finalist
 from lenet_exp.study.records import TrialRecord
 
@@ -22,7 +24,7 @@ def best_finalists(records: Iterable[TrialRecord], baseline: str, top: int) -> l
     by_config: dict[str, Finalist] = {}
     complete = [r for r in records if r.key.role in ("trial", "run") and r.value is not None]
     # Among equals the earliest comes first: it was trained, and its duplicates only have its value.
-    for record in sorted(complete, key=lambda r: (-(r.value or 0.0), r.key.trial)):
+    for record in sorted(complete, key=lambda r: (-(r.value or 0.0), r.trial)):
         if record.config != baseline:
             finalist = Finalist(record.configuration, record.label, record.value)
             by_config.setdefault(record.config, finalist)
@@ -41,15 +43,94 @@ def chosen(
         root: Folder that holds all results.
         storage: URL of the PostgreSQL database that holds the studies; None for ``study.db`` in ``root``.
     """
-    from lenet_exp.study.trials import read_study
+    from lenet_exp.results.lookup import read_related
 
-    study = read_study(source.name, root, storage)
+    study = read_related(source.name, root, storage)
     if study is None:
         return []
     top = experiment.confirm.top
     if experiment.name != source.name and (kept := study.kept.get(PLAN)):
         return ConfirmationPlan.from_dict(kept).finalists[:top]
     return best_finalists(study.records, experiment.baseline_configuration.id, top)
+
+
+#: What to do about trainings that gave no network, by the kind of their end. What is needed for a verdict is
+#: trained again by the next call, and what a limit ended once the limit is higher.
+_IF_LIMITED = {
+    "timeout": "raise --trial-timeout or leave it out, and run the sweep again: it then goes on with them",
+    "oom": "raise --trial-memory or leave it out, and run the sweep again: it then tries them again",
+}
+_REMEDIES = {
+    "timeout": "give more --trials",
+    "oom": "narrow the [space] to smaller networks and rename the experiment (name = ...)",
+    "diverged": "narrow the [space] and rename the experiment (name = ...)",
+    "infeasible": "narrow the [space] and rename the experiment (name = ...)",
+    "failed": "mend the cause and give more --trials, or rename the experiment (name = ...)",
+    "pruned": "give more --trials",
+}
+_REMEDIES_IF_NEEDED = {
+    "timeout": "run the same command again: it trains them again",
+    "pruned": "run the same command again: it trains them again",
+    "oom": "make more memory free, and run the same command again: it trains them again",
+    "diverged": "change the [baseline] and rename the experiment (name = ...), as it would end alike",
+    "infeasible": "change the [baseline] and rename the experiment (name = ...), as it would end alike",
+    "failed": "mend the cause, and run the same command again: it trains them again",
+}
+
+
+def explained(records: Sequence[TrialRecord], *, is_needed: bool = False) -> str:
+    """Return how many trainings ended by what, the last reason, and what to do.
+
+    Args:
+        records: Records of trainings that are not complete.
+        is_needed: True if no verdict is possible without them; the next call trains them again.
+
+    Example:
+        >>> explained([])
+        'none has ended; run the same command again to go on'
+    """
+    if not records:
+        return "none has ended; run the same command again to go on"
+    kinds = Counter(record.kind for record in records)
+    remedies = _REMEDIES_IF_NEEDED if is_needed else _REMEDIES
+    counts = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
+    to_do = "; ".join(
+        dict.fromkeys(
+            _IF_LIMITED.get(record.kind, _IF_LIMITED["oom"]) if record.limited else remedies[record.kind]
+            for record in records
+        )
+    )
+    return f"{counts} (the last: {records[-1].label}, {records[-1].reason}); {to_do}"
+
+
+def missing_result(records: Iterable[TrialRecord]) -> str | None:
+    """Return why a search gave no result that can be compared, and what to do; None if it did.
+
+    Args:
+        records: Records of all attempts of an experiment that have ended.
+    """
+    ended = [r for r in records if not r.superseded and r.key.role != "confirm"]
+    others = [record for record in ended if record.key.role != "baseline"]
+    if ended and all(record.state != "COMPLETE" for record in others or ended):
+        name = "trial" if others and others[0].key.role == "trial" else "training"
+        lacking = [record for record in ended if record.state != "COMPLETE"]
+        is_alone = len(lacking) == len(ended)
+        return f"{'nothing' if is_alone else f'no {name}'} completed: {explained(lacking)}"
+    lacking = [r for r in ended if r.key.role == "baseline" and r.state != "COMPLETE"]
+    if lacking:
+        ends = explained(lacking, is_needed=True)
+        return f"the baseline is not complete, so there is no verdict and no champion: {ends}"
+    return None
+
+
+def cut_short(records: Iterable[TrialRecord]) -> str | None:
+    """Return how many trainings a limit of the sweep ended, and what to do; None if there are none.
+
+    Args:
+        records: Records of all attempts of an experiment that have ended.
+    """
+    limited = [record for record in records if record.limited and not record.superseded]
+    return f"without a result, because of a limit: {explained(limited)}" if limited else None
 
 
 def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = None) -> None:
@@ -61,11 +142,11 @@ def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = 
         storage: URL of the PostgreSQL database that holds the studies; None for ``study.db`` in ``root``.
 
     Raises:
-        NoResultError: If the experiment was never run below ``root``, or has no complete trial.
+        NoResultError: If the experiment was never run below ``root``, or has no complete trial or baseline.
     """
-    from lenet_exp.study.trials import read_study
+    from lenet_exp.results.lookup import read_related
 
-    study = read_study(source.name, root, storage)
+    study = read_related(source.name, root, storage)
     if study is None:
         raise NoResultError(
             f"{source.name!r} was never run under {root}; run '{source.command('sweep', root)}'"
@@ -73,6 +154,11 @@ def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = 
     baseline = source.baseline_configuration.id
     if not best_finalists(study.records, baseline, 1) and not study.kept.get(PLAN):
         raise NoResultError(f"{source.name!r} has no finished trial to confirm; give the sweep more trials")
+    if not has_baseline(study.records):
+        raise NoResultError(
+            f"the baseline of {source.name!r} is not complete, so there is nothing to confirm against;"
+            f" run '{source.command('sweep', root)}', which trains it again"
+        )
 
 
 def on_dataset(experiment: Experiment, dataset: str | None, folder: str | None = None) -> Experiment:

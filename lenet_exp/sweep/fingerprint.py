@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from lenet_exp import __version__
 from lenet_exp.base.errors import mask_url
 from lenet_exp.base.layout import Layout
+from lenet_exp.base.lineage import Lineage
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.images import ImageSet
 from lenet_exp.data.split import division
@@ -47,25 +47,33 @@ def fingerprint(experiment: Experiment, images: ImageSet) -> dict[str, Any]:
     }
 
 
-def study_metadata(experiment: Experiment, layout: Layout, images: ImageSet) -> StudyMetadata:
+def study_metadata(
+    experiment: Experiment, layout: Layout, images: ImageSet, lineage: Lineage
+) -> StudyMetadata:
     """Return name, parameters, tags and files of the study's own run in MLflow.
 
     Args:
         experiment: Experiment whose precision is no longer ``auto``.
         layout: Paths of the experiment's files.
         images: Training images, those of the validation split included.
+        lineage: Id of the study, and the sweeps that wrote to it.
     """
     files = (layout.experiment_file, layout.leaderboard, layout.readings, layout.overview, layout.report)
     return StudyMetadata(
         # The same experiment below two roots is two studies, even on one MLflow server.
-        study=f"{experiment.name}-{hashlib.sha256(str(layout.root).encode()).hexdigest()[:8]}",
+        study=lineage.id,
         experiment=experiment.name,
         params=_params(experiment),
-        tags={"mlflow.note.content": mask_url(experiment.question), "version": __version__},
+        tags={
+            "mlflow.note.content": mask_url(experiment.question),
+            "version": __version__,
+            "sweep": lineage.sweeps[-1] if lineage.sweeps else None,
+        },
         dataset=DatasetMetadata(experiment.data.dataset, images.digest, str(images.images)),
         files=tuple(map(layout.relative, (*files, *own_files(experiment, layout)))),
         image_size=images.image_size,
         fingerprint=fingerprint(experiment, images),
+        sweeps=lineage.sweeps,
     )
 
 

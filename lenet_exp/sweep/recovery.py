@@ -15,9 +15,8 @@ from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.execution import checkpoint
 from lenet_exp.study.rdb import TrialStorage
-from lenet_exp.study.restore import PastTrial, restore_study
 from lenet_exp.study.study import MAX_ATTEMPTS, Study
-from lenet_exp.study.trials import RECORD, RECORD_BASICS, RETRY
+from lenet_exp.study.trials import RECORD, RECORD_BASICS, RETRY, PastTrial, restore_study
 from lenet_exp.tracking.events import RunLog
 from lenet_exp.tracking.spool import Spool
 
@@ -35,7 +34,7 @@ def reconcile(study: Study, spool: Spool, layout: Layout) -> None:
     for key in study.orphans():
         log = spool.read(key)
         if log is None or not _adopt(study, spool, log):
-            if log is not None:
+            if log is not None and log.end is None:
                 spool.end(key, "FAIL", "interrupted")
             study.fail(key, "interrupted", retry=True, crashed=False)
     records = {record.key: record for record in study.records()}
@@ -46,15 +45,33 @@ def reconcile(study: Study, spool: Spool, layout: Layout) -> None:
         else:  # the study has the end, but the disk was full when it should have been written to the spool
             weights = layout.kept_weights(record.key) if record.state == "COMPLETE" else None
             spool.end(record.key, record.state, record.reason, weights=weights)
+    _agree_on_kept(study, spool)
     _clean_checkpoints(study, layout)
+
+
+def _agree_on_kept(study: Study, spool: Spool) -> None:
+    """Give study and spool the values that the other has kept last; a crash can come between the two."""
+    log, n_kept = spool.study(), study.lineage.n_kept
+    in_spool, in_study = dict(log.kept) if log else {}, study.all_kept()
+    if log and log.n_kept > n_kept:
+        study.restore_kept({k: v for k, v in in_spool.items() if in_study.get(k) != v}, log.n_kept)
+    elif log:
+        for name, value in in_study.items():
+            if in_spool.get(name) != value:
+                spool.keep(name, value, n_kept)
 
 
 def _adopt(study: Study, spool: Spool, log: RunLog) -> bool:
     """Tell the study how an attempt ended, and return True; return False if its log is not complete."""
     end = log.end
-    if end is None or not end.result or end.state not in ("COMPLETE", "PRUNED"):
+    if end is None or not end.result:
         return False
-    if end.state == "COMPLETE" and not log.epochs:
+    if end.state == "FAIL":
+        study.complete_history(log.key, log.epochs)
+        retry, crashed, exclusive = (bool(end.result.get(name)) for name in ("retry", "crashed", "alone"))
+        study.fail(log.key, end.reason or "", retry=retry, crashed=crashed, exclusive=exclusive)
+        return True
+    if end.state not in ("COMPLETE", "PRUNED") or (end.state == "COMPLETE" and not log.epochs):
         return False
     if end.weights is not None and not spool.inside(end.weights).is_file():
         return False
@@ -79,7 +96,7 @@ def _clean_checkpoints(study: Study, layout: Layout) -> None:
                 checkpoint.discard(folder)
 
 
-def rebuild_study(spool: Spool, storage: TrialStorage) -> int:
+def rebuild_study(spool: Spool, storage: TrialStorage, name: str) -> int:
     """Write a lost study into a storage again, from the spool.
 
     An attempt that ended gets its state and result back; one that was cut off fails and is tried again.
@@ -87,6 +104,7 @@ def rebuild_study(spool: Spool, storage: TrialStorage) -> int:
     Args:
         spool: Spool of an experiment on which no sweep is at work.
         storage: Storage to write to, which has no study of this experiment.
+        name: Name of the experiment.
 
     Returns:
         The number of attempts in the study.
@@ -94,24 +112,28 @@ def rebuild_study(spool: Spool, storage: TrialStorage) -> int:
     Raises:
         StoreError: If the spool itself is damaged, or too old to have what a study needs.
     """
-    study_log = spool.study()
-    if study_log is None:
-        return 0
-    logs = list(spool.run_logs())
-    name = study_log.metadata.experiment
+    lineage, study_log = spool.lineage(), spool.study()
+    logs = list(spool.of_study())
+    kept = study_log.kept if study_log and study_log.metadata.study == lineage.id else {}
     searched = list(_past_trials(log for log in logs if log.key.role == "trial"))
     fixed = list(_past_trials(log for log in logs if log.key.role != "trial"))
-    restore_study(storage, name, searched, fingerprint=study_log.metadata.fingerprint)
-    restore_study(storage, f"{name}/fixed", fixed, kept=study_log.kept)
+    restore_study(storage, f"{name}/fixed", fixed, kept=kept)
+    # The mark comes last of all: a study that is not restored to the end has none, and lacks attempts.
+    restore_study(storage, name, searched, fingerprint=lineage.fingerprint, mark=lineage.mark())
     return len(logs)
 
 
 def _past_trials(unsorted: Iterable[RunLog]) -> Iterator[PastTrial]:
     """Yield the attempts of one Optuna study as trials to restore, by number; a spool sorts them by role."""
-    logs = sorted(unsorted, key=lambda log: log.key.trial)
+    logs = sorted(unsorted, key=_number)
     last_attempts = {_training(log): log.key for log in logs}
     for log in logs:
         yield _past_trial(log, is_followed=last_attempts[_training(log)] != log.key)
+
+
+def _number(log: RunLog) -> int:
+    """Return Optuna's number of an attempt; until November 2026 it was that of its key."""
+    return int(_drawn(log).get("number", log.key.trial))
 
 
 def _training(log: RunLog) -> Any:
@@ -152,10 +174,12 @@ def _past_trial(log: RunLog, *, is_followed: bool) -> PastTrial:
         is_retried = is_followed or (bool(end_result.get("retry", True)) and crashes < MAX_ATTEMPTS)
         reason = (log.end.reason if log.end else None) or "interrupted"
         state = "FAIL"
-        result = {"reason": reason, "retried": is_retried, "crashed": crashed, "alone": exclusive}
+        limits = {name: value for name, value in end_result.items() if name.startswith("trial_")}
+        result = {"reason": reason, "retried": is_retried, "crashed": crashed, "alone": exclusive, **limits}
         if is_retried and not is_followed and log.key.role == "trial":
             retry = {
-                "of": log.key.trial,
+                "of": _number(log),
+                "key": log.key.stem,
                 "root": extra["root"],
                 "attempt": log.key.attempt + 1,
                 "crashes": crashes,

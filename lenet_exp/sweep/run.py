@@ -7,13 +7,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from lenet_exp.base.errors import LockedError, SweepInterruptedError, UnreachableError, mask_url
+from lenet_exp.base.errors import (
+    LockedError,
+    NoResultError,
+    SweepInterruptedError,
+    UnreachableError,
+    mask_url,
+)
 from lenet_exp.base.files import lock, writable_folder, write_atomically
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.messages import counted, say
@@ -25,7 +31,7 @@ from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.processes import TRAINER
 from lenet_exp.execution.protocol import Conditions
 from lenet_exp.execution.resources import DEFAULT, Limits, check_room, measure, plan
-from lenet_exp.execution.signals import signals_to, terminable
+from lenet_exp.execution.signals import signals_to, terminable, unwinding
 from lenet_exp.results.evaluation import READINGS, SPEEDS, confirmation_summary
 from lenet_exp.results.read import own_files, show_leaderboard, write_own_files
 from lenet_exp.sweep import confirmation, finalists
@@ -120,13 +126,15 @@ def run_main_job(request: Request) -> None:
                 conditions = _conditions(request, executor, layout)
                 study, spool = _open(request, conditions, held)
                 sync_command = conditions.experiment.command("sync", layout.root)
-                metadata = study_metadata(conditions.experiment, layout, conditions.images)
-                with _tracked(metadata, tracking, spool, sync_command) as tracker:
+                metadata = study_metadata(conditions.experiment, layout, conditions.images, study.lineage)
+                with (
+                    unwinding(),
+                    closing(study),
+                    _tracked(metadata, tracking, spool, sync_command) as tracker,
+                ):
                     MainJob(request, conditions, executor, study, spool, tracker, began, held).run()
                 if request.prints:
                     _conclude(conditions.experiment, layout, request.storage)
-    except KeyboardInterrupt:  # before or after the driver's loop, which handles signals itself
-        raise SweepInterruptedError("interrupted; run the same command again to go on") from None
     finally:
         executor.close()
 
@@ -162,25 +170,26 @@ def _open(request: Request, conditions: Conditions, held: AdvisoryLock | None) -
         conditions: Experiment, images, machine and limits, which all attempts share.
         held: Lock on the study in PostgreSQL; None if the study is a file.
     """
+    from lenet_exp.results.lookup import ensure_related
     from lenet_exp.study.study import open_study
     from lenet_exp.sweep.recovery import reconcile
 
     experiment, layout = conditions.experiment, conditions.layout
-    study = open_study(experiment, layout.root, request.storage)
+    spool = Spool(layout.spool)
+    check = partial(ensure_related, spool, experiment.name, layout.root, request.storage)
+    study = open_study(experiment, layout.root, request.storage, check)
     if held is not None:
         study.when_gone(lambda problem: say(f"warning: {problem}"), held.hold)
-    spool = Spool(layout.spool)
     study.when_kept(spool.keep)
     study.check_fingerprint(fingerprint(experiment, conditions.images))
     reconcile(study, spool, layout)
+    study.begin_sweep(spool.lineage(study.lineage.keys))
     write_atomically(layout.experiment_file, mask_url(request.experiment.text).encode())
     amount, workers = _amount(experiment) if request.search else "confirmation", conditions.plan
     say(
         f"{experiment.name}: {amount}, {workers.workers} at once ({workers.reason}),"
         f" on {conditions.machine.name}"
     )
-    if request.search and 0 < experiment.trials <= study.n_finished:
-        say(f"already {study.n_finished} of {counted(experiment.trials, 'trial')} done")
     return study, spool
 
 
@@ -219,12 +228,20 @@ class MainJob:
         self._refresh_summary()
 
     def run(self) -> None:
-        """Search and confirm, as far as the request asks for it, and write leaderboard, tables and page."""
+        """Search and confirm, as far as the request asks for it, and write leaderboard, tables and page.
+
+        Raises:
+            NoResultError: If nothing completed, or what a verdict needs did not; the files are written first.
+        """
         is_searched = not self._request.search or self._train(None)
-        if self._request.confirms and is_searched:
-            self._confirm()
-        elif self._request.confirms:
+        missing = finalists.missing_result(self._study.records()) if self._request.search else None
+        if self._request.confirms and not is_searched:
             say("not confirmed, as the search has not finished; run the same command again to go on")
+        elif self._request.confirms and missing is None:
+            try:
+                self._confirm()
+            except NoResultError as error:
+                missing = str(error)
         # The leaderboard is written once more now that MLflow has given every run its id.
         self._tracker.drain()
         self._writer.write_leaderboard()
@@ -234,6 +251,10 @@ class MainJob:
         from lenet_exp.results.views.page import write_report
 
         write_report(experiment, layout.root, storage=self._request.storage)
+        if missing is not None:
+            raise NoResultError(missing)
+        if limited := finalists.cut_short(self._study.records()):
+            say(limited)
 
     def _train(self, fixed: Sequence[FixedTraining] | None) -> bool:
         """Train with the driver until nothing is left to train or the time is up.
@@ -259,6 +280,9 @@ class MainJob:
             announce=say,
             when_spare=_load_plots,
         )
+        n_finished, n_trials = self._study.n_finished, self._conditions.experiment.trials
+        if fixed is None and 0 < n_trials <= n_finished:
+            say(f"already {n_finished} of {counted(n_trials, 'trial')} done")
         if request.require_tracking:
             self._tracker.when_lost(lambda: driver.interrupt(UnreachableError.exit_code), LOST_AFTER_S)
         root = self._conditions.layout.root
@@ -361,6 +385,7 @@ def _tracked(
     except (SweepInterruptedError, KeyboardInterrupt) as stop:
         deadline = getattr(stop, "deadline", None)
         patience_s = 15 if deadline is None else max(1.0, min(15.0, deadline - time.monotonic()))
+        say("uploading to MLflow what it lacks; Ctrl-C again leaves that to the next command")
         tracker.finish("PRUNED", "interrupted")
         raise
     except BaseException as error:

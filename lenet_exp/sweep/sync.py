@@ -13,9 +13,8 @@ from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import METRICS, EpochResult
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.images import training_images
-from lenet_exp.results.lookup import read_results
+from lenet_exp.results.lookup import read_related, read_results
 from lenet_exp.results.table import to_csv
-from lenet_exp.study import trials
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.sweep.fingerprint import study_metadata
 from lenet_exp.tracking import store, uploader
@@ -58,13 +57,13 @@ def sync_experiment(
     writable_folder(layout.home)
     with lock(layout.lock):
         spool = Spool(layout.spool)
-        study = trials.read_study(experiment.name, root, storage)
+        study = read_related(experiment.name, root, storage)
         records = study.records if study else []
-        if rebuild and records:
+        if study and rebuild and records:
             respool(records, spool, layout)
             if spool.study() is None:
                 images = training_images(experiment.data)
-                spool.start_study(study_metadata(experiment, layout, images))
+                spool.start_study(study_metadata(experiment, layout, images, study.lineage))
         uri, artifact_root = store.locate(tracking_uri, root)
         check_reachable(uri, artifact_root)
 

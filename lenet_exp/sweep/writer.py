@@ -72,6 +72,7 @@ class Writer:
                 "seed": attempt.seed,
                 "config": configuration.id,
                 "tags": dict(tags),
+                "study_id": self._study.lineage.id,
                 "study": self._study.drawn(attempt.key),
             },
         )
@@ -138,7 +139,8 @@ class Writer:
         if full:
             raise full
         failpoints.point("after_tell")
-        self._forget_checkpoints(key)
+        if not self._study.record(key).limited:  # with a higher limit it goes on from there
+            self._forget_checkpoints(key)
         self._notify()
         # 0.16 s for 5,000 trials, too long after each of them (experiments/LOG.md, What was weighed when the
         # house was divided).
@@ -146,7 +148,16 @@ class Writer:
             self.write_leaderboard()
         return self._study.record(key)
 
-    def fail(self, key: RunKey, reason: str, *, retry: bool, crashed: bool, exclusive: bool = False) -> bool:
+    def fail(
+        self,
+        key: RunKey,
+        reason: str,
+        *,
+        retry: bool,
+        crashed: bool,
+        exclusive: bool = False,
+        limits: Mapping[str, float] | None = None,
+    ) -> bool:
         """Record that an attempt failed.
 
         Args:
@@ -155,6 +166,7 @@ class Writer:
             retry: True if another attempt can help; none follows after too many crashes.
             crashed: True if this counts as a crash; False if the sweep was stopped, or memory ran out.
             exclusive: True to run the next attempt with nothing beside it.
+            limits: Limits of the attempt that may be the cause, by name; None if there are none.
 
         Returns:
             True if another attempt will follow.
@@ -164,12 +176,15 @@ class Writer:
         """
         self._study.ensure_ours()
         full: DiskError | None = None
-        result = {"retry": retry, "crashed": crashed, "alone": exclusive}
+        limits = limits or {}
+        result = {"retry": retry, "crashed": crashed, "alone": exclusive, **limits}
         try:
             self._spool.end(key, "FAIL", reason, result=result)
         except DiskError as error:
             full = error
-        is_retried = self._study.fail(key, reason, retry=retry, crashed=crashed, exclusive=exclusive)
+        is_retried = self._study.fail(
+            key, reason, retry=retry, crashed=crashed, exclusive=exclusive, limits=limits
+        )
         if full:
             raise full
         if not is_retried:

@@ -29,7 +29,7 @@ class StudyMetadata:
     """What the study's own run in MLflow shows, and what the runs of all its attempts share.
 
     Attributes:
-        study: Name of the study, unique across all stores.
+        study: Random id of the study, the same for as long as there is any record of it.
         experiment: Name of MLflow's experiment.
         params: Parameters of the study's run, by name; a value that has been logged is never changed.
         tags: Tags of the study's run, by name; a later value replaces an earlier one.
@@ -39,6 +39,7 @@ class StudyMetadata:
         image_size: Side of the images that the models take, in pixels.
         fingerprint: Settings that may not change in the study (see `lenet_exp.sweep.fingerprint`); a rebuild
             of the study's storage restores them.
+        sweeps: Token of each sweep that wrote to the study, in order.
     """
 
     study: str
@@ -49,6 +50,7 @@ class StudyMetadata:
     files: tuple[str, ...] = ()
     image_size: int = 28
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    sweeps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,8 @@ class RunLog:
     Attributes:
         key: Key of the attempt.
         metadata: Values by name: ``params`` (the effective hyper-parameters and ``epochs``), ``config``
-            (their hash), ``seed``, ``label``, ``tags``, and ``study`` (from which a rebuild restores the
-            trial).
+            (their hash), ``seed``, ``label``, ``tags``, ``study_id`` and ``study`` (from which a
+            rebuild restores the trial).
         start_ms: Time of the attempt's first start, in ms since 1970.
         epochs: Results of the epochs, in order; each epoch occurs once.
         epoch_ms: Time at which each epoch ended, in ms since 1970.
@@ -122,6 +124,7 @@ class StudyLog:
         end: End of the last driver's work; None while a driver is at work.
         champion: Networks to register; None until there are any.
         kept: Values that `Study.keep` stored, by name; a rebuild of the study's storage restores them.
+        n_kept: Number of values that had been kept when the last of them was.
     """
 
     metadata: StudyMetadata
@@ -129,6 +132,7 @@ class StudyLog:
     end: End | None = None
     champion: Champion | None = None
     kept: Mapping[str, Any] = field(default_factory=dict)
+    n_kept: int = 0
 
 
 def extended_run_log(
@@ -179,7 +183,9 @@ def extended_study_log(study_log: StudyLog | None, entries: Iterable[Mapping[str
         elif study_log and entry["event"] == "champion":
             study_log = replace(study_log, champion=Champion(**entry["champion"]))
         elif study_log and entry["event"] == "keep":
-            study_log = replace(study_log, kept={**study_log.kept, entry["name"]: entry["value"]})
+            kept = {**study_log.kept, entry["name"]: entry["value"]}
+            # Until November 2026 the lines were not numbered.
+            study_log = replace(study_log, kept=kept, n_kept=entry.get("n_kept", study_log.n_kept + 1))
         elif study_log:
             study_log = replace(study_log, end=End(entry["time_ms"], entry["state"], entry["reason"]))
     return study_log
@@ -216,6 +222,7 @@ def _study_metadata(values: dict[str, Any]) -> StudyMetadata:
         **{
             **values,
             "files": tuple(values["files"]),
+            "sweeps": tuple(values.get("sweeps", ())),
             "dataset": DatasetMetadata(**dataset) if dataset else None,
         }
     )

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 from lenet_exp.base import failpoints
 from lenet_exp.base.errors import DataError, DiskError, StoreError
 from lenet_exp.base.files import disk_error
+from lenet_exp.base.lineage import Lineage
 from lenet_exp.base.records import EpochResult, RunKey, State
 from lenet_exp.tracking import jsonl
 from lenet_exp.tracking.events import (
@@ -149,17 +151,18 @@ class Spool:
         """
         self._write(STUDY, {"event": "champion", "champion": asdict(champion)})
 
-    def keep(self, name: str, value: Any) -> None:
+    def keep(self, name: str, value: Any, n_kept: int) -> None:
         """Write a value that the study stores next, so that a rebuild of the study's storage can restore it.
 
         Args:
             name: Name that the study stores it under.
             value: JSON value; the last one of each name counts.
+            n_kept: Number of values that the study has kept so far, this one included.
 
         Raises:
             DiskError: If the line cannot be written.
         """
-        self._write(STUDY, {"event": "keep", "name": name, "value": value})
+        self._write(STUDY, {"event": "keep", "name": name, "value": value, "n_kept": n_kept})
 
     def _write(self, stem: str, entry: Mapping[str, Any]) -> None:
         try:
@@ -234,6 +237,45 @@ class Spool:
             StoreError: If its file is damaged.
         """
         return extended_study_log(None, jsonl.read(self.path(STUDY))[0])
+
+    def of_study(self) -> Iterator[RunLog]:
+        """Yield the logs of all attempts but those that come from another study, sorted by key.
+
+        Raises:
+            StoreError: If a file is damaged.
+        """
+        keys = self.lineage().keys
+        yield from (log for log in self.run_logs() if log.key in keys)
+
+    def lineage(self, known: Collection[RunKey] = ()) -> Lineage:
+        """Return what the spool says about its study, to be compared with the study itself.
+
+        Args:
+            known: Keys of the attempts that the study has. The files of others are read, and left out if
+                they have no whole line, or come from another study.
+
+        Raises:
+            StoreError: If a file is damaged.
+        """
+        keys = {RunKey.from_stem(stem) for stem in self.stems() if stem != STUDY}
+        study, study_id = self.study(), self._study_id(sorted(keys))
+        if study and study_id not in ("", study.metadata.study):  # the study's file is another study's
+            study = None
+        for key in keys - frozenset(known):
+            log = self.read(key)
+            if log is None or log.metadata.get("study_id", study_id) != study_id:
+                keys.discard(key)
+        lineage = Lineage(study_id, keys=frozenset(keys))
+        if study is None:
+            return lineage
+        metadata = study.metadata
+        return Lineage(metadata.study, metadata.sweeps, study.n_kept, lineage.keys, metadata.fingerprint)
+
+    def _study_id(self, keys: Sequence[RunKey]) -> str:
+        """Return the study's id that most of the first attempts have; empty if they are too old for it."""
+        logs = (self.read(key) for key in keys[:5])
+        ids = Counter(log.metadata["study_id"] for log in logs if log and log.metadata.get("study_id"))
+        return ids.most_common(1)[0][0] if ids else ""
 
     def stems(self) -> list[str]:
         """Return the stems of all files that have lines: those of attempts, and `STUDY`."""

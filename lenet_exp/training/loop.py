@@ -221,7 +221,7 @@ def fit(state: TrainingState, train: Images, validation: Images) -> Iterator[Epo
             are NaN.
 
     Raises:
-        DivergedError: If the loss becomes NaN or infinite.
+        DivergedError: By the end of the epoch in which the loss or a weight becomes NaN or infinite.
     """
     while state.epoch < state.configuration.epochs:
         loss, accuracy, seconds = _train_epoch(state, train)

@@ -54,7 +54,7 @@ class LeNetTraining:
         """Train the remaining epochs, and yield the result of each.
 
         Raises:
-            DivergedError: If the loss becomes NaN or infinite.
+            DivergedError: By the end of the epoch in which the loss or a weight becomes NaN or infinite.
         """
         began, trained_s = time.perf_counter(), self._state.train_s
         for result in loop.fit(self._state, self._training, self._validation):

@@ -226,7 +226,7 @@ class Round:
             assert database.execute("PRAGMA quick_check").fetchone() == ("ok",)
             states = dict(database.execute("SELECT state, COUNT(*) FROM trials GROUP BY state"))
             numbers = database.execute("SELECT number FROM trials WHERE study_id = 1 ORDER BY number")
-            assert [number for (number,) in numbers] == list(range(max(r.key.trial for r in records) + 1))
+            assert [number for (number,) in numbers] == list(range(max(r.number for r in records) + 1))
         assert not {"RUNNING", "WAITING"} & set(states), states
         budget = sum(counts(record) for record in records)
         assert budget == self._trials, f"{budget} trials of {self._trials}"

@@ -1,6 +1,10 @@
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from shutil import disk_usage
 
 import pytest
 
@@ -9,25 +13,37 @@ from lenet_exp.execution import resources
 from lenet_exp.execution.resources import (
     Capacity,
     OomKills,
+    RunningTime,
     WorkerPlan,
     check_room,
     is_out_of_memory,
+    is_suspended,
     plan,
     size_bytes,
+    trial_memory,
 )
 
 
-@pytest.mark.parametrize("text", ["", "lots", "-1", "1e9", "5X", "nan", "1" * 10])
+@pytest.mark.parametrize("text", ["", "lots", "-1", "1e9", "5X", "nan"])
 def test_a_size_that_is_none_is_refused(text: str) -> None:
     """In one line that names the flag."""
     with pytest.raises(ConfigError, match="--trial-memory must be a size such as 500M or 2G, found"):
         size_bytes(text, "--trial-memory")
 
 
+@pytest.mark.parametrize("text", ["0", "999999999T", "9" * 400])
+def test_a_size_that_no_machine_has_is_refused_with_the_range(text: str) -> None:
+    """Before any training: the operating system would refuse it in each of them."""
+    with pytest.raises(ConfigError, match="--trial-memory must be from 1M to 1000T, found"):
+        trial_memory(text)
+
+
 def test_too_little_room_is_said_before_it_is_none(tmp_path: Path) -> None:
     """With what there is, what it takes and what to do."""
     check_room(tmp_path, 0)
-    with pytest.raises(DiskError, match=r"no space: [\d,]+ MB are free .*needs 10,000,000,000 MB; make room"):
+    with pytest.raises(DiskError, match=r"no space: [\d,]+ MB are free .*; make room"):
+        check_room(tmp_path, disk_usage(tmp_path).free + 10**9)
+    with pytest.raises(DiskError, match=r"needs 10,000,000,000 MB; the disk has [\d,]+ MB in all, so lower"):
         check_room(tmp_path, 10**16)
 
 
@@ -38,6 +54,8 @@ def test_too_little_room_is_said_before_it_is_none(tmp_path: Path) -> None:
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (OSError(12, "Cannot allocate memory"), True),
         (RuntimeError("shapes cannot be multiplied"), False),
         (ValueError("out of memory"), False),
     ],
@@ -126,3 +144,28 @@ def test_a_machine_that_tells_nothing_has_no_memory_limit(tmp_path: Path) -> Non
 def test_this_machine_has_at_least_a_core() -> None:
     """The real one can be measured."""
     assert resources.measure().cores >= 1
+
+
+def test_time_in_which_a_process_is_suspended_does_not_count() -> None:
+    """Neither its own nor that of the process which counts."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        os.kill(process.pid, signal.SIGSTOP)
+        while not is_suspended(process.pid):
+            time.sleep(0.01)
+        clock = RunningTime()
+        time.sleep(0.1)
+        assert clock.count(process.pid) == 0
+        os.kill(process.pid, signal.SIGCONT)
+        while is_suspended(process.pid):
+            time.sleep(0.01)
+        clock.count(process.pid)
+        time.sleep(0.1)
+        ran_s = clock.count(process.pid)
+        assert ran_s >= 0.1
+        clock._counted_until -= 3600  # as after an hour without a look
+        assert clock.count(process.pid) <= ran_s + 0.5
+        assert clock.next_look_s(limit_s=3600) <= 1
+    finally:
+        process.kill()
+        process.wait()

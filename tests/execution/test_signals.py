@@ -1,12 +1,19 @@
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from lenet_exp.base.errors import SweepInterruptedError
-from lenet_exp.execution.signals import EPOCH_PATIENCE_S, PATIENCE_S, signals_to, terminable
+from lenet_exp.execution.signals import EPOCH_PATIENCE_S, PATIENCE_S, signals_to, terminable, unwinding
+from tests.labs.crash_lab import session
+from tests.labs.places import PROJECT
+from tests.labs.studies import read_records
+from tests.labs.swept import SWEPT
 
 
 @pytest.mark.parametrize(
@@ -62,3 +69,118 @@ print("still there")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout.split()) == (-signal.SIGINT, ["asked", "asked"])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_ends_with_all_that_it_started_wherever_a_signal_meets_it(
+    number: signal.Signals, code: int
+) -> None:
+    """Here it meets code that catches every exception, and a child that does not listen."""
+    program = """
+import subprocess, time
+from lenet_exp.execution.signals import own_process
+own_process()
+subprocess.Popen(["sh", "-c", "trap '' INT TERM; sleep 60; true"])
+print("ready", flush=True)
+while True:
+    try:
+        time.sleep(60)
+    except BaseException:
+        pass
+"""
+    command = [sys.executable, "-c", program]
+    process = subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+
+    os.killpg(process.pid, number)
+    _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (code, "error: interrupted; run the same command again to go on\n")
+    assert not session(process.pid)
+
+
+def test_an_interruption_that_a_library_swallowed_or_turned_into_another_error_is_still_one() -> None:
+    """The block ends with the exit code of the signal, and with our line."""
+    program = """
+import os, signal, sys
+from lenet_exp.base.errors import SweepInterruptedError
+from lenet_exp.execution.signals import own_process, unwinding
+own_process()
+try:
+    with unwinding("our line"):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException as error:
+            if "turn" in sys.argv:
+                raise ImportError("a library cannot be loaded") from error
+except SweepInterruptedError as error:
+    sys.exit(f"{error} {error.exit_code}")
+"""
+    for words in ((), ("turn",)):
+        command = [sys.executable, "-c", program, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stderr == "our line 143\n"
+
+
+def test_where_the_process_is_not_ours_an_interruption_is_an_exception() -> None:
+    """A notebook lives on, and may be interrupted again."""
+    for _ in range(2):
+        with pytest.raises(SweepInterruptedError, match="it was") as stop, unwinding("it was"):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.value.exit_code == 130
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_any_instant_is_one_line_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal sends it to all processes at once, while they load, train, confirm, or write the page."""
+    monkeypatch.setenv("LENET_EXP_DATA", str(tmp_path / "data"))
+    file = tmp_path / "swept.toml"
+    # What a grid draws does not depend on when a sweep was cut off.
+    grid = re.sub(r"lr = .*", "lr = [0.003, 0.01]", SWEPT.replace('"none"', '"none"\nsampler = "grid"'))
+    file.write_text(f"{grid}\n[confirm]\nseeds = 2\n")
+    began = time.monotonic()
+    assert _sweep(file, "undisturbed").wait(300) == 0
+    took_s = time.monotonic() - began
+
+    # The later instants are those of what the calls before have left to do.
+    for share in (0.1, 0.3, 0.5, 0.3, 0.6):
+        process = _sweep(file, "root")
+        time.sleep(0.3 + share * took_s)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+        told = [line for line in err.splitlines() if "interrupted" in line]
+        assert (process.returncode, len(told)) in {(130, 1), (0, 0)}, err  # 0: it had ended already
+        assert "Traceback" not in err
+        assert "ignored" not in err
+        assert not session(process.pid)
+
+    assert _sweep(file, "root").wait(300) == 0
+    assert _values(file, "root") == _values(file, "undisturbed")
+
+
+def _sweep(file: Path, root: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "lenet_exp", "sweep", file, "--root", root, "--workers", "1"]
+    return subprocess.Popen(
+        command,
+        cwd=file.parent,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _values(file: Path, root: str) -> list[tuple[str, str, float | None]]:
+    """Return the trainings that have ended, by configuration, and what each achieved."""
+    records = read_records("swept", file.parent / root) or []
+    return sorted(
+        (record.configuration.id, record.key.role, record.value)
+        for record in records
+        if record.state != "FAIL"
+    )

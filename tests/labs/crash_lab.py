@@ -195,7 +195,9 @@ def _become(request: dict[str, Any]) -> None:
         os.dup2(os.open(name, flags, 0o644), descriptor)
     from lenet_exp.base import failpoints
     from lenet_exp.cli import program
+    from lenet_exp.execution.signals import own_process
 
+    own_process()
     once = os.environ.get("LENET_EXP_FAULT_ONCE")
     failpoints.arm(os.environ.get("LENET_EXP_FAULT"), Path(once) if once else None)
     program.main(_texts(request["arguments"]))

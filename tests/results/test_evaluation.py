@@ -61,3 +61,19 @@ def test_a_reading_is_one_line_for_people() -> None:
 
     assert reading().as_text() == "1: started now, completed then: baseline, trial 3, 2 seeds"
     assert again.as_text() == "2 (again): started now, not completed: baseline, trial 3, 2 seeds"
+
+
+def test_a_reading_without_the_baseline_has_no_verdict_and_no_champion() -> None:
+    """Be it on one seed only: those made before November 2026 called the baseline champion."""
+    lacking = reading()
+    lacking = reading(scores=lacking.scores[:2] + lacking.scores[3:])
+
+    summary = confirmation_summary([lacking.to_dict()], None)
+
+    assert not lacking.has_baseline
+    assert summary.sentences == (
+        "no verdict and no champion: the test split was read without a complete baseline",
+    )
+    assert "verdict" not in summary.cells[GOOD]
+    assert summary.cells[GOOD]["delta"] is None
+    assert summary.cells[GOOD]["test_accuracy"] == 0.8125

@@ -129,6 +129,18 @@ def test_an_ablation_has_no_champion(results: ExperimentResults) -> None:
         replace(results, experiment=asked, records=trained).find("champion")
 
 
+def test_without_a_complete_baseline_nothing_is_champion(results: ExperimentResults) -> None:
+    """Not the best trial either, as nothing was compared with anything; the line says what to do."""
+    records = [
+        replace(r, state="PRUNED", value=None) if r.key.role == "baseline" else r for r in results.records
+    ]
+
+    with pytest.raises(
+        NoResultError, match=r"no champion, as its baseline is not complete; run 'lenet-exp sw"
+    ):
+        replace(results, records=records).find("champion")
+
+
 def test_nothing_finished_has_no_champion(results: ExperimentResults) -> None:
     """The best of nothing is nothing."""
     with pytest.raises(NoResultError, match="has no complete trial or listed run; run 'lenet-exp sweep "):

@@ -181,11 +181,11 @@ def test_a_lock_outlives_idle_sessions_and_is_taken_again_when_its_session_ends(
     """Nobody has to ask: a thread takes it again, also from a session that only the server believes in."""
     monkeypatch.setattr(postgres, "PING_S", 0.05)
     with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute("ALTER ROLE ann SET idle_session_timeout = '20ms'")
+        connection.execute("ALTER ROLE ann SET idle_session_timeout = '500ms'")
     try:
         with closing(AdvisoryLock(server.url, "a")) as lock:
             first = pid_of_lock(server)
-            time.sleep(0.2)
+            time.sleep(0.6)
             assert pid_of_lock(server) == first
             end_session(server, first)
             for _ in range(200):

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,15 @@ from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey
 from lenet_exp.config import loader
 from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.data import testset
+from lenet_exp.data.images import ImageSet
+from lenet_exp.execution.protocol import Conditions, Machine
+from lenet_exp.execution.resources import WorkerPlan
 from lenet_exp.results.evaluation import PLAN, READINGS, ConfirmationPlan, Evaluation, read_evaluations
 from lenet_exp.study.records import TrialRecord
-from lenet_exp.sweep.confirmation import confirmation_trainings, freeze
+from lenet_exp.study.study import open_study
+from lenet_exp.sweep.confirmation import Confirmation, confirmation_trainings, freeze
 from lenet_exp.sweep.finalists import best_finalists
 from lenet_exp.sweep.run import Request, run_main_job
 from lenet_exp.tracking.spool import Spool
@@ -369,6 +374,48 @@ def test_nothing_is_confirmed_before_the_search_has_ended(
         run_main_job(request(path, tmp_path, search=False))
     with pytest.raises(NoResultError, match="was never run under"):
         run_main_job(request(path, tmp_path / "elsewhere", search=False))
+
+
+@pytest.mark.parametrize(
+    ("lacking", "reason", "to_do"),
+    [
+        ("baseline", "timeout: not done after 5 s", "raise --trial-timeout"),
+        ("baseline", "diverged: loss is nan", r"change the \[baseline\]"),
+        ("trial 1", "timeout: not done after 5 s", "raise --trial-timeout"),
+    ],
+)
+def test_no_reading_is_spent_while_a_network_lacks_that_the_verdict_needs(
+    mini: ImageSet, tmp_path: Path, lacking: str, reason: str, to_do: str
+) -> None:
+    """One seed of the baseline is enough, and the study has no reading on record after it."""
+    study = open_study(EXPERIMENT_MADE, tmp_path)
+
+    def train(trainings: Sequence[FixedTraining]) -> bool:
+        for training in trainings:
+            attempt = study.ask_fixed(training)
+            assert attempt is not None
+            if training.label == f"{lacking}, seed 2":
+                study.tell(attempt.key, "PRUNED", result={"reason": reason, "trial_timeout_s": 5.0})
+            else:
+                study.tell(attempt.key, "COMPLETE", 0.5)
+        return True
+
+    conditions = Conditions(
+        EXPERIMENT_MADE,
+        mini,
+        Machine(("cpu",), "test", "float32", "2"),
+        Layout.of(tmp_path, "e"),
+        WorkerPlan(1, 1, "as asked"),
+    )
+    confirmed = Confirmation(
+        conditions, study, Spool(tmp_path / "spool"), train, lambda: None, lambda _: None
+    )
+
+    with pytest.raises(NoResultError, match=rf"the test split is not read, as 1 of 9 trainings.*; {to_do}"):
+        confirmed.run(lambda: plan().finalists)
+
+    assert study.kept(PLAN) is not None
+    assert study.kept(READINGS) is None
 
 
 def test_missing_test_files_are_told_before_the_search(path: Path, tmp_path: Path) -> None:

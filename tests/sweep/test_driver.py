@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +11,19 @@ import pytest
 
 from lenet_exp.base.errors import NoResultError, SweepInterruptedError
 from lenet_exp.base.layout import Layout
+from lenet_exp.base.records import EpochResult
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.loader import parse
 from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.data.images import ImageSet
+from lenet_exp.execution import checkpoint
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions, Machine
 from lenet_exp.execution.resources import DEFAULT, Limits, WorkerPlan
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.study import open_study
-from lenet_exp.sweep.driver import MAX_INFEASIBLE, MAX_SAME_FAILURES, Driver, Failures
+from lenet_exp.sweep.agenda import MAX_SAME_FAILURES, Failures
+from lenet_exp.sweep.driver import MAX_INFEASIBLE, Driver
 from lenet_exp.sweep.recovery import reconcile
 from lenet_exp.sweep.writer import Writer
 from lenet_exp.tracking.spool import Spool
@@ -48,8 +52,12 @@ def driver(executor: LocalExecutor, mini: ImageSet, tmp_path: Path) -> MakeDrive
         timeout_s: float | None = None,
         workers: int = 2,
         limits: Limits = DEFAULT,
+        root: Path = tmp_path,
+        announce: Callable[[str], None] | None = None,
     ) -> Driver:
-        study, layout = open_study(experiment, tmp_path), Layout.of(tmp_path, "e")
+        layout = Layout.of(root, "e")
+        layout.home.mkdir(parents=True, exist_ok=True)
+        study = open_study(experiment, root)
         spool = Spool(layout.spool)
         reconcile(study, spool, layout)
         plan = WorkerPlan(workers, 1, "as asked")
@@ -60,12 +68,11 @@ def driver(executor: LocalExecutor, mini: ImageSet, tmp_path: Path) -> MakeDrive
             Writer(study, spool, layout),
             fixed=fixed,
             timeout_s=timeout_s,
-            announce=said.append,
+            announce=announce or said.append,
             when_spare=when_spare,
         )
 
     said: list[str] = []
-    (tmp_path / "e").mkdir()
     return make
 
 
@@ -226,6 +233,34 @@ def test_an_interrupted_sweep_goes_on_to_the_same_end(driver: MakeDriver, tmp_pa
     assert [record.state for record in finished] == ["COMPLETE"] * 3
 
 
+def test_with_one_worker_a_seed_says_which_trials_are_drawn_and_what_they_achieve(
+    driver: MakeDriver, tmp_path: Path
+) -> None:
+    """Also once the sampler learns; with several workers it depends on the order in which trainings end."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for root in (first, second):
+        driver(experiment(LR, 5), workers=1, root=root).run()
+
+    drawn = [
+        [(record.key.trial, record.config, record.value) for record in records(root)]
+        for root in (first, second)
+    ]
+    assert len(drawn[0]) == 5
+    assert drawn[0] == drawn[1]
+
+
+def test_an_interruption_says_at_once_which_epochs_it_waits_for(driver: MakeDriver) -> None:
+    """And that a second one drops them, which is not told again."""
+    said: list[str] = []
+    sweep = driver(experiment(LR, 3, training={"epochs": 1000}), announce=said.append)
+
+    threading.Timer(1.0, lambda: [sweep.interrupt(), sweep.interrupt()]).start()
+    with pytest.raises(SweepInterruptedError, match="run the same command again"):
+        sweep.run()
+
+    assert said == ["finishing the running epochs of baseline, trial 0; Ctrl-C again drops them"]
+
+
 def test_a_sweep_whose_time_is_over_begins_no_trial_and_finishes_those_it_has(
     driver: MakeDriver, tmp_path: Path
 ) -> None:
@@ -233,6 +268,25 @@ def test_a_sweep_whose_time_is_over_begins_no_trial_and_finishes_those_it_has(
     driver(experiment(LR, 50), timeout_s=0.01, workers=1).run()
 
     assert len(records(tmp_path)) + len(records(tmp_path, "baseline")) <= 1
+
+
+def test_what_a_limit_ended_has_the_limit_on_record_and_is_trained_when_it_is_gone(
+    driver: MakeDriver, tmp_path: Path
+) -> None:
+    """From its checkpoint, if it has one; the budget is met exactly."""
+    driver(experiment(LR, 1), limits=Limits(trial_timeout_s=1e-6)).run()
+    (cut,) = records(tmp_path)
+    assert (cut.state, cut.result["trial_timeout_s"]) == ("PRUNED", 1e-6)
+    checkpoint.save(tmp_path / "e" / "checkpoints" / "trial-00000-1", [EpochResult(1, *[0.5] * 6)], b"")
+
+    driver(experiment(LR, 1), limits=Limits(trial_timeout_s=1e-6)).run()
+    assert records(tmp_path) == [cut]
+    assert (tmp_path / "e" / "checkpoints" / "trial-00000-1").is_dir()
+    checkpoint.discard(tmp_path / "e" / "checkpoints" / "trial-00000-1")
+    driver(experiment(LR, 1)).run()
+
+    (again,) = (record for record in records(tmp_path) if not record.superseded)
+    assert (again.state, again.epochs, again.seed) == ("COMPLETE", 2, cut.seed)
 
 
 def test_a_list_of_runs_is_trained_beside_the_baseline(driver: MakeDriver, tmp_path: Path) -> None:

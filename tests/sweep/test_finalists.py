@@ -1,3 +1,5 @@
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,13 @@ from lenet_exp.base.records import RunKey
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.config.loader import parse
 from lenet_exp.study.records import TrialRecord
-from lenet_exp.sweep.finalists import best_finalists, ensure_there_are_some, on_dataset
+from lenet_exp.sweep.finalists import (
+    best_finalists,
+    cut_short,
+    ensure_there_are_some,
+    missing_result,
+    on_dataset,
+)
 
 BASELINE = configuration(PRESETS["lenet"])
 EXPERIMENT = parse({"name": "e", "data": {"dataset": "own", "folder": "f"}, "space": {"lr": [0.1, 0.2]}})
@@ -60,3 +68,44 @@ def test_without_a_sweep_there_is_nothing_to_confirm(tmp_path: Path) -> None:
     """The message says what to run."""
     with pytest.raises(NoResultError, match=r"'e' was never run under .*; run 'lenet-exp sweep EXPERIMENT "):
         ensure_there_are_some(EXPERIMENT, tmp_path)
+
+
+def ended(number: int, reason: str, role: str = "trial", **result: Any) -> TrialRecord:
+    return replace(trial(number, None, role), result={"reason": reason, **result})
+
+
+TIMEOUT = ended(1, "timeout: not done after 5 s", trial_timeout_s=5.0)
+BASE = replace(trial(9, 0.5, "baseline"), label="baseline")
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ([], None),
+        ([BASE], None),
+        ([BASE, trial(0, 0.5), TIMEOUT], None),
+        ([BASE, replace(TIMEOUT, followed=True)], None),
+        ([BASE, TIMEOUT], r"no trial completed: 1 timeout \(.*\); raise --trial-timeout or leave it out"),
+        (
+            [replace(TIMEOUT, key=RunKey("baseline", 0, 1)), TIMEOUT, ended(2, "infeasible: x")],
+            r"nothing completed: 2 timeout, 1 infeasible \(the last: trial 2, inf.*; narrow the \[space\]",
+        ),
+        (
+            [ended(0, "oom: x", "baseline", trial_memory_bytes=9), trial(0, 0.5)],
+            r"the baseline is not complete, .*: 1 oom .*; raise --trial-memory or leave it out",
+        ),
+        (
+            [ended(0, "diverged: loss is nan", "baseline"), trial(0, 0.5)],
+            r"the baseline is not complete, .*: 1 diverged .*; change the \[baseline\] and rename",
+        ),
+    ],
+)
+def test_a_search_without_a_result_says_how_its_trainings_ended_and_what_to_do(
+    records: list[TrialRecord], expected: str | None
+) -> None:
+    """A result is a complete baseline, and if there was a search a complete trial."""
+    told = missing_result(records)
+
+    assert (told is None) == (expected is None)
+    assert told is None or re.match(expected or "", told), told
+    assert (cut_short(records) is None) == (not any(r.limited and not r.followed for r in records))

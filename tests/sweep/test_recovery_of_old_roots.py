@@ -66,7 +66,7 @@ def test_its_sweep_is_gone_on_with(files: dict[str, Path], tmp_path: Path) -> No
     assert all(records[record.key] == record for record in before.records)
     assert after.kept == before.kept  # the confirmation is not made again
     assert records[RunKey("trial", 4, 1)].superseded
-    retried = Spool(layout.spool).read(RunKey("trial", 5, 2))
+    retried = Spool(layout.spool).read(RunKey("trial", 4, 2))
     assert retried is not None
     assert retried.epochs[0] == cut_off.epochs[0]
     assert [result.epoch for result in retried.epochs] == [1, 2, 3]
@@ -86,7 +86,7 @@ def test_its_study_is_rebuilt_from_its_spool(files: dict[str, Path], tmp_path: P
     new = tmp_path / "new"
     new.mkdir()
 
-    rebuild_study(Spool(layout.spool), open_storage(new))
+    rebuild_study(Spool(layout.spool), open_storage(new), experiment.name)
 
     after = read_study(experiment.name, new)
     assert study_db(new).exists()

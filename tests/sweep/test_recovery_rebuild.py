@@ -42,7 +42,9 @@ def begun(root: Path) -> tuple[Study, Spool, Writer]:
     study, spool = open_study(EXPERIMENT, root), Spool(root / "e" / "spool")
     study.check_fingerprint(FINGERPRINT)
     study.when_kept(spool.keep)
-    spool.start_study(StudyMetadata("e-1", "e", fingerprint=FINGERPRINT))
+    study.begin_sweep(spool.lineage())
+    lineage = study.lineage
+    spool.start_study(StudyMetadata(lineage.id, "e", fingerprint=FINGERPRINT, sweeps=lineage.sweeps))
     return study, spool, Writer(study, spool, Layout.of(root, "e"))
 
 
@@ -95,7 +97,7 @@ def test_what_is_rebuilt_is_what_was_told(tmp_path: Path) -> None:
     study, spool, _ = busy(tmp_path / "old")
     (tmp_path / "new").mkdir()
 
-    assert rebuild_study(spool, open_storage(tmp_path / "new")) == 9
+    assert rebuild_study(spool, open_storage(tmp_path / "new"), "e") == 9
 
     records = study.records()
     again = open_study(EXPERIMENT, tmp_path / "new")
@@ -118,7 +120,7 @@ def test_a_retry_that_was_begun_is_not_queued_twice(tmp_path: Path) -> None:
         recorder.fail(again.key, "its process died", retry=True, crashed=True)
     (tmp_path / "new").mkdir()
 
-    rebuild_study(spool, open_storage(tmp_path / "new"))
+    rebuild_study(spool, open_storage(tmp_path / "new"), "e")
 
     rebuilt = open_study(EXPERIMENT, tmp_path / "new")
     assert rebuilt.n_waiting() == 0
@@ -132,7 +134,7 @@ def test_what_was_cut_off_is_tried_again(tmp_path: Path) -> None:
     cut = trained(recorder, study.ask(), 0.25)
     (tmp_path / "new").mkdir()
 
-    rebuild_study(spool, open_storage(tmp_path / "new"))
+    rebuild_study(spool, open_storage(tmp_path / "new"), "e")
 
     (record,) = read_records("e", tmp_path / "new") or []
     assert (record.state, record.reason, record.superseded) == ("FAIL", "interrupted", True)
@@ -149,4 +151,4 @@ def test_a_spool_that_cannot_tell_is_refused(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
 
     with pytest.raises(StoreError, match="too old to rebuild a study from"):
-        rebuild_study(spool, open_storage(tmp_path / "new"))
+        rebuild_study(spool, open_storage(tmp_path / "new"), "e")

@@ -6,17 +6,18 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from lenet_exp.base.errors import ConfigError
+from lenet_exp.base.errors import ConfigError, NoResultError
 from lenet_exp.config import loader
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.images import training_images
+from lenet_exp.execution.resources import Limits
 from lenet_exp.study.study import open_study
 from lenet_exp.sweep.fingerprint import fingerprint
 from lenet_exp.sweep.run import Request, run_main_job
@@ -256,3 +257,23 @@ def test_a_tracking_server_that_is_gone_costs_nothing_but_a_warning(
     assert "s3cret" not in said
     assert len(pd.read_csv(tmp_path / "mini" / "leaderboard.csv")) == 1
     assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_a_limit_that_ends_everything_ends_with_an_error_and_without_it_all_is_trained(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 3 with what ended them and what to do; the next call meets the budget exactly."""
+    experiment = loader.load(path, ["search.trials=2", "search.pruner=none"])
+    request = Request(
+        experiment, tmp_path, device="cpu", confirm=False, prints=False, trainer="tests.labs.fake_trainer"
+    )
+    with pytest.raises(NoResultError, match=r"^nothing completed: 3 timeout \(.*; raise --trial-timeout or"):
+        run_main_job(replace(request, limits=Limits(trial_timeout_s=1e-6)))
+
+    run_main_job(request)
+
+    records = [r for r in read_records(experiment.name, tmp_path) or [] if not r.superseded]
+    assert [record.state for record in records] == ["COMPLETE"] * 3
+    assert len(pd.read_csv(tmp_path / "mini" / "leaderboard.csv")) == 3
+    assert "already" not in capsys.readouterr().err

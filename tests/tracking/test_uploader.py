@@ -369,7 +369,7 @@ def test_what_is_recorded_while_the_thread_waits_is_drained_at_once(tmp_path: Pa
     try:
         assert tracker.drain()
         time.sleep(0.2)  # now the thread sleeps until it is woken, or for half a minute
-        lab.spool.keep("what", 1)
+        lab.spool.keep("what", 1, 1)
 
         assert tracker.drain(timeout_s=5)
     finally:

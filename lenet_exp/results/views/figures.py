@@ -53,7 +53,7 @@ def history(records: Sequence[TrialRecord]) -> go.Figure:
     ):
         if not shown:
             continue
-        _add_points(figure, [r.key.trial for r in shown], shown, low, marker, name=name)
+        _add_points(figure, [r.trial for r in shown], shown, low, marker, name=name)
     curve = incumbent(records)
     if curve and not listed:
         x, y = zip(*curve, strict=True)
@@ -67,7 +67,7 @@ def history(records: Sequence[TrialRecord]) -> go.Figure:
     _baseline_line(figure, records)
     if listed:
         figure.update_xaxes(
-            tickvals=[r.key.trial for r in every], ticktext=[_text(printable(r.label)[:30]) for r in every]
+            tickvals=[r.trial for r in every], ticktext=[_text(printable(r.label)[:30]) for r in every]
         )
     else:
         figure.update_xaxes(title="trial")
@@ -146,9 +146,9 @@ def _add_slice(
     """Plot val_accuracy against one hyper-parameter, on a linear, logarithmic or categorical axis."""
     used = [r for r in done if r.values.get(name) is not None]
     x = [_category(r.values[name]) for r in used]
-    newest = max(r.key.trial for r in done)
+    newest = max(r.trial for r in done)
     marker = {
-        "color": [r.key.trial for r in used],
+        "color": [r.trial for r in used],
         "colorscale": "Blues",
         "cmin": -0.6 * newest,
         "cmax": newest,
@@ -246,7 +246,7 @@ def _baseline_line(figure: go.Figure, records: Sequence[TrialRecord]) -> None:
     if baseline is None:
         return
     figure.add_scatter(
-        x=[every[0].key.trial, every[-1].key.trial] if every else [0],
+        x=[every[0].trial, every[-1].trial] if every else [0],
         y=[last_accuracy(baseline)] * (2 if every else 1),
         mode="lines+markers",
         marker={"size": 4},

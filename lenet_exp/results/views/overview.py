@@ -90,7 +90,7 @@ def _points(
     """
     for below in (False, True):
         shown = [r for r in records if (last_accuracy(r) < low) == below]
-        x = [r.result[key] if key else r.key.trial for r in shown]
+        x = [r.result[key] if key else r.trial for r in shown]
         y = [max(last_accuracy(r), low) for r in shown]
         axes.scatter(
             x, y, color=colour, marker="v" if below else "o", s=28, zorder=3, label=None if below else label

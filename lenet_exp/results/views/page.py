@@ -120,7 +120,7 @@ def write_report(
 
 def curves(results: ExperimentResults) -> list[Curve]:
     """Return the learning curves to show: the baseline's, and the best trial's or those of listed runs."""
-    best_first = sorted(complete(results.records), key=lambda r: (-(r.value or 0.0), r.key.trial))
+    best_first = sorted(complete(results.records), key=lambda r: (-(r.value or 0.0), r.trial))
     if best_first and best_first[0].key.role == "trial":
         best_first = best_first[:1]
     baseline = baseline_of(results.records)

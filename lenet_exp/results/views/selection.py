@@ -36,7 +36,7 @@ def tried(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return the trials or listed runs with at least one epoch, sorted by number."""
     return sorted(
         (r for r in records if r.key.role in ("trial", "run") and r.history and not r.superseded),
-        key=lambda r: r.key.trial,
+        key=lambda r: r.trial,
     )
 
 
@@ -54,7 +54,7 @@ def incumbent(records: Sequence[TrialRecord]) -> list[tuple[int, float]]:
     """Return the number of each complete trial, with the best val_accuracy up to and including it."""
     done = complete(records)
     best = itertools.accumulate((r.value or 0.0 for r in done), max)
-    return list(zip((r.key.trial for r in done), best, strict=True))
+    return list(zip((r.trial for r in done), best, strict=True))
 
 
 def on_front(records: Sequence[TrialRecord], key: str, sign: int) -> list[TrialRecord]:

@@ -10,9 +10,17 @@ from optuna.trial import TrialState
 
 from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import PRESETS, configuration
-from lenet_exp.study.restore import PastTrial, restore_study
 from lenet_exp.study.storage import open_storage
-from lenet_exp.study.trials import FINGERPRINT, RECORD, RESULT, RETRY, UNKNOWN, trial_records
+from lenet_exp.study.trials import (
+    FINGERPRINT,
+    RECORD,
+    RESULT,
+    RETRY,
+    UNKNOWN,
+    PastTrial,
+    restore_study,
+    trial_records,
+)
 
 LENET = configuration(PRESETS["lenet"] | {"lr": 0.25, "padding": ["same", 0, 1]})
 PADDINGS = CategoricalDistribution(("same", 0))
