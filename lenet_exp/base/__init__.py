@@ -8,8 +8,9 @@ __getattr__, __dir__ = face(
     errors="ConfigError DataError DeviceError DiskError DivergedError LenetExpError LockedError "
     "NoResultError PortError StoreError SweepInterruptedError UnreachableError mask_url "
     "printable shorten",
-    files="disk_error lock lock_holder move_aside sync_file writable_folder write_atomically",
-    layout="Layout artifacts layouts mlflow_db study_db",
+    files="check_database check_folder disk_error lock lock_holder make_folder move_aside open_file "
+    "own_folder read_file sync_file writable_folder write_atomically write_new",
+    layout="Layout artifacts folder_name layouts mlflow_db study_db",
     lineage="Lineage MARK check_lineage",
     messages="counted repair_command say",
     records="EpochResult METRICS Role RunKey State TrainOn without_seed",

@@ -15,11 +15,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lenet_exp.base.errors import ConfigError
+from lenet_exp.base.files import (
+    check_database,
+    check_file,
+    check_folder,
+    disk_error,
+    make_folder,
+    refuse_link_out,
+    refuse_second_name,
+)
 from lenet_exp.base.records import RunKey
 
 #: Names that no experiment's folder may have: they belong to the stores beside it, or Windows reserves them.
@@ -43,9 +53,14 @@ def artifacts(root: Path) -> Path:
 
 
 def layouts(root: Path) -> list[Layout]:
-    """Return a `Layout` for each experiment below ``root`` that has a spool, sorted by folder name."""
-    spools = sorted(path for path in root.glob("*/spool") if path.is_dir() and not path.is_symlink())
-    return [Layout(root, path.parent.name) for path in spools]
+    """Return a `Layout` for each experiment below ``root``, sorted by folder name.
+
+    Its spool may be lost, or no folder: see `Layout.check_links`.
+    """
+    if not root.is_dir():
+        return []
+    every = [Layout(root, path.name) for path in sorted(root.iterdir())]
+    return [each for each in every if any(map(os.path.lexists, (each.spool, each.experiment_file)))]
 
 
 def folder_name(name: str) -> str:
@@ -141,15 +156,58 @@ class Layout:
         """Return the `relative` path of an attempt's weights, or None if the attempt saved none."""
         return self.relative(self.weights(key)) if self.weights(key).is_file() else None
 
-    def check_links(self) -> None:
-        """Check that no symbolic link makes the experiment's files end up outside the root.
+    def check_stores(self) -> None:
+        """Check that stores and folders are where they belong, quickly: a sweep does so before each write.
 
         Raises:
-            ConfigError: If a link leads out of the root.
+            ConfigError: If a link leads out of the root, or is in the place of a store.
+            StoreError: If something else is in the place of a store or a folder.
+            DiskError: If the root is no folder.
         """
-        for path in (self.home, self.spool, self.checkpoints):
-            if not path.resolve().is_relative_to(self.root.resolve()):
-                raise ConfigError(
-                    f"{path} is a link that leads out of {self.root}; remove it,"
-                    f" or make {self.root} itself a link"
-                )
+        if os.path.lexists(self.root):
+            make_folder(self.root)  # which tells if it is no folder
+        folders = (self.home, self.spool, self.checkpoints, self.readings.parent, artifacts(self.root))
+        for folder in folders:
+            check_folder(folder, self.root)
+        for database in (study_db(self.root), mlflow_db(self.root)):
+            check_database(database)
+
+    def check_links(self) -> None:
+        """Check all files and folders too, and that no link below the root leads out of it.
+
+        Raises:
+            ConfigError: If a link leads out of the root, or is in the place of a file.
+            StoreError: If something else is in the place of a file or a folder.
+            DiskError: If a folder cannot be read.
+        """
+        self.check_stores()
+        for database in (study_db(self.root), mlflow_db(self.root)):
+            refuse_second_name(database)
+        files = (
+            *(self.lock, self.experiment_file, self.leaderboard, self.report, self.overview),
+            *(self.ablation, self.curves, self.curves_picture, self.traceback, self.readings),
+        )
+        for path in files:
+            check_file(path)
+        for folder in (self.home, artifacts(self.root)):
+            for link in _links(folder):
+                refuse_link_out(link, self.root)
+                if not link.is_dir():
+                    check_file(link)
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    """Yield all links below ``folder``, without following them; no file is opened."""
+    waiting = [str(folder)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        yield Path(entry.path)
+                    elif entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise disk_error(folder, error) from None

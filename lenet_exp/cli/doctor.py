@@ -18,8 +18,8 @@ from pathlib import Path
 
 from lenet_exp import __version__
 from lenet_exp.base.errors import ConfigError, DiskError, LenetExpError, StoreError, UnreachableError
-from lenet_exp.base.files import lock, lock_holder, move_aside
-from lenet_exp.base.layout import Layout, artifacts, layouts, mlflow_db, study_db
+from lenet_exp.base.files import check_database, lock, lock_holder, move_aside
+from lenet_exp.base.layout import Layout, artifacts, folder_name, layouts, mlflow_db, study_db
 from lenet_exp.base.messages import counted, repair_command
 from lenet_exp.config import loader
 from lenet_exp.data import datasets, sources
@@ -32,6 +32,7 @@ from lenet_exp.study.study import open_study
 from lenet_exp.study.trials import has_open
 from lenet_exp.sweep import run, sync
 from lenet_exp.sweep.recovery import rebuild_study, reconcile
+from lenet_exp.sweep.salvage import damage
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 
@@ -181,6 +182,8 @@ def _study(root: Path, url: str | None) -> str:
 
 def _mlflow(root: Path, tracking_uri: str | None) -> str:
     uri, artifact_root = store.locate(tracking_uri, root)
+    if tracking_uri is None:
+        check_database(mlflow_db(root))
     if tracking_uri is None and not mlflow_db(root).exists():
         is_uploaded = any(Spool(layout.spool).run_ids() for layout in layouts(root))
         note = "; unless the runs are on a server, run 'lenet-exp sync'" if is_uploaded else ""
@@ -190,19 +193,26 @@ def _mlflow(root: Path, tracking_uri: str | None) -> str:
 
 
 def _experiment(layout: Layout, url: str | None) -> str:
+    layout.check_links()
     holder = lock_holder(layout.lock)
     if holder:
         return f"a sweep is at work: {holder}"
     spool = Spool(layout.spool)
     study_log = spool.study()
+    name = study_log.metadata.experiment if study_log else loader.load(layout.experiment_file).name
+    if folder_name(name) != layout.folder:
+        name = loader.load(layout.experiment_file).name
+    study = read_related(name, layout.root, url)
+    wrong = damage(study.records, spool, name, study.lineage.id) if study else {}
+    repair = repair_command(layout.root, url)
+    if wrong:
+        first = next(iter(wrong.values())).partition("; ")[0]
+        others = f", and {counted(len(wrong) - 1, 'other')}" if len(wrong) > 1 else ""
+        raise StoreError(f"{first}{others}; '{repair}' restores what the study has")
     if study_log is None and not spool.stems():
         return "no sweep has started"
-    name = loader.load(layout.experiment_file).name
-    read_related(name, layout.root, url)
     if study_log is None or study_log.end is None or has_open(name, layout.root, url):
-        raise StoreError(
-            f"a sweep was cut off; run it again to go on, or run '{repair_command(layout.root, url)}'"
-        )
+        raise StoreError(f"a sweep was cut off; run it again to go on, or run '{repair}'")
     pending = spool.pending()
     if pending:
         raise UnreachableError(

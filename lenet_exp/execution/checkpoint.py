@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lenet_exp.base import failpoints
-from lenet_exp.base.files import disk_error, sync_file
+from lenet_exp.base.errors import LenetExpError
+from lenet_exp.base.files import disk_error, own_folder, read_file, sync_file, write_new
 from lenet_exp.base.records import EpochResult
 
 #: Version of the format; a checkpoint of another version is ignored.
@@ -49,52 +49,59 @@ def save(folder: Path, history: Sequence[EpochResult], state: bytes) -> None:
 
     Raises:
         DiskError: If the checkpoint cannot be written; older checkpoints are left as they are.
+        StoreError: If a folder is in the place of a file.
+        ConfigError: If the folder is a link that leads out of the folder above it.
     """
     stem = f"epoch-{history[-1].epoch:05d}"
     epochs = [result.to_dict() for result in history]
     digest = _digest(epochs, state)
     metadata = {"format": _FORMAT, "size_bytes": len(state), "sha256": digest, "history": epochs}
     parts = {folder / f".{stem}{_STATE}.part": state, folder / f".{stem}{_METADATA}.part": _json(metadata)}
+    own_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for part, content in parts.items():
-            _write(part, content)
+            write_new(part, content)
         failpoints.point("checkpoint")
         for part in parts:
             part.replace(folder / part.name.removeprefix(".").removesuffix(".part"))
         sync_file(folder)
     except OSError as error:
         for part in parts:
-            part.unlink(missing_ok=True)
+            _delete(part)
         raise disk_error(folder / f"{stem}{_STATE}", error) from error
     for old in _stems(folder)[_KEPT:]:
         # The metadata last, as a state without it would never be found and deleted.
-        (folder / f"{old}{_STATE}").unlink(missing_ok=True)
-        (folder / f"{old}{_METADATA}").unlink(missing_ok=True)
+        _delete(folder / f"{old}{_STATE}")
+        _delete(folder / f"{old}{_METADATA}")
 
 
 def newest(folder: Path) -> Checkpoint | None:
     """Return the newest checkpoint in ``folder`` that is not damaged, or None if there is none."""
     for stem in _stems(folder):
         try:
-            metadata = json.loads((folder / f"{stem}{_METADATA}").read_bytes())
-            state = (folder / f"{stem}{_STATE}").read_bytes()
+            metadata = json.loads(read_file(folder / f"{stem}{_METADATA}"))
+            state = read_file(folder / f"{stem}{_STATE}")
             is_whole = metadata["format"] == _FORMAT and metadata["size_bytes"] == len(state)
             if is_whole and metadata["sha256"] == _digest(metadata["history"], state):
                 return Checkpoint(tuple(EpochResult(**result) for result in metadata["history"]), state)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # cut short or damaged; the checkpoint before it may not be
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, LenetExpError):
+            continue  # cut short, damaged or no file at all; the checkpoint before it may be whole
     return None
 
 
 def discard(folder: Path) -> None:
     """Delete the checkpoints of the training in ``folder``, and the folder unless something else is in it."""
-    if not folder.is_dir():
+    if not folder.is_dir() or folder.is_symlink():
         return
     for file in [*folder.glob("epoch-*"), *folder.glob(".epoch-*")]:
-        file.unlink(missing_ok=True)
+        _delete(file)
     with contextlib.suppress(OSError):  # the folder contains the weights
         folder.rmdir()
+
+
+def _delete(file: Path) -> None:
+    with contextlib.suppress(OSError):  # a folder in its place stays; it is not ours
+        file.unlink(missing_ok=True)
 
 
 def _stems(folder: Path) -> list[str]:
@@ -110,10 +117,3 @@ def _digest(epochs: list[dict[str, Any]], state: bytes) -> str:
 def _json(values: object) -> bytes:
     # Python's JSON keeps infinities and NaN, and every float to its last bit.
     return json.dumps(values, separators=(",", ":")).encode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from lenet_exp.base import failpoints
-from lenet_exp.base.errors import DiskError, DivergedError
+from lenet_exp.base.errors import DivergedError, LenetExpError
 from lenet_exp.base.records import EpochResult
 from lenet_exp.execution import checkpoint, resources
 from lenet_exp.execution.processes import settle_in
@@ -142,7 +142,7 @@ def _save_checkpoint(task: Task, history: list[EpochResult], training: RunningTr
         return None
     try:
         checkpoint.save(_folder(task), history, training.snapshot())
-    except DiskError as error:
+    except LenetExpError as error:
         return f"no checkpoint: {error}"
     return None
 

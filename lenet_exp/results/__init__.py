@@ -6,7 +6,7 @@ __getattr__, __dir__ = face(
     __name__,
     ablation="ablation_table",
     aggregate="pareto_front",
-    champion="has_baseline",
+    champion="elected has_baseline",
     evaluation="ConfirmationPlan Evaluation Finalist NOT_CONFIRMED PLAN READINGS SPEEDS Score "
     "confirmation_summary read_evaluations",
     leaderboard="ranked read_leaderboard",

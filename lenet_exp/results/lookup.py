@@ -239,6 +239,6 @@ def read_results(experiment: Experiment, root: Path, storage: str | None = None)
     }
     as_started = experiment.model_copy(update={"data": experiment.data.model_copy(update=data_as_started)})
     confirmation = confirmation_summary(study.kept.get(READINGS), study.kept.get(SPEEDS))
-    return ExperimentResults(
-        as_started, layout, study.records, Spool(layout.spool), study.fingerprint, confirmation
-    )
+    spool = Spool(layout.spool)
+    spool.study_id = study.lineage.id
+    return ExperimentResults(as_started, layout, study.records, spool, study.fingerprint, confirmation)

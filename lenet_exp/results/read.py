@@ -13,6 +13,7 @@ from typing import Any
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.base.files import write_atomically
 from lenet_exp.base.layout import Layout
+from lenet_exp.base.messages import say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.table import Table, render, to_csv
 from lenet_exp.study.records import TrialRecord
@@ -94,7 +95,7 @@ def write_own_files(
     elif experiment.run:
         from lenet_exp.results.views.curves import curves_picture, curves_table
 
-        table = curves_table(spool.run_logs())
+        table = curves_table(spool.run_logs(lambda problem: say(f"warning: {problem}")))
         write_atomically(layout.curves, to_csv(table).encode())
         write_atomically(layout.curves_picture, curves_picture(table, experiment.name))
 

@@ -22,7 +22,7 @@ import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
 from lenet_exp.base.errors import DiskError, StoreError, UnreachableError, mask_url
-from lenet_exp.base.files import sync_file
+from lenet_exp.base.files import check_database, sync_file
 from lenet_exp.base.layout import study_db
 from lenet_exp.base.lineage import MARK
 from lenet_exp.base.messages import repair_command
@@ -74,6 +74,7 @@ def read_storage(root: Path, url: str | None = None) -> TrialStorage | None:
     if url:
         return open_storage(root, url)
     path = study_db(root)
+    check_database(path)
     if is_empty(root):
         return None
     if not os.access(root, os.W_OK):
@@ -290,6 +291,7 @@ def _check(path: Path) -> None:
 
 def _prepare(path: Path) -> None:
     """Check the SQLite file if it exists, and set its journal to WAL, which no killed writer can corrupt."""
+    check_database(path)
     if path.exists():
         _check(path)
     with closing(sqlite3.connect(path, timeout=60)) as connection:

@@ -182,11 +182,13 @@ class Study(KeptValues):
         return attempt
 
     def drawn(self, key: RunKey) -> dict[str, Any]:
-        """Return the JSON values that the study stores of a running attempt beside those in `Attempt`.
+        """Return the JSON values that the study stores of an attempt beside those in `Attempt`.
 
         From both together `lenet_exp.study.trials.restore_study` can rebuild the trial.
         """
-        return drawn_values(self._trials[key])
+        study = self._search if key.role == "trial" else self._fixed
+        running = self._trials.get(key)
+        return drawn_values(running or study.get_trials(deepcopy=False)[self._ended[key].number])
 
     def report(self, key: RunKey, result: EpochResult) -> bool:
         """Record an epoch's ``val_accuracy``, and ask the pruner whether to end the trial.

@@ -51,8 +51,8 @@ def kept_record(
     return {**dict(zip(RECORD_BASICS, basics, strict=True)), "trial": key.trial, **extra}
 
 
-def drawn_values(trial: optuna.Trial) -> dict[str, Any]:
-    """Return the JSON values that `restore_study` needs of a running trial beside its `Attempt`."""
+def drawn_values(trial: optuna.Trial | FrozenTrial) -> dict[str, Any]:
+    """Return the JSON values that `restore_study` needs of a trial beside its `Attempt`."""
     record, distributions = trial.user_attrs[RECORD], trial.distributions.items()
     return {
         "number": trial.number,

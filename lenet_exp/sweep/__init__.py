@@ -7,5 +7,6 @@ __getattr__, __dir__ = face(
     finalists="on_dataset",
     recovery="rebuild_study reconcile",
     run="Request run_main_job",
+    salvage="damage",
     sync="sync_experiment",
 )

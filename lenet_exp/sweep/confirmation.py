@@ -18,7 +18,7 @@ import numpy as np
 
 from lenet_exp import __version__
 from lenet_exp.base.errors import DataError, NoResultError
-from lenet_exp.base.files import write_atomically
+from lenet_exp.base.files import make_folder, write_atomically
 from lenet_exp.base.messages import counted
 from lenet_exp.base.records import Role, RunKey
 from lenet_exp.base.seeding import derive_seed
@@ -341,7 +341,7 @@ class Confirmation:
 
     def _publish(self, evaluations: Sequence[Evaluation]) -> None:
         """Write all evaluations to their file, and what is new in them to the spool; safe to repeat."""
-        self.layout.readings.parent.mkdir(exist_ok=True)
+        make_folder(self.layout.readings.parent)
         text = json.dumps([evaluation.to_dict() for evaluation in evaluations], indent=1)
         write_atomically(self.layout.readings, f"{text}\n".encode())
         study_log = self.spool.study()

@@ -17,6 +17,7 @@ from lenet_exp.execution import checkpoint
 from lenet_exp.study.rdb import TrialStorage
 from lenet_exp.study.study import MAX_ATTEMPTS, Study
 from lenet_exp.study.trials import RECORD, RECORD_BASICS, RETRY, PastTrial, restore_study
+from lenet_exp.sweep.salvage import damage, keep_intact, salvage
 from lenet_exp.tracking.events import RunLog
 from lenet_exp.tracking.spool import Spool
 
@@ -32,21 +33,25 @@ def reconcile(study: Study, spool: Spool, layout: Layout) -> None:
         layout: Paths of weights and checkpoints; those that no attempt needs any more are deleted.
     """
     for key in study.orphans():
-        log = spool.read(key)
+        log = _readable(spool, key)
         if log is None or not _adopt(study, spool, log):
             if log is not None and log.end is None:
                 spool.end(key, "FAIL", "interrupted")
             study.fail(key, "interrupted", retry=True, crashed=False)
-    records = {record.key: record for record in study.records()}
-    for log in spool.unfinished():
-        record = records.get(log.key)
-        if record is None or record.state not in ("COMPLETE", "PRUNED"):
-            spool.end(log.key, "FAIL", "interrupted")
-        else:  # the study has the end, but the disk was full when it should have been written to the spool
-            weights = layout.kept_weights(record.key) if record.state == "COMPLETE" else None
-            spool.end(record.key, record.state, record.reason, weights=weights)
+    records, name, study_id = study.records(), study.experiment.name, study.lineage.id
+    salvage(study, spool, layout, damage(records, spool, name, study_id, spool.pending()))
+    for log in spool.unfinished():  # attempts that the study does not know
+        spool.end(log.key, "FAIL", "interrupted")
     _agree_on_kept(study, spool)
     _clean_checkpoints(study, layout)
+
+
+def _readable(spool: Spool, key: RunKey) -> RunLog | None:
+    """Return the log of an attempt; None if there is none, or it is damaged."""
+    try:
+        return spool.read(key)
+    except StoreError:
+        return None
 
 
 def _agree_on_kept(study: Study, spool: Spool) -> None:
@@ -112,7 +117,10 @@ def rebuild_study(spool: Spool, storage: TrialStorage, name: str) -> int:
     Raises:
         StoreError: If the spool itself is damaged, or too old to have what a study needs.
     """
-    lineage, study_log = spool.lineage(), spool.study()
+    lineage = spool.lineage()
+    spool.study_id = lineage.id
+    keep_intact(spool)
+    study_log = spool.study()
     logs = list(spool.of_study())
     kept = study_log.kept if study_log and study_log.metadata.study == lineage.id else {}
     searched = list(_past_trials(log for log in logs if log.key.role == "trial"))
@@ -128,7 +136,13 @@ def _past_trials(unsorted: Iterable[RunLog]) -> Iterator[PastTrial]:
     logs = sorted(unsorted, key=_number)
     last_attempts = {_training(log): log.key for log in logs}
     for log in logs:
-        yield _past_trial(log, is_followed=last_attempts[_training(log)] != log.key)
+        try:
+            yield _past_trial(log, is_followed=last_attempts[_training(log)] != log.key)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"the spool of {log.key.stem} lacks what a study needs: {error!r};"
+                " move its file away, and its training is repeated"
+            ) from None
 
 
 def _number(log: RunLog) -> int:
@@ -139,7 +153,7 @@ def _number(log: RunLog) -> int:
 def _training(log: RunLog) -> Any:
     """Return a value that is the same for all attempts at one training, and differs between trainings."""
     extra = _drawn(log)["extra"]
-    return (extra["job"], log.metadata["seed"]) if "job" in extra else extra["root"]
+    return (extra["job"], log.metadata.get("seed")) if "job" in extra else extra.get("root")
 
 
 def _drawn(log: RunLog) -> Mapping[str, Any]:

@@ -119,12 +119,17 @@ def run_main_job(request: Request) -> None:
             tracking = store.locate(request.tracking_uri, layout.root)
             layout.check_links()
             check_room(writable_folder(layout.home), request.limits.min_free_bytes)
-            with lock(layout.lock), storage_lock(request.storage, request.conducted.name) as held:
+            with (
+                lock(layout.lock) as ensure_held,
+                storage_lock(request.storage, request.conducted.name) as held,
+            ):
                 began = time.monotonic()
                 if request.require_tracking:
                     store.check_reachable(*tracking, timeout_s=15)
                 conditions = _conditions(request, executor, layout)
                 study, spool = _open(request, conditions, held)
+                study.guard(ensure_held)
+                study.guard(layout.check_stores)
                 sync_command = conditions.experiment.command("sync", layout.root)
                 metadata = study_metadata(conditions.experiment, layout, conditions.images, study.lineage)
                 with (

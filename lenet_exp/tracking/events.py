@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lenet_exp.base.records import EpochResult, RunKey, State
+from lenet_exp.tracking import lines
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,16 @@ def extended_run_log(
 
     Returns:
         The extended log; None if the file has no line at all.
+
+    Raises:
+        ValueError: If a line is not what an attempt's file has, or is another attempt's.
     """
     for entry in entries:
+        lines.check_attempt_line(entry, key)
         time_ms = entry["time_ms"]
         if run_log is None:
+            if entry["event"] != "start":
+                raise ValueError("the line that begins it is missing")
             run_log = RunLog(key, {}, time_ms)
         if entry["event"] == "start":  # a second start resumes the attempt, so an earlier end is void
             run_log = replace(run_log, metadata=_attempt_metadata(_started_with(entry)), end=None)
@@ -174,8 +181,12 @@ def extended_study_log(study_log: StudyLog | None, entries: Iterable[Mapping[str
 
     Returns:
         The extended log; None if the study was never started.
+
+    Raises:
+        ValueError: If a line is not what the study's file has.
     """
     for entry in entries:
+        lines.check_study_line(entry)
         if entry["event"] == "start":
             metadata = _study_metadata(_started_with(entry))
             start_ms = study_log.start_ms if study_log else entry["time_ms"]

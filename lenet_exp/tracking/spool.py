@@ -10,19 +10,19 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from lenet_exp.base import failpoints
-from lenet_exp.base.errors import DataError, DiskError, StoreError
-from lenet_exp.base.files import disk_error
+from lenet_exp.base.errors import DataError, DiskError, StoreError, shorten
+from lenet_exp.base.files import check_folder, disk_error, make_folder, move_aside
 from lenet_exp.base.lineage import Lineage
 from lenet_exp.base.records import EpochResult, RunKey, State
-from lenet_exp.tracking import jsonl
+from lenet_exp.tracking import jsonl, lines
 from lenet_exp.tracking.events import (
     Champion,
     RunLog,
@@ -33,7 +33,7 @@ from lenet_exp.tracking.events import (
 )
 
 #: Stem (file name without suffix) of the study's own file; no attempt has this stem.
-STUDY = "study"
+STUDY = lines.STUDY
 _INDEX = "index.jsonl"
 
 
@@ -46,18 +46,27 @@ class Spool:
         Args:
             folder: Folder of the spool, ``<root>/<experiment>/spool``.
             clock: Function that returns the time, in seconds since 1970.
+
+        Raises:
+            ConfigError: If the folder is a link that leads out of the root.
+            StoreError: If it is no folder.
         """
         self.folder = folder
         #: The experiment's folder; paths in the spool are relative to it.
         self.home = folder.parent
         self._clock = clock
         self._repaired: set[Path] = set()
+        #: Id of the study, once it is known; files of another study are then damaged ones.
+        self.study_id = ""
         self._lock = threading.Lock()
         self._run_ids: dict[str, str] = {}
         # The same ids by key, without the study's: `run_ids` is called after every trial.
         self._attempt_runs: dict[RunKey, str] = {}
         #: Bytes of each file that are in MLflow, by stem.
         self._uploaded: dict[str, int] = {}
+        check_folder(folder, self.home.parent)
+        #: Why the index cannot be used as it is; None if it can.
+        self._index_damage: str | None = None
         self._load_index()
         self._pending = {stem for stem, size in self._sizes().items() if size != self._uploaded.get(stem)}
 
@@ -70,6 +79,7 @@ class Spool:
             DiskError: If the line cannot be written.
         """
         self._write(STUDY, {"event": "start", "metadata": asdict(metadata)})
+        self.study_id = metadata.study
 
     def end_study(self, state: State, reason: str | None = None) -> None:
         """Append the line that says that the sweep's process has ended its work.
@@ -93,7 +103,7 @@ class Spool:
         Raises:
             DiskError: If the line cannot be written.
         """
-        self._write(key.stem, {"event": "start", "metadata": metadata})
+        self._write(key.stem, {"event": "start", "key": key.stem, "metadata": metadata})
 
     def epoch(self, key: RunKey, result: EpochResult) -> None:
         """Write the result of an epoch; if it is written twice, the first result counts.
@@ -174,11 +184,9 @@ class Spool:
             self._pending.add(stem)
 
     def _append(self, path: Path, entry: Mapping[str, Any]) -> None:
+        check_folder(self.folder, self.home.parent)
         if path not in self._repaired:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise disk_error(self.folder, error) from error
+            make_folder(self.folder)
             jsonl.repair(path)
             self._repaired.add(path)
         try:
@@ -203,25 +211,38 @@ class Spool:
         """Return the log of an attempt, or None if it has none.
 
         Raises:
-            StoreError: If its file is damaged.
+            StoreError: If its file is damaged, or another attempt's.
         """
-        entries, _ = jsonl.read(self.path(key.stem))
-        return extended_run_log(None, key, entries)
+        with lines.damage_told(self.path(key.stem)):
+            run_log = extended_run_log(None, key, jsonl.read(self.path(key.stem))[0])
+            theirs = run_log and run_log.metadata.get("study_id")
+            if theirs and self.study_id and theirs != self.study_id:
+                raise ValueError(f"it is the file of another study, {shorten(theirs)}")
+        return run_log
 
-    def run_logs(self) -> Iterator[RunLog]:
+    def run_logs(self, on_damage: Callable[[str], object] | None = None) -> Iterator[RunLog]:
         """Yield the logs of all attempts, sorted by key.
 
+        Args:
+            on_damage: Called with a line for the user for each damaged file, which is then left out; None to
+                raise an error.
+
         Raises:
-            StoreError: If a file is damaged.
+            StoreError: If a file is damaged and ``on_damage`` is None.
         """
         for key in sorted(RunKey.from_stem(stem) for stem in self.stems() if stem != STUDY):
-            if run_log := self.read(key):
+            try:
+                run_log = self.read(key)
+            except StoreError as error:
+                if on_damage is None:
+                    raise
+                on_damage(f"{error}; left out")
+                continue
+            if run_log:
                 yield run_log
 
     def unfinished(self) -> Iterator[RunLog]:
-        """Yield the logs of the attempts that have not ended, sorted by key.
-
-        Files that are completely uploaded are not read, as their attempts have ended.
+        """Yield the logs of the attempts that have not ended, sorted by key; uploaded files are not read.
 
         Raises:
             StoreError: If a file is damaged.
@@ -236,7 +257,8 @@ class Spool:
         Raises:
             StoreError: If its file is damaged.
         """
-        return extended_study_log(None, jsonl.read(self.path(STUDY))[0])
+        with lines.damage_told(self.path(STUDY)):
+            return extended_study_log(None, jsonl.read(self.path(STUDY))[0])
 
     def of_study(self) -> Iterator[RunLog]:
         """Yield the logs of all attempts but those that come from another study, sorted by key.
@@ -244,8 +266,7 @@ class Spool:
         Raises:
             StoreError: If a file is damaged.
         """
-        keys = self.lineage().keys
-        yield from (log for log in self.run_logs() if log.key in keys)
+        yield from filter(None, map(self.read, sorted(self.lineage().keys)))
 
     def lineage(self, known: Collection[RunKey] = ()) -> Lineage:
         """Return what the spool says about its study, to be compared with the study itself.
@@ -253,32 +274,15 @@ class Spool:
         Args:
             known: Keys of the attempts that the study has. The files of others are read, and left out if
                 they have no whole line, or come from another study.
-
-        Raises:
-            StoreError: If a file is damaged.
         """
-        keys = {RunKey.from_stem(stem) for stem in self.stems() if stem != STUDY}
-        study, study_id = self.study(), self._study_id(sorted(keys))
-        if study and study_id not in ("", study.metadata.study):  # the study's file is another study's
-            study = None
-        for key in keys - frozenset(known):
-            log = self.read(key)
-            if log is None or log.metadata.get("study_id", study_id) != study_id:
-                keys.discard(key)
-        lineage = Lineage(study_id, keys=frozenset(keys))
-        if study is None:
-            return lineage
-        metadata = study.metadata
-        return Lineage(metadata.study, metadata.sweeps, study.n_kept, lineage.keys, metadata.fingerprint)
-
-    def _study_id(self, keys: Sequence[RunKey]) -> str:
-        """Return the study's id that most of the first attempts have; empty if they are too old for it."""
-        logs = (self.read(key) for key in keys[:5])
-        ids = Counter(log.metadata["study_id"] for log in logs if log and log.metadata.get("study_id"))
-        return ids.most_common(1)[0][0] if ids else ""
+        files = {RunKey.from_stem(stem): self.path(stem) for stem in self.stems() if stem != STUDY}
+        study = None
+        with suppress(StoreError):  # it is damaged, and the attempts have the id too
+            study = self.study()
+        return lines.lineage_of(files, study, known)
 
     def stems(self) -> list[str]:
-        """Return the stems of all files that have lines: those of attempts, and `STUDY`."""
+        """Return the stems of all files that are not empty: those of attempts, and `STUDY`."""
         return sorted(self._sizes())
 
     def inside(self, path: str) -> Path:
@@ -293,32 +297,26 @@ class Spool:
         return file
 
     def _sizes(self) -> dict[str, int]:
-        """Return the size in bytes of every file of an attempt or of the study, by stem, without empty files.
-
-        A driver that dies between creating a file and writing to it leaves an empty one: nothing was started.
-        """
+        """Return the size of each file of an attempt or of the study, by stem, without empty files."""
         if not self.folder.is_dir():
             return {}
         with os.scandir(self.folder) as entries:
-            files = {
-                entry.name.removesuffix(".jsonl"): entry for entry in entries if entry.name.endswith(".jsonl")
+            status = {
+                entry.name.removesuffix(".jsonl"): entry.stat(follow_symlinks=False)
+                for entry in entries
+                if entry.name.endswith(".jsonl") and lines.is_stem(entry.name.removesuffix(".jsonl"))
             }
-            sizes = {
-                stem: file.stat().st_size
-                for stem, file in files.items()
-                if stem == STUDY or _is_attempt(stem)
-            }
-            return {stem: size for stem, size in sizes.items() if size}
+        return {s: st.st_size for s, st in status.items() if st.st_size or not S_ISREG(st.st_mode)}
 
     # The index, written by the uploader: the ids of the runs in MLflow, and how much of a file is uploaded.
 
     def run_ids(self) -> dict[RunKey, str]:
-        """Return the ids of the attempts' runs in MLflow, by key, without attempts that have no run yet."""
+        """Return the ids of the attempts' runs in MLflow, by key, as far as they have one."""
         with self._lock:
             return dict(self._attempt_runs)
 
     def run_id(self, stem: str) -> str | None:
-        """Return the id of the run in MLflow of an attempt, or of `STUDY`; None if it has no run yet."""
+        """Return the id of an attempt's run in MLflow, or of `STUDY`'s; None if it has none yet."""
         with self._lock:
             return self._run_ids.get(stem)
 
@@ -332,7 +330,7 @@ class Spool:
         Raises:
             DiskError: If the index cannot be written.
         """
-        self._append(self.folder / _INDEX, {"stem": stem, "run_id": run_id})
+        self._append_to_index({"stem": stem, "run_id": run_id})
         with self._lock:
             self._remember_run(stem, run_id)
 
@@ -342,7 +340,7 @@ class Spool:
             self._attempt_runs[RunKey.from_stem(stem)] = run_id
 
     def pending(self) -> list[str]:
-        """Return the stems of the files with lines that are not uploaded yet; `STUDY` comes last."""
+        """Return the stems of files with lines to upload; `STUDY` comes last."""
         with self._lock:
             return sorted(self._pending, key=lambda stem: (stem == STUDY, stem))
 
@@ -356,7 +354,7 @@ class Spool:
         Raises:
             DiskError: If the index cannot be written.
         """
-        self._append(self.folder / _INDEX, {"stem": stem, "uploaded": offset})
+        self._append_to_index({"stem": stem, "uploaded": offset})
         with self._lock:
             self._uploaded[stem] = offset
             # The driver writes a line first and marks the file pending after, so no line can be missed here.
@@ -364,24 +362,31 @@ class Spool:
                 self._pending.discard(stem)
 
     def remove(self, stem: str) -> None:
-        """Empty a file that has only an incomplete line, and stop counting it as pending.
-
-        A driver that died while it wrote the line left the file; its attempt was not started.
-
-        Raises:
-            DiskError: If the file cannot be written.
-        """
+        """Empty a file that has only an incomplete line, and stop counting it as pending."""
         jsonl.repair(self.path(stem))
         with self._lock:
             self._pending.discard(stem)
 
     def mark_pending(self, stem: str) -> None:
-        """Mark the file with this stem as pending, so that it is uploaded again."""
+        """Mark a file as pending, so that it is uploaded again."""
         with self._lock:
             self._pending.add(stem)
 
+    def replaced(self, stem: str, *, has_news: bool) -> None:
+        """Note that a file was written anew; it is pending, unless it was uploaded and has no news since.
+
+        Args:
+            stem: Stem of the file.
+            has_news: True if it may have lines that were never uploaded.
+        """
+        self._repaired.discard(self.path(stem))
+        self.mark_pending(stem)
+        if stem in self._uploaded and not has_news and self.path(stem).exists():
+            self.record_uploaded(stem, self.path(stem).stat().st_size)
+
     def forget_uploaded(self) -> None:
         """Delete the index, so that runs are searched for in MLflow and everything is uploaded again."""
+        self._set_index_aside()
         with self._lock:
             (self.folder / _INDEX).unlink(missing_ok=True)
             self._run_ids.clear()
@@ -390,23 +395,21 @@ class Spool:
             self._pending = set(self._sizes())
 
     def _load_index(self) -> None:
-        index = self.folder / _INDEX
+        """Read the index. A damaged one counts as none: what it says is found in MLflow, by tags."""
         try:
-            entries, _ = jsonl.read(index)
-        except StoreError:
-            with suppress(OSError):  # the disk may be read-only
-                index.unlink()
+            run_ids, self._uploaded = lines.indexed(jsonl.read(self.folder / _INDEX)[0])
+        except (StoreError, ValueError) as error:
+            self._index_damage = str(error)
             return
-        for entry in entries:
-            if "run_id" in entry:
-                self._remember_run(entry["stem"], entry["run_id"])
-            else:  # the key was ``shipped`` until November 2026
-                self._uploaded[entry["stem"]] = entry["uploaded" if "uploaded" in entry else "shipped"]
+        for stem, run_id in run_ids.items():
+            self._remember_run(stem, run_id)
 
+    def _set_index_aside(self) -> None:
+        """Move a damaged index aside. Reading it does not: the disk may be read-only."""
+        if self._index_damage is not None:
+            move_aside(self.folder / _INDEX)
+            self._index_damage = None
 
-def _is_attempt(stem: str) -> bool:
-    try:
-        RunKey.from_stem(stem)
-    except ValueError:
-        return False
-    return True
+    def _append_to_index(self, entry: Mapping[str, Any]) -> None:
+        self._set_index_aside()
+        self._append(self.folder / _INDEX, entry)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_exp.base.errors import ConfigError, LenetExpError, StoreError, UnreachableError, mask_url
+from lenet_exp.base.files import check_database
 from lenet_exp.base.layout import artifacts, mlflow_db
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def local_uri(root: Path) -> str:
     Raises:
         ConfigError: If MLflow would misread the path.
     """
-    path = mlflow_db(root).resolve()
+    path = mlflow_db(root.resolve())  # a link in the file's place is not followed
     if unsafe := sorted(set("%?#") & set(str(path))):
         raise ConfigError(
             f"MLflow cannot keep its store in {path}: the path contains {unsafe[0]!r}; choose another --root"
@@ -114,6 +115,7 @@ def prepare(uri: str, artifact_root: Path | None = None) -> None:
     logging.getLogger("alembic").setLevel(logging.ERROR)
     if uri.startswith(_SQLITE):
         path = Path(uri.removeprefix(_SQLITE))
+        check_database(path)
         if not path.exists():
             _create_store(path, artifact_root or artifacts(path.parent))
         _check_store(path)

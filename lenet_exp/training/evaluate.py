@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_exp.base.errors import DataError, DivergedError
-from lenet_exp.base.files import write_atomically
+from lenet_exp.base.files import make_folder, write_atomically
 from lenet_exp.config.experiment import Training
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.data.images import ImageSet
@@ -82,7 +82,7 @@ def evaluate_networks(
         scores.append(((predicted == labels).sum().item() / images.count, loss))
         content = io.BytesIO()
         np.savez_compressed(content, predicted=predicted.cpu().numpy().astype(np.uint8))
-        network.predictions.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(network.predictions.parent)
         write_atomically(network.predictions, content.getvalue())
     return scores
 

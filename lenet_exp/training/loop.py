@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lenet_exp.base.errors import DivergedError
-from lenet_exp.base.files import sync_file
+from lenet_exp.base.files import move_aside, own_folder, write_atomically
 from lenet_exp.base.records import EpochResult
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Training
@@ -339,13 +339,11 @@ def save_weights(model: nn.Module, path: Path) -> None:
         model: Network on any device.
         path: File to write or replace; its folder is created if it does not exist.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(path.parent)
+    if path.is_dir():
+        move_aside(path)
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    part = path.with_name(f"{path.name}.part")
-    safetensors.save_file(weights, part)
-    sync_file(part)
-    part.replace(path)
-    sync_file(path.parent)
+    write_atomically(path, safetensors.save(weights))
 
 
 def snapshot(state: TrainingState) -> bytes:

@@ -1,4 +1,5 @@
 import ast
+import os
 import re
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_exp.base.errors import ConfigError
+from lenet_exp.base.errors import ConfigError, StoreError
 from lenet_exp.base.layout import Below, Layout, artifacts, folder_name, layouts, mlflow_db, study_db
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.loader import parse
@@ -31,12 +32,13 @@ def test_every_path_is_below_the_root_and_no_two_are_one(tmp_path: Path) -> None
 
 
 def test_what_was_recorded_below_a_root_is_found_again(tmp_path: Path) -> None:
-    """Each experiment with a spool is listed; a link is none of ours."""
+    """Each experiment with a spool is listed, also one whose spool is a link: its check tells."""
     Layout.of(tmp_path, "Größe 5").spool.mkdir(parents=True)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "spool").symlink_to(tmp_path)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "spool").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "none").mkdir()
 
-    assert layouts(tmp_path) == [Layout.of(tmp_path, "Größe 5")]
+    assert layouts(tmp_path) == [Layout.of(tmp_path, "Größe 5"), Layout.of(tmp_path, "linked")]
 
 
 def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
@@ -93,3 +95,35 @@ def test_two_experiments_never_share_a_folder(names: list[str]) -> None:
     one, other = names
 
     assert folder_name(one) != folder_name(other)
+
+
+LINKS = (
+    *(".lock", "leaderboard.csv.part", "experiment.toml", "spool/trial-00000-1.jsonl", "spool/index.jsonl"),
+    *("checkpoints/trial-00000-1", "checkpoints/trial-00000-1/weights.safetensors", "confirm/readings.json"),
+    *("../study.db", "../study.db-wal", "../mlflow.db", "../artifacts/1", "confirm"),
+)
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_no_link_below_the_root_leads_out_of_it(tmp_path: Path, name: str) -> None:
+    """Wherever it is, and whether it leads to something or not."""
+    layout = Layout.of(tmp_path / "root", "e")
+    link = layout.home / name
+    layout.home.mkdir(parents=True)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    layout.check_links()
+    link.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(ConfigError, match="is a link"):
+        layout.check_links()
+
+
+@pytest.mark.parametrize("name", ["leaderboard.csv", "../study.db", "spool", "../artifacts"])
+def test_what_is_neither_file_nor_folder_is_told(tmp_path: Path, name: str) -> None:
+    """A FIFO would stop a sweep for good."""
+    layout = Layout.of(tmp_path, "e")
+    layout.home.mkdir()
+    os.mkfifo(layout.home / name)
+
+    with pytest.raises(StoreError, match=r"is a FIFO where a f(ile|older) belongs; move it away"):
+        layout.check_links()

@@ -35,7 +35,7 @@ def test_a_root_that_cannot_be_written_is_refused(command: Command) -> None:
 
     assert (refused.code, refused.out) == (5, "")
     assert re.fullmatch(
-        r"error: .*/mlruns/mini: cannot be written: .*; choose another folder with --root\n", refused.err
+        r"error: .*/mlruns: cannot be written: .*; choose another folder with --root\n", refused.err
     )
 
 

@@ -229,3 +229,56 @@ def test_an_experiment_that_was_never_begun_has_no_records(tmp_path: Path) -> No
     """Asking creates nothing."""
     assert read_records("study", tmp_path) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trial_keeps_its_number_however_many_attempts_it_took(tmp_path: Path) -> None:
+    """Key, label and record of a retry name the trial; the number of Optuna's that it took is left out."""
+    study = open_study(experiment(), tmp_path)
+    first, second = study.ask(), study.ask()
+    assert first is not None
+    assert second is not None
+    study.fail(first.key, "its process died", retry=True, crashed=True)
+
+    again = study.ask()
+    assert again is not None
+    assert again.key == RunKey("trial", 0, 2)
+    assert (again.label, again.origin, again.retry_of) == ("trial 0", first.key, first.key)
+    study.tell(again.key, "COMPLETE", 0.5)
+    study.tell(second.key, "COMPLETE", 0.5)
+    third = study.ask()
+
+    assert third is not None
+    assert third.label == "trial 3"
+    records = read_records("study", tmp_path) or []
+    assert [(r.trial, r.label, r.key.attempt, r.superseded) for r in records] == [
+        (0, "trial 0", 1, True),
+        (1, "trial 1", 1, False),
+        (0, "trial 0", 2, False),
+    ]
+
+
+def test_a_training_that_was_given_up_can_be_tried_again(tmp_path: Path) -> None:
+    """A trial is queued with its values, a fixed training is asked for; what ended before does not count."""
+    study = open_study(experiment(), tmp_path)
+    baseline = FixedTraining("baseline", "baseline", "baseline", study.experiment.baseline_configuration, 0)
+    fixed, trial = study.ask_fixed(baseline), study.ask()
+    assert fixed is not None
+    assert trial is not None
+    for attempt in (fixed, trial):
+        study.tell(attempt.key, "PRUNED", result={"reason": "timeout: not done after 1 s"})
+    assert study.n_finished == 1
+
+    for attempt in (fixed, trial):
+        study.try_again(study.record(attempt.key))
+
+    assert study.n_finished == 0
+    again = [study.ask_fixed(baseline), study.ask()]
+    assert [a and (a.key.attempt, a.seed, a.configuration) for a in again] == [
+        (2, a.seed, a.configuration) for a in (fixed, trial)
+    ]
+    for begun in again:
+        assert begun is not None
+        study.tell(begun.key, "COMPLETE", 0.5)
+    reopened = open_study(experiment(), tmp_path)
+    assert reopened.n_finished == 1
+    assert reopened.ask_fixed(baseline) is None

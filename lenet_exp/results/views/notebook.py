@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ class Results:
 
         The columns are ``label``, ``role``, ``config``, ``state``, ``seed``, ``epoch`` and the metrics.
         """
-        return curves_table(self._recorded.spool.run_logs(), _ROLES).frame()
+        return curves_table(self._recorded.spool.run_logs(warnings.warn), _ROLES).frame()
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lenet_exp import __version__
-from lenet_exp.base.errors import printable
+from lenet_exp.base.errors import StoreError, printable
 from lenet_exp.base.files import write_atomically
+from lenet_exp.base.messages import say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.lookup import ExperimentResults, read_results
@@ -127,7 +128,11 @@ def curves(results: ExperimentResults) -> list[Curve]:
     chosen = [*best_first[:MAX_CURVES], *([baseline] if baseline else [])]
     shown = []
     for record in chosen:
-        run_log = results.attempt(record)
+        try:
+            run_log = results.attempt(record)
+        except StoreError as error:
+            say(f"warning: {error}; its curve is left out")
+            continue
         if run_log and run_log.epochs:
             shown.append(Curve(record.label, run_log.epochs, record.key.role == "baseline"))
     return shown
