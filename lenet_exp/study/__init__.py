@@ -4,7 +4,7 @@ from lenet_exp.base.faces import face
 
 __getattr__, __dir__ = face(
     __name__,
-    postgres="study_lock",
+    postgres="AdvisoryLock",
     rdb="TrialStorage",
     records="Attempt TrialRecord",
     storage="full_disk_named preload",

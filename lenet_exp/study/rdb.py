@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, NamedTuple
@@ -19,7 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from lenet_exp.base.errors import UnreachableError, printable
+from lenet_exp.base.errors import LenetExpError, UnreachableError, printable
+from lenet_exp.study.records import created_by_another, ended_by_another, gone
 
 #: Revisions of Optuna's schema that `tables` was tested with: that of Optuna 5.0.
 KNOWN_REVISIONS = ["v3.2.0.a"]
@@ -56,6 +57,9 @@ class Written(NamedTuple):
 class TrialStorage(RDBStorage):
     """Optuna's storage in SQLite or PostgreSQL; see the module's docstring."""
 
+    #: Called with the error of a write that was refused because the study is no longer ours to write.
+    on_refused: Callable[[LenetExpError], None] = staticmethod(lambda _: None)
+
     def write_trial(
         self, study_id: int, trial: FrozenTrial, written: Written | None = None, *, may_repeat: bool = False
     ) -> Written:
@@ -75,21 +79,26 @@ class TrialStorage(RDBStorage):
             The trial as written, to be passed as ``written`` to its next write.
 
         Raises:
-            RuntimeError: If another process has created a trial of this number, or has ended the trial.
+            LockedError: If another process has created a trial of this number, or has ended the trial.
+            StoreError: If the trial is gone, or another one has its place.
             sqlalchemy.exc.SQLAlchemyError: If the trial cannot be written, in a known schema; nothing of it
                 is written then.
             optuna.exceptions.StorageInternalError: If the trial cannot be written, in an unknown schema.
         """
         new = {name: _changed(name, trial, written and written.trial) for name in _COLLECTED}
-        if self._knows_tables:
-            from lenet_exp.study import tables
+        try:
+            if self._knows_tables:
+                from lenet_exp.study import tables
 
-            trial_id = tables.write(self.engine, study_id, trial, new, written, may_repeat=may_repeat)
-        elif written is None:
-            trial_id = self._create(study_id, trial, may_repeat)
-        else:
-            trial_id = written.trial_id
-            self._update(trial_id, trial, new, written.trial.state)
+                trial_id = tables.write(self.engine, study_id, trial, new, written, may_repeat=may_repeat)
+            elif written is None:
+                trial_id = self._create(study_id, trial, may_repeat)
+            else:
+                trial_id = written.trial_id
+                self._update(study_id, trial, new, written)
+        except LenetExpError as error:
+            self.on_refused(error)
+            raise
         return Written(trial_id, snapshot(trial))
 
     def kept_trials(self, study_name: str) -> list[KeptTrial] | None:
@@ -140,21 +149,33 @@ class TrialStorage(RDBStorage):
     def _create(self, study_id: int, trial: FrozenTrial, may_repeat: bool) -> int:
         try:
             trial_id = self.get_trial_id_from_study_id_trial_number(study_id, trial.number)
-            is_ours = may_repeat
+            # By its start: another process may have created a trial of this number.
+            is_ours = may_repeat and self.get_trial(trial_id).datetime_start == trial.datetime_start
         except KeyError:
             trial_id = self.create_new_trial(study_id, trial)
             # Optuna itself repeats a write whose answer was lost, and so may have created two trials.
             is_ours = self.get_trial_number_from_id(trial_id) == trial.number
         if not is_ours:
-            raise RuntimeError(
-                f"trial {trial.number} was created by another process; "
-                "only one process may write to this study"
-            )
+            raise created_by_another(trial.number)
         return trial_id
 
     def _update(
-        self, trial_id: int, trial: FrozenTrial, new: Mapping[str, Mapping[Any, Any]], before: TrialState
+        self, study_id: int, trial: FrozenTrial, new: Mapping[str, Mapping[Any, Any]], written: Written
     ) -> None:
+        """Write what is new in a trial value by value, if it is in the storage as this process left it."""
+        trial_id, before = written
+        try:
+            is_there = self.get_trial_id_from_study_id_trial_number(study_id, trial.number) == trial_id
+        except KeyError:
+            is_there = False
+        if not is_there:
+            raise gone(trial.number)
+        stored = self.get_trial(trial_id)
+        if stored.state.is_finished():
+            # This very write may have ended the trial, if its answer was lost or the driver repeats it.
+            if (stored.state, stored.value) != (trial.state, trial.value):
+                raise ended_by_another(trial.number)
+            return
         try:
             for name, value in new["params"].items():
                 distribution = trial.distributions[name]
@@ -165,16 +186,13 @@ class TrialStorage(RDBStorage):
                 self.set_trial_system_attr(trial_id, key, value)
             for step, value in new["intermediate_values"].items():
                 self.set_trial_intermediate_value(trial_id, step, value)
-            if trial.state != before:
+            if trial.state != before.state:
                 self.set_trial_state_values(trial_id, trial.state, trial.values)
         except UpdateFinishedTrialError:
-            # This very write may have ended the trial, if its answer was lost or the driver repeats it.
+            # A trial's state is written last, so Optuna's own repetition of that write has all values.
             stored = self.get_trial(trial_id)
             if (stored.state, stored.value) != (trial.state, trial.value):
-                raise RuntimeError(
-                    f"trial {trial.number} was ended by another process; "
-                    "only one process may write to this study"
-                ) from None
+                raise ended_by_another(trial.number) from None
 
 
 def snapshot(trial: FrozenTrial) -> FrozenTrial:

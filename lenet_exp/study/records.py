@@ -1,4 +1,4 @@
-"""Attempts, and what the study stores of them: plain values that need no Optuna."""
+"""Attempts, what the study stores of them, and what keeps it from storing them; nothing here needs Optuna."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from lenet_exp.base.errors import LockedError, StoreError
 from lenet_exp.base.records import RunKey, State, TrainOn, without_seed
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.config.trainings import FixedTraining
+
+_STOPS = "this sweep stops and leaves the study alone; run the same command again to go on with what is there"
 
 
 @dataclass(frozen=True)
@@ -147,3 +150,21 @@ class TrialRecord:
     def superseded(self) -> bool:
         """True if another attempt at the same training takes the place of this one, or is going to."""
         return self.followed or (self.state == "FAIL" and bool(self.result.get("retried")))
+
+
+def created_by_another(number: int) -> LockedError:
+    """Return the error to raise if another process has created a trial of this number."""
+    return LockedError(f"trial {number} was created by another process; {_STOPS}")
+
+
+def ended_by_another(number: int) -> LockedError:
+    """Return the error to raise if another process has changed a trial that this one is training."""
+    return LockedError(f"trial {number} was begun or ended by another process; {_STOPS}")
+
+
+def gone(number: int) -> StoreError:
+    """Return the error to raise if a trial is no longer in the study, or another one has its place."""
+    return StoreError(
+        f"trial {number} is gone from the study's storage; this sweep stops and leaves it alone,"
+        " and 'lenet-exp doctor' says what is there"
+    )

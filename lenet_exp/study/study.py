@@ -69,6 +69,7 @@ class Study(KeptValues):
         """
         self.experiment = experiment
         self._database = storage
+        storage.on_refused = self.refused
         self._storage = SingleWriterStorage(storage)
         super().__init__(load_search(self._storage, experiment), load_fixed(self._storage, experiment), flush)
         self._trials: dict[RunKey, optuna.Trial] = {}
@@ -82,21 +83,22 @@ class Study(KeptValues):
         is_grid = experiment.search.sampler == "grid" and experiment.space
         self._grid = Grid(experiment) if is_grid else None
 
-    def when_gone(self, on_problem: Callable[[str], None], on_return: Callable[[], None]) -> None:
+    def when_gone(self, on_problem: Callable[[str], None], hold: Callable[[], None]) -> None:
         """Register functions to call when the database server stops answering; no effect on a SQLite file.
 
         Args:
             on_problem: Function that takes a line for the user, when the server stops answering and when it
                 answers again.
-            on_return: Function to call before an operation is repeated; raises if another driver has locked
-                the study.
+            hold: Function that makes sure that the server's lock on the study is ours; it becomes a `guard`,
+                and all guards are asked before an operation is repeated.
         """
         if isinstance(self._database, PatientStorage):
-            self._database.on_problem, self._database.on_return = on_problem, on_return
+            self._database.on_problem, self._database.on_return = on_problem, self.ensure_ours
+            self.guard(partial(self._database.patiently, hold), first=True)
 
     def ask(self) -> Attempt | None:
         """Start the next trial, a queued retry before a new draw; return None if a grid has no point left."""
-        self._ensure_ours()
+        self.ensure_ours()
         with self._storage.transaction():
             attempt = self._ask()
         self._flush()  # before the spool has a line of it, so a study that lacks it is not the right one
@@ -133,7 +135,7 @@ class Study(KeptValues):
         crashes = sum(bool(record.result.get("crashed")) for record in tried[max(ended, default=0) :])
         if any(not record.superseded for record in tried):
             return None
-        self._ensure_ours()
+        self.ensure_ours()
         with self._storage.transaction():
             trial = self._fixed.ask()
             failpoints.point("after_ask")
@@ -163,7 +165,7 @@ class Study(KeptValues):
         Args:
             record: Record of its last attempt, which ended and is not superseded.
         """
-        self._ensure_ours()
+        self.ensure_ours()
         if record.key.role == "trial":
             trial = self._search.get_trials(deepcopy=False)[record.number]
             again = {"of": record.number, "key": record.key.stem, "root": record.trial, "crashes": 0}
@@ -221,7 +223,7 @@ class Study(KeptValues):
             value: Final ``val_accuracy``, NaN without a validation split; None unless COMPLETE.
             result: JSON values to store, by name: measurements, and the ``reason`` unless COMPLETE.
         """
-        self._ensure_ours()
+        self.ensure_ours()
         trial = self._trials.pop(key)
         record = trial.user_attrs[RECORD]
         kept = dict(result or {}) | ({TRAINING: record[TRAINING]} if TRAINING in record else {})
@@ -262,7 +264,7 @@ class Study(KeptValues):
         Returns:
             True if the training will be retried.
         """
-        self._ensure_ours()
+        self.ensure_ours()
         trial = self._trials[key]
         record = trial.user_attrs[RECORD]
         crashes = record["crashes"] + crashed

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -16,11 +17,15 @@ from typing import Any
 import sqlalchemy
 from optuna.distributions import distribution_to_json
 from optuna.storages._rdb import models
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
+
+from lenet_exp.study.records import created_by_another, ended_by_another, gone
 
 #: Columns of a reported value and of a final value, without ``trial_id``.
 _REPORT = ("step", "intermediate_value", "intermediate_value_type")
 _RESULT = ("objective", "value", "value_type")
+#: Columns with start and end of a trial; the model has properties of these names, which are in local time.
+_TIMES = tuple(models.TrialModel.__table__.c[name] for name in ("datetime_start", "datetime_complete"))
 #: A table as Optuna's model, the column that distinguishes a trial's rows, and rows without ``trial_id``.
 _Rows = tuple[Any, str, Sequence[dict[str, Any]]]
 
@@ -45,15 +50,19 @@ def write(
         may_repeat: True if this repeats a write whose acknowledgement was lost.
 
     Raises:
-        RuntimeError: If another process has created a trial of this number, or has ended the trial.
+        LockedError: If another process has created a trial of this number, or has ended the trial.
+        StoreError: If the trial is gone, or another one has its place.
     """
     with engine.begin() as connection:
         if written is None:
             trial_id = _create(connection, study_id, trial, may_repeat)
         else:
             trial_id, before = written
+            _ensure_as_written(connection, study_id, trial_id, trial, before)
             if trial.state != before.state:
-                _change_state(connection, trial_id, trial, before.state)
+                model = models.TrialModel
+                statement = sqlalchemy.update(model).where(model.trial_id == trial_id)
+                connection.execute(statement, _state(trial))
         for model, key, rows in _rows(trial, new):
             if rows:
                 statement = _upsert(engine.dialect.name, model, key)
@@ -97,42 +106,56 @@ def read(engine: sqlalchemy.Engine, study_id: int) -> Iterator[dict[str, Any]]:
 def _create(connection: sqlalchemy.Connection, study_id: int, trial: FrozenTrial, may_repeat: bool) -> int:
     model = models.TrialModel
     latest = connection.execute(
-        sqlalchemy.select(model.trial_id, model.number)
+        sqlalchemy.select(model.trial_id, model.number, *_TIMES)
         .where(model.study_id == study_id)
         .order_by(model.trial_id.desc())
         .limit(1)
     ).first()
-    if may_repeat and latest and latest.number == trial.number:
+    # By its start: while the answer was lost, another process may have created a trial of this number.
+    if (
+        may_repeat
+        and latest
+        and (latest.number, latest.datetime_start) == (trial.number, trial.datetime_start)
+    ):
         return int(latest.trial_id)
     if (latest.number + 1 if latest else 0) != trial.number:
-        raise RuntimeError(
-            f"trial {trial.number} was created by another process; only one process may write to this study"
-        )
+        raise created_by_another(trial.number)
     row = {"study_id": study_id, "number": trial.number, **_state(trial)}
     return int(connection.execute(sqlalchemy.insert(model).returning(model.trial_id), row).scalar_one())
 
 
-def _change_state(
-    connection: sqlalchemy.Connection, trial_id: int, trial: FrozenTrial, before: TrialState
+def _ensure_as_written(
+    connection: sqlalchemy.Connection, study_id: int, trial_id: int, trial: FrozenTrial, before: FrozenTrial
 ) -> None:
+    """Make sure that a trial is in the database as this process wrote it last, and lock its row.
+
+    Args:
+        connection: Connection whose transaction is about to write the trial.
+        study_id: Identifier of the Optuna study in the database.
+        trial_id: Identifier of the trial in the database.
+        trial: The trial as it is to be.
+        before: The trial as it was last written.
+    """
     model = models.TrialModel
-    # This very write may have changed the state before, if its answer was lost or the driver repeats it.
-    expected = model.state.in_([before, trial.state])
-    changed = connection.execute(
-        sqlalchemy.update(model).where(model.trial_id == trial_id, expected), _state(trial)
-    )
-    if changed.rowcount != 1:
-        raise RuntimeError(
-            f"trial {trial.number} was ended by another process; only one process may write to this study"
-        )
+    columns = model.number, model.state, *_TIMES
+    is_trial = model.trial_id == trial_id, model.study_id == study_id
+    stored = connection.execute(sqlalchemy.select(*columns).where(*is_trial).with_for_update()).first()
+    if stored is None or stored.number != trial.number:
+        raise gone(trial.number)
+    # This very write may have been done before, if its answer was lost or the driver repeats it.
+    if tuple(stored) not in [(as_is.number, as_is.state, *_times(as_is)) for as_is in (before, trial)]:
+        raise ended_by_another(trial.number)
 
 
 def _state(trial: FrozenTrial) -> dict[str, Any]:
-    return {
-        "state": trial.state,
-        "datetime_start": trial.datetime_start,
-        "datetime_complete": trial.datetime_complete,
-    }
+    start, complete = _times(trial)
+    return {"state": trial.state, "datetime_start": start, "datetime_complete": complete}
+
+
+def _times(trial: FrozenTrial) -> tuple[datetime | None, ...]:
+    """Return start and end of a trial as Optuna stores them: in UTC, without a time zone."""
+    times = trial.datetime_start, trial.datetime_complete
+    return tuple(time and time.astimezone(UTC).replace(tzinfo=None) for time in times)
 
 
 def _rows(trial: FrozenTrial, new: Mapping[str, Mapping[Any, Any]]) -> Iterator[_Rows]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import optuna
 
-from lenet_exp.base.errors import LenetExpError
+from lenet_exp.base.errors import LenetExpError, UnreachableError
 from lenet_exp.base.lineage import MARK, Lineage
 from lenet_exp.study.trials import FINGERPRINT, ensure_same, stored_fingerprint
 
@@ -37,23 +38,40 @@ class KeptValues:
         #: Error of the check that discovered that the study is no longer ours; None as long as it is.
         self.lost: LenetExpError | None = None
 
-    def guard(self, check: Callable[[], None]) -> None:
+    def guard(self, check: Callable[[], None], *, first: bool = False) -> None:
         """Register a function that is called before an attempt is begun or ended, and before a value is kept.
 
-        It raises a `LenetExpError` if the study is no longer ours to write. From then on every write of this
-        object raises that error (see `lost`), and the storage is left alone.
+        Args:
+            check: Function that raises a `LenetExpError` if the study is no longer ours. From then on
+                every write of this object raises that error (see `lost`), and the storage is left alone.
+            first: True to call it before all others, as it makes sure that nobody else writes meanwhile.
         """
-        self._checks.append(check)
+        self._checks.insert(0 if first else len(self._checks), check)
 
-    def _ensure_ours(self) -> None:
-        if self.lost is None:
-            try:
-                for check in self._checks:
-                    check()
-            except LenetExpError as error:
-                self.lost = error
+    def ensure_ours(self) -> None:
+        """Raise the error of a guard if the study is no longer ours to write.
+
+        Raises:
+            LenetExpError: If a guard says so, now or earlier; from then on the study is `lost`.
+            UnreachableError: If the storage does not answer, which does not make the study lost.
+        """
         if self.lost is not None:
             raise self.lost
+        try:
+            for check in self._checks:
+                check()
+        except UnreachableError:
+            raise
+        except LenetExpError as error:
+            self.lost = error
+            raise
+
+    def refused(self, error: LenetExpError) -> None:
+        """Take note that the storage refused a write; raise a guard's error, which says who has the study."""
+        if self.lost is None:
+            with suppress(UnreachableError):
+                self.ensure_ours()
+            self.lost = error
 
     def check_fingerprint(self, fingerprint: Mapping[str, Any]) -> None:
         """Store the fingerprint of a new study, or compare it with the one stored when the study was started.
@@ -90,7 +108,7 @@ class KeptValues:
             name: Name of the value, such as ``confirm_plan``; `kept` reads it by this name.
             value: JSON value to store; it replaces an earlier value of the same name.
         """
-        self._ensure_ours()
+        self.ensure_ours()
         n_kept = self.lineage.n_kept + 1
         self._on_keep(name, value, n_kept)
         self.restore_kept({name: value}, n_kept)

@@ -47,9 +47,12 @@ from lenet_exp.training.evaluate import (
     alone_examples_per_s,
     correct_predictions,
     evaluate_networks,
+    faults,
 )
+from lenet_exp.training.weights import SHA256, recorded_digest, restore_weights
 
 if TYPE_CHECKING:
+    from lenet_exp.execution.executor import LocalExecutor
     from lenet_exp.study.study import Study
     from lenet_exp.tracking.spool import Spool
 
@@ -121,6 +124,7 @@ class Confirmation:
         conditions: Experiment, images, machine and limits, which all attempts share.
         study: Study that stores plan, trainings and readings.
         spool: Spool from which MLflow gets the test metrics and the champion.
+        executor: Executor that trains networks again whose weights are missing or damaged.
         train: Function that does the fixed trainings it is given; returns True if all of them have ended.
         settle: Function that waits for uploads to end; called before each timing, which they would disturb.
         announce: Function that gets each line of text for the user.
@@ -130,6 +134,7 @@ class Confirmation:
     conditions: Conditions
     study: Study
     spool: Spool
+    executor: LocalExecutor
     train: Callable[[Sequence[FixedTraining]], bool]
     settle: Callable[[], object]
     announce: Callable[[str], None]
@@ -150,9 +155,10 @@ class Confirmation:
             True if the test split has been read; False if trainings are left, or there is no finalist.
 
         Raises:
-            DataError: If test images or trained weights are missing.
+            DataError: If test images are missing.
             DiskError: If the disk is full.
-            NoResultError: If trainings of the confirmation gave no network, and the test split is not read.
+            NoResultError: If trainings of the confirmation gave no network, or one that has lost its weights
+                cannot be done again; the test split is not read then.
             SweepInterruptedError: If the user stops the trainings.
         """
         plan = self._plan(finalists, again=again)
@@ -276,10 +282,7 @@ class Confirmation:
                 "no network to confirm: all trainings of the confirmation failed; the reasons are in"
                 f" {self.layout.spool}, and in MLflow: run 'lenet-exp ui --root {self.layout.root}'"
             )
-        networks = [self._network(record.key, finalist) for finalist, _, record in trained]
-        missing = [network.weights for network in networks if not network.weights.exists()]
-        if missing:  # refused before a reading is spent on the others
-            raise DataError(f"{missing[0]} is missing; put it back, or rename the experiment (name = ...)")
+        networks = self._networks(trained, plan)  # all of them before a reading is spent on any
         evaluation = self._begin_reading(plan)
         data = self.experiment.data
         self.announce(
@@ -352,9 +355,27 @@ class Confirmation:
             if chosen and (study_log is None or study_log.champion != chosen):
                 self.spool.champion(chosen)
 
-    def _network(self, key: RunKey, finalist: Finalist) -> SavedNetwork:
+    def _networks(
+        self, trained: Sequence[tuple[Finalist, int, TrialRecord]], plan: ConfirmationPlan
+    ) -> list[SavedNetwork]:
+        """Return the networks of a plan; those whose weights are damaged are trained again first."""
+        while True:
+            networks = [self._network(record, finalist) for finalist, _, record in trained]
+            wrong = run_in_process(faults, networks, self.conditions.images.image_size)
+            if not any(wrong):
+                return networks
+            for (_, _, record), fault in zip(trained, wrong, strict=True):
+                if fault:
+                    self.announce(f"warning: {fault}; training it again")
+                    kept = {SHA256: self.study.kept(SHA256)}
+                    arguments = self.conditions, self.executor, kept, self.study.keep
+                    self.announce(restore_weights(record, plan.train_on, *arguments))
+
+    def _network(self, record: TrialRecord, finalist: Finalist) -> SavedNetwork:
         """Return the network that an attempt saved, with the path for its predictions."""
-        return SavedNetwork(finalist.configuration, self.layout.weights(key), self.layout.predictions(key))
+        weights, predictions = self.layout.weights(record.key), self.layout.predictions(record.key)
+        digest = recorded_digest(record.key, record.result, {SHA256: self.study.kept(SHA256)})
+        return SavedNetwork(finalist.configuration, weights, predictions, digest)
 
     def _sample(self, evaluation: Evaluation, finalist: Finalist, labels: np.ndarray) -> compare.Sample:
         """Return a finalist's test accuracies, one for each seed: NaN if the training on that seed failed."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -13,7 +13,13 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from lenet_exp.base.errors import NoResultError, SweepInterruptedError, UnreachableError, mask_url
+from lenet_exp.base.errors import (
+    LockedError,
+    NoResultError,
+    SweepInterruptedError,
+    UnreachableError,
+    mask_url,
+)
 from lenet_exp.base.files import lock, writable_folder, write_atomically
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.messages import counted, say
@@ -34,6 +40,7 @@ from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 
 if TYPE_CHECKING:
+    from lenet_exp.study.postgres import AdvisoryLock
     from lenet_exp.study.study import Study
     from lenet_exp.tracking.events import StudyMetadata
     from lenet_exp.tracking.tracker import Tracker
@@ -114,13 +121,13 @@ def run_main_job(request: Request) -> None:
             check_room(writable_folder(layout.home), request.limits.min_free_bytes)
             with (
                 lock(layout.lock) as ensure_held,
-                storage_lock(request.storage, request.conducted.name) as keep_lock,
+                storage_lock(request.storage, request.conducted.name) as held,
             ):
                 began = time.monotonic()
                 if request.require_tracking:
                     store.check_reachable(*tracking, timeout_s=15)
                 conditions = _conditions(request, executor, layout)
-                study, spool = _open(request, conditions, keep_lock)
+                study, spool = _open(request, conditions, held)
                 study.guard(ensure_held)
                 study.guard(layout.check_stores)
                 sync_command = conditions.experiment.command("sync", layout.root)
@@ -130,7 +137,7 @@ def run_main_job(request: Request) -> None:
                     closing(study),
                     _tracked(metadata, tracking, spool, sync_command) as tracker,
                 ):
-                    MainJob(request, conditions, executor, study, spool, tracker, began).run()
+                    MainJob(request, conditions, executor, study, spool, tracker, began, held).run()
                 if request.prints:
                     _conclude(conditions.experiment, layout, request.storage)
     finally:
@@ -160,13 +167,13 @@ def _conditions(request: Request, executor: LocalExecutor, layout: Layout) -> Co
     )
 
 
-def _open(request: Request, conditions: Conditions, keep_lock: Callable[[], None]) -> tuple[Study, Spool]:
+def _open(request: Request, conditions: Conditions, held: AdvisoryLock | None) -> tuple[Study, Spool]:
     """Open study and spool, repair what a killed driver left in them, and print how much is to be trained.
 
     Args:
         request: Everything that the user asked for.
         conditions: Experiment, images, machine and limits, which all attempts share.
-        keep_lock: Function that makes sure that the storage's lock is still ours; see `storage_lock`.
+        held: Lock on the study in PostgreSQL; None if the study is a file.
     """
     from lenet_exp.results.lookup import ensure_related
     from lenet_exp.study.study import open_study
@@ -176,7 +183,8 @@ def _open(request: Request, conditions: Conditions, keep_lock: Callable[[], None
     spool = Spool(layout.spool)
     check = partial(ensure_related, spool, experiment.name, layout.root, request.storage)
     study = open_study(experiment, layout.root, request.storage, check)
-    study.when_gone(lambda problem: say(f"warning: {problem}"), keep_lock)
+    if held is not None:
+        study.when_gone(lambda problem: say(f"warning: {problem}"), held.hold)
     study.when_kept(spool.keep)
     study.check_fingerprint(fingerprint(experiment, conditions.images))
     reconcile(study, spool, layout)
@@ -202,6 +210,7 @@ class MainJob:
         spool: Spool,
         tracker: Tracker,
         began: float,
+        held: AdvisoryLock | None = None,
     ) -> None:
         """Set up the job without training anything; `run` does the work.
 
@@ -213,12 +222,13 @@ class MainJob:
             spool: Spool to which every epoch is written first.
             tracker: Tracker whose thread is already uploading the spool to MLflow.
             began: Time from which ``request.timeout_s`` counts, in seconds of the monotonic clock.
+            held: Lock on the study in PostgreSQL; None if the study is a file.
         """
         from lenet_exp.sweep.writer import Writer
 
         self._request, self._conditions = request, conditions
         self._executor, self._study, self._spool, self._tracker = executor, study, spool, tracker
-        self._began = began
+        self._began, self._held = began, held
         self._writer = Writer(study, spool, conditions.layout, tracker.notify)
         self._refresh_summary()
 
@@ -281,8 +291,20 @@ class MainJob:
         if request.require_tracking:
             self._tracker.when_lost(lambda: driver.interrupt(UnreachableError.exit_code), LOST_AFTER_S)
         root = self._conditions.layout.root
+
+        def stop_at_once() -> None:
+            for _ in range(2):  # the second time drops the running epochs
+                driver.interrupt(LockedError.exit_code)
+
+        if self._held is not None:
+            self._held.on_lost = stop_at_once
         with signals_to(driver.interrupt), full_disk_named(root), _tracking_error_told(self._tracker):
-            driver.run()
+            try:
+                driver.run()
+            except SweepInterruptedError as interrupt:
+                if interrupt.exit_code == LockedError.exit_code:
+                    self._study.ensure_ours()
+                raise
         return driver.is_complete
 
     def _confirm(self) -> None:
@@ -292,6 +314,7 @@ class MainJob:
             self._conditions,
             study=self._study,
             spool=self._spool,
+            executor=self._executor,
             train=self._train,
             settle=self._tracker.drain,
             announce=say,
@@ -308,24 +331,18 @@ class MainJob:
         self._writer.confirmation = confirmation_summary(self._study.kept(READINGS), self._study.kept(SPEEDS))
 
 
-@contextmanager
-def storage_lock(url: str | None, name: str) -> Iterator[Callable[[], None]]:
-    """Context manager: hold a lock on a study in PostgreSQL, which other machines can reach too.
+def storage_lock(url: str | None, name: str) -> AbstractContextManager[AdvisoryLock | None]:
+    """Return a context manager that holds a lock on a study in PostgreSQL, against other machines too.
 
     Args:
         url: URL of the study's storage; None if it is a file, which the lock of its folder protects already.
         name: Name of the study.
-
-    Yields:
-        A function that makes sure that the lock is still ours, and takes it again after a lost connection.
     """
     if url is None:
-        yield lambda: None
-        return
-    from lenet_exp.study.postgres import study_lock
+        return nullcontext()
+    from lenet_exp.study.postgres import AdvisoryLock
 
-    with study_lock(url, name) as held:
-        yield held.hold
+    return closing(AdvisoryLock(url, name))
 
 
 @cache

@@ -24,6 +24,7 @@ from lenet_exp.results.table import to_csv
 from lenet_exp.study.records import Attempt, TrialRecord
 from lenet_exp.study.study import Study
 from lenet_exp.tracking.spool import Spool
+from lenet_exp.training.weights import SHA256, weights_digest
 
 #: Largest share of a sweep's time that may be spent on rewriting the leaderboard, in [0, 1].
 LEADERBOARD_SHARE = 0.01
@@ -122,9 +123,12 @@ class Writer:
         Raises:
             DiskError: If spool or study cannot be written.
         """
+        self._study.ensure_ours()  # else the spool would say what the study may not
         result = {**version_of_code(), **result}
         # The trainers of some tests save no weights.
         weights = self._layout.kept_weights(weights_of or key) if state == "COMPLETE" else None
+        if weights is not None and SHA256 not in result:  # a duplicate has that of its original
+            result[SHA256] = weights_digest(self._layout.weights(weights_of or key))
         full: DiskError | None = None
         try:
             self._spool.end(key, state, result.get("reason", ""), weights=weights, result=result)
@@ -170,6 +174,7 @@ class Writer:
         Raises:
             DiskError: If spool or study cannot be written.
         """
+        self._study.ensure_ours()
         full: DiskError | None = None
         limits = limits or {}
         result = {"retry": retry, "crashed": crashed, "alone": exclusive, **limits}

@@ -15,6 +15,7 @@ from lenet_exp.base.errors import DataError
 from lenet_exp.config.hyperparameters import CLASSES, Configuration
 from lenet_exp.tracking.events import Champion
 from lenet_exp.tracking.store import reason
+from lenet_exp.training.weights import read_weights
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,24 +30,28 @@ _OWNER = "lenet_exp.study"
 _FILES = ("MLmodel", "data/model.pt2")
 
 
-def load_network(params: Mapping[str, Any], weights: Path, image_size: int) -> nn.Module:
+def load_network(
+    params: Mapping[str, Any], weights: Path, image_size: int, sha256: str | None = None
+) -> nn.Module:
     """Load a trained network and return it, in evaluation mode.
 
     Args:
         params: Hyper-parameters of the network, as `Configuration.to_dict` returned them.
         weights: File with the network's weights, ``weights.safetensors``.
         image_size: Side of the images, in pixels.
+        sha256: Recorded digest of the weights; None if none was recorded.
 
     Raises:
         DataError: If the weights are missing, are damaged, or belong to another network.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     from lenet_exp.training.network import LeNet
 
+    content = read_weights(weights, sha256)
     try:
         network = LeNet(Configuration.from_dict(params), image_size)
-        network.load_state_dict(load_file(weights))
+        network.load_state_dict(load(content))
     except Exception as error:  # safetensors, torch and pydantic have exceptions of their own
         raise DataError(f"cannot load the network in {weights}: {reason(error)}") from error
     return network.eval()

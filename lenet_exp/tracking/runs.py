@@ -17,6 +17,7 @@ from lenet_exp.tracking import audit, model
 from lenet_exp.tracking.audit import EXPERIMENT, STATUS, Stored, texts
 from lenet_exp.tracking.events import Champion, End, RunLog, StudyLog
 from lenet_exp.tracking.spool import STUDY, Spool
+from lenet_exp.training.weights import recorded_digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -208,7 +209,8 @@ class MlflowRuns:
 
     def _log_model(self, run_id: str, run_log: RunLog, weights: Path) -> None:
         image_size = self._study.metadata.image_size
-        network = model.load_network(run_log.metadata["params"], weights, image_size)
+        digest = recorded_digest(run_log.key, run_log.end.result if run_log.end else {}, self._study.kept)
+        network = model.load_network(run_log.metadata["params"], weights, image_size, digest)
         epoch = run_log.epochs[-1].epoch if run_log.epochs else 0
         key = f"{self._study.metadata.study}/{run_log.key.stem}"
         model.log_model(self._client, run_id, key, network, image_size, epoch)

@@ -21,6 +21,7 @@ from lenet_exp.config.experiment import Training
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.data.images import ImageSet
 from lenet_exp.data.split import Split
+from lenet_exp.training.weights import read_weights
 
 if TYPE_CHECKING:
     from lenet_exp.training.network import LeNet
@@ -38,11 +39,13 @@ class SavedNetwork:
         weights: File with the network's weights, ``weights.safetensors``.
         predictions: ``.npz`` file to write the network's predictions to; its folder is created if it does not
             exist.
+        sha256: Recorded digest of the weights; None if none was recorded.
     """
 
     configuration: Configuration
     weights: Path
     predictions: Path
+    sha256: str | None = None
 
 
 def evaluate_networks(
@@ -84,14 +87,33 @@ def evaluate_networks(
     return scores
 
 
+def faults(networks: Sequence[SavedNetwork], image_size: int) -> list[str]:
+    """Load each network, and return for each what is wrong with its weights; an empty string if nothing is.
+
+    Args:
+        networks: Networks to load, one after the other.
+        image_size: Side of the images, in pixels.
+    """
+
+    def fault(network: SavedNetwork) -> str:
+        try:
+            _loaded(network, image_size)
+        except DataError as error:
+            return str(error)
+        return ""
+
+    return [fault(network) for network in networks]
+
+
 def _loaded(network: SavedNetwork, image_size: int) -> LeNet:
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     from lenet_exp.training.network import LeNet
 
+    content = read_weights(network.weights, network.sha256)
     model = LeNet(network.configuration, image_size)
     try:
-        model.load_state_dict(load_file(network.weights))
+        model.load_state_dict(load(content))
     except Exception as error:  # safetensors and torch have exceptions of their own
         raise DataError(
             f"{network.weights}: cannot be loaded as a network of this configuration: {error}"

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from lenet_exp.base.errors import ConfigError, LockedError, UnreachableError
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.loader import parse
 from lenet_exp.study import postgres
-from lenet_exp.study.postgres import PatientStorage, connect, study_lock
+from lenet_exp.study.postgres import AdvisoryLock, PatientStorage, connect
 from lenet_exp.study.rdb import TrialStorage
 from lenet_exp.study.study import open_study
 from lenet_exp.tracking import store
@@ -132,14 +133,14 @@ def test_a_study_is_kept_and_continued(server: Server, tmp_path: Path, way: str)
 
 def test_a_study_is_held_by_one_driver(server: Server) -> None:
     """The second is told who holds it; another study is free; a lock goes with its session."""
-    with study_lock(server.url, "a"):
+    with closing(AdvisoryLock(server.url, "a")):
         with pytest.raises(
             LockedError, match=rf"study 'a' is in use by pid {os.getpid()} on host .* since 20"
         ):
-            postgres.AdvisoryLock(server.url, "a")
-        with study_lock(server.url, "b"):
+            AdvisoryLock(server.url, "a")
+        with closing(AdvisoryLock(server.url, "b")):
             pass
-    with study_lock(server.url, "a"):
+    with closing(AdvisoryLock(server.url, "a")):
         pass
 
 
@@ -147,18 +148,129 @@ def test_a_lock_that_a_restart_has_lost_is_taken_again_unless_somebody_else_was_
     server: Server,
 ) -> None:
     """`hold` makes sure; whoever lost it to another driver is told so."""
-    with study_lock(server.url, "a") as lock:
+    with closing(AdvisoryLock(server.url, "a")) as lock:
         server.kill()
         with pytest.raises(UnreachableError, match="does not answer"):
             lock.hold()
         server.start()
         lock.hold()
         with pytest.raises(LockedError):
-            postgres.AdvisoryLock(server.url, "a")
+            AdvisoryLock(server.url, "a")
         server.kill()
         server.start()
-        with study_lock(server.url, "a"), pytest.raises(LockedError, match="in use by pid"):
+        with closing(AdvisoryLock(server.url, "a")), pytest.raises(LockedError, match="in use by pid"):
             lock.hold()
+
+
+def pid_of_lock(server: Server) -> int | None:
+    """Return the process of the server's end of the session that has an advisory lock."""
+    with psycopg.connect(server.url) as connection:
+        row = connection.execute("SELECT pid FROM pg_locks WHERE locktype = 'advisory'").fetchone()
+    return int(row[0]) if row else None
+
+
+def end_session(server: Server, pid: int | None) -> None:
+    """End a session, as an administrator would."""
+    with psycopg.connect(server.url) as connection:
+        connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+
+def test_a_lock_outlives_idle_sessions_and_is_taken_again_when_its_session_ends(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to ask: a thread takes it again, also from a session that only the server believes in."""
+    monkeypatch.setattr(postgres, "PING_S", 0.05)
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("ALTER ROLE ann SET idle_session_timeout = '500ms'")
+    try:
+        with closing(AdvisoryLock(server.url, "a")) as lock:
+            first = pid_of_lock(server)
+            time.sleep(0.6)
+            assert pid_of_lock(server) == first
+            end_session(server, first)
+            for _ in range(200):
+                if second := pid_of_lock(server):
+                    break
+                time.sleep(0.02)
+            assert second not in (None, first)
+            ghost = lock._connection
+            assert ghost is not None
+            lock._connection = None  # the network died, and the server does not know
+            lock.hold()
+            assert pid_of_lock(server) not in (None, second)
+            ghost.close()
+    finally:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("ALTER ROLE ann RESET idle_session_timeout")
+
+
+def test_a_study_whose_lock_another_sweep_has_got_is_left_alone(server: Server, tmp_path: Path) -> None:
+    """Whoever lost the lock begins, tells and keeps nothing any more, and is told who has it."""
+    study = open_study(STUDY, tmp_path, server.url)
+    told: list[str] = []
+    with closing(AdvisoryLock(server.url, "a")) as lock:
+        study.when_gone(told.append, lock.hold)
+        attempt = study.ask()
+        assert attempt is not None
+        lock._closed.set()  # too slow to take it again
+        end_session(server, pid_of_lock(server))
+        with closing(AdvisoryLock(server.url, "a")):
+            for write in (
+                study.ask,
+                lambda: study.tell(attempt.key, "COMPLETE", 0.5),
+                lambda: study.fail(attempt.key, "interrupted", retry=True),
+                lambda: study.keep("x", 1),
+            ):
+                with pytest.raises(LockedError, match=r"study 'a' is in use by pid \d+ on host"):
+                    write()
+    assert study.lost
+    assert study.kept("x") is None
+    trials = optuna.load_study(study_name="größe", storage=connect(server.url)).trials
+    assert [trial.state.name for trial in trials] == ["RUNNING"]
+    assert not told
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [("transaction", "is a pooler that gives each .* name the server itself"), ("session", None)],
+)
+def test_a_pooler_that_lends_sessions_cannot_hold_a_lock(
+    server: Server, tmp_path: Path, mode: str, message: str | None
+) -> None:
+    """It is refused before a lock is left in a session of the pool, which nobody would release."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("PgBouncer is not installed")
+    folder, port = Path(tempfile.mkdtemp(prefix="lenet-exp-pooler-")), free_port()
+    (folder / "users").write_text('"ann" "s3cret"\n')
+    (folder / "settings").write_text(
+        f"[databases]\n* = host=127.0.0.1 port={server.port} password=s3cret\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        f"auth_type = plain\nauth_file = {folder / 'users'}\npool_mode = {mode}\n"
+    )
+    user = "postgres" if os.getuid() == 0 else None
+    for path in (folder, *folder.iterdir()):
+        if user:
+            shutil.chown(path, user)
+    pooler = subprocess.Popen([program, "-q", folder / "settings"], user=user, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.02)
+        url = server.url.replace(str(server.port), str(port))
+        if message:
+            with pytest.raises(ConfigError, match=message):
+                AdvisoryLock(url, "a")
+            assert pid_of_lock(server) is None
+        else:
+            with closing(AdvisoryLock(url, "a")):
+                assert pid_of_lock(server)
+    finally:
+        pooler.kill()
+        pooler.wait()
+        shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +335,7 @@ def test_what_was_done_though_its_answer_was_lost_is_not_done_twice(
         "set_trial_intermediate_value",
         "set_trial_state_values",
     }
-    for name in (*postgres._OPERATIONS, *steps):
+    for name in (*postgres._OPERATIONS.split(), *steps):
         original = getattr(TrialStorage, name)
 
         def answer_lost(self: Any, *args: Any, _o: Any = original, _n: str = name, **options: Any) -> Any:

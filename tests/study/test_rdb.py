@@ -15,7 +15,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from lenet_exp.base.errors import UnreachableError
+from lenet_exp.base.errors import LenetExpError, LockedError, StoreError, UnreachableError
 from lenet_exp.base.layout import study_db
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.loader import parse
@@ -144,9 +144,9 @@ def test_the_trial_of_another_is_left_alone(storage: TrialStorage) -> None:
     frozen = create_trial(state=TrialState.RUNNING)
     frozen.number = 0
 
-    with pytest.raises(
-        RuntimeError, match="trial 0 was created by another process; only one process may write to"
-    ):
+    refused: list[LenetExpError] = []
+    storage.on_refused = refused.append
+    with pytest.raises(LockedError, match="trial 0 was created by another process; this sweep stops"):
         storage.write_trial(study._study_id, frozen)
 
     frozen.number = 1
@@ -154,8 +154,15 @@ def test_the_trial_of_another_is_left_alone(storage: TrialStorage) -> None:
     study.tell(1, state=TrialState.FAIL)
     ended = create_trial(state=TrialState.COMPLETE, value=1.0)
     ended.number = 1
-    with pytest.raises(RuntimeError, match="trial 1 was ended by another process"):
+    with pytest.raises(LockedError, match="trial 1 was begun or ended by another process"):
         storage.write_trial(study._study_id, ended, written)
+    frozen.intermediate_values = {1: 0.5}
+    with pytest.raises(LockedError, match="trial 1 was begun or ended by another process"):
+        storage.write_trial(study._study_id, frozen, written)
+    with pytest.raises(StoreError, match="trial 1 is gone from the study's storage"):
+        storage.write_trial(study._study_id + 1, frozen, written)
+    assert len(refused) == 4
+    assert study.trials[1].intermediate_values == {}
     assert [t.state for t in study.get_trials()] == [TrialState.RUNNING, TrialState.FAIL]
     assert trial.number == 0
 
@@ -298,7 +305,7 @@ def test_a_trial_that_optuna_has_made_twice_is_not_taken_for_ours(
     once = storage.create_new_trial
     monkeypatch.setattr(storage, "create_new_trial", lambda *args: (once(*args), once(*args))[1])
 
-    with pytest.raises(RuntimeError, match="trial 0 was created by another process"):
+    with pytest.raises(LockedError, match="trial 0 was created by another process"):
         storage.write_trial(study_id, trial)
 
 

@@ -273,8 +273,16 @@ def test_another_reading_is_asked_for_and_on_record_as_such(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With more seeds only what is missing is trained, and study, file and MLflow know of two readings."""
+    """With more seeds only what is missing is trained, and study, file and MLflow know of two readings.
+
+    Networks that were damaged or exchanged in between are trained again, and are what they were.
+    """
     n_before = len(read_records("confirmed", place.root) or [])
+    garbled, *exchanged = sorted(place.root.glob("confirmed/checkpoints/confirm-*/weights.safetensors"))[:3]
+    garbled.write_bytes(garbled.read_bytes()[:-1] + b"x")
+    contents = [path.read_bytes() for path in reversed(exchanged)]
+    for path, content in zip(exchanged, contents, strict=True):
+        path.write_bytes(content)
 
     monkeypatch.chdir(place.folder)
     experiment = loader.load(Path("e.toml"), ["confirm.seeds=3"])
@@ -282,7 +290,10 @@ def test_another_reading_is_asked_for_and_on_record_as_such(
     run_main_job(Request(experiment, Path("runs"), search=False, again=True))
 
     first, second = place.readings()
-    assert capsys.readouterr().err.count("reading the test split") == 1
+    told = capsys.readouterr().err
+    assert told.count("reading the test split") == 1
+    assert told.count("trained again, with the same weights") == 3
+    assert set(first.scores) <= set(second.scores)
     assert (first.again, second.again, second.number) == (False, True, 2)
     assert second.plan.seeds[:2] == first.plan.seeds
     assert len(read_records("confirmed", place.root) or []) == n_before + 3

@@ -19,6 +19,7 @@ from lenet_exp.data.split import Split
 from lenet_exp.results.lookup import ExperimentResults
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.model import load_network
+from lenet_exp.training.weights import recorded_digest
 
 #: Number of convolution layers shown, from the first on.
 LAYERS = 2
@@ -92,9 +93,11 @@ def trained_network(results: ExperimentResults, record: TrialRecord) -> nn.Modul
             f"{record.label} has no weights, as it was not trained to its end ({record.state});"
             " name another run"
         )
-    weights = results.layout.weights(results.original(record).key)
+    original, study = results.original(record), results.spool.study()
+    weights = results.layout.weights(original.key)
+    digest = recorded_digest(original.key, original.result, study.kept if study else {})
     params = {**record.values, "epochs": record.configuration.epochs}
-    return load_network(params, weights, results.experiment.data.resize)
+    return load_network(params, weights, results.experiment.data.resize, digest)
 
 
 def choose(
