@@ -105,6 +105,8 @@ def _problem(study: Lineage, spool: Lineage) -> str | None:
     is_known = study.id or spool.sweeps
     if not is_known and study.fingerprint and spool.fingerprint and study.fingerprint != spool.fingerprint:
         return "belongs to another root: it was started with other settings than the spool"
+    if spool.sweeps and not (study.id or study.fingerprint):
+        return "is incomplete, as its restoration was cut off"
     n_common = min(len(study.sweeps), len(spool.sweeps))
     if study.sweeps[:n_common] != spool.sweeps[:n_common]:
         return "belongs to another copy of this root, which sweeps have continued apart from this one"

@@ -30,8 +30,8 @@ from lenet_exp.results.lookup import read_related
 from lenet_exp.study import storage
 from lenet_exp.study.study import open_study
 from lenet_exp.study.trials import has_open
-from lenet_exp.sweep import run, sync
-from lenet_exp.sweep.recovery import rebuild_study, reconcile
+from lenet_exp.sweep import run
+from lenet_exp.sweep.recovery import rebuild_study, reconcile, sync_experiment
 from lenet_exp.sweep.salvage import damage
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
@@ -221,7 +221,7 @@ def _experiment(layout: Layout, url: str | None, check_runs: Callable[[], object
     if pending:
         raise UnreachableError(
             f"{len(pending)} run{'s are' if len(pending) > 1 else ' is'} not completely in MLflow;"
-            f" run '{store.repair_command(layout.root)}' to upload the rest"
+            f" run '{repair_command(layout.root, url)}' to upload the rest"
         )
     check_runs()
     return f"{len(spool.stems()) - 1} attempts, all ended and in MLflow"
@@ -236,7 +236,7 @@ def _runs(layout: Layout, tracking_uri: str | None) -> None:
         lacks = lacking(spool, store.locate(tracking_uri, layout.root)[0])
     if lacks:
         raise UnreachableError(
-            f"{not_whole(lacks)}; run '{store.repair_command(layout.root)}' to upload what can be uploaded,"
+            f"{not_whole(lacks)}; run '{repair_command(layout.root)}' to upload what can be uploaded,"
             " or name the server that has the runs with --tracking-uri"
         )
 
@@ -255,7 +255,7 @@ def _repair_study(root: Path) -> str:
             n_attempts = 0
             for layout in experiments:
                 name = loader.load(layout.experiment_file).name
-                n_attempts += rebuild_study(Spool(layout.spool), rebuilt, name)
+                n_attempts += rebuild_study(Spool(layout.spool), rebuilt, name)[0]
             storage.close(rebuilt)
             moved = f"{path} moved to {move_aside(path)}, and " if path.exists() else ""
             study_db(Path(folder)).rename(path)
@@ -282,7 +282,7 @@ def _repair_mlflow(root: Path) -> str:
     store.prepare(store.local_uri(root), artifacts(root))
     for layout in layouts(root):
         if Spool(layout.spool).study():
-            sync.sync_experiment(loader.load(layout.experiment_file), root)
+            sync_experiment(loader.load(layout.experiment_file), root)
     return f"{path} moved to {moved_to}, and rebuilt from the spool"
 
 
@@ -295,7 +295,7 @@ def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None
         study_log = spool.study()
         if study_log and study_log.end is None:
             spool.end_study("PRUNED", "interrupted")
-    report = sync.sync_experiment(experiment, root, tracking_uri=tracking_uri, storage=url)
+    report = sync_experiment(experiment, root, tracking_uri=tracking_uri, storage=url)
     if report.problems or report.lacking:
         raise UnreachableError(report.problems[0] if report.problems else report.what_is_lacking)
     return f"{done}ended what was cut off, uploaded {counted(report.n_uploaded, 'run')}"
@@ -308,8 +308,7 @@ def _restore_if_wrong(name: str, root: Path, url: str | None, spool: Spool) -> s
     except StoreError as error:
         _refuse_other_version(partial(storage.read_storage, root, url))
         studies = storage.open_storage(root, url)
-        aside = storage.set_aside(studies, name)
-        n_attempts = rebuild_study(spool, studies, name)
+        n_attempts, aside = rebuild_study(spool, studies, name)
         studies.engine.dispose()
         kept = f", kept the other as study {aside!r}" if aside else ""
         reason = str(error).partition("; ")[0]

@@ -236,7 +236,7 @@ def _sync(
 
     Example: lenet-exp sync quick --rebuild
     """
-    from lenet_exp.sweep.sync import sync_experiment
+    from lenet_exp.sweep.recovery import sync_experiment
 
     chosen = load_experiment(experiment)
     report = sync_experiment(chosen, root, rebuild=rebuild, tracking_uri=tracking_uri, storage=storage)

@@ -7,7 +7,7 @@ __getattr__, __dir__ = face(
     postgres="AdvisoryLock",
     rdb="TrialStorage",
     records="Attempt TrialRecord",
-    storage="full_disk_named preload",
+    storage="full_disk_named preload set_aside",
     study="MAX_ATTEMPTS Study open_study",
     trials="PastTrial RECORD RECORD_BASICS RETRY StudyContent has_open read_study restore_study",
 )

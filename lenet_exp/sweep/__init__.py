@@ -5,8 +5,7 @@ from lenet_exp.base.faces import face
 __getattr__, __dir__ = face(
     __name__,
     finalists="on_dataset",
-    recovery="rebuild_study reconcile",
+    recovery="rebuild_study reconcile sync_experiment",
     run="Request run_main_job",
     salvage="damage",
-    sync="sync_experiment",
 )

@@ -218,12 +218,8 @@ class Confirmation:
             NoResultError: If a training has no network and may have one after another attempt, or if the
                 baseline or every finalist has none.
         """
-        records = [
-            (finalist, self.study.fixed_record(_training(finalist, plan, seed)))
-            for finalist in plan.everyone
-            for seed in plan.seeds
-        ]
-        lacking = [(f, record) for f, record in records if record is None or record.state != "COMPLETE"]
+        records = self._records(plan)
+        lacking = [(f, record) for f, _, record in records if record is None or record.state != "COMPLETE"]
         mendable = [f for f, record in lacking if record is None or not record.hopeless]
         n_finalists = sum(f != plan.baseline for f, _ in lacking)
         is_baseline_complete = all(f != plan.baseline for f, _ in lacking)
@@ -259,15 +255,13 @@ class Confirmation:
 
     def _trained(self, plan: ConfirmationPlan) -> list[tuple[Finalist, int, TrialRecord]]:
         """Return finalist, seed and record of each training of the plan that is complete."""
-        records = [
+        return [(f, seed, r) for f, seed, r in self._records(plan) if r and r.state == "COMPLETE"]
+
+    def _records(self, plan: ConfirmationPlan) -> list[tuple[Finalist, int, TrialRecord | None]]:
+        return [
             (finalist, seed, self.study.fixed_record(_training(finalist, plan, seed)))
             for finalist in plan.everyone
             for seed in plan.seeds
-        ]
-        return [
-            (finalist, seed, record)
-            for finalist, seed, record in records
-            if record and record.state == "COMPLETE"
         ]
 
     def _command_again(self) -> str:
@@ -277,11 +271,6 @@ class Confirmation:
     def _read(self, plan: ConfirmationPlan) -> None:
         """Read the test split: record that it is read, open it, evaluate all networks, record the results."""
         trained = self._trained(plan)
-        if not trained:
-            raise NoResultError(
-                "no network to confirm: all trainings of the confirmation failed; the reasons are in"
-                f" {self.layout.spool}, and in MLflow: run 'lenet-exp ui --root {self.layout.root}'"
-            )
         networks = self._networks(trained, plan)  # all of them before a reading is spent on any
         evaluation = self._begin_reading(plan)
         data = self.experiment.data

@@ -1,4 +1,4 @@
-"""Recovery after a crash: end the attempts that were cut off, and rebuild a lost study from the spool.
+"""Recovery: end attempts that a crash cut off, rebuild a lost study, upload what MLflow lacks.
 
 Every step is safe to repeat, so a crash during recovery does no harm.
 """
@@ -7,19 +7,28 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from lenet_exp.base.errors import StoreError
+from lenet_exp.base.errors import NoResultError, StoreError
+from lenet_exp.base.files import lock, writable_folder, write_atomically
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey, State
+from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.execution import checkpoint
+from lenet_exp.results.lookup import read_related, read_results
+from lenet_exp.results.table import to_csv
 from lenet_exp.study.rdb import TrialStorage
-from lenet_exp.study.study import MAX_ATTEMPTS, Study
+from lenet_exp.study.storage import set_aside
+from lenet_exp.study.study import MAX_ATTEMPTS, Study, open_study
 from lenet_exp.study.trials import RECORD, RECORD_BASICS, RETRY, PastTrial, restore_study
 from lenet_exp.sweep.salvage import damage, keep_intact, salvage
+from lenet_exp.tracking import store, uploader
 from lenet_exp.tracking.events import RunLog
 from lenet_exp.tracking.spool import Spool
+from lenet_exp.tracking.store import check_reachable
+from lenet_exp.tracking.uploader import SyncReport
 
 
 def reconcile(study: Study, spool: Spool, layout: Layout) -> None:
@@ -101,18 +110,18 @@ def _clean_checkpoints(study: Study, layout: Layout) -> None:
                 checkpoint.discard(folder)
 
 
-def rebuild_study(spool: Spool, storage: TrialStorage, name: str) -> int:
+def rebuild_study(spool: Spool, storage: TrialStorage, name: str) -> tuple[int, str | None]:
     """Write a lost study into a storage again, from the spool.
 
     An attempt that ended gets its state and result back; one that was cut off fails and is tried again.
 
     Args:
         spool: Spool of an experiment on which no sweep is at work.
-        storage: Storage to write to, which has no study of this experiment.
+        storage: Storage to write to. A study of this experiment in it is kept under another name.
         name: Name of the experiment.
 
     Returns:
-        The number of attempts in the study.
+        The number of attempts in the study, and the name under which an earlier one is kept, if any.
 
     Raises:
         StoreError: If the spool itself is damaged, or too old to have what a study needs.
@@ -121,14 +130,15 @@ def rebuild_study(spool: Spool, storage: TrialStorage, name: str) -> int:
     spool.study_id = lineage.id
     keep_intact(spool)
     study_log = spool.study()
-    logs = list(spool.of_study())
+    logs = [log for log in map(spool.read, sorted(lineage.keys)) if log]
     kept = study_log.kept if study_log and study_log.metadata.study == lineage.id else {}
     searched = list(_past_trials(log for log in logs if log.key.role == "trial"))
     fixed = list(_past_trials(log for log in logs if log.key.role != "trial"))
+    aside = set_aside(storage, name)  # only now, as nothing above has failed
     restore_study(storage, f"{name}/fixed", fixed, kept=kept)
     # The mark comes last of all: a study that is not restored to the end has none, and lacks attempts.
     restore_study(storage, name, searched, fingerprint=lineage.fingerprint, mark=lineage.mark())
-    return len(logs)
+    return len(logs), aside
 
 
 def _past_trials(unsorted: Iterable[RunLog]) -> Iterator[PastTrial]:
@@ -206,3 +216,52 @@ def _past_trial(log: RunLog, *, is_followed: bool) -> PastTrial:
     return PastTrial(
         log.key, metadata["label"], configuration, metadata["seed"], drawn, state, result, history, retry
     )
+
+
+def sync_experiment(
+    experiment: Experiment,
+    root: Path,
+    *,
+    rebuild: bool = False,
+    tracking_uri: str | None = None,
+    storage: str | None = None,
+) -> SyncReport:
+    """Upload to MLflow what it lacks of an experiment's records, once the spool has all that the study has.
+
+    Args:
+        experiment: Experiment whose records are uploaded.
+        root: Folder that holds all results.
+        rebuild: True to check every run in MLflow against the spool, even those that the spool's index calls
+            uploaded.
+        tracking_uri: URI of the MLflow store; None for ``mlflow.db`` in ``root``.
+        storage: URL of the PostgreSQL database that holds the study; None for ``study.db`` in ``root``.
+
+    Raises:
+        NoResultError: If the experiment was never run below ``root``.
+        LockedError: If a sweep is at work on the experiment.
+        UnreachableError: If the MLflow store does not answer.
+        StoreError: If the MLflow store is damaged or of another version.
+    """
+    root = root.absolute()
+    layout = Layout.of(root, experiment.name)
+    layout.check_links()
+    if not layout.home.is_dir():
+        raise NoResultError(
+            f"{experiment.name!r} was never run under {root}; run '{experiment.command('sweep', root)}'"
+        )
+    writable_folder(layout.home)
+    with lock(layout.lock):
+        spool = Spool(layout.spool)
+        study = read_related(experiment.name, root, storage)
+        records = study.records if study else []
+        if study and records and (wrong := damage(records, spool, experiment.name, study.lineage.id)):
+            salvage(open_study(experiment, root, storage), spool, layout, wrong)
+        uri, artifact_root = store.locate(tracking_uri, root)
+        check_reachable(uri, artifact_root)
+
+        def refresh_leaderboard() -> None:
+            if records:
+                csv = to_csv(read_results(experiment, root, storage).leaderboard())
+                write_atomically(layout.leaderboard, csv.encode())
+
+        return uploader.sync(spool, uri, artifact_root, rebuild=rebuild, on_uploaded=refresh_leaderboard)

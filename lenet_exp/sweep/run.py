@@ -42,7 +42,6 @@ from lenet_exp.tracking.spool import Spool
 if TYPE_CHECKING:
     from lenet_exp.study.postgres import AdvisoryLock
     from lenet_exp.study.study import Study
-    from lenet_exp.tracking.events import StudyMetadata
     from lenet_exp.tracking.tracker import Tracker
 
 #: Rows of the leaderboard that a sweep prints at its end.
@@ -110,6 +109,8 @@ def run_main_job(request: Request) -> None:
             Each of its subclasses has the exit code with which the command ends.
     """
     layout = Layout.of(request.root, request.conducted.name)
+    from lenet_exp.tracking.tracker import tracked
+
     if not request.search:
         finalists.ensure_there_are_some(request.experiment, layout.root, request.storage)
     # The executor comes first: its fork server loads torch while this process goes on.
@@ -132,11 +133,7 @@ def run_main_job(request: Request) -> None:
                 study.guard(layout.check_stores)
                 sync_command = conditions.experiment.command("sync", layout.root)
                 metadata = study_metadata(conditions.experiment, layout, conditions.images, study.lineage)
-                with (
-                    unwinding(),
-                    closing(study),
-                    _tracked(metadata, tracking, spool, sync_command) as tracker,
-                ):
+                with unwinding(), closing(study), tracked(metadata, tracking, spool, sync_command) as tracker:
                     MainJob(request, conditions, executor, study, spool, tracker, began, held).run()
                 if request.prints:
                     _conclude(conditions.experiment, layout, request.storage)
@@ -357,59 +354,6 @@ def _amount(experiment: Experiment) -> str:
     if experiment.space:
         return counted(experiment.trials, "trial")
     return counted(len(fixed_trainings(experiment)), "training")
-
-
-@contextmanager
-def _tracked(
-    metadata: StudyMetadata, tracking: tuple[str, Path | None], spool: Spool, sync_command: str
-) -> Iterator[Tracker]:
-    """Context manager: upload the spool to MLflow for the length of the ``with`` block.
-
-    After the block the study's run in MLflow ends: as COMPLETE, as PRUNED after an interrupt, else as FAIL.
-
-    Args:
-        metadata: Name, parameters, tags and files of the study's run.
-        tracking: URI and artifact folder of the MLflow store, from `lenet_exp.tracking.store.locate`.
-        spool: Spool to upload.
-        sync_command: Command that uploads what this one could not, for the user to paste.
-    """
-    from lenet_exp.tracking.tracker import Tracker
-
-    tracker = Tracker(
-        spool,
-        metadata,
-        tracking_uri=tracking[0],
-        artifact_root=tracking[1],
-        on_problem=lambda problem: say(f"warning: {problem}"),
-        on_recovered=lambda: say("MLflow answers again; nothing was lost"),
-        on_left=lambda n_runs: say(f"uploading to MLflow: {counted(n_runs, 'run')} left"),
-    )
-    tracker.start()
-    patience_s: float | None = None  # a sweep that ends by itself waits as long as the store answers
-    try:
-        yield tracker
-    except (SweepInterruptedError, KeyboardInterrupt) as stop:
-        deadline = getattr(stop, "deadline", None)
-        patience_s = 15 if deadline is None else max(1.0, min(15.0, deadline - time.monotonic()))
-        say("uploading to MLflow what it lacks; Ctrl-C again leaves that to the next command")
-        tracker.finish("PRUNED", "interrupted")
-        raise
-    except BaseException as error:
-        patience_s = 30.0
-        tracker.finish("FAIL", (str(error).splitlines() or [type(error).__name__])[0])
-        raise
-    else:
-        tracker.finish("COMPLETE")
-    finally:
-        try:
-            is_uploaded = tracker.close(patience_s)
-        except KeyboardInterrupt:  # in the wait
-            is_uploaded = False
-            raise
-        finally:
-            if not is_uploaded:
-                left = "1 run is" if tracker.n_left == 1 else f"{tracker.n_left} runs are"
-                say(f"{left} not in MLflow yet; nothing is lost: '{sync_command}' uploads the rest")
 
 
 @contextmanager

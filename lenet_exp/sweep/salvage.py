@@ -31,7 +31,6 @@ from lenet_exp.tracking.events import (
     extended_run_log,
     extended_study_log,
 )
-from lenet_exp.tracking.lines import intact_lines
 from lenet_exp.tracking.spool import STUDY, Spool
 
 Entry = dict[str, Any]
@@ -98,7 +97,7 @@ def salvage(study: Study, spool: Spool, layout: Layout, wrong: Mapping[str, str]
     records = {record.key.stem: record for record in study.records()}
     there, n_lost = set(spool.stems()), 0
     for stem in sorted(wrong, key=lambda stem: stem != STUDY):
-        whole = intact_lines(spool.path(stem), stem)
+        whole = jsonl.intact_lines(spool.path(stem), stem)
         if stem == STUDY:
             lines = _study_lines(study, layout, whole)
         elif stem in records:
@@ -124,7 +123,7 @@ def keep_intact(spool: Spool) -> None:
         try:
             _ = spool.study() if stem == STUDY else spool.read(RunKey.from_stem(stem))
         except StoreError as error:
-            lines = intact_lines(spool.path(stem), stem)
+            lines = jsonl.intact_lines(spool.path(stem), stem)
             if not _suffices(lines, stem):
                 problem = str(error).partition("; ")[0]
                 advice = (

@@ -5,7 +5,6 @@ from lenet_exp.base.faces import face
 __getattr__, __dir__ = face(
     __name__,
     events="Champion DatasetMetadata RunLog StudyMetadata extended_run_log extended_study_log",
-    lines="intact_lines",
     model="load_network",
     spool="STUDY Spool",
     store="check_reachable local_uri log_file",

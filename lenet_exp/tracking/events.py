@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lenet_exp.base.lineage import Lineage
 from lenet_exp.base.records import EpochResult, RunKey, State
-from lenet_exp.tracking import lines
+from lenet_exp.tracking import jsonl
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,12 @@ class StudyLog:
     kept: Mapping[str, Any] = field(default_factory=dict)
     n_kept: int = 0
 
+    @property
+    def lineage(self) -> Lineage:
+        """What the spool's own file says about the study's origin."""
+        metadata = self.metadata
+        return Lineage(metadata.study, metadata.sweeps, self.n_kept, fingerprint=metadata.fingerprint)
+
 
 def extended_run_log(
     run_log: RunLog | None, key: RunKey, entries: Iterable[Mapping[str, Any]]
@@ -153,7 +160,7 @@ def extended_run_log(
         ValueError: If a line is not what an attempt's file has, or is another attempt's.
     """
     for entry in entries:
-        lines.check_attempt_line(entry, key)
+        jsonl.check_attempt_line(entry, key)
         time_ms = entry["time_ms"]
         if run_log is None:
             if entry["event"] != "start":
@@ -186,7 +193,7 @@ def extended_study_log(study_log: StudyLog | None, entries: Iterable[Mapping[str
         ValueError: If a line is not what the study's file has.
     """
     for entry in entries:
-        lines.check_study_line(entry)
+        jsonl.check_study_line(entry)
         if entry["event"] == "start":
             metadata = _study_metadata(_started_with(entry))
             start_ms = study_log.start_ms if study_log else entry["time_ms"]

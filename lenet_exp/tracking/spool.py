@@ -22,7 +22,7 @@ from lenet_exp.base.errors import DataError, DiskError, StoreError, shorten
 from lenet_exp.base.files import check_folder, disk_error, make_folder, move_aside
 from lenet_exp.base.lineage import Lineage
 from lenet_exp.base.records import EpochResult, RunKey, State
-from lenet_exp.tracking import jsonl, lines
+from lenet_exp.tracking import jsonl
 from lenet_exp.tracking.events import (
     Champion,
     RunLog,
@@ -33,7 +33,7 @@ from lenet_exp.tracking.events import (
 )
 
 #: Stem (file name without suffix) of the study's own file; no attempt has this stem.
-STUDY = lines.STUDY
+STUDY = jsonl.STUDY
 _INDEX = "index.jsonl"
 
 
@@ -213,7 +213,7 @@ class Spool:
         Raises:
             StoreError: If its file is damaged, or another attempt's.
         """
-        with lines.damage_told(self.path(key.stem)):
+        with jsonl.damage_told(self.path(key.stem)):
             run_log = extended_run_log(None, key, jsonl.read(self.path(key.stem))[0])
             theirs = run_log and run_log.metadata.get("study_id")
             if theirs and self.study_id and theirs != self.study_id:
@@ -257,16 +257,8 @@ class Spool:
         Raises:
             StoreError: If its file is damaged.
         """
-        with lines.damage_told(self.path(STUDY)):
+        with jsonl.damage_told(self.path(STUDY)):
             return extended_study_log(None, jsonl.read(self.path(STUDY))[0])
-
-    def of_study(self) -> Iterator[RunLog]:
-        """Yield the logs of all attempts but those that come from another study, sorted by key.
-
-        Raises:
-            StoreError: If a file is damaged.
-        """
-        yield from filter(None, map(self.read, sorted(self.lineage().keys)))
 
     def lineage(self, known: Collection[RunKey] = ()) -> Lineage:
         """Return what the spool says about its study, to be compared with the study itself.
@@ -276,10 +268,10 @@ class Spool:
                 they have no whole line, or come from another study.
         """
         files = {RunKey.from_stem(stem): self.path(stem) for stem in self.stems() if stem != STUDY}
-        study = None
+        log = None
         with suppress(StoreError):  # it is damaged, and the attempts have the id too
-            study = self.study()
-        return lines.lineage_of(files, study, known)
+            log = self.study()
+        return jsonl.lineage_of(files, log.lineage if log else None, known)
 
     def stems(self) -> list[str]:
         """Return the stems of all files that are not empty: those of attempts, and `STUDY`."""
@@ -304,7 +296,7 @@ class Spool:
             status = {
                 entry.name.removesuffix(".jsonl"): entry.stat(follow_symlinks=False)
                 for entry in entries
-                if entry.name.endswith(".jsonl") and lines.is_stem(entry.name.removesuffix(".jsonl"))
+                if entry.name.endswith(".jsonl") and jsonl.is_stem(entry.name.removesuffix(".jsonl"))
             }
         return {s: st.st_size for s, st in status.items() if st.st_size or not S_ISREG(st.st_mode)}
 
@@ -397,7 +389,7 @@ class Spool:
     def _load_index(self) -> None:
         """Read the index. A damaged one counts as none: what it says is found in MLflow, by tags."""
         try:
-            run_ids, self._uploaded = lines.indexed(jsonl.read(self.folder / _INDEX)[0])
+            run_ids, self._uploaded = jsonl.indexed(jsonl.read(self.folder / _INDEX)[0])
         except (StoreError, ValueError) as error:
             self._index_damage = str(error)
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shlex
 import sqlite3
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lenet_exp.base.errors import ConfigError, LenetExpError, StoreError, UnreachableError, mask_url
 from lenet_exp.base.files import check_database
 from lenet_exp.base.layout import artifacts, mlflow_db
+from lenet_exp.base.messages import repair_command
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -65,11 +65,6 @@ def locate(tracking_uri: str | None, root: Path) -> tuple[str, Path | None]:
         ConfigError: If MLflow would misread the path.
     """
     return (tracking_uri, None) if tracking_uri else (local_uri(root), artifacts(root))
-
-
-def repair_command(root: Path) -> str:
-    """Return the command that repairs the stores below ``root``, for the user to paste."""
-    return f"lenet-exp doctor --repair --root {shlex.quote(str(root))}"
 
 
 def reason(error: BaseException) -> str:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from lenet_exp.base.errors import SweepInterruptedError
+from lenet_exp.base.messages import counted, say
 from lenet_exp.base.records import State
 from lenet_exp.tracking import store, uploader
 from lenet_exp.tracking.events import StudyMetadata
@@ -205,3 +208,54 @@ class Tracker:
     def _report(self, problem: str) -> None:
         self.problem = problem
         self._on_problem(problem)
+
+
+@contextmanager
+def tracked(
+    metadata: StudyMetadata, tracking: tuple[str, Path | None], spool: Spool, sync_command: str
+) -> Iterator[Tracker]:
+    """Context manager: upload the spool to MLflow for the length of the ``with`` block.
+
+    After the block the study's run in MLflow ends: as COMPLETE, as PRUNED after an interrupt, else as FAIL.
+
+    Args:
+        metadata: Name, parameters, tags and files of the study's run.
+        tracking: URI and artifact folder of the MLflow store, from `lenet_exp.tracking.store.locate`.
+        spool: Spool to upload.
+        sync_command: Command that uploads what this one could not, for the user to paste.
+    """
+    tracker = Tracker(
+        spool,
+        metadata,
+        tracking_uri=tracking[0],
+        artifact_root=tracking[1],
+        on_problem=lambda problem: say(f"warning: {problem}"),
+        on_recovered=lambda: say("MLflow answers again; nothing was lost"),
+        on_left=lambda n_runs: say(f"uploading to MLflow: {counted(n_runs, 'run')} left"),
+    )
+    tracker.start()
+    patience_s: float | None = None  # a sweep that ends by itself waits as long as the store answers
+    try:
+        yield tracker
+    except (SweepInterruptedError, KeyboardInterrupt) as stop:
+        deadline = getattr(stop, "deadline", None)
+        patience_s = 15 if deadline is None else max(1.0, min(15.0, deadline - time.monotonic()))
+        say("uploading to MLflow what it lacks; Ctrl-C again leaves that to the next command")
+        tracker.finish("PRUNED", "interrupted")
+        raise
+    except BaseException as error:
+        patience_s = 30.0
+        tracker.finish("FAIL", (str(error).splitlines() or [type(error).__name__])[0])
+        raise
+    else:
+        tracker.finish("COMPLETE")
+    finally:
+        try:
+            is_uploaded = tracker.close(patience_s)
+        except KeyboardInterrupt:  # in the wait
+            is_uploaded = False
+            raise
+        finally:
+            if not is_uploaded:
+                left = "1 run is" if tracker.n_left == 1 else f"{tracker.n_left} runs are"
+                say(f"{left} not in MLflow yet; nothing is lost: '{sync_command}' uploads the rest")

@@ -25,7 +25,7 @@ from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 from tests.labs.mlflow_lab import everything, plain_client
 from tests.labs.studies import read_records
-from tests.sweep.test_sync import EXPERIMENT, arguments, closed_port, command
+from tests.sweep.test_recovery_sync import EXPERIMENT, arguments, closed_port, command
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -30,7 +30,7 @@ from lenet_exp.tracking import store
 from tests.labs.mlflow_lab import everything
 from tests.labs.places import PROJECT
 from tests.labs.studies import read_records
-from tests.sweep.test_sync import EXPERIMENT, command
+from tests.sweep.test_recovery_sync import EXPERIMENT, command
 
 pytestmark = pytest.mark.postgres
 

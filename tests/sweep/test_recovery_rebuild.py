@@ -97,7 +97,7 @@ def test_what_is_rebuilt_is_what_was_told(tmp_path: Path) -> None:
     study, spool, _ = busy(tmp_path / "old")
     (tmp_path / "new").mkdir()
 
-    assert rebuild_study(spool, open_storage(tmp_path / "new"), "e") == 9
+    assert rebuild_study(spool, open_storage(tmp_path / "new"), "e") == (9, None)
 
     records = study.records()
     again = open_study(EXPERIMENT, tmp_path / "new")

@@ -18,8 +18,8 @@ from lenet_exp.config import loader
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.lookup import read_results
 from lenet_exp.sweep import writer
+from lenet_exp.sweep.recovery import sync_experiment
 from lenet_exp.sweep.run import Request, run_main_job
-from lenet_exp.sweep.sync import sync_experiment
 from tests.labs.studies import read_records
 from tests.labs.swept import Swept
 
