@@ -175,7 +175,8 @@ class PatientStorage(TrialStorage):
             f"the study's storage is not as this sweep left it: {_reason(error)};"
             " nothing more is written to it, and 'lenet-exp doctor' says what is there"
         )
-        self.on_refused(refusal)
+        with suppress(SQLAlchemyError, optuna.exceptions.StorageInternalError):  # the guards are refused too
+            self.on_refused(refusal)
         return refusal
 
 

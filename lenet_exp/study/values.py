@@ -69,9 +69,11 @@ class KeptValues:
     def refused(self, error: LenetExpError) -> None:
         """Take note that the storage refused a write; raise a guard's error, which says who has the study."""
         if self.lost is None:
-            with suppress(UnreachableError):
-                self.ensure_ours()
-            self.lost = error
+            try:
+                with suppress(UnreachableError):
+                    self.ensure_ours()
+            finally:
+                self.lost = self.lost or error
 
     def check_fingerprint(self, fingerprint: Mapping[str, Any]) -> None:
         """Store the fingerprint of a new study, or compare it with the one stored when the study was started.
