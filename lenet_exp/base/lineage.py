@@ -60,6 +60,12 @@ class Lineage:
             return cls(**others)
         return cls(str(mark["id"]), tuple(mark["sweeps"]), int(mark["n_kept"]), **others)
 
+    def follows(self, earlier: Lineage) -> bool:
+        """Return True if this is the same study as ``earlier`` after another sweep has begun."""
+        n_earlier = len(earlier.sweeps)
+        is_longer = len(self.sweeps) > n_earlier
+        return self.id == earlier.id and is_longer and self.sweeps[:n_earlier] == earlier.sweeps
+
     def with_sweep(self, name: str, spool: Lineage) -> Lineage:
         """Return the lineage of the study once another sweep has begun.
 

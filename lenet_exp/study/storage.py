@@ -21,10 +21,10 @@ import optuna
 import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
-from lenet_exp.base.errors import DiskError, StoreError, UnreachableError, mask_url
+from lenet_exp.base.errors import DiskError, LockedError, StoreError, UnreachableError, mask_url
 from lenet_exp.base.files import check_database, sync_file
 from lenet_exp.base.layout import study_db
-from lenet_exp.base.lineage import MARK
+from lenet_exp.base.lineage import MARK, Lineage
 from lenet_exp.base.messages import repair_command
 from lenet_exp.study import postgres
 from lenet_exp.study.rdb import TrialStorage
@@ -114,6 +114,7 @@ def ensure_stored(
             each of the two Optuna studies by its name.
 
     Raises:
+        LockedError: If another sweep has begun since, as it may once the lock was lost.
         StoreError: If the study was deleted, emptied, or replaced by another or an older one.
     """
     first, second = written
@@ -133,6 +134,8 @@ def ensure_stored(
         stored = content.get(name, (-1, -1, None))
         if stored[0] < n_trials or stored[1] < n_ended or stored[2] != mark:
             where = f"{mask_url(url) if url else study_db(root)}: the study {first.partition('/')[0]!r}"
+            if mark and Lineage.of_mark(stored[2]).follows(Lineage.of_mark(mark)):
+                raise LockedError(f"{where} is another sweep's by now; this one stops, and leaves it alone")
             raise StoreError(
                 f"{where} was deleted, emptied or replaced while the sweep was at work; nothing is lost:"
                 f" put it back, or run '{repair_command(root, url)}', which restores it from the spool;"

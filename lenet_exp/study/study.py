@@ -75,7 +75,7 @@ class Study(KeptValues):
         self._trials: dict[RunKey, optuna.Trial] = {}
         self._histories: dict[RunKey, dict[int, float]] = {}
         # A trial that has ended never changes, so it is read only once; a study of thousands stays fast.
-        trials = (study.get_trials(deepcopy=False) for study in (self._fixed, self._search))
+        trials = [study.get_trials(deepcopy=False) for study in (self._fixed, self._search)]
         records = [record for listed in trials for record in trial_records(listed)]
         self._ended = {record.key: record for record in records if record.state not in OPEN}
         self.lineage = replace(self.lineage, keys=frozenset(record.key for record in records))
@@ -87,10 +87,8 @@ class Study(KeptValues):
         """Register functions to call when the database server stops answering; no effect on a SQLite file.
 
         Args:
-            on_problem: Function that takes a line for the user, when the server stops answering and when it
-                answers again.
-            hold: Function that makes sure that the server's lock on the study is ours; it becomes a `guard`,
-                and all guards are asked before an operation is repeated.
+            on_problem: Function that takes a line for the user, when the server is gone and when it is back.
+            hold: Function that makes sure that the server's lock on the study is ours; it becomes a `guard`.
         """
         if isinstance(self._database, PatientStorage):
             self._database.on_problem, self._database.on_return = on_problem, self.ensure_ours
@@ -182,10 +180,7 @@ class Study(KeptValues):
         return attempt
 
     def drawn(self, key: RunKey) -> dict[str, Any]:
-        """Return the JSON values that the study stores of an attempt beside those in `Attempt`.
-
-        From both together `lenet_exp.study.trials.restore_study` can rebuild the trial.
-        """
+        """Return what the study stores of an attempt beside its `Attempt`, for `restore_study` to restore it."""
         study = self._search if key.role == "trial" else self._fixed
         running = self._trials.get(key)
         return drawn_values(running or study.get_trials(deepcopy=False)[self._ended[key].number])
@@ -328,19 +323,18 @@ class Study(KeptValues):
         waiting = self._search.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         queued = {RunKey("trial", t.user_attrs[RETRY]["root"], 1) for t in waiting if RETRY in t.user_attrs}
         running = {RunKey.from_stem(trial.user_attrs[RECORD]["origin"]) for trial in self._trials.values()}
-        failed = [
-            record for record in self._ended.values() if record.key.role != "trial" and record.superseded
-        ]
-        over = {(r.result.get(TRAINING), r.seed) for r in self._ended.values() if not r.superseded}
-        fixed = {record.key for record in failed if (record.result.get(TRAINING), record.seed) not in over}
+        ended = self._ended.values()
+        over = {(r.result.get(TRAINING), r.seed) for r in ended if not r.superseded}
+        failed = (r for r in ended if r.key.role != "trial" and r.superseded)
+        fixed = {r.key for r in failed if (r.result.get(TRAINING), r.seed) not in over}
         # What a limit ended goes on from its checkpoint once the limit is raised.
-        limited = {r.origin or r.key for r in self._ended.values() if r.limited and not r.superseded}
+        limited = {r.origin or r.key for r in ended if r.limited and not r.superseded}
         return queued | running | fixed | limited
 
     def written(self) -> dict[str, tuple[int, int, Any]]:
         """Return what is written of each Optuna study, by its name, as `ensure_stored` compares it."""
-        marks = {self._search.study_name: self._search.user_attrs.get(MARK), self._fixed.study_name: None}
-        return {name: (*self._storage.n_written(name), mark) for name, mark in marks.items()}
+        marks = {self._search: self._search.user_attrs.get(MARK), self._fixed: None}
+        return {s.study_name: (*self._storage.n_written(s.study_name), mark) for s, mark in marks.items()}
 
     def close(self) -> None:
         """Close the storage; a SQLite file is then whole without its journal."""
@@ -370,8 +364,7 @@ class Study(KeptValues):
             return True
         assert self._grid is not None
         trials = self._search.get_trials(deepcopy=False)
-        point = self._grid.next({record.config for record in trial_records(trials)})
-        if point is not None:
+        if point := self._grid.next({record.config for record in trial_records(trials)}):
             self._search.enqueue_trial(point)
         return point is not None
 
@@ -391,7 +384,6 @@ def open_study(
         check: Function of the study's lineage, None without a study; it raises if this is not the right one.
 
     Raises:
-        ConfigError: If ``url`` is not a PostgreSQL URL, or psycopg is not installed.
         StoreError: If the storage is damaged, or another version of Optuna wrote it.
         UnreachableError: If the storage does not answer.
     """

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lenet_exp.base.errors import NoResultError, StoreError
+from lenet_exp.base.errors import DataError, NoResultError, StoreError
 from lenet_exp.base.files import lock, writable_folder, write_atomically
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey, State
@@ -29,6 +29,7 @@ from lenet_exp.tracking.events import RunLog
 from lenet_exp.tracking.spool import Spool
 from lenet_exp.tracking.store import check_reachable
 from lenet_exp.tracking.uploader import SyncReport
+from lenet_exp.training.weights import SHA256, read_weights
 
 
 def reconcile(study: Study, spool: Spool, layout: Layout) -> None:
@@ -87,8 +88,11 @@ def _adopt(study: Study, spool: Spool, log: RunLog) -> bool:
         return True
     if end.state not in ("COMPLETE", "PRUNED") or (end.state == "COMPLETE" and not log.epochs):
         return False
-    if end.weights is not None and not spool.inside(end.weights).is_file():
-        return False
+    if end.weights is not None:
+        try:
+            read_weights(spool.inside(end.weights), end.result.get(SHA256))
+        except DataError:
+            return False
     study.complete_history(log.key, log.epochs)
     value = log.epochs[-1].val_accuracy if log.epochs else None
     study.tell(log.key, end.state, value, end.result)

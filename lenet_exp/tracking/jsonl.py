@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from lenet_exp.base.errors import LenetExpError, StoreError, shorten
@@ -225,6 +226,20 @@ def _study_id(path: Path, key: RunKey) -> str | None:
     starts = [entry for entry in entries if entry["event"] == "start"]
     metadata = starts[0].get("metadata", {}) if starts else {}
     return str(metadata.get("study_id", "")) if entries else None
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Return the size of each file of an attempt or of the study, by stem, without empty files."""
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        status = {
+            entry.name.removesuffix(".jsonl"): entry.stat(follow_symlinks=False)
+            for entry in entries
+            if entry.name.endswith(".jsonl") and is_stem(entry.name.removesuffix(".jsonl"))
+        }
+    # What is no file is not left out, so that it is noticed.
+    return {s: st.st_size for s, st in status.items() if st.st_size or not S_ISREG(st.st_mode)}
 
 
 def is_stem(name: str) -> bool:

@@ -7,14 +7,12 @@ been uploaded; if it is lost, everything is uploaded again.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 from lenet_exp.base import failpoints
@@ -289,16 +287,7 @@ class Spool:
         return file
 
     def _sizes(self) -> dict[str, int]:
-        """Return the size of each file of an attempt or of the study, by stem, without empty files."""
-        if not self.folder.is_dir():
-            return {}
-        with os.scandir(self.folder) as entries:
-            status = {
-                entry.name.removesuffix(".jsonl"): entry.stat(follow_symlinks=False)
-                for entry in entries
-                if entry.name.endswith(".jsonl") and jsonl.is_stem(entry.name.removesuffix(".jsonl"))
-            }
-        return {s: st.st_size for s, st in status.items() if st.st_size or not S_ISREG(st.st_mode)}
+        return jsonl.sizes(self.folder)
 
     # The index, written by the uploader: the ids of the runs in MLflow, and how much of a file is uploaded.
 

@@ -230,9 +230,11 @@ def close_files(uri: str) -> None:
     """Have MLflow close a local store's files, so that its next call opens those that are in place now."""
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from mlflow.tracking._tracking_service import utils
 
-    getattr(utils, "_artifact_repos_cache", {}).clear()
+    with contextlib.suppress(ImportError):
+        from mlflow.tracking._tracking_service import utils
+
+        getattr(utils, "_artifact_repos_cache", {}).clear()
     stores: tuple[Any, ...] = (SqlAlchemyStore, Registry)
     for store in stores:
         for uri_of_engine, engine in getattr(store, "_engine_map", {}).items():

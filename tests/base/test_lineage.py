@@ -52,6 +52,14 @@ def test_what_a_crash_can_leave_is_no_fault(study: Lineage | None, spool: Lineag
     check_lineage(study, spool, "study.db", "repair")
 
 
+def test_a_sweep_that_began_later_shows() -> None:
+    """The same study with more sweeps follows; another study, and one that was continued apart, do not."""
+    assert lineage(sweeps="abc").follows(SPOOL)
+    assert not lineage(sweeps="ab").follows(SPOOL)
+    assert not lineage("e-2", sweeps="abc").follows(SPOOL)
+    assert not lineage(sweeps="acd").follows(SPOOL)
+
+
 def test_without_ids_the_settings_tell_a_foreign_study() -> None:
     """Roots from before there were ids have at least their fingerprints."""
     with pytest.raises(StoreError, match="was started with other settings than the spool"):
