@@ -161,7 +161,8 @@ def test_what_a_killed_driver_left_is_ended(root: Path, in_training: bool) -> No
     if in_training:
         attempt = study.ask()
         assert attempt is not None
-        metadata = {"params": attempt.configuration.hyperparameters() | {"epochs": 2}, "label": "trial 2"}
+        params = attempt.configuration.to_dict()
+        metadata = {"params": params, "label": attempt.label, "seed": attempt.seed}
         spool.start(attempt.key, metadata)
     client = plain_client(store.local_uri(root))
     run_id = spool.run_id("study")
