@@ -14,10 +14,9 @@ NEEDED = {
     "torch.cpu._is_avx512_bf16_supported": "get_capabilities is public, but young; we take torch 2.9",
     "torch.cpu._is_amx_tile_supported": "the same",
     "_linear_pointwise": "oneDNN's float32 product, an operator of Inductor's; we do without if it is gone",
-    "mlflow.tracking._tracking_service.utils": "where MLflow remembers artifacts' places; without it, no moved"
-    " root is noticed within a sweep",
+    "mlflow.tracking._tracking_service.utils": "has MLflow's memory of artifacts' places; it may be without",
     "_artifact_repos_cache": "the same",
-    "_engine_map": "MLflow's connections, closed when its file was replaced; without it, the next sweep mends it",
+    "_engine_map": "MLflow's connections, to close when its file was replaced; the next sweep mends it too",
     "_thread": "starts a thread in a signal handler, as threading's locks may be held there",
     "os._exit": "ends a forked process without what its parent registered for its own end",
     "_replace": "gives a named tuple with other fields",

@@ -20,7 +20,7 @@ from lenet_exp.results import ablation, leaderboard, statistics
 from lenet_exp.results.statistics import power
 from lenet_exp.results.views.curves import curves_table
 from lenet_exp.study import postgres, sampling, study
-from lenet_exp.sweep import driver, run
+from lenet_exp.sweep import agenda, driver, run
 from lenet_exp.tracking import runs
 from lenet_exp.training import diagnostics, trainer
 from tests.labs.documents import (
@@ -189,7 +189,7 @@ def test_every_session_and_marker_is_explained() -> None:
         (OPERATIONS, f"less than {resources.MIN_FREE_BYTES / 1e6:g} MB are free"),
         (OPERATIONS, f"{'three' if study.MAX_ATTEMPTS == 3 else study.MAX_ATTEMPTS} attempts in all"),
         (OPERATIONS, f"| attempts at one training | {study.MAX_ATTEMPTS} |"),
-        (OPERATIONS, f"{'five' if driver.MAX_SAME_FAILURES == 5 else '?'} attempts in a row fail alike"),
+        (OPERATIONS, f"{'five' if agenda.MAX_SAME_FAILURES == 5 else '?'} attempts in a row fail alike"),
         (
             OPERATIONS,
             f"{'fifty' if driver.MAX_INFEASIBLE == 50 else '?'} configurations in a row have no network",

@@ -78,9 +78,8 @@ class RunKey(NamedTuple):
 
     Attributes:
         role: A `Role`.
-        trial: Number of the training, from 0: Optuna's number of its first attempt, which the others keep.
-            Fixed trainings are numbered apart from the trials. Before November 2026 each attempt had Optuna's
-            number of its own.
+        trial: Number of the training, from 0, which all its attempts share; fixed trainings are numbered
+            apart from the trials. Before November 2026 each attempt had Optuna's number of its own.
         attempt: Number of the attempt at its training; 1 for the first.
 
     Example:

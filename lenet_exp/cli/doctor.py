@@ -20,15 +20,19 @@ from lenet_exp import __version__
 from lenet_exp.base.errors import ConfigError, DiskError, LenetExpError, StoreError, UnreachableError
 from lenet_exp.base.files import check_database, lock, lock_holder, move_aside
 from lenet_exp.base.layout import Layout, artifacts, folder_name, layouts, mlflow_db, study_db
-from lenet_exp.base.messages import counted, repair_command
+from lenet_exp.base.messages import counted, repair_command, say
+from lenet_exp.base.records import TrainOn
 from lenet_exp.config import loader
+from lenet_exp.config.experiment import Experiment
 from lenet_exp.data import datasets, sources
+from lenet_exp.data.images import training_images
 from lenet_exp.execution import resources
 from lenet_exp.execution.executor import LocalExecutor
+from lenet_exp.execution.protocol import Conditions
 from lenet_exp.execution.resources import MIN_FREE_BYTES
 from lenet_exp.results.lookup import read_related
 from lenet_exp.study import storage
-from lenet_exp.study.study import open_study
+from lenet_exp.study.study import Study, open_study
 from lenet_exp.study.trials import has_open
 from lenet_exp.sweep import run
 from lenet_exp.sweep.recovery import rebuild_study, reconcile, sync_experiment
@@ -36,6 +40,7 @@ from lenet_exp.sweep.salvage import damage
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 from lenet_exp.tracking.uploader import lacking, not_whole
+from lenet_exp.training.weights import damaged_weights, restore_weights
 
 #: Libraries whose versions are shown.
 LIBRARIES = ("torch", "torchvision", "mlflow", "optuna", "pandas", "numpy", "pydantic")
@@ -213,6 +218,11 @@ def _experiment(layout: Layout, url: str | None, check_runs: Callable[[], object
         first = next(iter(wrong.values())).partition("; ")[0]
         others = f", and {counted(len(wrong) - 1, 'other')}" if len(wrong) > 1 else ""
         raise StoreError(f"{first}{others}; '{repair}' restores what the study has")
+    if study and (lost := damaged_weights(study.records, layout, study.kept)):
+        others = f" and {counted(len(lost) - 1, 'other')}" if len(lost) > 1 else ""
+        raise StoreError(
+            f"the weights of {lost[0].label}{others} are missing or damaged; '{repair}' trains them again"
+        )
     if study_log is None and not spool.stems():
         return "no sweep has started"
     if study_log is None or study_log.end is None or has_open(name, layout.root, url):
@@ -291,7 +301,11 @@ def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None
     with lock(layout.lock), run.storage_lock(url, experiment.name):
         spool = Spool(layout.spool)
         done = _restore_if_wrong(experiment.name, root, url, spool)
-        reconcile(open_study(experiment, root, url), spool, layout)
+        study = open_study(experiment, root, url)
+        study.when_kept(spool.keep)
+        reconcile(study, spool, layout)
+        done += _restore_weights(experiment, layout, study, spool)
+        study.close()
         study_log = spool.study()
         if study_log and study_log.end is None:
             spool.end_study("PRUNED", "interrupted")
@@ -299,6 +313,25 @@ def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None
     if report.problems or report.lacking:
         raise UnreachableError(report.problems[0] if report.problems else report.what_is_lacking)
     return f"{done}ended what was cut off, uploaded {counted(report.n_uploaded, 'run')}"
+
+
+def _restore_weights(experiment: Experiment, layout: Layout, study: Study, spool: Spool) -> str:
+    """Train the networks again whose weights are missing or damaged; say so."""
+    lost = damaged_weights(study.records(), layout, study.all_kept())
+    if not lost:
+        return ""
+    executor, images = LocalExecutor(), training_images(experiment.data)
+    try:
+        machine, plan = executor.probe("auto"), resources.plan(resources.measure(), 1)
+        conditions = Conditions(experiment.with_precision(machine.precision), images, machine, layout, plan)
+        for record in lost:
+            log = spool.read(record.key)
+            tags = log.metadata["tags"] if log else {}
+            train_on: TrainOn = tags.get("lenet_exp.train_on", "train")
+            say(restore_weights(record, train_on, conditions, executor, study.all_kept(), study.keep))
+    finally:
+        executor.close()
+    return f"trained {counted(len(lost), 'network')} again; "
 
 
 def _restore_if_wrong(name: str, root: Path, url: str | None, spool: Spool) -> str:

@@ -27,6 +27,8 @@ from lenet_exp.execution.worker import probe, work
 
 #: Seconds between SIGTERM and SIGKILL.
 GRACE_S = 10.0
+#: Seconds between one SIGTERM and the next.
+_TERM_EVERY_S = 0.1
 
 
 @dataclass
@@ -127,17 +129,18 @@ class LocalExecutor:
                 yield from self._receive(key)
 
     def _next_wait(self, timeout_s: float | None) -> float | None:
-        """Kill the processes whose grace period is over, and say how long `events` may wait.
+        """End the processes that were terminated, and say how long `events` may wait.
 
         Returns:
-            Seconds until the next such kill, or ``timeout_s`` if that is less; None for no limit.
+            Seconds until the next signal to one, or ``timeout_s`` if that is less; None for no limit.
         """
         due = {key: worker.kill_at for key, worker in self._workers.items() if worker.kill_at is not None}
         now = time.monotonic()
         for key, kill_at in due.items():
-            if now >= kill_at:
-                self._workers[key].process.kill()
-        waits = [max(0.0, kill_at - now) for kill_at in due.values() if kill_at > now]
+            process = self._workers[key].process
+            # A process that is just starting drops SIGTERM, so it is sent again until its time is over.
+            process.terminate() if now < kill_at else process.kill()
+        waits = [min(_TERM_EVERY_S, kill_at - now) for kill_at in due.values() if kill_at > now]
         return min([*waits, *([] if timeout_s is None else [timeout_s])], default=None)
 
     def _receive(self, key: RunKey) -> Iterator[Event]:

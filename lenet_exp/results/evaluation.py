@@ -145,6 +145,7 @@ class Evaluation:
         curse: Sentence of `lenet_exp.results.verdicts.winners_curse` on the first finalist; empty if unknown.
         champion: Hash of the champion's configuration: the best finalist that is better than the baseline,
             else the baseline; empty until completed.
+        study: Id of the study; empty in readings from before there were ids.
     """
 
     number: int
@@ -161,6 +162,7 @@ class Evaluation:
     fresh_val_accuracy: Mapping[str, float] | None = None
     curse: str = ""
     champion: str = ""
+    study: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON; None replaces numbers that are not finite."""

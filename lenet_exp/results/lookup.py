@@ -76,9 +76,7 @@ class ExperimentResults:
             return record
         of_role = [r for r in self.records if r.key.role == record.key.role]
         # Until November 2026 this was Optuna's number of the attempt.
-        same = [r for r in of_role if r.number == number and not r.superseded] or [
-            r for r in of_role if r.trial == number
-        ]
+        same = [r for r in of_role if r.trial == number] or [r for r in of_role if r.number == number]
         return min(same, key=lambda other: other.superseded)
 
     def add_to_run(self, stem: str, path: Path, uri: str, say: Callable[[str], Any]) -> bool:

@@ -80,6 +80,8 @@ class Study(KeptValues):
         self._ended = {record.key: record for record in records if record.state not in OPEN}
         self.lineage = replace(self.lineage, keys=frozenset(record.key for record in records))
         self._n_finished = sum(counts(record) for record in self._ended.values())
+        # Not Optuna's number, which retries use up: a trial's seed does not depend on what others went through.
+        self._next_number = 1 + max((r.key.trial for r in records if r.key.role == "trial"), default=-1)
         is_grid = experiment.search.sampler == "grid" and experiment.space
         self._grid = Grid(experiment) if is_grid else None
 
@@ -110,7 +112,7 @@ class Study(KeptValues):
             trial = self._search.ask()
             failpoints.point("after_ask")
             configuration = self.experiment.search_space.suggest(trial)
-        queued = trial.user_attrs.get(RETRY, {"root": trial.number, "attempt": 1, "crashes": 0})
+        queued = trial.user_attrs.get(RETRY, {"root": self._next_number, "attempt": 1, "crashes": 0})
         root, before = queued["root"], queued["attempt"] - 1
         # Until November 2026 an attempt had Optuna's number, not its trial's, and a retry no key of it.
         retried = queued.get("key", RunKey("trial", queued.get("of", root), before).stem)
@@ -175,12 +177,14 @@ class Study(KeptValues):
         extra = {"origin": attempt.origin.stem, _EXCLUSIVE: attempt.exclusive, **extra}
         record = kept_record(attempt.key, attempt.label, attempt.configuration, attempt.seed, extra)
         trial.set_user_attr(RECORD, record)
+        if attempt.key.role == "trial":
+            self._next_number = max(self._next_number, attempt.key.trial + 1)
         self._trials[attempt.key] = trial
         self._histories[attempt.key] = {}
         return attempt
 
     def drawn(self, key: RunKey) -> dict[str, Any]:
-        """Return what the study stores of an attempt beside its `Attempt`, for `restore_study` to restore it."""
+        """Return what the study stores of an attempt beside its `Attempt`, for `restore_study`."""
         study = self._search if key.role == "trial" else self._fixed
         running = self._trials.get(key)
         return drawn_values(running or study.get_trials(deepcopy=False)[self._ended[key].number])

@@ -317,7 +317,8 @@ class Confirmation:
         else:
             dataset = self.experiment.data.dataset
             number = len(evaluations) + 1
-            evaluation = Evaluation(number, plan, dataset, __version__, bool(evaluations), (_now(),))
+            basics = number, plan, dataset, __version__, bool(evaluations), (_now(),)
+            evaluation = Evaluation(*basics, study=self.study.lineage.id)
         self._keep(evaluation)
         return evaluation
 

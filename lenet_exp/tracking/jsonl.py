@@ -205,7 +205,7 @@ def lineage_of(
 
     Args:
         files: Files of the attempts.
-        study: What the study's own file says; None if there is none that can be read.
+        study: Lineage in the study's own file; None if there is none that can be read.
         known: Keys of the attempts that the study has. The files of others are read, and left out if they
             have no whole line, or come from another study.
     """

@@ -7,5 +7,5 @@ __getattr__, __dir__ = face(
     evaluate="SavedNetwork alone_examples_per_s correct_predictions evaluate_networks faults",
     loop="begin fit",
     network="LeNet initialise",
-    weights="SHA256 read_weights recorded_digest restore_weights weights_digest",
+    weights="SHA256 damaged_weights read_weights recorded_digest restore_weights weights_digest",
 )

@@ -17,6 +17,7 @@ from typing import Any
 from lenet_exp.base.errors import DataError, NoResultError
 from lenet_exp.base.files import move_aside
 from lenet_exp.base.layout import Layout
+from lenet_exp.base.messages import repair_command
 from lenet_exp.base.records import RunKey, TrainOn
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions, Ended, Task
@@ -39,17 +40,18 @@ def read_weights(path: Path, sha256: str | None = None) -> bytes:
     Raises:
         DataError: If the file is missing, is no file, or has another digest.
     """
+    advice = f"'{repair_command(path.parents[3])}' trains it again"
     try:
         # Without waiting, as a FIFO would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise DataError(f"{path}: is not a file")
+                raise DataError(f"{path}: is not a file; {advice}")
             content = file.read()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}; {advice}") from None
     if sha256 not in (None, hashlib.sha256(content).hexdigest()):
-        raise DataError(f"{path}: is damaged, or has the weights of another training")
+        raise DataError(f"{path}: is damaged, or has the weights of another training; {advice}")
     return content
 
 

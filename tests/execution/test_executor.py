@@ -164,7 +164,7 @@ def test_a_bug_ends_as_failed_with_its_traceback(
 
     assert isinstance(end, Ended)
     assert end.how == "failed"
-    assert end.reason.startswith("NotADirectoryError")
+    assert end.reason.startswith("DiskError")
     assert "Traceback" in end.details
 
 

@@ -248,7 +248,7 @@ def test_a_trial_keeps_its_number_however_many_attempts_it_took(tmp_path: Path) 
     third = study.ask()
 
     assert third is not None
-    assert third.label == "trial 3"
+    assert third.label == "trial 2"
     records = read_records("study", tmp_path) or []
     assert [(r.trial, r.label, r.key.attempt, r.superseded) for r in records] == [
         (0, "trial 0", 1, True),

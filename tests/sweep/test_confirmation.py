@@ -24,6 +24,7 @@ from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.data import testset
 from lenet_exp.data.images import ImageSet
+from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions, Machine
 from lenet_exp.execution.resources import WorkerPlan
 from lenet_exp.results.evaluation import PLAN, READINGS, ConfirmationPlan, Evaluation, read_evaluations
@@ -407,9 +408,8 @@ def test_no_reading_is_spent_while_a_network_lacks_that_the_verdict_needs(
         Layout.of(tmp_path, "e"),
         WorkerPlan(1, 1, "as asked"),
     )
-    confirmed = Confirmation(
-        conditions, study, Spool(tmp_path / "spool"), train, lambda: None, lambda _: None
-    )
+    spool, executor = Spool(tmp_path / "spool"), LocalExecutor()
+    confirmed = Confirmation(conditions, study, spool, executor, train, lambda: None, lambda _: None)
 
     with pytest.raises(NoResultError, match=rf"the test split is not read, as 1 of 9 trainings.*; {to_do}"):
         confirmed.run(lambda: plan().finalists)

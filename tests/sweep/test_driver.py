@@ -342,6 +342,7 @@ def test_a_sweep_that_was_cut_short_is_not_complete(driver: MakeDriver, tmp_path
 
 def test_a_bug_in_every_attempt_ends_the_sweep(driver: MakeDriver, tmp_path: Path) -> None:
     """Five equal tracebacks are enough; the traceback is kept for whoever mends it."""
+    (tmp_path / "e").mkdir(exist_ok=True)
     (tmp_path / "e" / "checkpoints").write_text("a file where a folder should be")
 
     with pytest.raises(

@@ -107,7 +107,7 @@ def restored(root: Path) -> Spool:
     """Open study and spool as another process would, restore what is damaged, and return the spool."""
     study, layout = open_study(EXPERIMENT, root), Layout.of(root, "e")
     spool = Spool(layout.spool)
-    salvage(study, spool, layout, damage(study.records(), spool, "e"))
+    salvage(study, spool, layout, damage(study.records(), spool, "e", study.lineage.id))
     return spool
 
 
@@ -119,7 +119,7 @@ def test_a_damaged_file_is_restored_from_the_study(study: Study, tmp_path: Path,
     path = tmp_path / "e" / "spool" / f"{HURT.stem}.jsonl"
     DAMAGES[name](path)
     spool = Spool(path.parent)
-    assert set(damage(study.records(), spool, "e")) == {HURT.stem}
+    assert set(damage(study.records(), spool, "e", study.lineage.id)) == {HURT.stem}
 
     after = restored(tmp_path).read(HURT)
 
@@ -129,9 +129,9 @@ def test_a_damaged_file_is_restored_from_the_study(study: Study, tmp_path: Path,
     assert before.end is not None
     assert (after.end.state, after.end.result) == ("COMPLETE", before.end.result)
     assert after.metadata["study"] == before.metadata["study"]
-    assert damage(study.records(), Spool(path.parent), "e") == {}
+    assert damage(study.records(), Spool(path.parent), "e", study.lineage.id) == {}
     rebuilt = open_storage(tmp_path / "e")
-    rebuild_study(Spool(path.parent), rebuilt)
+    rebuild_study(Spool(path.parent), rebuilt, "e")
     close(rebuilt)
     assert [r for r in _records(tmp_path / "e") if r.key != CUT_OFF] == study.records()
 
@@ -175,7 +175,7 @@ def test_what_was_cut_off_with_a_damaged_file_is_tried_again(study: Study, tmp_p
     assert log is not None
     assert log.end is not None
     assert log.end.state == "FAIL"
-    assert damage(again.records(), Spool(path.parent), "e") == {}
+    assert damage(again.records(), Spool(path.parent), "e", again.lineage.id) == {}
 
 
 @pytest.mark.parametrize("name", ["gone", "nuls", "fifo", "folder"])
@@ -196,7 +196,7 @@ def test_study_and_spool_of_two_sweeps_are_told(study: Study, tmp_path: Path) ->
         DAMAGES["another accuracy"](spool.path(key.stem))
 
     with pytest.raises(StoreError, match=r"study and spool differ in 2 of 2 attempts"):
-        damage(study.records(), spool, "e")
+        damage(study.records(), spool, "e", study.lineage.id)
 
 
 def test_with_the_study_lost_too_what_cannot_be_restored_is_told(study: Study, tmp_path: Path) -> None:
@@ -206,10 +206,10 @@ def test_with_the_study_lost_too_what_cannot_be_restored_is_told(study: Study, t
     rebuilt = open_storage(tmp_path / "e")
 
     with pytest.raises(StoreError, match="the study is lost too; move it away, and its training is repeated"):
-        rebuild_study(Spool(path.parent), rebuilt)
+        rebuild_study(Spool(path.parent), rebuilt, "e")
 
     path.rename(tmp_path / "away")
-    assert rebuild_study(Spool(path.parent), rebuilt) == 2
+    assert rebuild_study(Spool(path.parent), rebuilt, "e") == (2, None)
 
 
 def test_a_superfluous_line_costs_nothing_though_the_study_is_lost(study: Study, tmp_path: Path) -> None:
@@ -217,4 +217,4 @@ def test_a_superfluous_line_costs_nothing_though_the_study_is_lost(study: Study,
     path = tmp_path / "e" / "spool" / f"{HURT.stem}.jsonl"
     path.write_bytes(b"#\n" + path.read_bytes())
 
-    assert rebuild_study(Spool(path.parent), open_storage(tmp_path / "e")) == 3
+    assert rebuild_study(Spool(path.parent), open_storage(tmp_path / "e"), "e") == (3, None)

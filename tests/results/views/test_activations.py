@@ -128,8 +128,8 @@ def test_what_cannot_be_drawn_is_told(swept: Swept) -> None:
         draw_activations(chosen, swept.root, "baseline", "2", inputs=21)
     weights = swept.home / "checkpoints" / "baseline-00000-1" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(DataError, match=r"cannot load the network in .*baseline-00000-1"):
+    with pytest.raises(DataError, match=r"baseline-00000-1.*doctor --repair.* trains it again"):
         draw_activations(chosen, swept.root, "baseline", "2")
     weights.unlink()
-    with pytest.raises(DataError, match=r"cannot load the network in .*baseline-00000-1"):
+    with pytest.raises(DataError, match=r"baseline-00000-1.*doctor --repair.* trains it again"):
         draw_activations(chosen, swept.root, "baseline", "2")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_exp.base.errors import DiskError, NoResultError
+from lenet_exp.base.errors import NoResultError, StoreError
 from lenet_exp.base.records import RunKey
 from lenet_exp.cli import program
 from lenet_exp.config import loader
@@ -175,5 +175,5 @@ def test_what_cannot_be_written_is_told(swept: Swept, tmp_path: Path) -> None:
         write_report(loader.load(swept.file), tmp_path / "nowhere")
     (swept.home / "report.html").unlink()
     (swept.home / "report.html").mkdir()
-    with pytest.raises(DiskError, match=r"report\.html: cannot be written"):
+    with pytest.raises(StoreError, match=r"report\.html is a folder where a file belongs; move it away"):
         write_report(loader.load(swept.file), swept.root)
