@@ -37,16 +37,27 @@ def say(line: str) -> None:
             sys.stderr.write(f"{printable(line)}\n")
 
 
-def repair_command(root: Path, url: str | None = None) -> str:
+def repair_command(root: Path, url: str | None = None, tracking_uri: str | None = None) -> str:
     """Return the command, for a user to paste, that repairs what is stored below a root.
 
     Args:
         root: Folder that holds all results.
         url: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
+        tracking_uri: URI of the MLflow store that the user named; None for the file below ``root``.
     """
-    words = ["lenet-exp", "doctor", "--repair"]
-    if root != Path("mlruns"):
-        words += ["--root", str(root)]
-    if url and url != os.environ.get("LENET_EXP_STORAGE"):
-        words += ["--storage", mask_url(url)]
-    return shlex.join(words)
+    place = [] if root == Path("mlruns") else ["--root", str(root)]
+    return shlex.join(["lenet-exp", "doctor", "--repair", *place]) + store_flags(url, tracking_uri)
+
+
+def store_flags(url: str | None = None, tracking_uri: str | None = None) -> str:
+    """Return the flags, each after a space, that name the stores; one that the environment names needs none.
+
+    Args:
+        url: URL of the studies' storage in PostgreSQL; None for the file below the root.
+        tracking_uri: URI of the MLflow store that the user named; None for the file below the root.
+    """
+    given = (("--storage", url, "LENET_EXP_STORAGE"), ("--tracking-uri", tracking_uri, "MLFLOW_TRACKING_URI"))
+    words = [
+        [flag, mask_url(value)] for flag, value, name in given if value and value != os.environ.get(name)
+    ]
+    return "".join(f" {shlex.join(pair)}" for pair in words)

@@ -85,10 +85,13 @@ def examine(
     repair_mlflow = partial(_repair_mlflow, root) if repair and not tracking_uri else None
     mlflow = _run_check("mlflow", partial(_mlflow, root, tracking_uri), repair_mlflow)
     yield mlflow
+    remedy = repair_command(root, url, tracking_uri)
     for layout in layouts(root):
         repair_experiment = partial(_repair_experiment, layout, tracking_uri, url) if repair else None
-        check_runs = partial(_runs, layout, tracking_uri) if not mlflow.exit_code else list
-        yield _run_check(layout.folder, partial(_experiment, layout, url, check_runs), repair_experiment)
+        check_runs = partial(_runs, layout, tracking_uri, remedy) if not mlflow.exit_code else list
+        yield _run_check(
+            layout.folder, partial(_experiment, layout, url, remedy, check_runs), repair_experiment
+        )
 
 
 def worst(checks: list[Check]) -> int:
@@ -200,7 +203,7 @@ def _mlflow(root: Path, tracking_uri: str | None) -> str:
     return f"{tracking_uri or mlflow_db(root)} answers"
 
 
-def _experiment(layout: Layout, url: str | None, check_runs: Callable[[], object]) -> str:
+def _experiment(layout: Layout, url: str | None, remedy: str, check_runs: Callable[[], object]) -> str:
     """Check an experiment; ``check_runs`` looks at its runs in MLflow, if that answers."""
     layout.check_links()
     holder = lock_holder(layout.lock)
@@ -213,31 +216,30 @@ def _experiment(layout: Layout, url: str | None, check_runs: Callable[[], object
         name = loader.load(layout.experiment_file).name
     study = read_related(name, layout.root, url)
     wrong = damage(study.records, spool, name, study.lineage.id) if study else {}
-    repair = repair_command(layout.root, url)
     if wrong:
         first = next(iter(wrong.values())).partition("; ")[0]
         others = f", and {counted(len(wrong) - 1, 'other')}" if len(wrong) > 1 else ""
-        raise StoreError(f"{first}{others}; '{repair}' restores what the study has")
+        raise StoreError(f"{first}{others}; '{remedy}' restores what the study has")
     if study and (lost := damaged_weights(study.records, layout, study.kept)):
         others = f" and {counted(len(lost) - 1, 'other')}" if len(lost) > 1 else ""
         raise StoreError(
-            f"the weights of {lost[0].label}{others} are missing or damaged; '{repair}' trains them again"
+            f"the weights of {lost[0].label}{others} are missing or damaged; '{remedy}' trains them again"
         )
     if study_log is None and not spool.stems():
         return "no sweep has started"
     if study_log is None or study_log.end is None or has_open(name, layout.root, url):
-        raise StoreError(f"a sweep was cut off; run it again to go on, or run '{repair}'")
+        raise StoreError(f"a sweep was cut off; run it again to go on, or run '{remedy}'")
     pending = spool.pending()
     if pending:
         raise UnreachableError(
             f"{len(pending)} run{'s are' if len(pending) > 1 else ' is'} not completely in MLflow;"
-            f" run '{repair_command(layout.root, url)}' to upload the rest"
+            f" run '{remedy}' to upload the rest"
         )
     check_runs()
     return f"{len(spool.stems()) - 1} attempts, all ended and in MLflow"
 
 
-def _runs(layout: Layout, tracking_uri: str | None) -> None:
+def _runs(layout: Layout, tracking_uri: str | None, remedy: str) -> None:
     """Raise UnreachableError if the experiment's runs are not completely in MLflow."""
     spool, path = Spool(layout.spool), mlflow_db(layout.root)
     if tracking_uri is None and not path.exists():
@@ -246,7 +248,7 @@ def _runs(layout: Layout, tracking_uri: str | None) -> None:
         lacks = lacking(spool, store.locate(tracking_uri, layout.root)[0])
     if lacks:
         raise UnreachableError(
-            f"{not_whole(lacks)}; run '{repair_command(layout.root)}' to upload what can be uploaded,"
+            f"{not_whole(lacks)}; run '{remedy}' to upload what can be uploaded,"
             " or name the server that has the runs with --tracking-uri"
         )
 

@@ -80,10 +80,9 @@ class Study(KeptValues):
         self._ended = {record.key: record for record in records if record.state not in OPEN}
         self.lineage = replace(self.lineage, keys=frozenset(record.key for record in records))
         self._n_finished = sum(counts(record) for record in self._ended.values())
-        # Not Optuna's number, which retries use up: a trial's seed does not depend on what others went through.
+        # Not Optuna's, which retries use up: a trial's seed does not depend on what others went through.
         self._next_number = 1 + max((r.key.trial for r in records if r.key.role == "trial"), default=-1)
-        is_grid = experiment.search.sampler == "grid" and experiment.space
-        self._grid = Grid(experiment) if is_grid else None
+        self._grid = Grid(experiment) if experiment.search.sampler == "grid" and experiment.space else None
 
     def when_gone(self, on_problem: Callable[[str], None], hold: Callable[[], None]) -> None:
         """Register functions to call when the database server stops answering; no effect on a SQLite file.
@@ -224,9 +223,8 @@ class Study(KeptValues):
         """
         self.ensure_ours()
         trial = self._trials.pop(key)
-        record = trial.user_attrs[RECORD]
+        record, study = trial.user_attrs[RECORD], self._search if key.role == "trial" else self._fixed
         kept = dict(result or {}) | ({TRAINING: record[TRAINING]} if TRAINING in record else {})
-        study = self._search if key.role == "trial" else self._fixed
         stored = UNKNOWN if value is not None and math.isnan(value) else value
         with self._storage.transaction():
             trial.set_user_attr(RESULT, kept)
@@ -236,9 +234,8 @@ class Study(KeptValues):
         history = self._histories.pop(key, None) or frozen.intermediate_values
         # Optuna gives a pruned trial its last report as value; its record has no value.
         final = frozen.value if state == "COMPLETE" else None
-        ended = as_record(frozen.number, state, record, kept, history, final)
-        self._ended[key] = ended
-        self._n_finished += counts(ended)
+        self._ended[key] = as_record(frozen.number, state, record, kept, history, final)
+        self._n_finished += counts(self._ended[key])
 
     def fail(
         self,

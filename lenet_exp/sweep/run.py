@@ -22,7 +22,7 @@ from lenet_exp.base.errors import (
 )
 from lenet_exp.base.files import lock, writable_folder, write_atomically
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.messages import counted, say
+from lenet_exp.base.messages import counted, say, store_flags
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.trainings import FixedTraining, fixed_trainings
 from lenet_exp.data.images import training_images
@@ -131,7 +131,8 @@ def run_main_job(request: Request) -> None:
                 study, spool = _open(request, conditions, held)
                 study.guard(ensure_held)
                 study.guard(layout.check_stores)
-                sync_command = conditions.experiment.command("sync", layout.root)
+                stores = store_flags(request.storage, request.tracking_uri)
+                sync_command = conditions.experiment.command("sync", layout.root) + stores
                 metadata = study_metadata(conditions.experiment, layout, conditions.images, study.lineage)
                 with unwinding(), closing(study), tracked(metadata, tracking, spool, sync_command) as tracker:
                     MainJob(request, conditions, executor, study, spool, tracker, began, held).run()

@@ -62,6 +62,9 @@ def stored(client: MlflowClient, spool: Spool, metadata: StudyMetadata) -> Store
         client: Client of the store.
         spool: Spool of the study; the ids in its index find runs whose tags somebody has deleted.
         metadata: Metadata of the study, with the values of the tags.
+
+    Raises:
+        StoreError: If another copy of the root has written the runs, so that two sweeps would share them.
     """
     from mlflow.entities import ViewType
 
@@ -90,6 +93,12 @@ def stored(client: MlflowClient, spool: Spool, metadata: StudyMetadata) -> Store
         runs[stem], *others = sorted(candidates, key=lambda run: _preference(run, known_id))
         copies += others
     known_ids = {run.info.run_id for run in runs.values()}
+    last_sweep = runs[STUDY].data.tags.get("lenet_exp.sweep") if STUDY in runs else None
+    if last_sweep and metadata.sweeps and last_sweep not in metadata.sweeps:
+        raise StoreError(
+            f"the runs of {metadata.study} in MLflow were written by a sweep of another copy of this root;"
+            " name another store for this copy with --tracking-uri"
+        )
     return Stored(
         _experiment(client, experiments, runs, tagged, named),
         runs,
