@@ -144,7 +144,7 @@ def test_ctrl_c_at_any_instant_is_one_line_and_the_same_command_goes_on(
     grid = re.sub(r"lr = .*", "lr = [0.003, 0.01]", SWEPT.replace('"none"', '"none"\nsampler = "grid"'))
     file.write_text(f"{grid}\n[confirm]\nseeds = 2\n")
     began = time.monotonic()
-    assert _sweep(file, "undisturbed").wait(300) == 0
+    assert _completes(_sweep(file, "undisturbed"))
     took_s = time.monotonic() - began
 
     # The later instants are those of what the calls before have left to do.
@@ -159,7 +159,7 @@ def test_ctrl_c_at_any_instant_is_one_line_and_the_same_command_goes_on(
         assert "ignored" not in err
         assert not session(process.pid)
 
-    assert _sweep(file, "root").wait(300) == 0
+    assert _completes(_sweep(file, "root"))
     assert _values(file, "root") == _values(file, "undisturbed")
 
 
@@ -174,6 +174,11 @@ def _sweep(file: Path, root: str) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
+
+
+def _completes(process: subprocess.Popen[str]) -> bool:
+    process.communicate(timeout=300)
+    return process.returncode == 0
 
 
 def _values(file: Path, root: str) -> list[tuple[str, str, float | None]]:
