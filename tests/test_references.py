@@ -127,7 +127,8 @@ def test_every_metric_and_tag_in_mlflow_is_named() -> None:
     )
 
     assert set(METRICS) <= set(names([text]))
-    assert explained == written | {"lenet_exp.test_readings", "lenet_exp.version"}
+    of_study = {f"lenet_exp.{name}" for name in ("test_readings", "version", "sweep", "experiment")}
+    assert explained == written | of_study
     assert runs.STATUS == {"RUNNING": "RUNNING", "COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
 
