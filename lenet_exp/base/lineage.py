@@ -53,12 +53,17 @@ class Lineage:
         """Return the lineage whose `mark` was stored.
 
         Args:
-            mark: Stored value; None if there is none.
+            mark: Stored value; None if there is none. One that is no mark counts as none.
             **others: The other attributes of the lineage.
         """
-        if not mark:
+        try:
+            return (
+                cls(str(mark["id"]), tuple(mark["sweeps"]), int(mark["n_kept"]), **others)
+                if mark
+                else cls(**others)
+            )
+        except (KeyError, TypeError, ValueError):
             return cls(**others)
-        return cls(str(mark["id"]), tuple(mark["sweeps"]), int(mark["n_kept"]), **others)
 
     def follows(self, earlier: Lineage) -> bool:
         """Return True if this is the same study as ``earlier`` after another sweep has begun."""
@@ -111,8 +116,9 @@ def _problem(study: Lineage, spool: Lineage) -> str | None:
     is_known = study.id or spool.sweeps
     if not is_known and study.fingerprint and spool.fingerprint and study.fingerprint != spool.fingerprint:
         return "belongs to another root: it was started with other settings than the spool"
-    if spool.sweeps and not (study.id or study.fingerprint):
-        return "is incomplete, as its restoration was cut off"
+    # A study has its mark before the spool hears of a sweep.
+    if spool.sweeps and not study.id:
+        return "has lost its mark, or its restoration was cut off"
     n_common = min(len(study.sweeps), len(spool.sweeps))
     if study.sweeps[:n_common] != spool.sweeps[:n_common]:
         return "belongs to another copy of this root, which sweeps have continued apart from this one"
@@ -120,4 +126,7 @@ def _problem(study: Lineage, spool: Lineage) -> str | None:
     if lacking:
         others = f" and {counted(len(lacking) - 1, 'other')}" if len(lacking) > 1 else ""
         return f"is older than the spool: it lacks {lacking[0].stem}{others}"
+    # A value is kept in the spool first, so a crash can leave one that the study has not got yet.
+    if study.id and (n_lacking := spool.n_kept - study.n_kept) > 1:
+        return f"is older than the spool: it lacks the last {n_lacking} values of the confirmation"
     return None

@@ -215,6 +215,7 @@ def _experiment(layout: Layout, url: str | None, remedy: str, check_runs: Callab
     if folder_name(name) != layout.folder:
         name = loader.load(layout.experiment_file).name
     study = read_related(name, layout.root, url)
+    is_open = has_open(name, layout.root, url)
     wrong = damage(study.records, spool, name, study.lineage.id) if study else {}
     if wrong:
         first = next(iter(wrong.values())).partition("; ")[0]
@@ -225,9 +226,11 @@ def _experiment(layout: Layout, url: str | None, remedy: str, check_runs: Callab
         raise StoreError(
             f"the weights of {lost[0].label}{others} are missing or damaged; '{remedy}' trains them again"
         )
+    if study and study_log and (lacks := sorted(study_log.kept.keys() - study.kept.keys())):
+        raise StoreError(f"the study lacks {lacks[0]}, which the spool has; '{remedy}' restores it")
     if study_log is None and not spool.stems():
         return "no sweep has started"
-    if study_log is None or study_log.end is None or has_open(name, layout.root, url):
+    if study_log is None or study_log.end is None or is_open:
         raise StoreError(f"a sweep was cut off; run it again to go on, or run '{remedy}'")
     pending = spool.pending()
     if pending:
@@ -266,7 +269,7 @@ def _repair_study(root: Path) -> str:
             rebuilt = storage.open_storage(Path(folder))
             n_attempts = 0
             for layout in experiments:
-                name = loader.load(layout.experiment_file).name
+                name = _own_experiment(layout).name
                 n_attempts += rebuild_study(Spool(layout.spool), rebuilt, name)[0]
             storage.close(rebuilt)
             moved = f"{path} moved to {move_aside(path)}, and " if path.exists() else ""
@@ -294,15 +297,15 @@ def _repair_mlflow(root: Path) -> str:
     store.prepare(store.local_uri(root), artifacts(root))
     for layout in layouts(root):
         if Spool(layout.spool).study():
-            sync_experiment(loader.load(layout.experiment_file), root)
+            sync_experiment(_own_experiment(layout), root)
     return f"{path} moved to {moved_to}, and rebuilt from the spool"
 
 
 def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None) -> str:
-    experiment, root = loader.load(layout.experiment_file), layout.root
+    experiment, root = _own_experiment(layout), layout.root
     with lock(layout.lock), run.storage_lock(url, experiment.name):
         spool = Spool(layout.spool)
-        done = _restore_if_wrong(experiment.name, root, url, spool)
+        done = _restore_if_wrong(experiment, root, url, spool)
         study = open_study(experiment, root, url)
         study.when_kept(spool.keep)
         reconcile(study, spool, layout)
@@ -315,6 +318,22 @@ def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None
     if report.problems or report.lacking:
         raise UnreachableError(report.problems[0] if report.problems else report.what_is_lacking)
     return f"{done}ended what was cut off, uploaded {counted(report.n_uploaded, 'run')}"
+
+
+def _own_experiment(layout: Layout) -> Experiment:
+    """Return the experiment of a folder, from the copy of its file.
+
+    Raises:
+        ConfigError: If the copy is lost, damaged or another experiment's.
+    """
+    advice = "copy the experiment's file to that place, then run the same command again"
+    try:
+        experiment = loader.load(layout.experiment_file)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {advice}") from None
+    if folder_name(experiment.name) != layout.folder:
+        raise ConfigError(f"{layout.experiment_file} is that of {experiment.name!r}; {advice}")
+    return experiment
 
 
 def _restore_weights(experiment: Experiment, layout: Layout, study: Study, spool: Spool) -> str:
@@ -336,11 +355,15 @@ def _restore_weights(experiment: Experiment, layout: Layout, study: Study, spool
     return f"trained {counted(len(lost), 'network')} again; "
 
 
-def _restore_if_wrong(name: str, root: Path, url: str | None, spool: Spool) -> str:
-    """Restore the study from the spool if it is not the one that the spool was written with; say so."""
+def _restore_if_wrong(experiment: Experiment, root: Path, url: str | None, spool: Spool) -> str:
+    """Restore the study from the spool if it is damaged, or not the one of the spool; say so."""
+    name = experiment.name
     try:
-        read_related(name, root, url)
+        if read_related(name, root, url):
+            open_study(experiment, root, url).close()  # Optuna reads rows that we do not
     except StoreError as error:
+        if spool.lineage().is_empty:
+            raise
         _refuse_other_version(partial(storage.read_storage, root, url))
         studies = storage.open_storage(root, url)
         n_attempts, aside = rebuild_study(spool, studies, name)

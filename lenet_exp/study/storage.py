@@ -99,6 +99,13 @@ _CONTENT = """
 """
 
 
+#: A row if a study or a trial has a value that Optuna cannot read.
+_NO_JSON = " UNION ALL ".join(
+    f"SELECT 1 FROM {table} WHERE NOT json_valid(value_json)"
+    for table in ("study_user_attributes", "trial_user_attributes")
+)
+
+
 def ensure_stored(
     storage: TrialStorage, root: Path, url: str | None, written: Mapping[str, tuple[int, int, Any]]
 ) -> None:
@@ -129,7 +136,7 @@ def ensure_stored(
         if "locked" in str(error):
             return  # somebody else is writing to it, so it is there
         rows = []
-    content = {row[0]: (row[1], row[2], json.loads(row[3]) if row[3] else None) for row in rows}
+    content = {row[0]: (row[1], row[2], _mark(row[3])) for row in rows}
     for name, (n_trials, n_ended, mark) in written.items():
         stored = content.get(name, (-1, -1, None))
         if stored[0] < n_trials or stored[1] < n_ended or stored[2] != mark:
@@ -141,6 +148,36 @@ def ensure_stored(
                 f" put it back, or run '{repair_command(root, url)}', which restores it from the spool;"
                 " then run the same command again"
             )
+
+
+@contextmanager
+def damaged_rows_told(name: str, root: Path, url: str | None = None) -> Iterator[None]:
+    """Context manager: tell which study it is whose rows cannot be read, and what to do.
+
+    Args:
+        name: Name of the experiment.
+        root: Folder of everything that runs write.
+        url: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
+
+    Raises:
+        StoreError: If rows of the study were deleted or changed, so that it cannot be read.
+    """
+    try:
+        yield
+    # Optuna asserts what its tables should have.
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200] or "a row is missing"
+        raise StoreError(
+            f"{mask_url(url) if url else study_db(root)}: the study {name!r} is damaged: {reason};"
+            f" put the right one back, or run '{repair_command(root, url)}', which restores it from the spool"
+        ) from None
+
+
+def _mark(text: str | None) -> Any:
+    """Return the mark that is stored as JSON; None if it was replaced by something else."""
+    with suppress(TypeError, ValueError):
+        return json.loads(text or "")
+    return None
 
 
 def set_aside(storage: TrialStorage, name: str) -> str | None:
@@ -175,16 +212,19 @@ def close(storage: TrialStorage) -> None:
     storage.engine.dispose()
 
 
-def running_studies(storage: TrialStorage) -> dict[str, int]:
-    """Return the number of RUNNING trials by the name of their Optuna study, studies without any left out."""
-    running = (optuna.trial.TrialState.RUNNING,)
-    n_running = {
-        name: len(
-            storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False, states=running)
-        )
-        for name in (study.study_name for study in storage.get_all_studies())
-    }
-    return {name: count for name, count in n_running.items() if count}
+def is_running(storage: TrialStorage, study_name: str) -> bool:
+    """Return True if an Optuna study has RUNNING trials; all are read, so that damaged ones raise an error.
+
+    Args:
+        storage: Storage of the studies.
+        study_name: Name of the Optuna study; there may be none of this name.
+    """
+    try:
+        study_id = storage.get_study_id_from_name(study_name)
+    except KeyError:
+        return False
+    trials = storage.get_all_trials(study_id, deepcopy=False)
+    return any(trial.state == optuna.trial.TrialState.RUNNING for trial in trials)
 
 
 def _copy(path: Path) -> Path:
@@ -283,6 +323,10 @@ def _check(path: Path) -> None:
         with closing(_read_only(path)) as connection:
             # SQLite's answer can have several lines.
             verdict = " ".join(connection.execute("PRAGMA quick_check(1)").fetchone()[0].split())
+            # One such value keeps Optuna from reading any study. A file without the tables is a new one.
+            with suppress(sqlite3.OperationalError):
+                if verdict == "ok" and connection.execute(_NO_JSON).fetchone():
+                    verdict = "it has a value that is no JSON"
     except sqlite3.DatabaseError as error:
         verdict = str(error)
     if verdict != "ok":

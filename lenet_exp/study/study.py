@@ -29,7 +29,7 @@ from lenet_exp.study.postgres import PatientStorage
 from lenet_exp.study.rdb import TrialStorage
 from lenet_exp.study.records import Attempt, TrialRecord
 from lenet_exp.study.sampling import Grid, hidden_from_sampler, load_fixed, load_search
-from lenet_exp.study.storage import close, ensure_stored, flush, is_empty, open_storage
+from lenet_exp.study.storage import close, damaged_rows_told, ensure_stored, flush, is_empty, open_storage
 from lenet_exp.study.trials import (
     OPEN,
     RECORD,
@@ -38,6 +38,7 @@ from lenet_exp.study.trials import (
     TRAINING,
     UNKNOWN,
     as_record,
+    content,
     counts,
     drawn_values,
     kept_record,
@@ -391,10 +392,9 @@ def open_study(
     if not url and is_empty(root):
         check(None)
     storage = open_storage(root, url)
-    names = {study.study_name for study in storage.get_all_studies()}
-    if not {experiment.name, f"{experiment.name}/fixed"} <= names:
-        check(None)
-    study = Study(storage, experiment, partial(flush, root))
-    check(study.lineage)
+    with damaged_rows_told(experiment.name, root, url):
+        stored = content(storage, experiment.name)
+        check(stored and stored.lineage)
+        study = Study(storage, experiment, partial(flush, root))
     study.guard(lambda: ensure_stored(storage, root, url, study.written()))
     return study

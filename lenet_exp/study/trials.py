@@ -18,7 +18,7 @@ from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.study.rdb import KeptTrial, TrialStorage
 from lenet_exp.study.records import TrialRecord
-from lenet_exp.study.storage import read_storage, running_studies
+from lenet_exp.study.storage import damaged_rows_told, is_running, read_storage
 
 #: States of a trial that has not ended.
 OPEN = ("WAITING", "RUNNING")
@@ -80,13 +80,21 @@ def counts(record: TrialRecord) -> bool:
 
 
 def trial_records(trials: Sequence[FrozenTrial | KeptTrial]) -> Iterator[TrialRecord]:
-    """Yield the record of each trial of an Optuna study that has one."""
+    """Yield the record of each trial of an Optuna study that has one.
+
+    Raises:
+        ValueError: If a trial has ended without what an ended one has.
+    """
     queued = {trial.user_attrs[RETRY].get("of") for trial in trials if RETRY in trial.user_attrs}
     last = {name: trial.number for trial in trials if (name := _fixed_name(trial))}
     for trial in trials:
         record = trial.user_attrs.get(RECORD)
-        if record is None:  # queued, or its driver died while drawing it
+        # Queued, or its driver died while drawing it; a record comes with the state RUNNING.
+        if record is None or trial.state == TrialState.WAITING:
             continue
+        has_value = trial.state != TrialState.COMPLETE or trial.value is not None
+        if trial.state != TrialState.RUNNING and not (RESULT in trial.user_attrs and has_value):
+            raise ValueError(f"trial {trial.number} has ended without a result")
         name = _fixed_name(trial)
         yield as_record(
             trial.number,
@@ -176,9 +184,10 @@ def has_open(name: str, root: Path, url: str | None = None) -> bool:
         StoreError: If the storage is damaged, or another version of Optuna wrote it.
         UnreachableError: If the storage does not answer.
     """
-    storage = read_storage(root, url)
-    names = running_studies(storage) if storage else {}
-    return name in names or f"{name}/fixed" in names
+    if (storage := read_storage(root, url)) is None:
+        return False
+    with damaged_rows_told(name, root, url):
+        return is_running(storage, f"{name}/fixed") or is_running(storage, name)
 
 
 class StudyContent(NamedTuple):
@@ -214,6 +223,17 @@ def read_study(name: str, root: Path, url: str | None = None) -> StudyContent | 
     storage = read_storage(root, url)
     if storage is None:
         return None
+    with damaged_rows_told(name, root, url):
+        return content(storage, name)
+
+
+def content(storage: TrialStorage, name: str) -> StudyContent | None:
+    """Return all that the study of an experiment stores; None if the storage does not have all of it.
+
+    Args:
+        storage: Storage of the studies.
+        name: Name of the experiment.
+    """
     records: list[TrialRecord] = []
     for study_name in (f"{name}/fixed", name):
         trials = storage.kept_trials(study_name)

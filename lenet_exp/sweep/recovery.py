@@ -71,6 +71,8 @@ def _agree_on_kept(study: Study, spool: Spool) -> None:
     if log and log.n_kept > n_kept:
         study.restore_kept({k: v for k, v in in_spool.items() if in_study.get(k) != v}, log.n_kept)
     elif log:
+        # Values are never deleted, so one that the study lacks was deleted by somebody else.
+        study.restore_kept({k: v for k, v in in_spool.items() if k not in in_study}, n_kept)
         for name, value in in_study.items():
             if in_spool.get(name) != value:
                 spool.keep(name, value, n_kept)

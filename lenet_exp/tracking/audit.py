@@ -17,6 +17,7 @@ from lenet_exp.base.records import RunKey, State, without_seed
 from lenet_exp.tracking import model
 from lenet_exp.tracking.events import RunLog, StudyLog, StudyMetadata
 from lenet_exp.tracking.spool import STUDY, Spool
+from lenet_exp.training.weights import recorded_digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,13 +75,16 @@ def stored(client: MlflowClient, spool: Spool, metadata: StudyMetadata) -> Store
     experiments = {e.experiment_id: e for e in (*tagged, *([named] if named else []))}
     ids, condition = list(experiments), f"tags.`lenet_exp.study` = '{metadata.study}'"
     stems = {*spool.stems(), STUDY}
+    stem_of = {run_id: stem for stem in stems if (run_id := spool.run_id(stem))}
     by_stem: dict[str, list[Run]] = {}
     if ids:
         for run in _pages(
             lambda token: client.search_runs(ids, condition, ViewType.ALL, _PAGE, page_token=token)
         ):
             key = str(run.data.tags.get("lenet_exp.key", ""))
-            by_stem.setdefault(key.removeprefix(f"{metadata.study}/"), []).append(run)
+            # A tag can be edited, which must not exchange two attempts.
+            stem = stem_of.get(run.info.run_id) or key.removeprefix(f"{metadata.study}/")
+            by_stem.setdefault(stem, []).append(run)
     unknown = [run for stem in set(by_stem) - stems for run in by_stem.pop(stem)]
     for stem in stems:
         known_id = spool.run_id(stem)
@@ -117,10 +121,12 @@ def _is_active(entity: Any) -> bool:
 
 
 def _run(client: MlflowClient, run_id: str, study: str) -> Run | None:
-    """Return the run with this id, unless there is none, or its tags say that it is another study's."""
+    """Return the run with this id, unless there is none, or both its tags say that it is another study's."""
     if (run := present(client.get_run, run_id)) is None:
         return None
-    return run if run.data.tags.get("lenet_exp.study", study) == study else None
+    tags = run.data.tags
+    is_ours = tags.get("lenet_exp.study", study) == study
+    return run if is_ours or tags.get("lenet_exp.key", "").startswith(f"{study}/") else None
 
 
 def present(get: Callable[[str], Any], name: str) -> Any:
@@ -264,13 +270,15 @@ def lacking(client: MlflowClient, spool: Spool, study: StudyLog, kept: Stored) -
         else:
             study_run = kept.runs.get(STUDY)
             tags = tags_of(logs[stem], study.metadata.study, study_run.info.run_id if study_run else "")
-            lack = _run_lacks(run, logs[stem], tags) or _model_lacks(client, spool, logs[stem], run, models)
+            lack = _run_lacks(client, run, logs[stem], tags) or _model_lacks(
+                client, spool, logs[stem], run, models, study.kept
+            )
         if lack:
             lacks[stem] = lack
     return lacks
 
 
-def _run_lacks(run: Run, run_log: RunLog, tags: Mapping[str, Any]) -> str | None:
+def _run_lacks(client: MlflowClient, run: Run, run_log: RunLog, tags: Mapping[str, Any]) -> str | None:
     end = run_log.end
     if run_log.end is None:
         tags = {name: value for name, value in tags.items() if name != "lenet_exp.state"}
@@ -281,8 +289,12 @@ def _run_lacks(run: Run, run_log: RunLog, tags: Mapping[str, Any]) -> str | None
     if not texts(params_of(run_log)).items() <= run.data.params.items():
         return "it lacks parameters"
     wanted = {**(run_log.epochs[-1].metrics() if run_log.epochs else {}), **run_log.test}
-    if any(math.isfinite(value) and run.data.metrics.get(name) != value for name, value in wanted.items()):
-        return "it lacks metrics"
+    for name, value in wanted.items():
+        if math.isfinite(value) and run.data.metrics.get(name) != value:
+            # Somebody may have logged a point of their own, which comes after ours and cannot be deleted.
+            points = client.get_metric_history(run.info.run_id, name)
+            if all(point.value != value for point in points):
+                return "it lacks metrics"
     return None
 
 
@@ -292,23 +304,32 @@ def _models(client: MlflowClient, kept: Stored) -> dict[str, LoggedModel]:
     models = _pages(
         lambda token: client.search_logged_models(ids, max_results=_MODELS_A_PAGE, page_token=token)
     )
-    return {each.source_run_id: each for each in models if str(each.status) == "READY"}
+    usable = [each for each in models if str(each.status) == "READY" and model.is_network(each)]
+    return {each.source_run_id: each for each in usable}
 
 
 def _model_lacks(
-    client: MlflowClient, spool: Spool, run_log: RunLog, run: Run, models: Mapping[str, LoggedModel]
+    client: MlflowClient,
+    spool: Spool,
+    run_log: RunLog,
+    run: Run,
+    models: Mapping[str, LoggedModel],
+    kept: Any,
 ) -> str | None:
     end = run_log.end
     if end is None or end.state != "COMPLETE" or end.weights is None:
         return None
     logged = models.get(run.info.run_id)
+    digest = recorded_digest(run_log.key, end.result, kept)
     outputs = run.outputs.model_outputs if run.outputs else []
     is_logged = logged and logged.model_id in [output.model_id for output in outputs]
     if logged and is_logged and model.has_files(client, logged):
-        sizes = model.file_sizes(run.info.artifact_uri, lambda: client.list_artifacts(run.info.run_id))
+        files = model.file_marks(run.info.artifact_uri, lambda: client.list_artifacts(run.info.run_id))
         size = _size(spool, end.weights)
+        stored_size, stored_digest = files.get(Path(end.weights).name, (None, None))
+        is_same = stored_size == size and (not (digest and stored_digest) or digest == stored_digest)
         # Without the file here there is nothing to compare with, and nothing that could be uploaded.
-        return None if size is None or sizes.get(Path(end.weights).name) == size else "it lacks its weights"
+        return None if size is None or is_same else "it lacks its weights"
     if _size(spool, end.weights) is None:
         return f"it has no model, and {spool.home / end.weights} is missing"
     return run.data.tags.get("lenet_exp.model_problem") or "it has no model"
@@ -332,10 +353,12 @@ def _study_lacks(client: MlflowClient, spool: Spool, study: StudyLog, kept: Stor
         return "it lacks tags"
     if not metadata.params.keys() <= run.data.params.keys():
         return "it lacks parameters"
-    sizes = model.file_sizes(run.info.artifact_uri, lambda: client.list_artifacts(run.info.run_id))
+    stored_files = model.file_marks(run.info.artifact_uri, lambda: client.list_artifacts(run.info.run_id))
     files = {Path(name).name for name in metadata.files if (spool.home / name).is_file()}
-    if study.end and (missing := sorted(files - sizes.keys())):
+    if study.end and (missing := sorted(files - stored_files.keys())):
         return f"it lacks {missing[0]}"
+    if study.end and (changed := model.changed_files(stored_files, run.data.tags)):
+        return f"it lacks {changed[0]} as it was uploaded"
     if study.champion:
         run_ids = {stem: run.info.run_id for stem, run in kept.runs.items()}
         return model.registry_lacks(client, study.champion, metadata.study, run_ids)

@@ -5,6 +5,8 @@ The network is exported as a graph (``pt2``), so the model contains neither code
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 #: The model's name: ``runs:/<run id>/model`` loads it.
 NAME = "model"
+
+#: Tag of a model, and of the study's run, with size in bytes and SHA-256 of each file as it was uploaded.
+FILES = "lenet_exp.files"
 
 _OWNER = "lenet_exp.study"
 _FILES = ("MLmodel", "data/model.pt2")
@@ -92,6 +97,9 @@ def log_model(
             )
             _save(network, Path(folder) / NAME, description, image_size)
             client.log_model_artifacts(model.model_id, str(Path(folder) / NAME))
+            # Last, so that files whose upload was cut off are not taken for whole.
+            tag = json.dumps(marks(Path(folder) / NAME), sort_keys=True)
+            client.set_logged_model_tags(model.model_id, {FILES: tag})
     if model.status != LoggedModelStatus.READY:
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     outputs = run.outputs.model_outputs if run.outputs else []
@@ -101,13 +109,20 @@ def log_model(
 
 def _logged(client: MlflowClient, run: Run, key: str) -> LoggedModel | None:
     """Return the model that a run has logged, which may be incomplete; None if it has none, or no longer."""
-    models = client.search_logged_models([run.info.experiment_id], f"tags.`lenet_exp.key` = '{key}'")
-    own = [model for model in models if model.source_run_id == run.info.run_id]
-    return min(own, key=lambda model: str(model.status) != "READY", default=None)
+    models = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    # People may log models of their own, or edit the tags of ours.
+    own = [model for model in models if is_network(model)]
+    own.sort(key=lambda model: (model.tags.get("lenet_exp.key") != key, str(model.status) != "READY"))
+    return own[0] if own else None
+
+
+def is_network(model: LoggedModel) -> bool:
+    """Return True if a model is the network that its run trained, not one that people logged."""
+    return bool(model.name == NAME)
 
 
 def has_files(client: MlflowClient, model: LoggedModel) -> bool:
-    """Return True if the files that load a model are where the store says.
+    """Return True if the files that load a model are where the store says, and are those that were uploaded.
 
     Args:
         client: Client of the store.
@@ -121,22 +136,51 @@ def has_files(client: MlflowClient, model: LoggedModel) -> bool:
             for file in client.list_logged_model_artifacts(model.model_id, folder)
         ]
 
-    sizes = file_sizes(model.artifact_location, list_files)
-    return all(sizes.get(name) for name in _FILES)
+    stored = file_marks(model.artifact_location, list_files)
+    return all(stored.get(name, [0])[0] for name in _FILES) and not changed_files(stored, model.tags)
 
 
-def file_sizes(uri: str, list_files: Callable[[], Iterable[FileInfo]]) -> dict[str, int | None]:
-    """Return the sizes in bytes of the files in an artifact folder, by relative path.
+def changed_files(stored: Mapping[str, list[Any]], tags: Mapping[str, str]) -> list[str]:
+    """Return the names of the files that are missing, or are not those that were uploaded.
+
+    Args:
+        stored: Files in the store, from `file_marks`.
+        tags: Tags of the model or run, which say what was uploaded; until November 2026 they did not.
+    """
+    try:
+        uploaded = dict(json.loads(tags.get(FILES, "{}")))
+        return sorted(
+            name
+            for name, (size, digest) in uploaded.items()
+            if name not in stored or stored[name][0] != size or stored[name][1] not in (None, digest)
+        )
+    except (ValueError, TypeError):  # somebody has edited the tag
+        return [FILES]
+
+
+def file_marks(uri: str, list_files: Callable[[], Iterable[FileInfo]]) -> dict[str, list[Any]]:
+    """Return size in bytes and SHA-256 of each file in an artifact folder, by relative path.
+
+    Without its files at hand a store knows sizes alone: then the digests are None.
 
     Args:
         uri: URI of the folder; one on this machine is read, which is quicker than asking the store.
         list_files: Function that asks the store.
     """
     if not uri.startswith("file:"):
-        return {file.path: file.file_size for file in list_files() if not file.is_dir}
-    folder = Path(unquote(urlsplit(uri).path))
+        return {file.path: [file.file_size, None] for file in list_files() if not file.is_dir}
+    return marks(Path(unquote(urlsplit(uri).path)))
+
+
+def marks(folder: Path) -> dict[str, list[Any]]:
+    """Return size in bytes and SHA-256 of each file below a folder, by relative path."""
     files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    return {path.relative_to(folder).as_posix(): mark(path.read_bytes()) for path in files}
+
+
+def mark(content: bytes) -> list[Any]:
+    """Return size in bytes and SHA-256 of a file's content."""
+    return [len(content), hashlib.sha256(content).hexdigest()]
 
 
 def _save(network: nn.Module, path: Path, description: Any, image_size: int) -> None:

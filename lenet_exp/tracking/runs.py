@@ -7,6 +7,7 @@ name; only what is gone for good is created again.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,6 +48,7 @@ class MlflowRuns:
         self._study = study
         self._artifact_root = artifact_root
         self._uploaded: dict[Path, int] = {}
+        self._marks: dict[str, list[Any]] = {}
         self._gone: set[str] = set()
         self._experiment_id = self._study_id = ""
         self.adopt()
@@ -56,6 +58,7 @@ class MlflowRuns:
 
         Deleted runs are restored, second copies are deleted, and runs that nobody works on are ended.
         """
+        self._uploaded.clear()  # somebody may have deleted these files in the store
         kept = self._look()
         if kept.experiment is None:
             location = self._artifact_root.resolve().as_uri() if self._artifact_root else None
@@ -232,17 +235,24 @@ class MlflowRuns:
             self._client.update_run(self._study_id, status="RUNNING")
 
     def upload_files(self) -> None:
-        """Upload the study's files that have changed since this object uploaded them."""
+        """Upload the study's files that have changed since this object looked at all runs."""
+        is_new = False
         for name in self._study.metadata.files:
             path = self._spool.home / name
             if not path.is_file() or self._uploaded.get(path) == path.stat().st_mtime_ns:
                 continue
             changed = path.stat().st_mtime_ns
+            content = path.read_bytes()
             if path.suffix == ".toml":
-                self._client.log_text(self._study_id, mask_url(path.read_text()), path.name)
+                content = mask_url(content.decode()).encode()
+                self._client.log_text(self._study_id, content.decode(), path.name)
             else:
                 self._client.log_artifact(self._study_id, str(path))
             self._uploaded[path] = changed
+            self._marks[path.name] = model.mark(content)
+            is_new = True
+        if is_new:
+            self._log(self._study_id, tags={model.FILES: json.dumps(self._marks, sort_keys=True)})
 
     def finish_study(self, end: End) -> None:
         """Upload the study's files, and end the study's own run."""

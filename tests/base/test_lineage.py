@@ -24,6 +24,8 @@ def lineage(name: str = "e-1", sweeps: str = "ab", n_kept: int = 2, keys: int = 
         (Lineage("e-1", ("a", "b"), 2), "is older than the spool: it lacks trial-00000-1 and 1 other"),
         (lineage("e-2"), "belongs to another root: its id is e-2, that of the spool is e-1"),
         (lineage(keys=1), "is older than the spool: it lacks trial-00001-1"),
+        (lineage(n_kept=0), "is older than the spool: it lacks the last 2 values"),
+        (Lineage("", (), 2, SPOOL.keys, {"space": 1}), "has lost its mark"),
         (lineage(sweeps="ac"), "belongs to another copy of this root"),
         (lineage(sweeps="acde"), "belongs to another copy of this root"),
     ],
@@ -41,6 +43,7 @@ def test_a_study_that_is_not_the_spools_is_told(study: Lineage | None, problem: 
         (lineage(sweeps="a"), SPOOL),  # a crash between the two at a sweep's start
         (lineage(sweeps="abc"), SPOOL),
         (lineage(n_kept=3), SPOOL),
+        (lineage(n_kept=1), SPOOL),  # a crash between the two when a value is kept
         (lineage(), Lineage()),  # the spool was deleted
         (Lineage(), Lineage()),
         (None, Lineage("e-1", ("a",))),  # nothing was recorded yet

@@ -12,6 +12,7 @@ from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
 from lenet_exp.tracking import audit, store, uploader
 from lenet_exp.tracking.events import DatasetMetadata, StudyMetadata
+from lenet_exp.tracking.model import FILES
 from lenet_exp.tracking.spool import Spool
 
 if TYPE_CHECKING:
@@ -141,6 +142,11 @@ def points(client: MlflowClient, run: Run) -> dict[str, list[tuple[int, float, i
     }
 
 
+def own(tags: dict[str, str]) -> dict[str, str]:
+    """Return the tags without that of the files, as a model's file has the time in it."""
+    return {name: value for name, value in tags.items() if name != FILES}
+
+
 def everything(client: MlflowClient, experiment: str = STUDY_METADATA.experiment) -> dict[str, Any]:
     """Return all that MLflow shows, without the ids it makes up."""
     runs = runs_by_name(client, experiment)
@@ -154,11 +160,11 @@ def everything(client: MlflowClient, experiment: str = STUDY_METADATA.experiment
         seen[name] = {
             "info": (run.info.status, run.info.start_time, run.info.end_time),
             "params": run.data.params,
-            "tags": {k: ids.get(v, v) for k, v in run.data.tags.items() if k != "mlflow.user"},
+            "tags": {k: ids.get(v, v) for k, v in own(run.data.tags).items() if k != "mlflow.user"},
             "points": points(client, run),
             "inputs": inputs,
             "files": sorted(file.path for file in client.list_artifacts(run.info.run_id)),
-            "models": [(model.name, str(model.status), model.params, model.tags) for model in models],
+            "models": [(model.name, str(model.status), model.params, own(model.tags)) for model in models],
         }
     seen["models"] = len(client.search_logged_models([experiment_id(client, experiment)]))
     return seen

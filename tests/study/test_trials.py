@@ -6,7 +6,7 @@ import pytest
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.study.storage import open_storage
-from lenet_exp.study.trials import RECORD, UNKNOWN, has_open, kept_record, read_study
+from lenet_exp.study.trials import RECORD, RESULT, UNKNOWN, has_open, kept_record, read_study
 from tests.labs.studies import read_kept, read_records
 
 OWN = kept_record(RunKey("trial", 0, 1), "trial 0", configuration(PRESETS["lenet"]), 1, {})
@@ -26,6 +26,7 @@ def test_what_is_still_open_is_no_record_yet(tmp_path: Path, study: optuna.Study
     assert read_records("e", tmp_path) == []
     assert has_open("e", tmp_path)
 
+    trial.set_user_attr(RESULT, {})
     study.tell(trial, 0.5)
 
     (record,) = read_records("e", tmp_path) or []
@@ -39,6 +40,7 @@ def test_a_complete_attempt_without_validation_images_has_no_value(
     """Optuna must have a number; nobody else sees it."""
     trial = study.ask()
     trial.set_user_attr(RECORD, OWN)
+    trial.set_user_attr(RESULT, {})
     study.tell(trial, UNKNOWN)
 
     (record,) = read_records("e", tmp_path) or []

@@ -51,8 +51,44 @@ def put_back_a_backup(root: Path, _: Path) -> None:
             database.execute(f"DELETE FROM {table} WHERE trial_id = ?", [last])
 
 
+def _execute(root: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(study_db(root))) as database, database:
+        for statement in statements:
+            assert database.execute(statement).rowcount
+
+
+def lose_the_values(root: Path, _: Path) -> None:
+    _execute(root, "DELETE FROM trial_values")
+
+
+def lose_the_results(root: Path, _: Path) -> None:
+    _execute(root, "DELETE FROM trial_user_attributes WHERE key = 'lenet_exp.result'")
+
+
+def garble_the_records(root: Path, _: Path) -> None:
+    _execute(root, "UPDATE trial_user_attributes SET value_json = '{}' WHERE key = 'lenet_exp.record'")
+
+
+def make_wait(root: Path, _: Path) -> None:
+    """Have a trial that has ended waiting again, so that the next sweep would train it."""
+    _execute(root, "UPDATE trials SET state = 'WAITING' WHERE trial_id = (SELECT max(trial_id) FROM trials)")
+
+
+def lose_the_mark(root: Path, _: Path) -> None:
+    _execute(root, "DELETE FROM study_user_attributes WHERE key = 'lenet_exp.mark'")
+
+
+def garble_the_mark(root: Path, _: Path) -> None:
+    _execute(root, "UPDATE study_user_attributes SET value_json = '[1' WHERE key = 'lenet_exp.mark'")
+
+
+def lose_parameters(root: Path, _: Path) -> None:
+    _execute(root, "UPDATE trial_params SET distribution_json = '{}'")
+
+
 pytestmark = pytest.mark.slow
 WRONGS = [remove, empty, replace_by_another_roots, overwrite_in_place, put_back_a_backup]
+EDITS = [lose_the_values, lose_the_results, garble_the_records, make_wait, lose_the_mark, garble_the_mark]
 
 
 def request(swept: Swept, root: Path | None = None) -> Request:
@@ -73,7 +109,7 @@ def spooled(layout: Layout) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in layout.spool.iterdir()}
 
 
-@pytest.mark.parametrize("wrong", WRONGS)
+@pytest.mark.parametrize("wrong", [*WRONGS, *EDITS])
 def test_a_wrong_study_is_told_and_restored(
     swept: Swept, other: Path, wrong: Callable[[Path, Path], None]
 ) -> None:
@@ -98,12 +134,26 @@ def test_a_wrong_study_is_told_and_restored(
     assert read_records(experiment.name, swept.root) == before
 
 
+def test_a_study_that_optuna_cannot_load_is_told_and_restored(swept: Swept) -> None:
+    """What only Optuna reads can be damaged too."""
+    name = loader.load(swept.file).name
+    before = read_records(name, swept.root)
+    lose_parameters(swept.root, swept.root)
+
+    with pytest.raises(StoreError, match=f"study.*damaged.*doctor --repair --root {swept.root}"):
+        run_main_job(request(swept))
+
+    assert not _wrong(swept.root, repair=True)
+    run_main_job(request(swept))
+    assert read_records(name, swept.root) == before
+
+
 def _wrong(root: Path, *, repair: bool) -> list[str]:
     checks = examine(root, repair=repair)
     return [check.text for check in checks if check.exit_code and check.name in ("study", "swept")]
 
 
-@pytest.mark.parametrize("wrong", WRONGS)
+@pytest.mark.parametrize("wrong", [*WRONGS, make_wait, garble_the_mark])
 def test_a_study_that_is_replaced_in_mid_sweep_stops_it(
     swept: Swept, other: Path, wrong: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

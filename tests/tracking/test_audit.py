@@ -14,7 +14,7 @@ import pytest
 
 from lenet_exp.tracking import store, uploader
 from lenet_exp.tracking.events import Champion
-from lenet_exp.tracking.model import file_sizes
+from lenet_exp.tracking.model import file_marks
 from lenet_exp.tracking.spool import STUDY
 from lenet_exp.tracking.tracker import Tracker
 from tests.labs.mlflow_lab import BASELINE, STUDY_METADATA, TRIAL, Lab, all_runs, everything, result
@@ -73,7 +73,7 @@ def shown(lab: Lab) -> dict[str, Any]:
     (registered,) = client.search_registered_models()
     version = client.get_model_version(registered.name, registered.aliases["champion"])
     assert version.run_id == lab.opened().run_id(TRIAL.stem)
-    assert "MLmodel" in file_sizes(str(version.source), list)
+    assert "MLmodel" in file_marks(str(version.source), list)
     return everything(client, client.get_experiment(run.info.experiment_id).name)
 
 
@@ -143,8 +143,43 @@ def lose_rows(client: MlflowClient, lab: Lab) -> None:
                 connection.execute(f"DELETE FROM {table} WHERE run_uuid = ?", [run_id])
 
 
-QUICK = [delete_run, delete_experiment, lose_rows, delete_model_files, delete_registered]
+def spoil_model(client: MlflowClient, lab: Lab) -> None:
+    """The file keeps its size."""
+    path = next(lab.artifacts.rglob("model.pt2"))
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def cut_file(client: MlflowClient, lab: Lab) -> None:
+    next(lab.artifacts.rglob("leaderboard.csv")).write_text("r")
+
+
+def strip_model(client: MlflowClient, lab: Lab) -> None:
+    """A run's model is found without its tag."""
+    (logged,) = client.search_logged_models(["1"])
+    client.delete_logged_model_tag(logged.model_id, "lenet_exp.key")
+    client.set_tag(id_of(lab), "lenet_exp.attempt", "7")
+
+
+def exchange_keys(client: MlflowClient, lab: Lab) -> None:
+    for run_id, stem in ((id_of(lab), BASELINE.stem), (id_of(lab, BASELINE.stem), TRIAL.stem)):
+        client.set_tag(run_id, "lenet_exp.key", f"{STUDY_METADATA.study}/{stem}")
+
+
+def rename_study(client: MlflowClient, lab: Lab) -> None:
+    client.set_tag(id_of(lab, STUDY), "lenet_exp.study", "theirs")
+
+
+QUICK = [
+    spoil_model,
+    exchange_keys,
+    delete_run,
+    delete_experiment,
+    lose_rows,
+    delete_model_files,
+    delete_registered,
+]
 SLOW = [
+    *(cut_file, strip_model, rename_study),
     *(delete_every_run, end_run, run_again, strip_tags),
     *(delete_model, delete_artifacts, delete_alias, delete_version),
 ]
@@ -169,9 +204,22 @@ def test_what_somebody_changed_in_mlflow_is_told_and_mended(
     after = shown(lab)
     if edit in GONE:
         after["models"] = before["models"]
+    if edit is strip_model:
+        before["trial 0"]["models"] = after["trial 0"]["models"]
     assert after == before
     assert (lab.opened().run_ids() == ids) == (edit is not lose_rows)
     assert lab.sync().n_uploaded == 0
+
+
+def test_what_people_log_beside_ours_stays_theirs(lab: Lab) -> None:
+    """A point and a model of their own, in our runs, are neither missing nor taken for ours."""
+    client = lab.client()
+    client.log_metric(id_of(lab), "val_accuracy", 0.99, step=7)
+    theirs = client.create_logged_model("1", "best", id_of(lab), tags={"lenet_exp.key": "mine"})
+    client.finalize_logged_model(theirs.model_id, "READY")
+
+    assert uploader.lacking(lab.opened(), lab.uri) == {}
+    assert lab.sync(rebuild=True).lacking == {}
 
 
 def test_names_that_people_give_are_kept(lab: Lab) -> None:
