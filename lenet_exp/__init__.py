@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+#: The longest time limit, as in the command line: a longer one is a mistake.
+_LONGEST_S = 365 * 86_400
+
 __all__ = ["LenetExpError", "Results", "load_experiment", "open_results", "read_leaderboard", "run_sweep"]
 
 # Each is imported when it is first accessed.
@@ -205,7 +208,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_positive(value) and isinstance(value, int),
         "a whole number above zero or None",
     ),
-    "timeout_s": (_is_positive, "a number of seconds above zero or None"),
+    "timeout_s": (
+        lambda value: _is_positive(value) and value <= _LONGEST_S,
+        f"a number of seconds above zero and at most {_LONGEST_S:,}, a year, or None",
+    ),
     "device": (_is_text, "auto, cpu, cuda, cuda:1 or mps"),
     "confirm": (lambda value: isinstance(value, bool), "True or False"),
     "tracking_uri": (_is_text, "a URI or None"),

@@ -19,7 +19,7 @@ import typer
 from lenet_exp import __version__
 from lenet_exp.base.environment import check_system
 from lenet_exp.base.errors import LenetExpError, UnreachableError, mask_url, printable
-from lenet_exp.base.messages import counted
+from lenet_exp.base.messages import counted, say
 from lenet_exp.cli import options
 from lenet_exp.cli.options import load_experiment, switch, workers_count
 from lenet_exp.execution.signals import own_process
@@ -78,12 +78,7 @@ def _tell(message: str) -> None:
     """Write an error message to standard error, on one line and without secrets."""
     message = printable(mask_url(message))
     # A message may quote what the user has written, at any length.
-    sys.stderr.write(f"error: {message if len(message) <= 1000 else message[:999] + '…'}\n")
-
-
-def _say(line: str) -> None:
-    """Write a line of text for the user to standard error."""
-    typer.echo(printable(line), err=True)
+    say(f"error: {message if len(message) <= 1000 else message[:999] + '…'}")
 
 
 @app.callback(invoke_without_command=True)
@@ -241,7 +236,7 @@ def _sync(
     chosen = load_experiment(experiment)
     report = sync_experiment(chosen, root, rebuild=rebuild, tracking_uri=tracking_uri, storage=storage)
     for problem in report.problems:
-        _say(f"warning: {mask_url(problem)}")
+        say(f"warning: {mask_url(problem)}")
     runs = counted(report.n_uploaded, "run")
     # A rebuild looks at every run again, also at those that were complete in MLflow.
     done = f"checked {runs} in MLflow" if rebuild else f"uploaded {runs} to MLflow"
@@ -340,7 +335,7 @@ def _report(
     from lenet_exp.results.views.page import write_report
 
     chosen = load_experiment(experiment)
-    typer.echo(write_report(chosen, root, tracking_uri=tracking_uri, storage=storage, say=_say))
+    typer.echo(write_report(chosen, root, tracking_uri=tracking_uri, storage=storage, say=say))
 
 
 @app.command("bench")
@@ -364,7 +359,7 @@ def _bench(
     path, given = experiment_path("bench"), tuple(overrides or ())
     experiment = load_experiment(path, given)
     question = Question(path, experiment, given, for_s=for_s, rounds=rounds, device=device)
-    answer = run_bench(question, _say)
+    answer = run_bench(question, say)
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
     else:

@@ -74,10 +74,26 @@ def own_process() -> None:
     if _State.is_own:
         return
     _State.is_own = True
+    _open_standard_streams()
     atexit.register(_kill_descendants)  # a fork server takes a second or two to end by itself
     sys.unraisablehook = _unraisable
     for number in ENDING:
         signal.signal(number, lambda number, _: end_process(_exit_code(number)))
+
+
+def _open_standard_streams() -> None:
+    """Open what the caller has closed of standard input, output and error, as ``cron`` or ``>&-`` may do.
+
+    Else the next files that are opened get their numbers, and what is meant for a reader ends in a store.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def end_process(exit_code: int) -> None:
@@ -149,11 +165,13 @@ def unwinding(message: str = INTERRUPTED) -> Iterator[None]:
     Raises:
         SweepInterruptedError: On SIGINT, SIGTERM or SIGUSR1, with the exit code of the signal.
     """
+    asked: list[int] = []
 
     def stop(number: int, _: object) -> None:
         code = _exit_code(number)
         if _State.asked is not None:
             _end_now(number)
+        asked.append(code)
         if _State.is_own:
             _State.asked = code
             if number in _TERMINATING:
@@ -163,15 +181,15 @@ def unwinding(message: str = INTERRUPTED) -> Iterator[None]:
     try:
         with _handling(stop):
             yield
-            if _State.asked is not None:  # the exception was caught by somebody on its way
-                raise Interrupt(_State.asked)
-    except LenetExpError:
+            if code := _State.asked or next(iter(asked), None):
+                raise Interrupt(code)  # the first one was caught by somebody on its way
+    except SweepInterruptedError:
         raise
     except BaseException as error:
-        # On its way through a library the exception may have become another one.
-        if isinstance(error, KeyboardInterrupt) or _State.asked is not None:
-            code = getattr(error, "exit_code", None) or _State.asked or 128 + signal.SIGINT
-            raise SweepInterruptedError(message, code) from None
+        # On its way through a library the exception may have become another one, and that one of ours.
+        told = asked if isinstance(error, LenetExpError) or not _State.asked else [_State.asked]
+        if isinstance(error, KeyboardInterrupt) or told:
+            raise SweepInterruptedError(message, next(iter(told), 128 + signal.SIGINT)) from None
         raise
 
 

@@ -7,6 +7,7 @@ and written to them directly. In an unknown one Optuna's public methods do the s
 from __future__ import annotations
 
 import copy
+import sqlite3
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -59,6 +60,11 @@ class TrialStorage(RDBStorage):
 
     #: Called with the error of a write that was refused because the study is no longer ours to write.
     on_refused: Callable[[LenetExpError], None] = staticmethod(lambda _: None)
+
+    @cached_property
+    def opened(self) -> list[sqlite3.Connection]:
+        """All connections to a SQLite file, also those that an interrupted write has not given back."""
+        return []
 
     def write_trial(
         self, study_id: int, trial: FrozenTrial, written: Written | None = None, *, may_repeat: bool = False

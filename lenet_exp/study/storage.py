@@ -29,6 +29,9 @@ from lenet_exp.base.messages import repair_command
 from lenet_exp.study import postgres
 from lenet_exp.study.rdb import TrialStorage
 
+#: Milliseconds that a sweep's end waits for those who read the study, before it leaves the journal as it is.
+_READERS_MS = 1000
+
 
 def preload() -> None:
     """Import, ahead of time, the modules that Optuna needs to open a storage, which takes half a second.
@@ -206,10 +209,21 @@ def _read_only(path: Path) -> sqlite3.Connection:
 
 def close(storage: TrialStorage) -> None:
     """Write the journal of a SQLite storage into the file itself, if there is room, and close the storage."""
-    storage.remove_session()
+    # A write that a signal interrupted may have left its session unusable, and its transaction open, for
+    # which the journal, and whoever writes next, would wait for a minute.
+    with suppress(SQLAlchemyError):
+        storage.remove_session()
+    for opened in storage.opened:
+        with suppress(sqlite3.Error):
+            opened.rollback()
     with suppress(SQLAlchemyError), storage.engine.connect() as connection:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={_READERS_MS}")
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     storage.engine.dispose()
+    for opened in storage.opened:
+        with suppress(sqlite3.Error):
+            opened.close()
+    storage.opened.clear()
 
 
 def is_running(storage: TrialStorage, study_name: str) -> bool:
@@ -269,6 +283,7 @@ def _connect(root: Path) -> TrialStorage:
         reason = str(error).splitlines()[0]
         raise UnreachableError(f"{path}: the study's storage does not answer: {reason}") from None
     sqlalchemy.event.listen(storage.engine, "connect", _without_sync)
+    sqlalchemy.event.listen(storage.engine, "connect", lambda opened, _: storage.opened.append(opened))
     storage.engine.dispose()  # closes the connections that were opened without the setting
     return storage
 

@@ -76,6 +76,15 @@ _REMEDIES_IF_NEEDED = {
     "infeasible": "change the [baseline] and rename the experiment (name = ...), as it would end alike",
     "failed": "mend the cause, and run the same command again: it trains them again",
 }
+#: Of a list or an ablation, which has neither trials nor a space; its trainings are known by what they train.
+_REMEDIES_IF_LISTED = {
+    "timeout": "rename the experiment (name = ...), which trains them again then",
+    "oom": "change them to smaller networks in the file, and run the sweep again",
+    "diverged": "change them in the file, and run the sweep again",
+    "infeasible": "change them in the file, and run the sweep again",
+    "failed": "mend the cause and rename the experiment (name = ...), which trains them again then",
+    "pruned": "rename the experiment (name = ...), which trains them again then",
+}
 
 
 def explained(records: Sequence[TrialRecord], *, is_needed: bool = False) -> str:
@@ -92,15 +101,17 @@ def explained(records: Sequence[TrialRecord], *, is_needed: bool = False) -> str
     if not records:
         return "none has ended; run the same command again to go on"
     kinds = Counter(record.kind for record in records)
-    remedies = _REMEDIES_IF_NEEDED if is_needed else _REMEDIES
     counts = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
-    to_do = "; ".join(
-        dict.fromkeys(
-            _IF_LIMITED.get(record.kind, _IF_LIMITED["oom"]) if record.limited else remedies[record.kind]
-            for record in records
-        )
-    )
+    to_do = "; ".join(dict.fromkeys(_remedy(record, is_needed=is_needed) for record in records))
     return f"{counts} (the last: {records[-1].label}, {records[-1].reason}); {to_do}"
+
+
+def _remedy(record: TrialRecord, *, is_needed: bool) -> str:
+    if record.limited:
+        return _IF_LIMITED.get(record.kind, _IF_LIMITED["oom"])
+    if is_needed or record.key.role == "baseline":
+        return _REMEDIES_IF_NEEDED[record.kind]
+    return (_REMEDIES if record.key.role == "trial" else _REMEDIES_IF_LISTED)[record.kind]
 
 
 def missing_result(records: Iterable[TrialRecord]) -> str | None:

@@ -4,11 +4,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from lenet_exp.base.errors import SweepInterruptedError
+from lenet_exp.base.errors import SweepInterruptedError, UnreachableError
 from lenet_exp.execution.signals import EPOCH_PATIENCE_S, PATIENCE_S, signals_to, terminable, unwinding
 from tests.labs.crash_lab import session
 from tests.labs.places import PROJECT
@@ -131,6 +132,43 @@ def test_where_the_process_is_not_ours_an_interruption_is_an_exception() -> None
         with pytest.raises(SweepInterruptedError, match="it was") as stop, unwinding("it was"):
             os.kill(os.getpid(), signal.SIGINT)
         assert stop.value.exit_code == 130
+
+
+@pytest.mark.parametrize("problem", [RuntimeError, UnreachableError])
+def test_there_too_it_stays_one_whatever_a_library_makes_of_it(problem: type[Exception]) -> None:
+    """A database says that its transaction is closed; somebody else catches everything."""
+
+    def interrupted_library() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException as error:
+            raise problem("closed") from error
+
+    with pytest.raises(SweepInterruptedError, match="it was") as stop, unwinding("it was"):
+        interrupted_library()
+    assert stop.value.exit_code == 143
+
+    with pytest.raises(SweepInterruptedError), unwinding(), suppress(BaseException):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_files_do_not_get_the_numbers_of_streams_that_the_caller_has_closed(tmp_path: Path) -> None:
+    """What is said of an interruption would be written into a store."""
+    program = """
+import os, signal, sys
+from lenet_exp.execution.signals import own_process
+own_process()
+store = open(sys.argv[1], "w")
+print("a result", flush=True)
+print("a warning", file=sys.stderr)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    store = tmp_path / "store"
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+
+    done = subprocess.run([*shell, sys.executable, "-c", program, store], check=False)
+
+    assert (done.returncode, store.read_bytes()) == (143, b"")
 
 
 @pytest.mark.slow

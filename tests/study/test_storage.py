@@ -1,5 +1,6 @@
 import os
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import optuna
 import pytest
 
 from lenet_exp.base.errors import StoreError
-from lenet_exp.study.storage import flush, open_storage, read_storage
+from lenet_exp.study.storage import close, flush, open_storage, read_storage
 
 
 def test_the_journal_is_one_that_a_killed_writer_cannot_corrupt(tmp_path: Path) -> None:
@@ -27,6 +28,36 @@ def test_commits_do_not_wait_for_the_disk_and_a_flush_does(tmp_path: Path) -> No
     optuna.create_study(storage=storage)
     flush(tmp_path)
     flush(tmp_path / "none")
+
+
+def test_a_write_that_a_signal_has_cut_off_holds_nobody_up(tmp_path: Path) -> None:
+    """Its transaction is rolled back, whoever still refers to it, and the next writer finds the file free."""
+    storage = open_storage(tmp_path)
+    left = storage.engine.connect()
+    left.exec_driver_sql("CREATE TABLE half (n INTEGER)")
+    left.exec_driver_sql("INSERT INTO half VALUES (1)")
+    began = time.monotonic()
+
+    close(storage)
+
+    assert time.monotonic() - began < 5
+    with closing(sqlite3.connect(tmp_path / "study.db", timeout=0)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+
+
+def test_an_end_does_not_wait_for_who_reads(tmp_path: Path) -> None:
+    """The journal then stays beside the file, with all that was told."""
+    storage = open_storage(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "study.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM studies").fetchall()
+        optuna.create_study(storage=storage, study_name="told")
+        began = time.monotonic()
+
+        close(storage)
+
+        assert time.monotonic() - began < 10
+    assert [study.study_name for study in open_storage(tmp_path).get_all_studies()] == ["told"]
 
 
 def test_what_is_only_read_is_not_made(tmp_path: Path) -> None:

@@ -95,6 +95,15 @@ BASE = replace(trial(9, 0.5, "baseline"), label="baseline")
             r"the baseline is not complete, .*: 1 oom .*; raise --trial-memory or leave it out",
         ),
         (
+            [BASE, ended(1, "oom: x", "run"), ended(2, "diverged: loss is nan", "ablation")],
+            r"no training completed: .*; change them to smaller [^\[]*; change them in the file, [^\[]*$",
+        ),
+        ([BASE, replace(ended(1, "x", "run"), state="FAIL")], r"[^;]*: 1 failed \(.*\); mend .* and rename"),
+        (
+            [ended(0, "oom: x", "baseline"), ended(1, "infeasible: x")],
+            r"nothing completed: .*; make more memory free, and run the same command again.*; narrow the",
+        ),
+        (
             [ended(0, "diverged: loss is nan", "baseline"), trial(0, 0.5)],
             r"the baseline is not complete, .*: 1 diverged .*; change the \[baseline\] and rename",
         ),
