@@ -63,7 +63,10 @@ def _answer(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         answer = NoResultError(f"{function.__name__}: {reason}")
-    pipe.send(answer)
+    try:
+        pipe.send(answer)
+    except OSError:  # the caller was interrupted, and does not wait any more
+        os._exit(1)
 
 
 def _end_with_caller(pipe: Connection) -> None:

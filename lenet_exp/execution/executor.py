@@ -175,5 +175,6 @@ def _release(worker: _Worker) -> None:
 
 def _exit(code: int | None) -> str:
     if code is not None and code < 0:
-        return signal.Signals(-code).name
+        # Real-time signals have no names but for the first and the last.
+        return signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     return f"exit code {code}"

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -43,3 +45,18 @@ def test_a_bug_or_a_death_is_one_line() -> None:
         run_in_process(break_down)
     with pytest.raises(NoResultError, match=r"^die: its process died with exit code -9$"):
         run_in_process(die)
+
+
+def test_an_answer_for_which_nobody_waits_any_more_is_no_traceback() -> None:
+    """As after Ctrl-C in a script, which closes its end while the function is at work."""
+    program = """
+import multiprocessing
+from lenet_exp.execution import calls
+calls._end_with_caller = lambda pipe: None
+ours, its = multiprocessing.Pipe()
+ours.close()
+calls._answer(its, sum, ([1, 2],))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (1, "")

@@ -10,7 +10,7 @@ from lenet_exp.base.errors import DeviceError
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
 from lenet_exp.data.images import ImageSet
-from lenet_exp.execution.executor import LocalExecutor
+from lenet_exp.execution.executor import LocalExecutor, _exit
 from lenet_exp.execution.protocol import Ended, Epoch, Event, Task
 from lenet_exp.execution.resources import OomKills
 from tests.labs import tasks
@@ -52,6 +52,14 @@ def test_an_attempt_streams_its_epochs_and_leaves_its_weights(executor: LocalExe
     assert (end.key, end.how) == (task.key, "completed")
     assert task.conditions.layout.weights(task.key).exists()
     assert executor.running == 0
+
+
+def test_a_signal_without_a_name_has_its_number() -> None:
+    """Real-time signals are numbers, of which Python names two."""
+    reasons = [_exit(-number) for number in (signal.SIGSEGV, signal.SIGRTMIN + 3)]
+
+    assert reasons == ["SIGSEGV", f"signal {signal.SIGRTMIN + 3}"]
+    assert _exit(7) == "exit code 7"
 
 
 def test_attempts_side_by_side_give_what_they_give_alone(
