@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_exp.base.errors import ConfigError, StoreError
+from lenet_exp.base.files import move_aside
 from lenet_exp.base.layout import Below, Layout, artifacts, folder_name, layouts, mlflow_db, study_db
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.loader import parse
@@ -127,3 +128,17 @@ def test_what_is_neither_file_nor_folder_is_told(tmp_path: Path, name: str) -> N
 
     with pytest.raises(StoreError, match=r"is a FIFO where a f(ile|older) belongs; move it away"):
         layout.check_links()
+
+
+def test_a_link_that_was_moved_aside_is_in_nobodys_way(tmp_path: Path) -> None:
+    """A link in a file's place is refused, but not once doctor has moved it aside."""
+    layout = Layout.of(tmp_path, "e")
+    weights = layout.weights(RunKey("trial", 0, 1))
+    weights.parent.mkdir(parents=True)
+    weights.symlink_to(layout.leaderboard)
+    with pytest.raises(ConfigError, match="is a link"):
+        layout.check_links()
+
+    move_aside(weights)
+
+    layout.check_links()

@@ -17,10 +17,12 @@ from lenet_exp.cli.doctor import examine
 from lenet_exp.config import loader
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.lookup import read_results
+from lenet_exp.study.study import open_study
 from lenet_exp.sweep import writer
 from lenet_exp.sweep.recovery import sync_experiment
 from lenet_exp.sweep.run import Request, run_main_job
-from tests.labs.studies import read_records
+from lenet_exp.tracking.spool import Spool
+from tests.labs.studies import read_kept, read_records
 from tests.labs.swept import Swept
 
 
@@ -148,6 +150,37 @@ def test_a_study_that_optuna_cannot_load_is_told_and_restored(swept: Swept) -> N
     assert read_records(name, swept.root) == before
 
 
+def test_a_kept_value_that_was_deleted_comes_back(swept: Swept) -> None:
+    """A plan or a reading is never deleted, so nothing is shown as not confirmed or read a second time."""
+    experiment = loader.load(swept.file)
+    study, spool = open_study(experiment, swept.root), Spool(Layout.of(swept.root, experiment.name).spool)
+    study.when_kept(spool.keep)
+    study.keep("note", [1])
+    study.close()
+    _execute(swept.root, "DELETE FROM study_user_attributes WHERE key = 'lenet_exp.note'")
+
+    assert "the study lacks note" in _wrong(swept.root, repair=False)[0]
+    assert not _wrong(swept.root, repair=True)
+    assert read_kept(experiment.name, swept.root)["note"] == [1]
+
+
+def test_a_lost_experiment_file_does_not_keep_the_study_from_being_restored(
+    swept: Swept, other: Path
+) -> None:
+    """Doctor says where to put it, and restores the study once it is there."""
+    experiment = loader.load(swept.file)
+    before, copy = read_records(experiment.name, swept.root), Layout.of(swept.root, "swept").experiment_file
+    remove(swept.root, other)
+
+    for content in (swept.file.read_text().replace('name = "swept"', 'name = "another"'), None):
+        copy.unlink() if content is None else copy.write_text(content)
+        assert all("copy the experiment's file to that place" in t for t in _wrong(swept.root, repair=True))
+
+    shutil.copyfile(swept.file, copy)
+    assert not _wrong(swept.root, repair=True)
+    assert read_records(experiment.name, swept.root) == before
+
+
 def _wrong(root: Path, *, repair: bool) -> list[str]:
     checks = examine(root, repair=repair)
     return [check.text for check in checks if check.exit_code and check.name in ("study", "swept")]
@@ -187,7 +220,5 @@ def test_a_study_that_is_replaced_in_mid_sweep_stops_it(
 
 def _complete(experiment: Experiment, root: Path) -> dict[object, float]:
     """Return the values of the attempts that the spool has as complete."""
-    from lenet_exp.tracking.spool import Spool
-
     logs = Spool(Layout.of(root, experiment.name).spool).run_logs()
     return {log.key: log.epochs[-1].val_accuracy for log in logs if log.end and log.end.state == "COMPLETE"}
