@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from lenet_exp.base.errors import DataError
+from lenet_exp.base.files import move_aside
 from lenet_exp.config.hyperparameters import CLASSES, Configuration
 from lenet_exp.tracking.events import Champion
 from lenet_exp.tracking.store import reason
@@ -96,9 +98,11 @@ def log_model(
                 model_uuid=model.model_id,
             )
             _save(network, Path(folder) / NAME, description, image_size)
+            uploaded = marks(Path(folder) / NAME)
+            clear_way(model.artifact_location, uploaded)
             client.log_model_artifacts(model.model_id, str(Path(folder) / NAME))
             # Last, so that files whose upload was cut off are not taken for whole.
-            tag = json.dumps(marks(Path(folder) / NAME), sort_keys=True)
+            tag = json.dumps(uploaded, sort_keys=True)
             client.set_logged_model_tags(model.model_id, {FILES: tag})
     if model.status != LoggedModelStatus.READY:
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
@@ -169,12 +173,38 @@ def file_marks(uri: str, list_files: Callable[[], Iterable[FileInfo]]) -> dict[s
     """
     if not uri.startswith("file:"):
         return {file.path: [file.file_size, None] for file in list_files() if not file.is_dir}
-    return marks(Path(unquote(urlsplit(uri).path)))
+    return marks(_local_folder(uri))
+
+
+def _local_folder(uri: str) -> Path:
+    return Path(unquote(urlsplit(uri).path))
+
+
+def clear_way(uri: str, names: Iterable[str]) -> None:
+    """Move aside what is in the place of files to be uploaded; MLflow would follow a link out of the root.
+
+    Args:
+        uri: URI of the artifact folder; nothing is done unless it is on this machine.
+        names: Relative paths of the files.
+
+    Raises:
+        DiskError: If something cannot be moved.
+    """
+    if not uri.startswith("file:"):
+        return
+    folder = _local_folder(uri)
+    for name in names:
+        path = folder / name
+        places = [folder.parent, folder, *(folder / above for above in reversed(Path(name).parents)), path]
+        for place in places:
+            is_right = place.is_file() if place == path else place.is_dir()
+            if os.path.lexists(place) and (place.is_symlink() or not is_right):
+                move_aside(place)
 
 
 def marks(folder: Path) -> dict[str, list[Any]]:
-    """Return size in bytes and SHA-256 of each file below a folder, by relative path."""
-    files = (path for path in folder.rglob("*") if path.is_file())
+    """Return size in bytes and SHA-256 of each file below a folder, by relative path; links are left out."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     return {path.relative_to(folder).as_posix(): mark(path.read_bytes()) for path in files}
 
 

@@ -217,6 +217,7 @@ class MlflowRuns:
         epoch = run_log.epochs[-1].epoch if run_log.epochs else 0
         key = f"{self._study.metadata.study}/{run_log.key.stem}"
         model.log_model(self._client, run_id, key, network, image_size, epoch)
+        model.clear_way(self._client.get_run(run_id).info.artifact_uri, [weights.name])
         self._client.log_artifact(run_id, str(weights))
 
     # The study.
@@ -243,6 +244,7 @@ class MlflowRuns:
                 continue
             changed = path.stat().st_mtime_ns
             content = path.read_bytes()
+            model.clear_way(self._client.get_run(self._study_id).info.artifact_uri, [path.name])
             if path.suffix == ".toml":
                 content = mask_url(content.decode()).encode()
                 self._client.log_text(self._study_id, content.decode(), path.name)

@@ -199,7 +199,13 @@ def no_answer(uri: str, problem: str) -> UnreachableError:
         uri: URI of the store, as MLflow takes it.
         problem: Description of the failure.
     """
-    if path := local_path(uri):
+    path = local_path(uri)
+    if path and not os.access(path.parent, os.W_OK):  # SQLite writes beside the file, even to read it
+        return UnreachableError(
+            f"the tracking store {path} cannot be opened: {path.parent} cannot be written;"
+            " copy it to another folder, and name that with --root"
+        )
+    if path:
         return UnreachableError(
             f"the tracking store {path} is locked or slow: {problem}; close the programs that have it open,"
             " then run the same command again"

@@ -149,6 +149,20 @@ def spoil_model(client: MlflowClient, lab: Lab) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
+def block_files(client: MlflowClient, lab: Lab) -> None:
+    """A link that leads out, a folder in a file's place, and a file in a folder's."""
+    (lab.root.parent / "outside").write_text("theirs")
+    for name in ("leaderboard.csv", "weights.safetensors"):
+        path = next(lab.artifacts.rglob(name))
+        path.unlink()
+        path.symlink_to(lab.root.parent / "outside")
+    next(lab.artifacts.rglob("MLmodel")).unlink()
+    next(lab.artifacts.rglob("conda.yaml")).with_name("MLmodel").mkdir()
+    data = next(lab.artifacts.rglob("model.pt2")).parent
+    shutil.rmtree(data)
+    data.write_text("")
+
+
 def cut_file(client: MlflowClient, lab: Lab) -> None:
     next(lab.artifacts.rglob("leaderboard.csv")).write_text("r")
 
@@ -171,6 +185,7 @@ def rename_study(client: MlflowClient, lab: Lab) -> None:
 
 QUICK = [
     spoil_model,
+    block_files,
     exchange_keys,
     delete_run,
     delete_experiment,
@@ -202,6 +217,11 @@ def test_what_somebody_changed_in_mlflow_is_told_and_mended(
 
     assert (report.problems, report.lacking) == ((), {})
     after = shown(lab)
+    if edit is block_files:  # what was in the way is beside the files
+        assert (lab.root.parent / "outside").read_text() == "theirs"
+        for run in after.values():
+            if isinstance(run, dict):
+                run["files"] = [name for name in run["files"] if ".damaged-" not in name]
     if edit in GONE:
         after["models"] = before["models"]
     if edit is strip_model:

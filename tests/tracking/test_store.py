@@ -183,3 +183,13 @@ def test_a_file_is_added_to_a_run(root: Path, tmp_path: Path) -> None:
     assert [file.path for file in client.list_artifacts(run)] == ["picture.png"]
     with pytest.raises(UnreachableError, match=r"did not accept .*: .*0000"):
         log_file(local_uri(root), "0" * 32, picture)
+
+
+def test_a_store_on_a_read_only_disk_is_not_called_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has it open, so to close other programs would not help."""
+    monkeypatch.setattr("os.access", lambda *_: False)
+
+    said = str(mlflow_store.no_answer("sqlite:////disk/mlflow.db", "unable to open database file"))
+
+    assert "locked" not in said
+    assert "/disk cannot be written; copy it" in said
