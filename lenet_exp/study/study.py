@@ -91,9 +91,9 @@ class Study(KeptValues):
             on_problem: Function that takes a line for the user, when the server is gone and when it is back.
             hold: Function that makes sure that the server's lock on the study is ours; it becomes a `guard`.
         """
-        if isinstance(self._database, PatientStorage):
-            self._database.on_problem, self._database.on_return = on_problem, self.ensure_ours
-            self.guard(partial(self._database.patiently, hold), first=True)
+        if isinstance(store := self._database, PatientStorage):
+            store.on_problem, store.on_return, self.patiently = on_problem, self.ensure_ours, store.patiently
+            self.guard(partial(self.patiently, hold), first=True)
 
     def ask(self) -> Attempt | None:
         """Start the next trial, a queued retry before a new draw; return None if a grid has no point left."""

@@ -35,6 +35,8 @@ class KeptValues:
         self.lineage = Lineage.of_mark(attributes.get(MARK), fingerprint=stored_fingerprint(attributes) or {})
         self._on_keep: Callable[[str, Any, int], None] = lambda *_: None
         self._checks: list[Callable[[], None]] = []
+        #: Calls a function that reads the storage anew, until the storage answers, and returns its result.
+        self.patiently: Callable[[Callable[[], Any]], Any] = lambda read: read()
         #: Error of the check that discovered that the study is no longer ours; None as long as it is.
         self.lost: LenetExpError | None = None
 
