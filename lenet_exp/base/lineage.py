@@ -31,6 +31,7 @@ class Lineage:
         n_kept: Number of values that `Study.keep` had stored so far.
         keys: Keys of all attempts that have a record.
         fingerprint: Settings that may not change in the study; empty if unknown.
+        edited: Keys of the attempts whose value is not that of their last epoch, as somebody has changed it.
     """
 
     id: str = ""
@@ -38,6 +39,7 @@ class Lineage:
     n_kept: int = 0
     keys: frozenset[RunKey] = frozenset()
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    edited: frozenset[RunKey] = frozenset()
 
     @property
     def is_empty(self) -> bool:
@@ -120,4 +122,6 @@ def _problem(study: Lineage, spool: Lineage) -> str | None:
     if lacking:
         others = f" and {counted(len(lacking) - 1, 'other')}" if len(lacking) > 1 else ""
         return f"is older than the spool: it lacks {lacking[0].stem}{others}"
+    if edited := sorted(spool.keys & study.edited):
+        return f"was changed: the value of {edited[0].stem} is not that of its last epoch"
     return None

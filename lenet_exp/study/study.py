@@ -43,6 +43,7 @@ from lenet_exp.study.trials import (
     kept_record,
     key_of,
     trial_records,
+    with_records,
 )
 from lenet_exp.study.values import KeptValues
 from lenet_exp.study.write_through import SingleWriterStorage
@@ -72,13 +73,12 @@ class Study(KeptValues):
         storage.on_refused = self.refused
         self._storage = SingleWriterStorage(storage)
         super().__init__(load_search(self._storage, experiment), load_fixed(self._storage, experiment), flush)
-        self._trials: dict[RunKey, optuna.Trial] = {}
-        self._histories: dict[RunKey, dict[int, float]] = {}
+        self._trials, self._histories = dict[RunKey, optuna.Trial](), dict[RunKey, dict[int, float]]()
         # A trial that has ended never changes, so it is read only once; a study of thousands stays fast.
         trials = [study.get_trials(deepcopy=False) for study in (self._fixed, self._search)]
         records = [record for listed in trials for record in trial_records(listed)]
         self._ended = {record.key: record for record in records if record.state not in OPEN}
-        self.lineage = replace(self.lineage, keys=frozenset(record.key for record in records))
+        self.lineage = with_records(self.lineage, records)
         self._n_finished = sum(counts(record) for record in self._ended.values())
         # Not Optuna's, which retries use up: a trial's seed does not depend on what others went through.
         self._next_number = 1 + max((r.key.trial for r in records if r.key.role == "trial"), default=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -223,10 +223,20 @@ def read_study(name: str, root: Path, url: str | None = None) -> StudyContent | 
     attributes = _attributes(storage, name)
     fingerprint = stored_fingerprint(attributes) or {}
     kept = {k.removeprefix("lenet_exp."): v for k, v in _attributes(storage, f"{name}/fixed").items()}
-    keys = frozenset(record.key for record in records)
-    lineage = Lineage.of_mark(attributes.get(MARK), keys=keys, fingerprint=fingerprint)
+    lineage = with_records(Lineage.of_mark(attributes.get(MARK), fingerprint=fingerprint), records)
     ended = [record for record in records if record.state not in OPEN]
     return StudyContent(ended, kept, fingerprint, lineage)
+
+
+def with_records(lineage: Lineage, records: Sequence[TrialRecord]) -> Lineage:
+    """Return the lineage of a study that has these records.
+
+    Args:
+        lineage: Lineage, as its mark says it.
+        records: Records of all attempts, open ones too.
+    """
+    edited = (r.key for r in records if r.value is not None and r.history.get(r.epochs, r.value) != r.value)
+    return replace(lineage, keys=frozenset(record.key for record in records), edited=frozenset(edited))
 
 
 def _attributes(storage: TrialStorage, study_name: str) -> dict[str, Any]:

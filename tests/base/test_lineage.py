@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lenet_exp.base.errors import StoreError
@@ -24,6 +26,7 @@ def lineage(name: str = "e-1", sweeps: str = "ab", n_kept: int = 2, keys: int = 
         (Lineage("e-1", ("a", "b"), 2), "is older than the spool: it lacks trial-00000-1 and 1 other"),
         (lineage("e-2"), "belongs to another root: its id is e-2, that of the spool is e-1"),
         (lineage(keys=1), "is older than the spool: it lacks trial-00001-1"),
+        (replace(lineage(), edited=frozenset([SECOND])), "was changed: the value of trial-00001-1 is not"),
         (lineage(sweeps="ac"), "belongs to another copy of this root"),
         (lineage(sweeps="acde"), "belongs to another copy of this root"),
     ],

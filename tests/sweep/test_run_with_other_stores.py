@@ -51,6 +51,13 @@ def put_back_a_backup(root: Path, _: Path) -> None:
             database.execute(f"DELETE FROM {table} WHERE trial_id = ?", [last])
 
 
+def edit_a_value(root: Path, _: Path) -> None:
+    with closing(sqlite3.connect(study_db(root))) as database, database:
+        database.execute(
+            "UPDATE trial_values SET value = 0.99 WHERE trial_id = (SELECT max(trial_id) FROM trials)"
+        )
+
+
 pytestmark = pytest.mark.slow
 WRONGS = [remove, empty, replace_by_another_roots, overwrite_in_place, put_back_a_backup]
 
@@ -73,7 +80,7 @@ def spooled(layout: Layout) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in layout.spool.iterdir()}
 
 
-@pytest.mark.parametrize("wrong", WRONGS)
+@pytest.mark.parametrize("wrong", [*WRONGS, edit_a_value])
 def test_a_wrong_study_is_told_and_restored(
     swept: Swept, other: Path, wrong: Callable[[Path, Path], None]
 ) -> None:
