@@ -31,6 +31,7 @@ class Lineage:
         n_kept: Number of values that `Study.keep` had stored so far.
         keys: Keys of all attempts that have a record.
         fingerprint: Settings that may not change in the study; empty if unknown.
+        edited: Keys of the attempts whose record is not the one that was told, as somebody has changed it.
     """
 
     id: str = ""
@@ -38,6 +39,7 @@ class Lineage:
     n_kept: int = 0
     keys: frozenset[RunKey] = frozenset()
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    edited: frozenset[RunKey] = frozenset()
 
     @property
     def is_empty(self) -> bool:
@@ -129,4 +131,6 @@ def _problem(study: Lineage, spool: Lineage) -> str | None:
     # A value is kept in the spool first, so a crash can leave one that the study has not got yet.
     if study.id and (n_lacking := spool.n_kept - study.n_kept) > 1:
         return f"is older than the spool: it lacks the last {n_lacking} values of the confirmation"
+    if edited := sorted(spool.keys & study.edited):
+        return f"was changed: {edited[0].stem} is not what was recorded"
     return None

@@ -129,14 +129,26 @@ MinFree = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help=f"device to train on: {_DEVICES}")]
-# An empty text, as an empty environment variable gives, means the default.
+
+
+def _store(given: str | None, param: typer.CallbackParam) -> str | None:
+    # Messages mask user and password, so a command that was copied from one lacks them.
+    if given and "//***@" in given:
+        variable = param.envvar if isinstance(param.envvar, str) else ""
+        raise ConfigError(
+            f"{param.opts[0]}: the *** stands for user and password, which messages do not show;"
+            f" give them in its place, or the whole in {variable}, which no message repeats"
+        )
+    return given or None  # an empty text, as an empty environment variable gives, means the default
+
+
 Tracking = Annotated[
     str | None,
     typer.Option(
         "--tracking-uri",
         metavar="URI",
         envvar="MLFLOW_TRACKING_URI",
-        callback=lambda given: given or None,
+        callback=_store,
         help="MLflow store, such as http://host:5000 (default: mlflow.db in --root)",
     ),
 ]
@@ -153,7 +165,7 @@ Storage = Annotated[
         "--storage",
         metavar="URL",
         envvar="LENET_EXP_STORAGE",
-        callback=lambda given: given or None,
+        callback=_store,
         help="URL of the PostgreSQL database that holds the study (default: study.db in --root)",
         show_default=False,
     ),

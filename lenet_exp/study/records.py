@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +15,10 @@ from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.config.trainings import FixedTraining
 
 _STOPS = "this sweep stops and leaves the study alone; run the same command again to go on with what is there"
+
+
+#: Name of an attempt's `TrialRecord.digest` in its result.
+DIGEST = "record_sha256"
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,22 @@ class TrialRecord:
     def values(self) -> dict[str, Any]:
         """The hyper-parameters by key; every record has all keys, and an unused one has None."""
         return self.configuration.hyperparameters()
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what the attempt was and achieved; as recorded, unless somebody has changed it."""
+        result = {name: value for name, value in self.result.items() if name != DIGEST}
+        history = sorted(self.history.items())
+        content = [self.config, self.seed, self.state, self.value, history, result]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def is_edited(self) -> bool:
+        """True if the record is not the one that was told."""
+        if DIGEST in self.result:
+            return bool(self.result[DIGEST] != self.digest)
+        # Until November 2026 there was no digest.
+        return self.value is not None and self.history.get(self.epochs, self.value) != self.value
 
     @property
     def epochs(self) -> int:

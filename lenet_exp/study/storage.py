@@ -102,9 +102,9 @@ _CONTENT = """
 """
 
 
-#: A row if a study or a trial has a value that Optuna cannot read.
+#: Values of studies and trials that SQLite takes for no JSON; Python's NaN is among them.
 _NO_JSON = " UNION ALL ".join(
-    f"SELECT 1 FROM {table} WHERE NOT json_valid(value_json)"
+    f"SELECT value_json FROM {table} WHERE NOT json_valid(value_json)"
     for table in ("study_user_attributes", "trial_user_attributes")
 )
 
@@ -340,8 +340,10 @@ def _check(path: Path) -> None:
             verdict = " ".join(connection.execute("PRAGMA quick_check(1)").fetchone()[0].split())
             # One such value keeps Optuna from reading any study. A file without the tables is a new one.
             with suppress(sqlite3.OperationalError):
-                if verdict == "ok" and connection.execute(_NO_JSON).fetchone():
-                    verdict = "it has a value that is no JSON"
+                for (text,) in connection.execute(_NO_JSON) if verdict == "ok" else ():
+                    json.loads(text)
+    except (TypeError, ValueError):
+        verdict = "it has a value that is no JSON"
     except sqlite3.DatabaseError as error:
         verdict = str(error)
     if verdict != "ok":

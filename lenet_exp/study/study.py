@@ -44,6 +44,8 @@ from lenet_exp.study.trials import (
     kept_record,
     key_of,
     trial_records,
+    with_digest,
+    with_records,
 )
 from lenet_exp.study.values import KeptValues
 from lenet_exp.study.write_through import SingleWriterStorage
@@ -73,13 +75,12 @@ class Study(KeptValues):
         storage.on_refused = self.refused
         self._storage = SingleWriterStorage(storage)
         super().__init__(load_search(self._storage, experiment), load_fixed(self._storage, experiment), flush)
-        self._trials: dict[RunKey, optuna.Trial] = {}
-        self._histories: dict[RunKey, dict[int, float]] = {}
+        self._trials, self._histories = dict[RunKey, optuna.Trial](), dict[RunKey, dict[int, float]]()
         # A trial that has ended never changes, so it is read only once; a study of thousands stays fast.
         trials = [study.get_trials(deepcopy=False) for study in (self._fixed, self._search)]
         records = [record for listed in trials for record in trial_records(listed)]
         self._ended = {record.key: record for record in records if record.state not in OPEN}
-        self.lineage = replace(self.lineage, keys=frozenset(record.key for record in records))
+        self.lineage = with_records(self.lineage, records)
         self._n_finished = sum(counts(record) for record in self._ended.values())
         # Not Optuna's, which retries use up: a trial's seed does not depend on what others went through.
         self._next_number = 1 + max((r.key.trial for r in records if r.key.role == "trial"), default=-1)
@@ -92,9 +93,9 @@ class Study(KeptValues):
             on_problem: Function that takes a line for the user, when the server is gone and when it is back.
             hold: Function that makes sure that the server's lock on the study is ours; it becomes a `guard`.
         """
-        if isinstance(self._database, PatientStorage):
-            self._database.on_problem, self._database.on_return = on_problem, self.ensure_ours
-            self.guard(partial(self._database.patiently, hold), first=True)
+        if isinstance(store := self._database, PatientStorage):
+            store.on_problem, store.on_return, self.patiently = on_problem, self.ensure_ours, store.patiently
+            self.guard(partial(self.patiently, hold), first=True)
 
     def ask(self) -> Attempt | None:
         """Start the next trial, a queued retry before a new draw; return None if a grid has no point left."""
@@ -227,16 +228,15 @@ class Study(KeptValues):
         record, study = trial.user_attrs[RECORD], self._search if key.role == "trial" else self._fixed
         kept = dict(result or {}) | ({TRAINING: record[TRAINING]} if TRAINING in record else {})
         stored = UNKNOWN if value is not None and math.isnan(value) else value
+        final = stored if state == "COMPLETE" else None
+        ended = as_record(trial.number, state, record, kept, self._histories.pop(key, {}), final)
+        ended = replace(ended, result=with_digest(ended))
         with self._storage.transaction():
-            trial.set_user_attr(RESULT, kept)
+            trial.set_user_attr(RESULT, ended.result)
             failpoints.point("in_tell")
-            frozen = study.tell(trial, stored if state == "COMPLETE" else None, state=TrialState[state])
+            study.tell(trial, final, state=TrialState[state])
         self._flush()
-        history = self._histories.pop(key, None) or frozen.intermediate_values
-        # Optuna gives a pruned trial its last report as value; its record has no value.
-        final = frozen.value if state == "COMPLETE" else None
-        self._ended[key] = as_record(frozen.number, state, record, kept, history, final)
-        self._n_finished += counts(self._ended[key])
+        self._ended[key], self._n_finished = ended, self._n_finished + counts(ended)
 
     def fail(
         self,

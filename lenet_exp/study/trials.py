@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lenet_exp.base.errors import ConfigError
 from lenet_exp.base.lineage import MARK, Lineage
 from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.study.rdb import KeptTrial, TrialStorage
-from lenet_exp.study.records import TrialRecord
+from lenet_exp.study.records import DIGEST, TrialRecord
 from lenet_exp.study.storage import damaged_rows_told, is_running, read_storage
 
 #: States of a trial that has not ended.
@@ -161,6 +159,11 @@ def as_record(
     )
 
 
+def with_digest(record: TrialRecord) -> dict[str, Any]:
+    """Return the result of an attempt together with the digest of its record, to be stored."""
+    return {**record.result, DIGEST: record.digest}
+
+
 def _state(state: TrialState) -> State:
     names: dict[TrialState, State] = {
         TrialState.WAITING: "WAITING",
@@ -243,10 +246,20 @@ def content(storage: TrialStorage, name: str) -> StudyContent | None:
     attributes = _attributes(storage, name)
     fingerprint = stored_fingerprint(attributes) or {}
     kept = {k.removeprefix("lenet_exp."): v for k, v in _attributes(storage, f"{name}/fixed").items()}
-    keys = frozenset(record.key for record in records)
-    lineage = Lineage.of_mark(attributes.get(MARK), keys=keys, fingerprint=fingerprint)
+    lineage = with_records(Lineage.of_mark(attributes.get(MARK), fingerprint=fingerprint), records)
     ended = [record for record in records if record.state not in OPEN]
     return StudyContent(ended, kept, fingerprint, lineage)
+
+
+def with_records(lineage: Lineage, records: Sequence[TrialRecord]) -> Lineage:
+    """Return the lineage of a study that has these records.
+
+    Args:
+        lineage: Lineage, as its mark says it.
+        records: Records of all attempts, open ones too.
+    """
+    edited = (record.key for record in records if record.state not in OPEN and record.is_edited)
+    return replace(lineage, keys=frozenset(record.key for record in records), edited=frozenset(edited))
 
 
 def _attributes(storage: TrialStorage, study_name: str) -> dict[str, Any]:
@@ -255,46 +268,6 @@ def _attributes(storage: TrialStorage, study_name: str) -> dict[str, Any]:
         return storage.get_study_user_attrs(storage.get_study_id_from_name(study_name))
     except KeyError:
         return {}
-
-
-def ensure_same(then: Mapping[str, Any] | None, now: Mapping[str, Any], name: str) -> None:
-    """Check that a study's fingerprint has not changed.
-
-    Args:
-        then: Stored fingerprint; None if the study has none.
-        now: Present fingerprint.
-        name: Name of the study.
-
-    Raises:
-        ConfigError: If the two differ, or there is none because another program created the study.
-    """
-    if then is None:
-        raise ConfigError(
-            f"study {name!r} was created by another program; rename the experiment (name = ...)"
-        )
-    if then != now:
-        changes = "; ".join(differences(then, now))
-        raise ConfigError(
-            f"study {name!r} was started with other settings: {changes}; "
-            "rename the experiment (name = ...), or undo the change"
-        )
-
-
-def differences(then: Any, now: Any, key: str = "") -> Iterator[str]:
-    """Yield each difference between two fingerprints, for example "space.lr was 0.1, is now 0.2".
-
-    Args:
-        then: Stored fingerprint, or a value within it.
-        now: Current fingerprint, or the value at the same place in it.
-        key: Place of the two values in the fingerprints, such as ``space.lr``; empty for the whole.
-    """
-    if isinstance(then, dict) and isinstance(now, dict):
-        for name in sorted(then.keys() | now.keys()):
-            if then.get(name) != now.get(name):
-                yield from differences(then.get(name), now.get(name), f"{key}.{name}" if key else name)
-    else:
-        shown = [json.dumps(value) if value is not None else "not set" for value in (then, now)]
-        yield f"{key} was {shown[0]}, is now {shown[1]}"
 
 
 @dataclass(frozen=True)
@@ -329,6 +302,12 @@ class PastTrial:
         return int(self.drawn.get("number", self.key.trial))
 
     @property
+    def value(self) -> float | None:
+        """Optuna's final value of a complete attempt, `UNKNOWN` without a validation split; else None."""
+        last = self.history[max(self.history)] if self.history else math.nan
+        return (last if math.isfinite(last) else UNKNOWN) if self.state == "COMPLETE" else None
+
+    @property
     def params(self) -> dict[str, Any]:
         """The values that the sampler drew, by the name of Optuna's parameter."""
         values, otherwise = self.configuration.hyperparameters(), self.drawn["otherwise"]
@@ -339,7 +318,8 @@ class PastTrial:
         """The user attributes of the trial in Optuna."""
         record = kept_record(self.key, self.label, self.configuration, self.seed, self.drawn["extra"])
         queued = {RETRY: self.drawn["retry"]} if self.drawn["retry"] else {}
-        return {RECORD: record, RESULT: dict(self.result), **queued}
+        told = as_record(self.number, self.state, record, dict(self.result), self.history, self.value)
+        return {RECORD: record, RESULT: with_digest(told), **queued}
 
 
 def restore_study(
@@ -382,10 +362,9 @@ def restore_study(
 
 
 def _frozen(trial: PastTrial) -> FrozenTrial:
-    value = trial.history[max(trial.history)] if trial.history else math.nan
-    # Optuna gives a pruned trial its last report as value; `Study.tell` gives UNKNOWN to a complete one.
-    unknown = UNKNOWN if trial.state == "COMPLETE" else None
-    known = value if math.isfinite(value) else unknown
+    last = trial.history[max(trial.history)] if trial.history else math.nan
+    # Optuna gives a pruned trial its last report as value.
+    known = trial.value if trial.state == "COMPLETE" else last if math.isfinite(last) else None
     return create_trial(
         state=TrialState[trial.state],
         value=known if trial.state != "FAIL" else None,

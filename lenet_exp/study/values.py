@@ -6,16 +6,16 @@ Everything is written only as long as the study is ours, which checks decide tha
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import optuna
 
-from lenet_exp.base.errors import LenetExpError, UnreachableError
+from lenet_exp.base.errors import ConfigError, LenetExpError, UnreachableError
 from lenet_exp.base.lineage import MARK, Lineage
-from lenet_exp.study.trials import FINGERPRINT, ensure_same, stored_fingerprint
+from lenet_exp.study.trials import FINGERPRINT, stored_fingerprint
 
 
 class KeptValues:
@@ -35,6 +35,8 @@ class KeptValues:
         self.lineage = Lineage.of_mark(attributes.get(MARK), fingerprint=stored_fingerprint(attributes) or {})
         self._on_keep: Callable[[str, Any, int], None] = lambda *_: None
         self._checks: list[Callable[[], None]] = []
+        #: Calls a function that reads the storage anew, until the storage answers, and returns its result.
+        self.patiently: Callable[[Callable[[], Any]], Any] = lambda read: read()
         #: Error of the check that discovered that the study is no longer ours; None as long as it is.
         self.lost: LenetExpError | None = None
 
@@ -143,3 +145,43 @@ class KeptValues:
     def all_kept(self) -> dict[str, Any]:
         """Return all values that `keep` stored, by name."""
         return {key.removeprefix("lenet_exp."): value for key, value in self._fixed.user_attrs.items()}
+
+
+def ensure_same(then: Mapping[str, Any] | None, now: Mapping[str, Any], name: str) -> None:
+    """Check that a study's fingerprint has not changed.
+
+    Args:
+        then: Stored fingerprint; None if the study has none.
+        now: Present fingerprint.
+        name: Name of the study.
+
+    Raises:
+        ConfigError: If the two differ, or there is none because another program created the study.
+    """
+    if then is None:
+        raise ConfigError(
+            f"study {name!r} was created by another program; rename the experiment (name = ...)"
+        )
+    if then != now:
+        changes = "; ".join(differences(then, now))
+        raise ConfigError(
+            f"study {name!r} was started with other settings: {changes}; "
+            "rename the experiment (name = ...), or undo the change"
+        )
+
+
+def differences(then: Any, now: Any, key: str = "") -> Iterator[str]:
+    """Yield each difference between two fingerprints, for example "space.lr was 0.1, is now 0.2".
+
+    Args:
+        then: Stored fingerprint, or a value within it.
+        now: Current fingerprint, or the value at the same place in it.
+        key: Place of the two values in the fingerprints, such as ``space.lr``; empty for the whole.
+    """
+    if isinstance(then, dict) and isinstance(now, dict):
+        for name in sorted(then.keys() | now.keys()):
+            if then.get(name) != now.get(name):
+                yield from differences(then.get(name), now.get(name), f"{key}.{name}" if key else name)
+    else:
+        shown = [json.dumps(value) if value is not None else "not set" for value in (then, now)]
+        yield f"{key} was {shown[0]}, is now {shown[1]}"

@@ -137,7 +137,7 @@ def run_main_job(request: Request) -> None:
                 with unwinding(), closing(study), tracked(metadata, tracking, spool, sync_command) as tracker:
                     MainJob(request, conditions, executor, study, spool, tracker, began, held).run()
                 if request.prints:
-                    _conclude(conditions.experiment, layout, request.storage)
+                    study.patiently(lambda: _conclude(conditions.experiment, layout, request.storage))
     finally:
         executor.close()
 
@@ -253,7 +253,8 @@ class MainJob:
         # Imported late: `_load_plots` may have loaded it while the last trainings ran.
         from lenet_exp.results.views.page import write_report
 
-        write_report(experiment, layout.root, storage=self._request.storage)
+        # Report, finalists and printed leaderboard read through connections of their own, which do not wait.
+        self._study.patiently(lambda: write_report(experiment, layout.root, storage=self._request.storage))
         if missing is not None:
             raise NoResultError(missing)
         if limited := finalists.cut_short(self._study.records()):
@@ -318,7 +319,9 @@ class MainJob:
             announce=say,
             is_transferred=experiment.name != request.experiment.name,
         ).run(
-            lambda: finalists.chosen(experiment, request.experiment, request.root, request.storage),
+            lambda: self._study.patiently(
+                lambda: finalists.chosen(experiment, request.experiment, request.root, request.storage)
+            ),
             again=request.again,
         )
         self._refresh_summary()

@@ -21,7 +21,7 @@ from lenet_exp.base.records import METRICS, RunKey
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.results.champion import elected
 from lenet_exp.results.evaluation import READINGS, read_evaluations
-from lenet_exp.study.records import TrialRecord
+from lenet_exp.study.records import DIGEST, TrialRecord
 from lenet_exp.study.study import Study
 from lenet_exp.tracking import jsonl
 from lenet_exp.tracking.events import (
@@ -289,7 +289,7 @@ def _epoch(number: int, record: TrialRecord) -> Entry:
 
 def _end(record: TrialRecord, layout: Layout) -> Entry:
     weights = layout.kept_weights(record.key) if record.state == "COMPLETE" else None
-    result = dict(record.result)
+    result = {name: value for name, value in record.result.items() if name != DIGEST}
     if record.state == "FAIL":
         result = {name: bool(result.get(name)) for name in ("crashed", "alone")}
         result["retry"] = record.superseded

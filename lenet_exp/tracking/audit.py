@@ -56,13 +56,16 @@ class Stored:
     unknown: tuple[Run, ...] = ()
 
 
-def stored(client: MlflowClient, spool: Spool, metadata: StudyMetadata) -> Stored:
+def stored(
+    client: MlflowClient, spool: Spool, metadata: StudyMetadata, *, takes_over: bool = False
+) -> Stored:
     """Return what the store has of a study.
 
     Args:
         client: Client of the store.
         spool: Spool of the study; the ids in its index find runs whose tags somebody has deleted.
         metadata: Metadata of the study, with the values of the tags.
+        takes_over: True to take over runs that another copy of the root has written.
 
     Raises:
         StoreError: If another copy of the root has written the runs, so that two sweeps would share them.
@@ -98,10 +101,11 @@ def stored(client: MlflowClient, spool: Spool, metadata: StudyMetadata) -> Store
         copies += others
     known_ids = {run.info.run_id for run in runs.values()}
     last_sweep = runs[STUDY].data.tags.get("lenet_exp.sweep") if STUDY in runs else None
-    if last_sweep and metadata.sweeps and last_sweep not in metadata.sweeps:
+    if last_sweep and metadata.sweeps and last_sweep not in metadata.sweeps and not takes_over:
         raise StoreError(
-            f"the runs of {metadata.study} in MLflow were written by a sweep of another copy of this root;"
-            " name another store for this copy with --tracking-uri"
+            f"the runs of {metadata.study} in MLflow were written by a sweep that this root does not know, of"
+            " another copy of it; name another store with --tracking-uri, or give the runs to this copy with"
+            f" 'lenet-exp sync --rebuild' of {metadata.experiment!r}"
         )
     return Stored(
         _experiment(client, experiments, runs, tagged, named),

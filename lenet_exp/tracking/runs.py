@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,13 @@ class MlflowRuns:
     """A study's runs in one MLflow store."""
 
     def __init__(
-        self, client: MlflowClient, spool: Spool, study: StudyLog, artifact_root: Path | None
+        self,
+        client: MlflowClient,
+        spool: Spool,
+        study: StudyLog,
+        artifact_root: Path | None,
+        *,
+        takes_over: bool = False,
     ) -> None:
         """Find or create MLflow's experiment and the study's run, and look at all runs; see `adopt`.
 
@@ -42,8 +49,11 @@ class MlflowRuns:
             spool: Spool of the study, whose index has the ids of the runs.
             study: Log of the study, from which its run is created.
             artifact_root: Artifact folder of an experiment that is created; None lets the server choose it.
+            takes_over: True to take over runs that another copy of the root has written; those of other
+                trainings are deleted.
         """
         self._client = client
+        self._takes_over = takes_over
         self._spool = spool
         self._study = study
         self._artifact_root = artifact_root
@@ -76,8 +86,10 @@ class MlflowRuns:
                 self._client.set_experiment_tag(
                     self._experiment_id, EXPERIMENT, self._study.metadata.experiment
                 )
-        for copy in kept.copies:
-            self._delete(copy)
+        others = [stem for stem, run in kept.runs.items() if self._takes_over and self._differs(stem, run)]
+        for run in (*kept.copies, *map(kept.runs.__getitem__, others)):
+            self._delete(run)
+        kept = replace(kept, runs={s: run for s, run in kept.runs.items() if s not in others})
         for run in kept.unknown:
             if run.info.status == "RUNNING":
                 self._client.set_terminated(run.info.run_id, "KILLED")
@@ -98,7 +110,14 @@ class MlflowRuns:
         return audit.lacking(self._client, self._spool, self._study, self._look())
 
     def _look(self) -> Stored:
-        return audit.stored(self._client, self._spool, self._study.metadata)
+        metadata = self._study.metadata
+        return audit.stored(self._client, self._spool, metadata, takes_over=self._takes_over)
+
+    def _differs(self, stem: str, run: Run) -> bool:
+        """Return True if a run has other parameters than the attempt, as another copy's attempt may have."""
+        run_log = self._spool.read(RunKey.from_stem(stem)) if stem != STUDY else None
+        params = audit.texts(audit.params_of(run_log)) if run_log else {}
+        return any(run.data.params.get(name, value) != value for name, value in params.items())
 
     def _take_over(self, stem: str, run: Run) -> None:
         run_id = run.info.run_id

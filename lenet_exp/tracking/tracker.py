@@ -258,4 +258,6 @@ def tracked(
         finally:
             if not is_uploaded:
                 left = "1 run is" if tracker.n_left == 1 else f"{tracker.n_left} runs are"
-                say(f"{left} not in MLflow yet; nothing is lost: '{sync_command}' uploads the rest")
+                # Without the repair that a warning has advised, `sync` would fail as the sweep did.
+                first = "after that repair " if "--repair" in (tracker.problem or "") else ""
+                say(f"{left} not in MLflow yet; nothing is lost: {first}'{sync_command}' uploads the rest")

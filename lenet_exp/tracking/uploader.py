@@ -70,6 +70,7 @@ class Uploader:
         on_problem: Callable[[str], None],
         *,
         in_sweep: bool,
+        takes_over: bool = False,
     ) -> None:
         """Create the uploader; it neither imports MLflow nor connects to the store yet.
 
@@ -79,12 +80,14 @@ class Uploader:
             artifact_root: Artifact folder of an experiment that is created; None lets the server choose it.
             on_problem: Function that is called with a line of text on each failed upload and missing model.
             in_sweep: True if a sweep is at work; if False, every attempt without an end was cut off.
+            takes_over: True to take over runs that another copy of the root has written.
         """
         self._spool = spool
         self._uri = tracking_uri
         self._artifact_root = artifact_root
         self._on_problem = on_problem
         self._in_sweep = in_sweep
+        self._takes_over = takes_over
         self._runs: MlflowRuns | None = None
         self._uploads: dict[str, _Upload] = {}
         self._failures: dict[str, int] = {}
@@ -126,7 +129,9 @@ class Uploader:
             try:
                 self._client = store.TimedClient(store.connect(self._uri, self._artifact_root))
                 client = cast("MlflowClient", self._client)
-                self._runs = MlflowRuns(client, self._spool, study, self._artifact_root)
+                self._runs = MlflowRuns(
+                    client, self._spool, study, self._artifact_root, takes_over=self._takes_over
+                )
             except Exception as error:
                 raise self._outage(error) from error
             self._files_id = store.files_id(self._uri)
@@ -320,7 +325,9 @@ def sync(
     study = spool.study()
     if study and study.end is None:  # its driver died, and its run may still be RUNNING
         spool.mark_pending(STUDY)
-    uploader = Uploader(spool, tracking_uri, artifact_root, problems.append, in_sweep=False)
+    uploader = Uploader(
+        spool, tracking_uri, artifact_root, problems.append, in_sweep=False, takes_over=rebuild
+    )
     while not uploader.upload():
         time.sleep(RETRY_S)
     runs = uploader.connect()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lenet_exp.base.errors import StoreError
@@ -26,6 +28,10 @@ def lineage(name: str = "e-1", sweeps: str = "ab", n_kept: int = 2, keys: int = 
         (lineage(keys=1), "is older than the spool: it lacks trial-00001-1"),
         (lineage(n_kept=0), "is older than the spool: it lacks the last 2 values"),
         (Lineage("", (), 2, SPOOL.keys, {"space": 1}), "has lost its mark"),
+        (
+            replace(lineage(), edited=frozenset([SECOND])),
+            "was changed: trial-00001-1 is not what was recorded",
+        ),
         (lineage(sweeps="ac"), "belongs to another copy of this root"),
         (lineage(sweeps="acde"), "belongs to another copy of this root"),
     ],

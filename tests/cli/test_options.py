@@ -5,6 +5,7 @@ import pytest
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.cli.options import seconds, workers_count
 from lenet_exp.config.loader import experiment_path
+from tests.sweep.test_recovery_sync import command
 
 
 @pytest.mark.parametrize(("text", "expected"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
@@ -51,3 +52,22 @@ def test_a_bare_name_is_looked_up_among_the_project_s_experiments(
 
     (tmp_path / "quick").write_text("")
     assert experiment_path(Path("quick")) == Path("quick")
+
+
+@pytest.mark.parametrize(
+    ("flag", "url", "variable"),
+    [
+        ("--storage", "postgresql://***@127.0.0.1:1/x", "LENET_EXP_STORAGE"),
+        ("--tracking-uri", "http://***@127.0.0.1:1", "MLFLOW_TRACKING_URI"),
+    ],
+)
+def test_a_command_copied_from_a_message_says_what_was_masked_in_it(
+    tmp_path: Path, flag: str, url: str, variable: str
+) -> None:
+    """Rather than that the server refuses a user of that name."""
+    code, _, err = command("doctor", "--root", str(tmp_path), flag, url)
+
+    assert code == 2
+    assert err.startswith(f"error: {flag}: the *** stands for user and password")
+    assert variable in err
+    assert err.count("\n") == 1

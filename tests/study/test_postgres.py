@@ -21,11 +21,13 @@ import pytest
 
 from lenet_exp.base.errors import ConfigError, LockedError, UnreachableError
 from lenet_exp.base.records import EpochResult
-from lenet_exp.config.loader import parse
+from lenet_exp.config.loader import load, parse
+from lenet_exp.results.views import page
 from lenet_exp.study import postgres
 from lenet_exp.study.postgres import AdvisoryLock, PatientStorage, connect
 from lenet_exp.study.rdb import TrialStorage
 from lenet_exp.study.study import open_study
+from lenet_exp.sweep import finalists, run
 from lenet_exp.tracking import store
 from tests.labs.mlflow_lab import everything
 from tests.labs.places import PROJECT
@@ -399,6 +401,36 @@ def test_a_storage_that_stays_away_ends_the_sweep(
         assert time.monotonic() - before < 1
     finally:
         server.start()
+
+
+def test_what_a_sweep_reads_at_its_end_waits_for_the_server_too(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Finalists, report and the printed leaderboard are read anew; each connection fails once."""
+    asked: list[str] = []
+
+    def failing_once(module: Any, name: str) -> None:
+        original = getattr(module, name)
+
+        def fails_once(*args: Any, **options: Any) -> Any:
+            asked.append(name)
+            if asked.count(name) == 1:
+                raise UnreachableError("gone")
+            return original(*args, **options)
+
+        monkeypatch.setattr(module, name, fails_once)
+
+    failing_once(finalists, "chosen")
+    failing_once(page, "write_report")
+    failing_once(run, "show_leaderboard")
+    text = f"{EXPERIMENT}[confirm]\ntop = 1\nseeds = 2\n".replace("epochs = 2", "epochs = 1")
+
+    (tmp_path / "mini.toml").write_text(text)
+
+    run.run_main_job(run.Request(load(tmp_path / "mini.toml"), tmp_path, device="cpu", storage=server.url))
+
+    assert sorted(asked) == sorted(["chosen", "write_report", "show_leaderboard"] * 2)
+    assert "champion: " in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import PRESETS, configuration
+from lenet_exp.study.records import DIGEST
 from lenet_exp.study.storage import open_storage
 from lenet_exp.study.trials import (
     FINGERPRINT,
@@ -64,7 +65,7 @@ def test_a_study_is_written_from_plain_values(tmp_path: Path) -> None:
     (record,) = trial_records([study.trials[1]])
     assert (record.label, record.configuration, record.seed) == ("trial 1", LENET, 7)
     assert study.trials[1].user_attrs[RECORD]["root"] == 1
-    assert study.trials[1].user_attrs[RESULT] == {"train_s": 1.0}
+    assert study.trials[1].user_attrs[RESULT] == {"train_s": 1.0, DIGEST: record.digest}
     assert study.trials[1].intermediate_values == {1: 0.5, 2: 0.75}
     assert study.user_attrs == {
         FINGERPRINT: {"space": 1},

@@ -76,6 +76,10 @@ def make_wait(root: Path, _: Path) -> None:
     _execute(root, "UPDATE trials SET state = 'WAITING' WHERE trial_id = (SELECT max(trial_id) FROM trials)")
 
 
+def make_fail(root: Path, _: Path) -> None:
+    _execute(root, "UPDATE trials SET state = 'FAIL' WHERE trial_id = (SELECT max(trial_id) FROM trials)")
+
+
 def lose_the_mark(root: Path, _: Path) -> None:
     _execute(root, "DELETE FROM study_user_attributes WHERE key = 'lenet_exp.mark'")
 
@@ -88,9 +92,25 @@ def lose_parameters(root: Path, _: Path) -> None:
     _execute(root, "UPDATE trial_params SET distribution_json = '{}'")
 
 
+def lose_epochs(root: Path, _: Path) -> None:
+    _execute(root, "DELETE FROM trial_intermediate_values WHERE step = 1")
+
+
+def edit_a_value(root: Path, _: Path) -> None:
+    """Edit both places that have it."""
+    last = "(SELECT max(trial_id) FROM trials)"
+    _execute(
+        root,
+        f"UPDATE trial_values SET value = 0.99 WHERE trial_id = {last}",
+        "UPDATE trial_intermediate_values SET intermediate_value = 0.99"
+        f" WHERE step = 2 AND trial_id = {last}",
+    )
+
+
 pytestmark = pytest.mark.slow
 WRONGS = [remove, empty, replace_by_another_roots, overwrite_in_place, put_back_a_backup]
 EDITS = [lose_the_values, lose_the_results, garble_the_records, make_wait, lose_the_mark, garble_the_mark]
+EDITS += [make_fail, lose_epochs, edit_a_value]
 
 
 def request(swept: Swept, root: Path | None = None) -> Request:
