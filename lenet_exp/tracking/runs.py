@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_exp.base.errors import DataError, mask_url
+from lenet_exp.base.records import RunKey
 from lenet_exp.tracking import audit, model
 from lenet_exp.tracking.audit import EXPERIMENT, STATUS, Stored, texts
 from lenet_exp.tracking.events import Champion, End, RunLog, StudyLog

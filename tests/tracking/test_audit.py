@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lenet_exp.base.errors import UnreachableError
 from lenet_exp.tracking import store, uploader
 from lenet_exp.tracking.events import Champion
 from lenet_exp.tracking.model import file_marks
@@ -357,3 +358,24 @@ def test_artifacts_follow_a_root_that_is_moved(lab: Lab, tmp_path: Path, *, is_c
         ).fetchall()
     assert all(uri.startswith(moved.as_uri()) for (uri,) in uris)
     assert {path: path.stat().st_mtime_ns for path in lab.root.rglob("*")} == files
+
+
+def test_a_copy_of_the_root_leaves_the_runs_of_the_other_alone(lab: Lab) -> None:
+    """Unless it is told to take them over: then those of other trainings are made anew, and none is left."""
+    lab.spool.start_study(replace(STUDY_METADATA, sweeps=("a", "b"), tags={"sweep": "b"}))
+    lab.spool.end_study("COMPLETE")
+    assert lab.sync().lacking == {}
+    before = id_of(lab), id_of(lab, BASELINE.stem)
+    path = lab.spool.path(BASELINE.stem)
+    path.write_text(path.read_text().replace('"seed":7', '"seed":8'))
+    lab.spool.start_study(replace(STUDY_METADATA, sweeps=("a", "c"), tags={"sweep": "c"}))
+    lab.spool.end_study("COMPLETE")
+
+    with pytest.raises(UnreachableError, match=r"of another copy of it; .* 'lenet-exp sync --rebuild'"):
+        lab.sync()
+    assert lab.sync(rebuild=True).lacking == {}
+
+    after = id_of(lab), id_of(lab, BASELINE.stem)
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+    assert lab.sync().lacking == {}
