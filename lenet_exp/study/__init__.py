@@ -6,7 +6,7 @@ __getattr__, __dir__ = face(
     __name__,
     postgres="AdvisoryLock",
     rdb="TrialStorage",
-    records="Attempt TrialRecord",
+    records="Attempt DIGEST TrialRecord",
     storage="full_disk_named preload set_aside",
     study="MAX_ATTEMPTS Study open_study",
     trials="PastTrial RECORD RECORD_BASICS RETRY StudyContent has_open read_study restore_study",

@@ -100,7 +100,7 @@ while True:
     _, err = process.communicate(timeout=20)
 
     assert (process.returncode, err) == (code, "error: interrupted; run the same command again to go on\n")
-    assert not session(process.pid)
+    assert _left(process) == {}
 
 
 def test_an_interruption_that_a_library_swallowed_or_turned_into_another_error_is_still_one() -> None:
@@ -195,10 +195,7 @@ def test_ctrl_c_at_any_instant_is_one_line_and_the_same_command_goes_on(
         assert (process.returncode, len(told)) in {(130, 1), (0, 0)}, err  # 0: it had ended already
         assert "Traceback" not in err
         assert "ignored" not in err
-        gone_by = time.monotonic() + 2  # the system may take a moment to end a process that was killed
-        while session(process.pid) and time.monotonic() < gone_by:
-            time.sleep(0.02)
-        assert not session(process.pid)
+        assert _left(process) == {}
 
     assert _completes(_sweep(file, "root"))
     assert _values(file, "root") == _values(file, "undisturbed")
@@ -215,6 +212,14 @@ def _sweep(file: Path, root: str) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
+
+
+def _left(process: subprocess.Popen[str]) -> dict[int, int]:
+    """Return what is left of a command that has ended; the system may take a moment to end what was killed."""
+    gone_by = time.monotonic() + 2
+    while session(process.pid) and time.monotonic() < gone_by:
+        time.sleep(0.02)
+    return session(process.pid)
 
 
 def _completes(process: subprocess.Popen[str]) -> bool:

@@ -252,7 +252,7 @@ def test_a_tracking_server_that_is_gone_costs_nothing_but_a_warning(
         len(re.findall(r"^warning: the tracking store http://\*\*\*@127.0.0.1:9 does not answer", said, re.M))
         == 1
     )
-    command = f"lenet-exp sync {path} --root {tmp_path}"
+    command = f"lenet-exp sync {path} --root {tmp_path} --tracking-uri 'http://***@127.0.0.1:9'"
     assert said.endswith(f"nothing is lost: '{command}' uploads the rest\n")
     assert "s3cret" not in said
     assert len(pd.read_csv(tmp_path / "mini" / "leaderboard.csv")) == 1
