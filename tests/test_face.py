@@ -39,6 +39,7 @@ def run(code: str | None, *arguments: str, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_and_a_session_run_a_sweep(tmp_path: Path, data_cache: Path) -> None:
     """Its lines run once, whatever processes the sweep starts, and again it has nothing left to train."""
     (tmp_path / "small.toml").write_text(SWEPT)

@@ -153,6 +153,7 @@ class CrashingClient:
         return call
 
 
+@pytest.mark.slow
 def test_a_crash_anywhere_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after any of its calls to MLflow, tracking ends with the same runs, points and models."""
     connect = store.connect
