@@ -215,7 +215,7 @@ def _sweep(file: Path, root: str) -> subprocess.Popen[str]:
 
 
 def _left(process: subprocess.Popen[str]) -> dict[int, int]:
-    """Return what is left of a command that has ended; the system may take a moment to end what was killed."""
+    """Return what is left of a command that has ended; what was killed may take a moment to end."""
     gone_by = time.monotonic() + 2
     while session(process.pid) and time.monotonic() < gone_by:
         time.sleep(0.02)
