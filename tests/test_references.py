@@ -21,7 +21,7 @@ from lenet_exp.results.statistics import power
 from lenet_exp.results.views.curves import curves_table
 from lenet_exp.study import postgres, sampling, study
 from lenet_exp.sweep import agenda, driver, run
-from lenet_exp.tracking import runs
+from lenet_exp.tracking import audit
 from lenet_exp.training import diagnostics, trainer
 from tests.labs.documents import (
     BENCHMARKS,
@@ -129,7 +129,12 @@ def test_every_metric_and_tag_in_mlflow_is_named() -> None:
     assert set(METRICS) <= set(names([text]))
     of_study = {f"lenet_exp.{name}" for name in ("test_readings", "version", "sweep", "experiment")}
     assert explained == written | of_study
-    assert runs.STATUS == {"RUNNING": "RUNNING", "COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+    assert audit.STATUS == {
+        "RUNNING": "RUNNING",
+        "COMPLETE": "FINISHED",
+        "PRUNED": "KILLED",
+        "FAIL": "FAILED",
+    }
 
 
 # Exit codes, sessions, markers.

@@ -21,7 +21,7 @@ from lenet_exp.execution import checkpoint
 from lenet_exp.results.evaluation import NOT_CONFIRMED
 from lenet_exp.results.leaderboard import ranked
 from lenet_exp.results.table import to_csv
-from lenet_exp.study.records import Attempt, TrialRecord
+from lenet_exp.study.records import DIGEST, Attempt, TrialRecord
 from lenet_exp.study.study import Study
 from lenet_exp.tracking.spool import Spool
 from lenet_exp.training.weights import SHA256, weights_digest
@@ -124,7 +124,8 @@ class Writer:
             DiskError: If spool or study cannot be written.
         """
         self._study.ensure_ours()  # else the spool would say what the study may not
-        result = {**version_of_code(), **result}
+        # A duplicate has the result of another record, but not its digest.
+        result = version_of_code() | {name: result[name] for name in result if name != DIGEST}
         # The trainers of some tests save no weights.
         weights = self._layout.kept_weights(weights_of or key) if state == "COMPLETE" else None
         if weights is not None and SHA256 not in result:  # a duplicate has that of its original

@@ -202,7 +202,7 @@ def test_ctrl_c_at_any_instant_is_one_line_and_the_same_command_goes_on(
 
 
 def _sweep(file: Path, root: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "lenet_exp", "sweep", file, "--root", root, "--workers", "1"]
+    command = [sys.executable, "-m", "lenet_exp", "sweep", str(file), "--root", root, "--workers", "1"]
     return subprocess.Popen(
         command,
         cwd=file.parent,

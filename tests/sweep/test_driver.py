@@ -26,8 +26,9 @@ from lenet_exp.study.study import open_study
 from lenet_exp.sweep.agenda import MAX_SAME_FAILURES, Failures
 from lenet_exp.sweep.driver import MAX_INFEASIBLE, Driver
 from lenet_exp.sweep.recovery import reconcile
+from lenet_exp.sweep.salvage import damage
 from lenet_exp.sweep.writer import Writer
-from lenet_exp.tracking.spool import Spool
+from lenet_exp.tracking.spool import STUDY, Spool
 from tests.labs.studies import read_records
 
 MACHINE = Machine(("cpu",), "test", "float32", "2")
@@ -160,6 +161,8 @@ def test_a_configuration_is_trained_once_and_its_duplicates_are_told_its_value(
                 original.history,
                 original.config,
             )
+    assert damage(trials, Spool(tmp_path / "e" / "spool"), "e", "").keys() == {STUDY}  # never started here
+    assert not any(record.is_edited for record in trials)
 
 
 def test_infeasible_configurations_are_told_apart_and_cost_no_trial(
@@ -286,7 +289,9 @@ def test_what_a_limit_ended_has_the_limit_on_record_and_is_trained_when_it_is_go
     driver(experiment(LR, 1), limits=Limits(trial_timeout_s=1e-6)).run()
     (cut,) = records(tmp_path)
     assert (cut.state, cut.result["trial_timeout_s"]) == ("PRUNED", 1e-6)
-    checkpoint.save(tmp_path / "e" / "checkpoints" / "trial-00000-1", [EpochResult(1, *[0.5] * 6)], b"")
+    checkpoint.save(
+        tmp_path / "e" / "checkpoints" / "trial-00000-1", [EpochResult(1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5)], b""
+    )
 
     driver(experiment(LR, 1), limits=Limits(trial_timeout_s=1e-6)).run()
     assert records(tmp_path) == [cut]

@@ -13,6 +13,7 @@ import pytest
 
 from lenet_exp.base.errors import StoreError
 from lenet_exp.base.layout import Layout, study_db
+from lenet_exp.base.records import RunKey
 from lenet_exp.cli.doctor import examine
 from lenet_exp.config import loader
 from lenet_exp.config.experiment import Experiment
@@ -215,7 +216,8 @@ def test_a_study_that_is_replaced_in_mid_sweep_stops_it(
     more = experiment.model_copy(
         update={"search": experiment.search.model_copy(update={"trials": experiment.trials + 3})}
     )
-    write, replaced = writer.Writer.end, []
+    write = writer.Writer.end
+    replaced: list[bytes] = []
 
     def end(self: writer.Writer, *arguments: object, **options: object) -> object:
         record = write(self, *arguments, **options)  # type: ignore[arg-type]
@@ -238,7 +240,7 @@ def test_a_study_that_is_replaced_in_mid_sweep_stops_it(
     assert sum(r.key.role == "trial" and not r.superseded for r in ended.values()) == more.trials
 
 
-def _complete(experiment: Experiment, root: Path) -> dict[object, float]:
+def _complete(experiment: Experiment, root: Path) -> dict[RunKey, float]:
     """Return the values of the attempts that the spool has as complete."""
     logs = Spool(Layout.of(root, experiment.name).spool).run_logs()
     return {log.key: log.epochs[-1].val_accuracy for log in logs if log.end and log.end.state == "COMPLETE"}
