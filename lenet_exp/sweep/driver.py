@@ -298,11 +298,11 @@ class Driver:
         if running is None:
             return
         match event.how:
-            case "completed":
+            case "completed" if not running.overdue:
                 self._settle(event.key, "COMPLETE", "")
             case "diverged":
                 self._settle(event.key, "PRUNED", event.reason)
-            case "died" if running.overdue:
+            case "completed" | "died" if running.overdue:
                 limit_s = self._conditions.limits.trial_timeout_s
                 self._settle(event.key, "PRUNED", f"timeout: not done after {limit_s:g} s")
             case "oom" if running.attempt.exclusive:
