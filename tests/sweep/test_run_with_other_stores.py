@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_exp.base.errors import StoreError
+from lenet_exp.base.errors import LockedError, StoreError
 from lenet_exp.base.layout import Layout, study_db
 from lenet_exp.base.records import RunKey
 from lenet_exp.cli.doctor import examine
@@ -228,7 +228,8 @@ def test_a_study_that_is_replaced_in_mid_sweep_stops_it(
 
     monkeypatch.setattr(writer.Writer, "end", end)
 
-    with pytest.raises(StoreError, match=r"while the sweep was at work; nothing is lost.*doctor --repair"):
+    told = r"while the sweep was at work; nothing is lost.*doctor --repair|begun or ended by another process"
+    with pytest.raises((StoreError, LockedError), match=told):
         run_main_job(replace(request(swept), experiment=more))
 
     monkeypatch.undo()
