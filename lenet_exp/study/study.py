@@ -38,7 +38,6 @@ from lenet_exp.study.trials import (
     TRAINING,
     UNKNOWN,
     as_record,
-    content,
     counts,
     drawn_values,
     kept_record,
@@ -386,15 +385,16 @@ def open_study(
         check: Function of the study's lineage, None without a study; it raises if this is not the right one.
 
     Raises:
-        StoreError: If the storage is damaged, or another version of Optuna wrote it.
-        UnreachableError: If the storage does not answer.
+        LenetExpError: If the storage is damaged or of another version, or does not answer.
     """
     if not url and is_empty(root):
         check(None)
     storage = open_storage(root, url)
     with damaged_rows_told(experiment.name, root, url):
-        stored = content(storage, experiment.name)
-        check(stored and stored.lineage)
+        names = {study.study_name for study in storage.get_all_studies()}
+        if not names >= {experiment.name, f"{experiment.name}/fixed"}:
+            check(None)
         study = Study(storage, experiment, partial(flush, root))
+        check(study.lineage)
     study.guard(lambda: ensure_stored(storage, root, url, study.written()))
     return study

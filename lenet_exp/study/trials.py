@@ -226,26 +226,16 @@ def read_study(name: str, root: Path, url: str | None = None) -> StudyContent | 
     storage = read_storage(root, url)
     if storage is None:
         return None
-    with damaged_rows_told(name, root, url):
-        return content(storage, name)
-
-
-def content(storage: TrialStorage, name: str) -> StudyContent | None:
-    """Return all that the study of an experiment stores; None if the storage does not have all of it.
-
-    Args:
-        storage: Storage of the studies.
-        name: Name of the experiment.
-    """
     records: list[TrialRecord] = []
-    for study_name in (f"{name}/fixed", name):
-        trials = storage.kept_trials(study_name)
-        if trials is None:
-            return None
-        records += trial_records(trials)
-    attributes = _attributes(storage, name)
+    with damaged_rows_told(name, root, url):
+        for study_name in (f"{name}/fixed", name):
+            trials = storage.kept_trials(study_name)
+            if trials is None:
+                return None
+            records += trial_records(trials)
+        attributes = _attributes(storage, name)
+        kept = {k.removeprefix("lenet_exp."): v for k, v in _attributes(storage, f"{name}/fixed").items()}
     fingerprint = stored_fingerprint(attributes) or {}
-    kept = {k.removeprefix("lenet_exp."): v for k, v in _attributes(storage, f"{name}/fixed").items()}
     lineage = with_records(Lineage.of_mark(attributes.get(MARK), fingerprint=fingerprint), records)
     ended = [record for record in records if record.state not in OPEN]
     return StudyContent(ended, kept, fingerprint, lineage)

@@ -356,7 +356,7 @@ class Confirmation:
                 return networks
             for (_, _, record), fault in zip(trained, wrong, strict=True):
                 if fault:
-                    self.announce(f"warning: {fault}; training it again")
+                    self.announce(f"warning: {fault.partition('; ')[0]}; training it again")
                     kept = {SHA256: self.study.kept(SHA256)}
                     arguments = self.conditions, self.executor, kept, self.study.keep
                     self.announce(restore_weights(record, plan.train_on, *arguments))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ class Lab:
         self.uri = store.local_uri(root)
         self.artifacts = root / "artifacts"
         self.home = root / "exp"
-        self._clock = itertools.count(1_700_000_000)
+        self._clock: Iterator[int] = itertools.count(1_700_000_000)
         self.spool = self.opened()
         self.home.mkdir()
         (root / "mlflow.db").write_bytes(empty_store())

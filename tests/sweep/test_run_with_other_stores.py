@@ -54,64 +54,46 @@ def put_back_a_backup(root: Path, _: Path) -> None:
             database.execute(f"DELETE FROM {table} WHERE trial_id = ?", [last])
 
 
-def _execute(root: Path, *statements: str) -> None:
-    with closing(sqlite3.connect(study_db(root))) as database, database:
-        for statement in statements:
-            assert database.execute(statement).rowcount
+def edited(*statements: str) -> Callable[[Path, Path], None]:
+    """Return a function that edits the study by hand."""
 
+    def edit(root: Path, _: Path) -> None:
+        with closing(sqlite3.connect(study_db(root))) as database, database:
+            for statement in statements:
+                assert database.execute(statement).rowcount
 
-def lose_the_values(root: Path, _: Path) -> None:
-    _execute(root, "DELETE FROM trial_values")
-
-
-def lose_the_results(root: Path, _: Path) -> None:
-    _execute(root, "DELETE FROM trial_user_attributes WHERE key = 'lenet_exp.result'")
-
-
-def garble_the_records(root: Path, _: Path) -> None:
-    _execute(root, "UPDATE trial_user_attributes SET value_json = '{}' WHERE key = 'lenet_exp.record'")
-
-
-def make_wait(root: Path, _: Path) -> None:
-    """Have a trial that has ended waiting again, so that the next sweep would train it."""
-    _execute(root, "UPDATE trials SET state = 'WAITING' WHERE trial_id = (SELECT max(trial_id) FROM trials)")
-
-
-def make_fail(root: Path, _: Path) -> None:
-    _execute(root, "UPDATE trials SET state = 'FAIL' WHERE trial_id = (SELECT max(trial_id) FROM trials)")
-
-
-def lose_the_mark(root: Path, _: Path) -> None:
-    _execute(root, "DELETE FROM study_user_attributes WHERE key = 'lenet_exp.mark'")
-
-
-def garble_the_mark(root: Path, _: Path) -> None:
-    _execute(root, "UPDATE study_user_attributes SET value_json = '[1' WHERE key = 'lenet_exp.mark'")
-
-
-def lose_parameters(root: Path, _: Path) -> None:
-    _execute(root, "UPDATE trial_params SET distribution_json = '{}'")
-
-
-def lose_epochs(root: Path, _: Path) -> None:
-    _execute(root, "DELETE FROM trial_intermediate_values WHERE step = 1")
-
-
-def edit_a_value(root: Path, _: Path) -> None:
-    """Edit both places that have it."""
-    last = "(SELECT max(trial_id) FROM trials)"
-    _execute(
-        root,
-        f"UPDATE trial_values SET value = 0.99 WHERE trial_id = {last}",
-        "UPDATE trial_intermediate_values SET intermediate_value = 0.99"
-        f" WHERE step = 2 AND trial_id = {last}",
-    )
+    return edit
 
 
 pytestmark = pytest.mark.slow
 WRONGS = [remove, empty, replace_by_another_roots, overwrite_in_place, put_back_a_backup]
-EDITS = [lose_the_values, lose_the_results, garble_the_records, make_wait, lose_the_mark, garble_the_mark]
-EDITS += [make_fail, lose_epochs, edit_a_value]
+LAST = "WHERE trial_id = (SELECT max(trial_id) FROM trials)"
+GARBLED_MARK = edited("UPDATE study_user_attributes SET value_json = '[1' WHERE key = 'lenet_exp.mark'")
+#: Else the next sweep would train it again.
+WAITING = edited(f"UPDATE trials SET state = 'WAITING' {LAST}")
+LOST_PARAMETERS = edited("UPDATE trial_params SET distribution_json = '{}'")
+EDITS = [
+    pytest.param(edited("DELETE FROM trial_values"), id="values lost"),
+    pytest.param(
+        edited("DELETE FROM trial_user_attributes WHERE key = 'lenet_exp.result'"), id="results lost"
+    ),
+    pytest.param(
+        edited("UPDATE trial_user_attributes SET value_json = '{}' WHERE key = 'lenet_exp.record'"),
+        id="records garbled",
+    ),
+    pytest.param(WAITING, id="waiting"),
+    pytest.param(edited(f"UPDATE trials SET state = 'FAIL' {LAST}"), id="failed"),
+    pytest.param(edited("DELETE FROM study_user_attributes WHERE key = 'lenet_exp.mark'"), id="mark lost"),
+    pytest.param(GARBLED_MARK, id="mark garbled"),
+    pytest.param(edited("DELETE FROM trial_intermediate_values WHERE step = 1"), id="epochs lost"),
+    pytest.param(
+        edited(
+            f"UPDATE trial_values SET value = 0.99 {LAST}",
+            f"UPDATE trial_intermediate_values SET intermediate_value = 0.99 {LAST} AND step = 2",
+        ),
+        id="value edited in both places",
+    ),
+]
 
 
 def request(swept: Swept, root: Path | None = None) -> Request:
@@ -161,7 +143,7 @@ def test_a_study_that_optuna_cannot_load_is_told_and_restored(swept: Swept) -> N
     """What only Optuna reads can be damaged too."""
     name = loader.load(swept.file).name
     before = read_records(name, swept.root)
-    lose_parameters(swept.root, swept.root)
+    LOST_PARAMETERS(swept.root, swept.root)
 
     with pytest.raises(StoreError, match=f"study.*damaged.*doctor --repair --root {swept.root}"):
         run_main_job(request(swept))
@@ -178,7 +160,7 @@ def test_a_kept_value_that_was_deleted_comes_back(swept: Swept) -> None:
     study.when_kept(spool.keep)
     study.keep("note", [1])
     study.close()
-    _execute(swept.root, "DELETE FROM study_user_attributes WHERE key = 'lenet_exp.note'")
+    edited("DELETE FROM study_user_attributes WHERE key = 'lenet_exp.note'")(swept.root, swept.root)
 
     assert "the study lacks note" in _wrong(swept.root, repair=False)[0]
     assert not _wrong(swept.root, repair=True)
@@ -207,7 +189,7 @@ def _wrong(root: Path, *, repair: bool) -> list[str]:
     return [check.text for check in checks if check.exit_code and check.name in ("study", "swept")]
 
 
-@pytest.mark.parametrize("wrong", [*WRONGS, make_wait, garble_the_mark])
+@pytest.mark.parametrize("wrong", [*WRONGS, WAITING, GARBLED_MARK])
 def test_a_study_that_is_replaced_in_mid_sweep_stops_it(
     swept: Swept, other: Path, wrong: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,7 +202,7 @@ def test_a_study_that_is_replaced_in_mid_sweep_stops_it(
     replaced: list[bytes] = []
 
     def end(self: writer.Writer, *arguments: object, **options: object) -> object:
-        record = write(self, *arguments, **options)  # type: ignore[arg-type]
+        record = write(self, *arguments, **options)  # type: ignore[arg-type]  # passes on what it got
         if not replaced:
             wrong(swept.root, other)
             replaced.append(study_db(swept.root).read_bytes() if study_db(swept.root).exists() else b"")

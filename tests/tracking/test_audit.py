@@ -60,7 +60,7 @@ def reopened(root: Path) -> Lab:
     lab = Lab.__new__(Lab)
     lab.root, lab.home, lab.artifacts = root, root / "exp", root / "artifacts"
     lab.uri = store.local_uri(root)
-    lab._clock = iter(range(1_800_000_000, 1_900_000_000))  # type: ignore[assignment]
+    lab._clock = iter(range(1_800_000_000, 1_900_000_000))
     lab.spool = lab.opened()
     store.connect(lab.uri, lab.artifacts)
     store.close_files(lab.uri)  # as another process, which has other copies of this root
