@@ -7,7 +7,7 @@ import shlex
 import unicodedata
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
@@ -107,8 +107,23 @@ class Confirm(Frozen):
     top: int = Field(
         3, ge=1, le=100, description="number of finalists: the best configurations of the search"
     )
-    seeds: int = Field(
-        5, ge=1, le=1_000, description="number of fresh seeds, the same for all finalists and the baseline"
+    seeds: Annotated[int, Field(ge=1, le=1_000)] | Literal["auto"] = Field(
+        5,
+        description="number of fresh seeds, the same for all finalists and the baseline; auto: as many as"
+        " precision needs",
+    )
+    precision: float = Field(
+        0.003,
+        gt=0,
+        lt=1,
+        description="with auto seeds: how far the interval of a difference may reach to either side",
+    )
+    max_seeds: int = Field(30, ge=2, le=1_000, description="with auto seeds: largest number of fresh seeds")
+    margin: float = Field(
+        0.005,
+        gt=0,
+        lt=1,
+        description="difference in accuracy that matters: a tie is told how many seeds would find it",
     )
     train_on: TrainOn = Field(
         "train", description="images to train on: train, or train+validation for both splits"
