@@ -7,7 +7,7 @@ import shlex
 import unicodedata
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
@@ -30,6 +30,8 @@ _NAME = re.compile(r"^\w[\w .-]{0,99}$")
 
 SamplerName = Literal["tpe", "random", "grid", "qmc", "cmaes"]
 Kernels = Literal["fast", "torch"]
+#: Largest number of fresh seeds of a confirmation.
+MAX_CONFIRM_SEEDS = 1_000
 PrunerName = Literal["hyperband", "halving", "median", "none"]
 
 
@@ -107,10 +109,10 @@ class Confirm(Frozen):
     top: int = Field(
         3, ge=1, le=100, description="number of finalists: the best configurations of the search"
     )
-    seeds: Annotated[int, Field(ge=1, le=1_000)] | Literal["auto"] = Field(
+    seeds: int | Literal["auto"] = Field(
         5,
         description="number of fresh seeds, the same for all finalists and the baseline; auto: as many as"
-        " precision needs",
+        " precision needs, which eight others tell on validation images",
     )
     precision: float = Field(
         0.003,
@@ -118,7 +120,9 @@ class Confirm(Frozen):
         lt=1,
         description="with auto seeds: how far the interval of a difference may reach to either side",
     )
-    max_seeds: int = Field(30, ge=2, le=1_000, description="with auto seeds: largest number of fresh seeds")
+    max_seeds: int = Field(
+        30, ge=2, le=MAX_CONFIRM_SEEDS, description="with auto seeds: largest number to choose"
+    )
     margin: float = Field(
         0.005,
         gt=0,
@@ -129,8 +133,31 @@ class Confirm(Frozen):
         "train", description="images to train on: train, or train+validation for both splits"
     )
     level: float = Field(
-        0.05, gt=0, lt=0.5, description="significance level: chance of any verdict but tie if nothing differs"
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="significance level: chance of any verdict but tie if nothing differs, over all readings"
+        " of the test split",
     )
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _number_or_auto(cls, written: Any) -> Any:
+        is_number = isinstance(written, int) and not isinstance(written, bool)
+        if written != "auto" and not (is_number and 1 <= written <= MAX_CONFIRM_SEEDS):
+            raise ValueError(
+                f"must be a whole number from 1 to {MAX_CONFIRM_SEEDS:,}, or 'auto', found {written!r}"
+            )
+        return written
+
+    @model_validator(mode="after")
+    def _validation_is_there(self) -> Confirm:
+        if self.seeds == "auto" and self.train_on == "train+validation":
+            raise ConfigError(
+                "confirm.seeds: 'auto' looks at validation images, which train_on = 'train+validation' leaves"
+                " none of; give a number of seeds, or train_on = 'train'"
+            )
+        return self
 
 
 class Watch(Frozen):

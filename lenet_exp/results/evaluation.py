@@ -63,9 +63,10 @@ class FirstStage:
     """How a confirmation with ``seeds = "auto"`` finds its number of seeds.
 
     Attributes:
-        n_seeds: Number of seeds that are trained first.
+        n_seeds: Number of seeds that are trained first. They are never evaluated on the test split: what
+            chose the number has no part in the verdict, so the verdict's level is kept whatever the noise.
         precision: Largest wanted half-width of the interval of a difference.
-        max_seeds: Largest number of seeds to train.
+        max_seeds: Largest number of seeds to evaluate on the test split.
         spreads: Standard deviation of each finalist's paired differences in validation accuracy on these
             seeds, by configuration hash; None where too few are complete. None until they are trained.
         n_wanted: Number of seeds that give the precision, which may be above ``max_seeds``; 0 until then.
@@ -87,7 +88,7 @@ class ConfirmationPlan:
         finalists: Configurations to confirm, the best validation accuracy first.
         baseline: The configuration that the finalists are compared with.
         seeds: Fresh random seeds, which no search has used; every configuration is trained on each. With
-            ``first_stage`` these are its seeds, until all that are needed follow from it.
+            ``first_stage`` these are its seeds until it is done, and after it those of the second stage.
         train_on: Images that every configuration is trained on.
         level: Largest accepted chance, in all readings together, that any finalist is called *better* or
             *worse* although it does not differ from the baseline, in (0, 1).
@@ -103,6 +104,12 @@ class ConfirmationPlan:
     level: float
     n_finished: int
     first_stage: FirstStage | None = None
+
+    @property
+    def n_seeds_before(self) -> int:
+        """Number of fresh seeds that were trained only to find the number of seeds."""
+        first = self.first_stage
+        return 0 if first is None or first.spreads is None else first.n_seeds
 
     @property
     def everyone(self) -> tuple[Finalist, ...]:

@@ -199,7 +199,7 @@ class Confirmation:
                 return plan
             plan = staged
             self.study.keep(PLAN, plan.to_dict())
-            self.announce(f"{stages_in_words(plan)}; trained in all: {len(plan.seeds)} each")
+            self.announce(f"{stages_in_words(plan)}; {in_words(plan)}")
 
     def _earlier(self, plan: ConfirmationPlan) -> list[Evaluation]:
         """Return the evaluations before that of a plan, which may itself be on record as cut off."""

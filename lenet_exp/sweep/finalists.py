@@ -21,8 +21,9 @@ from lenet_exp.results.verdicts.seeds import seeds_for_precision
 from lenet_exp.results.verdicts.statistics import estimate
 from lenet_exp.study.records import TrialRecord
 
-#: Number of seeds that are trained first with ``seeds = "auto"``.
-FIRST_SEEDS = 5
+#: Number of seeds that are trained first with ``seeds = "auto"``. With fewer the spread is so uncertain that
+#: many more have to follow, see experiments/STATISTICS.md.
+FIRST_SEEDS = 8
 
 
 def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: int) -> ConfirmationPlan:
@@ -36,7 +37,7 @@ def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: in
     settings = experiment.confirm
     first_stage = None
     if settings.seeds == "auto":
-        n_seeds = min(FIRST_SEEDS, settings.max_seeds)
+        n_seeds = FIRST_SEEDS
         first_stage = FirstStage(n_seeds, settings.precision, settings.max_seeds)
     else:
         n_seeds = settings.seeds
@@ -78,7 +79,7 @@ def second_stage(
     experiment: Experiment,
     level: float,
 ) -> ConfirmationPlan:
-    """Return a plan with ``seeds = "auto"`` with all its seeds, once those of its first stage are trained.
+    """Return a plan with ``seeds = "auto"`` with the seeds to read on, once its first stage is trained.
 
     Args:
         plan: The plan with the seeds of its first stage.
@@ -103,7 +104,7 @@ def second_stage(
     wanted = seeds_for_precision(known, first.n_seeds, first.precision, level / len(plan.finalists))
     return replace(
         plan,
-        seeds=_fresh_seeds(experiment, min(wanted, first.max_seeds)),
+        seeds=_fresh_seeds(experiment, first.n_seeds + min(wanted, first.max_seeds))[first.n_seeds :],
         first_stage=replace(first, spreads=spreads, n_wanted=wanted),
     )
 
@@ -119,7 +120,7 @@ def confirmation_trainings(plan: ConfirmationPlan, *, is_transferred: bool) -> l
             nothing but the confirmation, so the leaderboard shows its trainings on the first seed.
     """
     trainings = []
-    for number, seed in enumerate(plan.seeds, start=1):
+    for number, seed in enumerate(plan.seeds, start=1 + plan.n_seeds_before):
         for finalist in plan.everyone:
             training = replace(
                 confirmation_training(finalist, plan, seed), label=f"{finalist.label}, seed {number}"
@@ -152,7 +153,7 @@ def in_words(plan: ConfirmationPlan) -> str:
         "train, resampled": ", each with its own division into training and validation images",
     }.get(plan.train_on, "")
     first = plan.first_stage
-    auto = " to begin with" if first and first.spreads is None else ""
+    auto = " to see how they vary" if first and first.spreads is None else ""
     seeds = counted(len(plan.seeds), "fresh seed")
     return f"{labels} against the baseline, {seeds} each{auto}{images}"
 

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lenet_exp.results.verdicts.seeds import MOST_SEEDS, power, seeds_for_precision, seeds_to_settle
+from lenet_exp.results.verdicts.seeds import (
+    FEWEST_SEEDS,
+    MOST_SEEDS,
+    power,
+    seeds_for_precision,
+    seeds_to_settle,
+)
 from lenet_exp.results.verdicts.statistics import paired_p_values
 
 
@@ -54,12 +60,16 @@ def test_what_can_not_be_found_has_no_number() -> None:
 
 
 @given(st.floats(1e-4, 0.1), st.integers(2, 20), st.floats(0.001, 0.1), st.floats(0.005, 0.2))
-def test_the_seeds_for_a_precision_are_stein_s(sd: float, n: int, precision: float, level: float) -> None:
-    """The fewest whose half-width, at the quantile of the first stage, is no larger than wanted."""
+def test_the_seeds_for_a_precision_are_the_fewest_that_give_it(
+    sd: float, n: int, precision: float, level: float
+) -> None:
+    """At Student's quantile of the first stage (Stein), or of the second if that is the smaller."""
     needed = seeds_for_precision([sd / 2, sd, math.nan], n, precision, level)
-    limit = stats.t.isf(level / 2, n - 1) * sd
 
-    assert needed >= n
-    assert limit / math.sqrt(needed) <= precision * (1 + 1e-9)
-    assert needed == n or limit / math.sqrt(needed - 1) >= precision * (1 - 1e-9)
-    assert seeds_for_precision([], n, precision, level) == n
+    def half_width(number: int) -> float:
+        return float(stats.t.isf(level / 2, min(n, number) - 1) * sd / math.sqrt(number))
+
+    assert needed >= FEWEST_SEEDS
+    assert half_width(needed) <= precision * (1 + 1e-9)
+    assert needed == FEWEST_SEEDS or half_width(needed - 1) >= precision * (1 - 1e-9)
+    assert seeds_for_precision([], n, precision, level) == FEWEST_SEEDS
