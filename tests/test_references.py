@@ -17,7 +17,7 @@ from lenet_exp.config.loader import MAX_FILE_BYTES
 from lenet_exp.config.space import MAX_GRID
 from lenet_exp.execution import checkpoint, executor, resources, signals
 from lenet_exp.results import ablation, leaderboard, statistics
-from lenet_exp.results.statistics import power
+from lenet_exp.results.verdicts.seeds import power
 from lenet_exp.results.views.curves import curves_table
 from lenet_exp.study import postgres, sampling, study
 from lenet_exp.sweep import agenda, driver, run

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 Role = Literal["trial", "baseline", "run", "confirm", "ablation"]
 
 #: The images to train on. ``train+validation`` leaves none to validate on.
-TrainOn = Literal["train", "train+validation"]
+TrainOn = Literal["train", "train, resampled", "train+validation"]
 
 #: The states of an attempt, by Optuna's names: ``FAIL`` after a bug or a crash, ``PRUNED`` if ended early.
 State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]

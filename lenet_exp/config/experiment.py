@@ -30,6 +30,8 @@ _NAME = re.compile(r"^\w[\w .-]{0,99}$")
 
 SamplerName = Literal["tpe", "random", "grid", "qmc", "cmaes"]
 Kernels = Literal["fast", "torch"]
+#: Largest number of fresh seeds of a confirmation.
+MAX_CONFIRM_SEEDS = 1_000
 PrunerName = Literal["hyperband", "halving", "median", "none"]
 
 
@@ -107,15 +109,55 @@ class Confirm(Frozen):
     top: int = Field(
         3, ge=1, le=100, description="number of finalists: the best configurations of the search"
     )
-    seeds: int = Field(
-        5, ge=1, le=1_000, description="number of fresh seeds, the same for all finalists and the baseline"
+    seeds: int | Literal["auto"] = Field(
+        5,
+        description="number of fresh seeds, the same for all finalists and the baseline; auto: as many as"
+        " precision needs, which eight others tell on validation images",
+    )
+    precision: float = Field(
+        0.003,
+        gt=0,
+        lt=1,
+        description="with auto seeds: how far the interval of a difference may reach to either side",
+    )
+    max_seeds: int = Field(
+        30, ge=2, le=MAX_CONFIRM_SEEDS, description="with auto seeds: largest number to choose"
+    )
+    margin: float = Field(
+        0.005,
+        gt=0,
+        lt=1,
+        description="difference in accuracy that matters: a tie is told how many seeds would find it",
     )
     train_on: TrainOn = Field(
         "train", description="images to train on: train, or train+validation for both splits"
     )
     level: float = Field(
-        0.05, gt=0, lt=0.5, description="significance level: chance of any verdict but tie if nothing differs"
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="significance level: chance of any verdict but tie if nothing differs, over all readings"
+        " of the test split",
     )
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _number_or_auto(cls, written: Any) -> Any:
+        is_number = isinstance(written, int) and not isinstance(written, bool)
+        if written != "auto" and not (is_number and 1 <= written <= MAX_CONFIRM_SEEDS):
+            raise ValueError(
+                f"must be a whole number from 1 to {MAX_CONFIRM_SEEDS:,}, or 'auto', found {written!r}"
+            )
+        return written
+
+    @model_validator(mode="after")
+    def _validation_is_there(self) -> Confirm:
+        if self.seeds == "auto" and self.train_on == "train+validation":
+            raise ConfigError(
+                "confirm.seeds: 'auto' looks at validation images, which train_on = 'train+validation' leaves"
+                " none of; give a number of seeds, or train_on = 'train'"
+            )
+        return self
 
 
 class Watch(Frozen):

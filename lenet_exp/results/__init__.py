@@ -1,4 +1,4 @@
-"""Results computed from the records: statistics, verdicts, the leaderboard and its CSV, ablation tables."""
+"""Results computed from the records: the confirmation and its conclusion, leaderboard, ablation tables."""
 
 from lenet_exp.base.faces import face
 
@@ -7,11 +7,11 @@ __getattr__, __dir__ = face(
     ablation="ablation_table",
     aggregate="pareto_front",
     champion="elected has_baseline",
-    evaluation="ConfirmationPlan Evaluation Finalist NOT_CONFIRMED PLAN READINGS SPEEDS Score "
-    "confirmation_summary read_evaluations",
+    conclusion="NOT_CONFIRMED confirmation_summary seeds_needed",
+    evaluation="ConfirmationPlan Evaluation Finalist FirstStage PLAN READINGS SPEEDS Score next_level "
+    "read_evaluations settled_by",
     leaderboard="ranked read_leaderboard",
     lookup="ExperimentResults ensure_related read_related read_results",
     read="own_files show_leaderboard write_own_files",
     table="Table to_csv",
-    verdicts="Verdict",
 )

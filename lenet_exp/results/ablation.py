@@ -13,15 +13,17 @@ from typing import Any
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.results.aggregate import by_seed
-from lenet_exp.results.statistics import estimate
 from lenet_exp.results.table import Table, finite
-from lenet_exp.results.verdicts import Sample, Verdict, verdicts
+from lenet_exp.results.verdicts.judging import Sample, Verdict, verdicts
+from lenet_exp.results.verdicts.seeds import seeds_to_settle
+from lenet_exp.results.verdicts.statistics import estimate
 from lenet_exp.study.records import TrialRecord
 
 #: The columns, in order.
 COLUMNS = (
     *("factor", "value", "config", "n_seeds", "val_accuracy", "val_accuracy_sem"),
-    *("val_delta", "val_delta_low", "val_delta_high", "val_p_value", "verdict", "seeds_to_settle"),
+    *("val_delta", "val_delta_low", "val_delta_high", "val_p_value", "verdict"),
+    *("seeds_to_settle_low", "seeds_to_settle_high"),
     *("examples_per_s", "examples_per_s_ratio", "n_parameters", "macs", "epochs", "note"),
 )
 
@@ -38,7 +40,8 @@ def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> Ta
         ``val_delta``, its interval, ``val_p_value`` (Holm-adjusted over the table) and ``verdict``, from the
         seeds that the baseline has too. If a seed gave no result, for example because its loss diverged, the
         row has a ``note`` and no verdict: the remaining seeds would flatter it. If that is the baseline's,
-        there is no verdict at all.
+        there is no verdict at all. A tie has the numbers of seeds that would find a difference of
+        ``confirm.margin``.
     """
     ended = [record for record in records if not record.superseded]
     experiment = _as_trained(experiment, ended)
@@ -51,10 +54,15 @@ def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> Ta
         trained = [r for r in ended if r.key.role == "ablation" and r.config == config]
         rows.append(_measured(alternative.factor, alternative.value, configuration, trained))
         samples.append(_sample(config, trained))
-    judgements = verdicts(samples, _sample(baseline.id, baseline_records))
-    for row, verdict in zip(rows[1:], judgements, strict=True):
+    reference = _sample(baseline.id, baseline_records)
+    judgements = verdicts(samples, reference)
+    for row, verdict, sample in zip(rows[1:], judgements, samples, strict=True):
         # Where the baseline lacks a seed, there is nothing to compare with on it.
-        row.update({} if rows[0]["note"] else _judged(row, verdict))
+        if not rows[0]["note"]:
+            row.update(_judged(row, verdict))
+        if row["verdict"] == "tie" and verdict.n_seeds > 1:
+            low, high = _to_settle(sample, reference, experiment.confirm.margin, verdict.level / len(samples))
+            row.update(seeds_to_settle_low=low, seeds_to_settle_high=high)
         row["examples_per_s_ratio"] = _ratio(row["examples_per_s"], rows[0]["examples_per_s"])
     return Table(COLUMNS, rows)
 
@@ -103,7 +111,18 @@ def _judged(row: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
         f"val_{name}": finite(getattr(verdict, name))
         for name in ("delta", "delta_low", "delta_high", "p_value")
     }
-    return {**numbers, "verdict": verdict.verdict, "seeds_to_settle": verdict.seeds_to_settle}
+    return {**numbers, "verdict": verdict.verdict}
+
+
+def _to_settle(
+    sample: Sample, baseline: Sample, margin: float, level: float
+) -> tuple[int | None, int | None]:
+    """Return with how many seeds a difference of ``margin`` would be found, see `seeds_to_settle`."""
+    of = dict(zip(baseline.seeds, baseline.test_accuracy, strict=True))
+    values = zip(sample.seeds, sample.test_accuracy, strict=True)
+    differences = [value - of[seed] for seed, value in values if seed in of]
+    n = len(differences)
+    return seeds_to_settle(estimate(differences).sem * math.sqrt(n), n, margin, level, level)
 
 
 def _ratio(value: float | None, base: float | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from lenet_exp.results.conclusion import sentences
 from lenet_exp.results.evaluation import Evaluation, Finalist
 from lenet_exp.results.table import finite
 from lenet_exp.study.records import TrialRecord
@@ -59,7 +60,7 @@ def _description(question: str, evaluation: Evaluation) -> str:
     """Return the registered model's description in Markdown: verdicts, a table, and how it was measured."""
     verdicts = {verdict["config"]: verdict for verdict in evaluation.verdicts}
     lines = [question, ""] if question else []
-    lines += [f"{sentence}  " for sentence in evaluation.sentences()]
+    lines += [f"{sentence}  " for sentence in sentences(evaluation)]
     lines += [
         "",
         "| configuration | n_seeds | test_accuracy | delta | p_value | verdict |",

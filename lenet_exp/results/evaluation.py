@@ -1,13 +1,12 @@
 """The plan of a confirmation and the record of its reading of the test split, as plain values.
 
 The study stores the plan before any of its networks is trained. It stores the record before the test split is
-opened, and completes it afterwards. The leaderboard and the terminal show what both say.
+opened, and completes it afterwards. `lenet_exp.results.conclusion` says what follows from them.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +14,8 @@ from lenet_exp.base.messages import counted
 from lenet_exp.base.records import TrainOn
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.results.table import finite
+from lenet_exp.results.verdicts.judging import Settled
+from lenet_exp.results.verdicts.statistics import reading_level
 
 #: Names under which the study stores the latest plan, all evaluations, and the training speed of each
 #: configuration in examples per second, measured while nothing else ran.
@@ -58,6 +59,27 @@ class Finalist:
 
 
 @dataclass(frozen=True)
+class FirstStage:
+    """How a confirmation with ``seeds = "auto"`` finds its number of seeds.
+
+    Attributes:
+        n_seeds: Number of seeds that are trained first. They are never evaluated on the test split: what
+            chose the number has no part in the verdict, so the verdict's level is kept whatever the noise.
+        precision: Largest wanted half-width of the interval of a difference.
+        max_seeds: Largest number of seeds to evaluate on the test split.
+        spreads: Standard deviation of each finalist's paired differences in validation accuracy on these
+            seeds, by configuration hash; None where too few are complete. None until they are trained.
+        n_wanted: Number of seeds that give the precision, which may be above ``max_seeds``; 0 until then.
+    """
+
+    n_seeds: int
+    precision: float
+    max_seeds: int
+    spreads: Mapping[str, float | None] | None = None
+    n_wanted: int = 0
+
+
+@dataclass(frozen=True)
 class ConfirmationPlan:
     """Which configurations a confirmation compares, and how; frozen before the first of them is trained.
 
@@ -65,11 +87,13 @@ class ConfirmationPlan:
         frozen: Time at which the plan was created, ISO 8601 in UTC.
         finalists: Configurations to confirm, the best validation accuracy first.
         baseline: The configuration that the finalists are compared with.
-        seeds: Fresh random seeds, which no search has used; every configuration is trained on each.
+        seeds: Fresh random seeds, which no search has used; every configuration is trained on each. With
+            ``first_stage`` these are its seeds until it is done, and after it those of the second stage.
         train_on: Images that every configuration is trained on.
-        level: Largest accepted chance that any finalist is called *better* or *worse* although none differs
-            from the baseline, in (0, 1).
+        level: Largest accepted chance, in all readings together, that any finalist is called *better* or
+            *worse* although it does not differ from the baseline, in (0, 1).
         n_finished: Number of trials that the search had finished when the plan was created.
+        first_stage: How the number of seeds is found; None if it was given.
     """
 
     frozen: str
@@ -79,6 +103,13 @@ class ConfirmationPlan:
     train_on: TrainOn
     level: float
     n_finished: int
+    first_stage: FirstStage | None = None
+
+    @property
+    def n_seeds_before(self) -> int:
+        """Number of fresh seeds that were trained only to find the number of seeds."""
+        first = self.first_stage
+        return 0 if first is None or first.spreads is None else first.n_seeds
 
     @property
     def everyone(self) -> tuple[Finalist, ...]:
@@ -88,7 +119,10 @@ class ConfirmationPlan:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
         finalists = [finalist.to_dict() for finalist in self.finalists]
-        return {**vars(self), "finalists": finalists, "baseline": self.baseline.to_dict()}
+        written = {**vars(self), "finalists": finalists, "baseline": self.baseline.to_dict()}
+        # Absent where it says nothing, as in the plans from before there was one.
+        written.pop("first_stage")
+        return written if self.first_stage is None else {**written, "first_stage": asdict(self.first_stage)}
 
     @classmethod
     def from_dict(cls, written: Mapping[str, Any]) -> ConfirmationPlan:
@@ -99,6 +133,7 @@ class ConfirmationPlan:
                 "finalists": tuple(map(Finalist.from_dict, written["finalists"])),
                 "baseline": Finalist.from_dict(written["baseline"]),
                 "seeds": tuple(written["seeds"]),
+                "first_stage": FirstStage(**stage) if (stage := written.get("first_stage")) else None,
             }
         )
 
@@ -123,6 +158,22 @@ class Score:
 
 
 @dataclass(frozen=True)
+class SeedsToSettle:
+    """How many seeds would settle the ties of an evaluation.
+
+    Attributes:
+        difference: The difference in accuracy that is to be found.
+        level: Level of the reading that would follow.
+        seeds: Least and largest number of seeds by the hash of each tie's finalist, see
+            `lenet_exp.results.verdicts.seeds.seeds_to_settle`.
+    """
+
+    difference: float
+    level: float
+    seeds: Mapping[str, tuple[int | None, int | None]]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The record of one reading of the test split: stored before the files are opened, completed afterwards.
 
@@ -138,14 +189,19 @@ class Evaluation:
         digest: Digest of the test images and labels; empty until completed.
         n_images: Number of test images; 0 until completed.
         scores: One `Score` per network; a training that failed has none.
-        verdicts: Fields of a `lenet_exp.results.verdicts.Verdict` per finalist; None replaces NaN when
-            it is stored.
+        verdicts: Fields of a `lenet_exp.results.verdicts.judging.Verdict` per finalist; None replaces NaN
+            when it is stored.
         fresh_val_accuracy: Mean validation accuracy over the fresh seeds, by configuration hash; None until
             completed, and empty if the validation images were trained on.
-        curse: Sentence of `lenet_exp.results.verdicts.winners_curse` on the first finalist; empty if unknown.
+        curse: Sentence of `lenet_exp.results.verdicts.judging.winners_curse` on the first finalist; empty if
+            unknown.
         champion: Hash of the champion's configuration: the best finalist that is better than the baseline,
             else the baseline; empty until completed.
         study: Id of the study; empty in readings from before there were ids.
+        spent: Level that this reading has of the level of all readings together; None in readings from before
+            the level was divided, which had all of it.
+        spent_before: Level that the earlier readings had.
+        to_settle: How many seeds would settle the ties; None until completed, and in older readings.
     """
 
     number: int
@@ -163,6 +219,9 @@ class Evaluation:
     curse: str = ""
     champion: str = ""
     study: str = ""
+    spent: float | None = None
+    spent_before: float = 0.0
+    to_settle: SeedsToSettle | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON; None replaces numbers that are not finite."""
@@ -173,6 +232,7 @@ class Evaluation:
             "verdicts": [
                 {name: finite(value) for name, value in verdict.items()} for verdict in self.verdicts
             ],
+            "to_settle": asdict(self.to_settle) if self.to_settle else None,
         }
 
     @classmethod
@@ -185,8 +245,14 @@ class Evaluation:
                 "begun": tuple(values["begun"]),
                 "scores": tuple(Score(**score) for score in values["scores"]),
                 "verdicts": tuple(values["verdicts"]),
+                "to_settle": _to_settle(values.get("to_settle")),
             }
         )
+
+    @property
+    def level(self) -> float:
+        """Level that this reading has of the level of all readings together."""
+        return self.plan.level if self.spent is None else self.spent
 
     @property
     def has_baseline(self) -> bool:
@@ -198,19 +264,6 @@ class Evaluation:
         """Return the label of the finalist, or of the baseline, whose hash is ``config``."""
         return next(finalist.label for finalist in self.plan.everyone if finalist.config == config)
 
-    def sentences(self) -> list[str]:
-        """Return the verdicts, the winner's curse and the champion in plain words, one sentence each."""
-        if not self.has_baseline:  # read so until November 2026
-            return ["no verdict and no champion: the test split was read without a complete baseline"]
-        sentences = [f"{self.label(verdict['config'])}: {verdict['sentence']}" for verdict in self.verdicts]
-        if self.curse:
-            sentences.append(f"winner's curse, {self.plan.finalists[0].label}: {self.curse}")
-        if self.champion == self.plan.baseline.config:
-            sentences.append("champion: the baseline, as no finalist is better")
-        else:
-            sentences.append(f"champion: {self.label(self.champion)}")
-        return sentences
-
     def as_text(self) -> str:
         """Return one line that says when the test split was read, and for which configurations."""
         state = f"completed {self.completed}" if self.completed else "not completed"
@@ -218,7 +271,15 @@ class Evaluation:
         again = " (again)" if self.again else ""
         started = ", ".join(self.begun)
         seeds = counted(len(self.plan.seeds), "seed")
-        return f"{self.number}{again}: started {started}, {state}: {labels}, {seeds}"
+        level = f"level {self.level:.3g}"
+        return f"{self.number}{again}: started {started}, {state}: {labels}, {seeds}, {level}"
+
+
+def _to_settle(written: Mapping[str, Any] | None) -> SeedsToSettle | None:
+    if not written:
+        return None
+    seeds = {config: (low, high) for config, (low, high) in written["seeds"].items()}
+    return SeedsToSettle(written["difference"], written["level"], seeds)
 
 
 def read_evaluations(kept: Any) -> list[Evaluation]:
@@ -230,60 +291,36 @@ def read_evaluations(kept: Any) -> list[Evaluation]:
     return [Evaluation.from_dict(written) for written in kept or ()]
 
 
-@dataclass(frozen=True)
-class ConfirmationSummary:
-    """What a confirmation adds to the leaderboard.
-
-    Attributes:
-        cells: Cells to add to a configuration's row of the leaderboard, by hash and then by column.
-        sentences: Verdicts, winner's curse and champion in plain words, one sentence each.
-        evaluation: The evaluation that the summary is made from; None if no evaluation is complete.
-    """
-
-    cells: Mapping[str, Mapping[str, Any]]
-    sentences: tuple[str, ...] = ()
-    evaluation: Evaluation | None = None
-
-
-#: The summary of a study without a complete evaluation.
-NOT_CONFIRMED = ConfirmationSummary({})
-
-
-def confirmation_summary(kept_readings: Any, kept_speeds: Any) -> ConfirmationSummary:
-    """Return the summary of the last complete evaluation, or `NOT_CONFIRMED` if there is none.
+def next_level(evaluations: Sequence[Evaluation], level: float) -> float:
+    """Return the level of the next reading of the test split.
 
     Args:
-        kept_readings: Value that the study stores as `READINGS`; None if there is none.
-        kept_speeds: Value that the study stores as `SPEEDS`; None if there is none.
+        evaluations: All evaluations so far; also one that was cut off counts, as it was on record.
+        level: Level of all readings together, in (0, 1).
     """
-    complete = [evaluation for evaluation in read_evaluations(kept_readings) if evaluation.completed]
-    if not complete:
-        return NOT_CONFIRMED
-    evaluation, speeds = complete[-1], kept_speeds or {}
-    verdicts = {verdict["config"]: verdict for verdict in evaluation.verdicts}
-    cells = {}
-    for finalist in evaluation.plan.everyone:
-        config = finalist.config
-        cells[config] = {
-            **_test_cells(evaluation, config),
-            **(_verdict_cells(verdicts[config]) if config in verdicts and evaluation.has_baseline else {}),
-            **({"examples_per_s": speeds[config]} if config in speeds else {}),
-            "fresh_val_accuracy": (evaluation.fresh_val_accuracy or {}).get(config),
-        }
-    return ConfirmationSummary(cells, tuple(evaluation.sentences()), evaluation)
+    return reading_level(level, len(evaluations) + 1)
 
 
-def _test_cells(evaluation: Evaluation, config: str) -> dict[str, Any]:
-    accuracies = [score.test_accuracy for score in evaluation.scores if score.config == config]
-    n = len(accuracies)
-    mean = math.fsum(accuracies) / n if n else None
-    sem = None
-    if mean is not None and n > 1:
-        sem = math.sqrt(math.fsum((value - mean) ** 2 for value in accuracies) / (n - 1) / n)
-    delta = 0.0 if n and evaluation.has_baseline else None
-    return {"n_seeds": n, "test_accuracy": mean, "test_accuracy_sem": sem, "delta": delta}
+def settled_by(evaluations: Sequence[Evaluation], plan: ConfirmationPlan) -> dict[str, Settled]:
+    """Return what earlier readings have settled of a plan's finalists, by configuration hash.
 
+    The last complete reading of a finalist counts, if its networks were trained on the same images and
+    compared with the same baseline: else it answered another question.
 
-def _verdict_cells(verdict: Mapping[str, Any]) -> dict[str, Any]:
-    names = "delta delta_low delta_high p_value verdict permutation_p mcnemar_p seeds_to_settle"
-    return {name: verdict[name] for name in names.split()}
+    Args:
+        evaluations: The earlier evaluations, in the order of the readings.
+        plan: The plan whose finalists are to be judged.
+    """
+    settled: dict[str, Settled] = {}
+    for evaluation in evaluations:
+        earlier = evaluation.plan
+        same = (earlier.train_on, earlier.baseline.config) == (plan.train_on, plan.baseline.config)
+        if not (evaluation.completed and evaluation.has_baseline and same):
+            continue
+        for verdict in evaluation.verdicts:
+            settled.pop(verdict["config"], None)
+            if verdict["verdict"] != "tie":
+                first = verdict.get("settled_by") or evaluation.number
+                level = verdict.get("level") or evaluation.level
+                settled[verdict["config"]] = Settled(verdict["verdict"], first, level)
+    return settled

@@ -13,7 +13,7 @@ from lenet_exp.base.errors import DataError
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.aggregate import over_seeds, pareto_front
-from lenet_exp.results.evaluation import NOT_CONFIRMED, ConfirmationSummary
+from lenet_exp.results.conclusion import NOT_CONFIRMED, ConfirmationSummary
 from lenet_exp.results.table import Table, read_csv
 from lenet_exp.study.records import TrialRecord
 
@@ -30,7 +30,8 @@ COLUMNS = (
     *("delta", "delta_low", "delta_high", "p_value", "verdict"),
     *("examples_per_s", "train_s", "n_parameters", "macs", "epochs"),
     *HYPERPARAMETERS,
-    *("variant", "fresh_val_accuracy", "permutation_p", "mcnemar_p", "seeds_to_settle"),
+    *("variant", "fresh_val_accuracy", "level", "delta_low_other_images", "delta_high_other_images"),
+    *("permutation_p", "mcnemar_p", "seeds_to_settle_low", "seeds_to_settle_high"),
     *("pareto_parameters", "pareto_speed", "mlflow_run_id"),
 )
 _PARETO = ("pareto_parameters", "pareto_speed")

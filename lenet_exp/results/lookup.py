@@ -18,13 +18,7 @@ from lenet_exp.base.messages import repair_command
 from lenet_exp.base.records import without_seed
 from lenet_exp.config.experiment import Data, Experiment
 from lenet_exp.results.champion import has_baseline
-from lenet_exp.results.evaluation import (
-    NOT_CONFIRMED,
-    READINGS,
-    SPEEDS,
-    ConfirmationSummary,
-    confirmation_summary,
-)
+from lenet_exp.results.conclusion import NOT_CONFIRMED, ConfirmationSummary, confirmation_summary
 from lenet_exp.results.leaderboard import ranked
 from lenet_exp.results.table import Table
 from lenet_exp.study.records import TrialRecord
@@ -237,7 +231,7 @@ def read_results(experiment: Experiment, root: Path, storage: str | None = None)
         name: value for name, value in study.fingerprint.get("data", {}).items() if name in Data.model_fields
     }
     as_started = experiment.model_copy(update={"data": experiment.data.model_copy(update=data_as_started)})
-    confirmation = confirmation_summary(study.kept.get(READINGS), study.kept.get(SPEEDS))
+    confirmation = confirmation_summary(study.kept, experiment, root)
     spool = Spool(layout.spool)
     spool.study_id = study.lineage.id
     return ExperimentResults(as_started, layout, study.records, spool, study.fingerprint, confirmation)

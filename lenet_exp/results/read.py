@@ -61,7 +61,8 @@ def show_leaderboard(
         if experiment.ablate:
             print_ablation(shown)
         else:
-            print_leaderboard(table, top, results.confirmation.sentences)
+            summary = results.confirmation
+            print_leaderboard(table, top, summary.sentences, summary.next_steps)
 
 
 def own_files(experiment: Experiment, layout: Layout) -> tuple[Path, ...]:

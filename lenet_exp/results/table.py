@@ -20,14 +20,32 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 #: Columns of integers and of measurements; pandas cannot infer their types if cells are empty.
 _WHOLE = {
-    *("rank", "trial", "n_seeds", "seeds_to_settle", "n_parameters", "macs", "epochs"),
+    *(
+        "rank",
+        "trial",
+        "n_seeds",
+        "seeds_to_settle_low",
+        "seeds_to_settle_high",
+        "n_parameters",
+        "macs",
+        "epochs",
+    ),
     *("batch_size", "conv_layers", "fc_layers"),
     *(key for key in HYPERPARAMETERS if key[:-2] in ("kernel_size", "padding", "channels", "fc_width")),
 }
 _MEASURED = {
     *("val_accuracy", "val_accuracy_sem", "val_delta", "val_delta_low", "val_delta_high", "val_p_value"),
     *("test_accuracy", "test_accuracy_sem", "delta", "delta_low", "delta_high", "p_value"),
-    *("permutation_p", "mcnemar_p", "fresh_val_accuracy", "examples_per_s", "examples_per_s_ratio"),
+    *(
+        "level",
+        "delta_low_other_images",
+        "delta_high_other_images",
+        "permutation_p",
+        "mcnemar_p",
+        "fresh_val_accuracy",
+        "examples_per_s",
+        "examples_per_s_ratio",
+    ),
     *("train_s", "lr", "momentum", "weight_decay"),
 }
 _TYPES = {

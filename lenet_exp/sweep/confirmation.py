@@ -20,8 +20,7 @@ from lenet_exp import __version__
 from lenet_exp.base.errors import DataError, NoResultError
 from lenet_exp.base.files import make_folder, write_atomically
 from lenet_exp.base.messages import counted
-from lenet_exp.base.records import Role, RunKey
-from lenet_exp.base.seeding import derive_seed
+from lenet_exp.base.records import RunKey
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.data import testset
@@ -29,7 +28,7 @@ from lenet_exp.data.split import division
 from lenet_exp.execution.calls import run_in_process
 from lenet_exp.execution.protocol import Conditions
 from lenet_exp.results import champion
-from lenet_exp.results import verdicts as compare
+from lenet_exp.results.conclusion import seeds_needed
 from lenet_exp.results.evaluation import (
     PLAN,
     READINGS,
@@ -38,10 +37,22 @@ from lenet_exp.results.evaluation import (
     Evaluation,
     Finalist,
     Score,
+    next_level,
     read_evaluations,
+    settled_by,
 )
+from lenet_exp.results.verdicts.judging import Sample, verdicts, winners_curse
 from lenet_exp.study.records import TrialRecord
-from lenet_exp.sweep.finalists import explained
+from lenet_exp.sweep.finalists import (
+    confirmation_training,
+    confirmation_trainings,
+    explained,
+    freeze,
+    in_words,
+    is_as_set,
+    second_stage,
+    stages_in_words,
+)
 from lenet_exp.training.evaluate import (
     SavedNetwork,
     alone_examples_per_s,
@@ -67,53 +78,6 @@ def ensure_available(experiment: Experiment) -> None:
         testset.ensure_available(experiment.data)
     except DataError as error:
         raise DataError(f"{error}; or leave the confirmation out with --no-confirm") from None
-
-
-def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: int) -> ConfirmationPlan:
-    """Return the plan of a confirmation, which stays as it is even if trials or settings are added later.
-
-    Args:
-        experiment: Experiment whose precision is no longer ``auto``.
-        finalists: Configurations to confirm, the best first.
-        n_finished: Number of finished trials from which the finalists were chosen.
-    """
-    settings = experiment.confirm
-    return ConfirmationPlan(
-        frozen=_now(),
-        finalists=tuple(finalists),
-        baseline=Finalist(experiment.baseline_configuration, "baseline", None),
-        seeds=_seeds(experiment),
-        train_on=settings.train_on,
-        level=settings.level,
-        n_finished=n_finished,
-    )
-
-
-def confirmation_trainings(plan: ConfirmationPlan, *, is_transferred: bool) -> list[FixedTraining]:
-    """Return the trainings of a plan: every configuration on the first seed, then on the second, and so on.
-
-    In this order an interrupted confirmation has trained all configurations on nearly the same seeds.
-
-    Args:
-        plan: The frozen plan.
-        is_transferred: True if the finalists come from a search on another data set. The study then has
-            nothing but the confirmation, so the leaderboard shows its trainings on the first seed.
-    """
-    trainings = []
-    for number, seed in enumerate(plan.seeds, start=1):
-        for finalist in plan.everyone:
-            training = replace(_training(finalist, plan, seed), label=f"{finalist.label}, seed {number}")
-            if is_transferred and number == 1:
-                role: Role = "baseline" if finalist == plan.baseline else "run"
-                training = replace(training, role=role, label=finalist.label)
-            trainings.append(training)
-    return trainings
-
-
-def _training(finalist: Finalist, plan: ConfirmationPlan, seed: int) -> FixedTraining:
-    # The name does not depend on the plan, so that a later plan uses trainings that are done.
-    name = f"confirm {finalist.config} on {plan.train_on}"
-    return FixedTraining(name, "confirm", finalist.label, finalist.configuration, seed, plan.train_on)
 
 
 @dataclass
@@ -163,13 +127,13 @@ class Confirmation:
         """
         plan = self._plan(finalists, again=again)
         if plan is not None:
-            if not self.train(confirmation_trainings(plan, is_transferred=self.is_transferred)):
+            plan = self._train(plan)
+            if plan is None:
                 self.announce(
                     "confirmation: not everything is trained, so the test split is not read;"
                     " run the same command again to go on"
                 )
                 return False
-            self._ensure_trained(plan)
             self._measure_speeds(plan)
             self._read(plan)
         evaluations = read_evaluations(self.study.kept(READINGS))
@@ -192,13 +156,11 @@ class Confirmation:
         is_read = any(e.completed and e.plan == plan and e.has_baseline for e in evaluations)
         if plan is not None and not again:
             if not is_read:
-                self.announce(f"confirmation: {_summary(plan)}, frozen {plan.frozen}")
+                self.announce(f"confirmation: {in_words(plan)}, frozen {plan.frozen}")
                 return plan
-            settings = self.experiment.confirm
-            wanted = (_seeds(self.experiment), settings.train_on, settings.level)
-            if self.study.n_finished > plan.n_finished or wanted != (plan.seeds, plan.train_on, plan.level):
+            if self.study.n_finished > plan.n_finished or not is_as_set(plan, self.experiment):
                 self.announce(
-                    f"confirmed as of {plan.frozen}: {_summary(plan)};"
+                    f"confirmed as of {plan.frozen}: {in_words(plan)};"
                     f" trials or settings are new since then; to confirm anew, run '{self._command_again()}'"
                 )
             return None
@@ -208,8 +170,43 @@ class Confirmation:
         if not plan.finalists:
             return None
         self.study.keep(PLAN, plan.to_dict())
-        self.announce(f"confirmation: {_summary(plan)}")
+        self.announce(f"confirmation: {in_words(plan)}")
+        if evaluations:
+            level, spent = next_level(evaluations, plan.level), sum(e.level for e in evaluations)
+            self.announce(
+                f"the test split has been read {counted(len(evaluations), 'time')}, at a level of {spent:.4g}"
+                f" of {plan.level:.3g}; this reading gets {level:.3g}"
+            )
         return plan
+
+    def _train(self, plan: ConfirmationPlan) -> ConfirmationPlan | None:
+        """Train the networks of a plan, of both its stages if the number of its seeds is found.
+
+        Returns:
+            The plan with all its seeds; None if trainings are left.
+
+        Raises:
+            NoResultError: If trainings gave no network.
+        """
+        while True:
+            if not self.train(confirmation_trainings(plan, is_transferred=self.is_transferred)):
+                return None
+            self._ensure_trained(plan)
+            values = {(f.config, seed): record.value for f, seed, record in self._trained(plan)}
+            level = next_level(self._earlier(plan), plan.level)
+            staged = second_stage(plan, values, self.experiment, level)
+            if staged == plan:
+                return plan
+            plan = staged
+            self.study.keep(PLAN, plan.to_dict())
+            self.announce(f"{stages_in_words(plan)}; {in_words(plan)}")
+
+    def _earlier(self, plan: ConfirmationPlan) -> list[Evaluation]:
+        """Return the evaluations before that of a plan, which may itself be on record as cut off."""
+        evaluations = read_evaluations(self.study.kept(READINGS))
+        if evaluations and not evaluations[-1].completed and evaluations[-1].plan == plan:
+            return evaluations[:-1]
+        return evaluations
 
     def _ensure_trained(self, plan: ConfirmationPlan) -> None:
         """Make sure, before a reading is spent, that it can give the verdicts: refuse it if a network lacks.
@@ -259,7 +256,7 @@ class Confirmation:
 
     def _records(self, plan: ConfirmationPlan) -> list[tuple[Finalist, int, TrialRecord | None]]:
         return [
-            (finalist, seed, self.study.fixed_record(_training(finalist, plan, seed)))
+            (finalist, seed, self.study.fixed_record(confirmation_training(finalist, plan, seed)))
             for finalist in plan.everyone
             for seed in plan.seeds
         ]
@@ -297,28 +294,40 @@ class Confirmation:
         )
         labels = np.asarray(images.open()[1])
         samples = [self._sample(evaluation, finalist, labels) for finalist in plan.everyone]
-        verdicts = compare.verdicts(samples[1:], samples[0], plan.level)
-        evaluation = replace(evaluation, verdicts=tuple(vars(verdict) for verdict in verdicts))
+        settled = settled_by(self._earlier(plan), plan)
+        judged = verdicts(samples[1:], samples[0], evaluation.level, settled)
+        evaluation = replace(evaluation, verdicts=tuple(vars(verdict) for verdict in judged))
         best = plan.finalists[0]
         # The accuracy of a search on another data set cannot be compared with this one's.
         if best.val_accuracy is not None and fresh[best.config] and not self.is_transferred:
-            curse = compare.winners_curse(best.val_accuracy, fresh[best.config], plan.level)
+            curse = winners_curse(best.val_accuracy, fresh[best.config], plan.level)
             evaluation = replace(evaluation, curse=curse)
-        self._keep(replace(evaluation, champion=champion.winner(evaluation)))
+        level = next_level([*self._earlier(plan), evaluation], plan.level)
+        evaluation = replace(
+            evaluation,
+            to_settle=seeds_needed(evaluation, self.experiment.confirm.margin, level),
+            champion=champion.winner(evaluation),
+        )
+        self._keep(evaluation)
 
     def _begin_reading(self, plan: ConfirmationPlan) -> Evaluation:
         """Record in the study that the test split is about to be read, and return that record.
 
         If a reading of this plan was cut off, its record gets one more time of start.
         """
-        evaluations = read_evaluations(self.study.kept(READINGS))
-        if evaluations and not evaluations[-1].completed and evaluations[-1].plan == plan:
+        evaluations, earlier = read_evaluations(self.study.kept(READINGS)), self._earlier(plan)
+        if len(evaluations) > len(earlier):
             evaluation = replace(evaluations[-1], begun=(*evaluations[-1].begun, _now()))
         else:
             dataset = self.experiment.data.dataset
-            number = len(evaluations) + 1
-            basics = number, plan, dataset, __version__, bool(evaluations), (_now(),)
-            evaluation = Evaluation(*basics, study=self.study.lineage.id)
+            number = len(earlier) + 1
+            basics = number, plan, dataset, __version__, bool(earlier), (_now(),)
+            evaluation = Evaluation(
+                *basics,
+                study=self.study.lineage.id,
+                spent=next_level(earlier, plan.level),
+                spent_before=sum(other.level for other in earlier),
+            )
         self._keep(evaluation)
         return evaluation
 
@@ -367,7 +376,7 @@ class Confirmation:
         digest = recorded_digest(record.key, record.result, {SHA256: self.study.kept(SHA256)})
         return SavedNetwork(finalist.configuration, weights, predictions, digest)
 
-    def _sample(self, evaluation: Evaluation, finalist: Finalist, labels: np.ndarray) -> compare.Sample:
+    def _sample(self, evaluation: Evaluation, finalist: Finalist, labels: np.ndarray) -> Sample:
         """Return a finalist's test accuracies, one for each seed: NaN if the training on that seed failed."""
         by_seed = {score.seed: score for score in evaluation.scores if score.config == finalist.config}
         seeds = evaluation.plan.seeds
@@ -376,24 +385,12 @@ class Confirmation:
         if len(by_seed) == len(seeds):
             files = [self.layout.predictions(RunKey.from_stem(by_seed[s].run)) for s in seeds]
             correct = np.stack([correct_predictions(file, labels) for file in files])
-        return compare.Sample(finalist.config, accuracies, seeds, correct)
+        return Sample(finalist.config, accuracies, seeds, correct)
 
 
 def _fresh(trained: Sequence[tuple[Finalist, int, TrialRecord]], finalist: Finalist) -> list[float]:
     """Return a finalist's validation accuracies on the fresh seeds; empty without a validation split."""
     return [record.value for other, _, record in trained if other == finalist and record.value is not None]
-
-
-def _seeds(experiment: Experiment) -> tuple[int, ...]:
-    """Return the fresh seeds; increasing ``confirm.seeds`` adds seeds and keeps the others."""
-    return tuple(derive_seed(experiment.search.seed, "confirm", n) for n in range(experiment.confirm.seeds))
-
-
-def _summary(plan: ConfirmationPlan) -> str:
-    """Return the plan in words, such as ``trial 3 against the baseline, 5 fresh seeds each``."""
-    labels = ", ".join(finalist.label for finalist in plan.finalists)
-    images = "" if plan.train_on == "train" else ", trained on the validation images too"
-    return f"{labels} against the baseline, {len(plan.seeds)} fresh seeds each{images}"
 
 
 def _now() -> str:

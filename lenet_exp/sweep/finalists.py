@@ -1,16 +1,179 @@
-"""Which configurations are confirmed, on the search's data set or another, and why none are."""
+"""The plan of a confirmation: which configurations, on how many seeds, on which data set; and why none."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lenet_exp.base.errors import ConfigError, NoResultError
+from lenet_exp.base.messages import counted
+from lenet_exp.base.records import Role
+from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.results.champion import has_baseline
-from lenet_exp.results.evaluation import PLAN, ConfirmationPlan, Finalist
+from lenet_exp.results.evaluation import PLAN, ConfirmationPlan, Finalist, FirstStage
+from lenet_exp.results.verdicts.seeds import seeds_for_precision
+from lenet_exp.results.verdicts.statistics import estimate
 from lenet_exp.study.records import TrialRecord
+
+#: Number of seeds that are trained first with ``seeds = "auto"``. With fewer the spread is so uncertain that
+#: many more have to follow, see experiments/STATISTICS.md.
+FIRST_SEEDS = 8
+
+
+def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: int) -> ConfirmationPlan:
+    """Return the plan of a confirmation, which stays as it is even if trials or settings are added later.
+
+    Args:
+        experiment: Experiment whose precision is no longer ``auto``.
+        finalists: Configurations to confirm, the best first.
+        n_finished: Number of finished trials from which the finalists were chosen.
+    """
+    settings = experiment.confirm
+    first_stage = None
+    if settings.seeds == "auto":
+        n_seeds = FIRST_SEEDS
+        first_stage = FirstStage(n_seeds, settings.precision, settings.max_seeds)
+    else:
+        n_seeds = settings.seeds
+    return ConfirmationPlan(
+        frozen=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        finalists=tuple(finalists),
+        baseline=Finalist(experiment.baseline_configuration, "baseline", None),
+        seeds=_fresh_seeds(experiment, n_seeds),
+        train_on=settings.train_on,
+        level=settings.level,
+        n_finished=n_finished,
+        first_stage=first_stage,
+    )
+
+
+def _fresh_seeds(experiment: Experiment, number: int) -> tuple[int, ...]:
+    """Return the fresh seeds; a larger number adds seeds and keeps the others."""
+    return tuple(derive_seed(experiment.search.seed, "confirm", n) for n in range(number))
+
+
+def is_as_set(plan: ConfirmationPlan, experiment: Experiment) -> bool:
+    """Return True if a confirmation that is planned now would have the same seeds, images and level.
+
+    Args:
+        plan: A stored plan.
+        experiment: Experiment with the settings of now.
+    """
+    now = freeze(experiment, plan.finalists, plan.n_finished)
+    if (now.train_on, now.level) != (plan.train_on, plan.level):
+        return False
+    if now.first_stage is None or plan.first_stage is None:
+        return (now.seeds, now.first_stage) == (plan.seeds, plan.first_stage)
+    return now.first_stage == replace(plan.first_stage, spreads=None, n_wanted=0)
+
+
+def second_stage(
+    plan: ConfirmationPlan,
+    values: Mapping[tuple[str, int], float | None],
+    experiment: Experiment,
+    level: float,
+) -> ConfirmationPlan:
+    """Return a plan with ``seeds = "auto"`` with the seeds to read on, once its first stage is trained.
+
+    Args:
+        plan: The plan with the seeds of its first stage.
+        values: Validation accuracy by configuration hash and seed; None or absent where there is none.
+        experiment: Experiment from which the fresh seeds are derived.
+        level: Level of the reading to come.
+    """
+    first = plan.first_stage
+    if first is None or first.spreads is not None:
+        return plan
+    spreads = {}
+    for finalist in plan.finalists:
+        pairs = [
+            (values.get((finalist.config, seed)), values.get((plan.baseline.config, seed)))
+            for seed in plan.seeds
+        ]
+        differences = [one - other for one, other in pairs if one is not None and other is not None]
+        sd = estimate(differences).sem * math.sqrt(len(differences))
+        # A finalist that lacks a seed gets no verdict, so it does not decide for the others.
+        spreads[finalist.config] = sd if len(differences) == len(pairs) > 1 else None
+    known = [spread for spread in spreads.values() if spread is not None]
+    wanted = seeds_for_precision(known, first.n_seeds, first.precision, level / len(plan.finalists))
+    return replace(
+        plan,
+        seeds=_fresh_seeds(experiment, first.n_seeds + min(wanted, first.max_seeds))[first.n_seeds :],
+        first_stage=replace(first, spreads=spreads, n_wanted=wanted),
+    )
+
+
+def confirmation_trainings(plan: ConfirmationPlan, *, is_transferred: bool) -> list[FixedTraining]:
+    """Return the trainings of a plan: every configuration on the first seed, then on the second, and so on.
+
+    In this order an interrupted confirmation has trained all configurations on nearly the same seeds.
+
+    Args:
+        plan: The frozen plan.
+        is_transferred: True if the finalists come from a search on another data set. The study then has
+            nothing but the confirmation, so the leaderboard shows its trainings on the first seed.
+    """
+    trainings = []
+    for number, seed in enumerate(plan.seeds, start=1 + plan.n_seeds_before):
+        for finalist in plan.everyone:
+            training = replace(
+                confirmation_training(finalist, plan, seed), label=f"{finalist.label}, seed {number}"
+            )
+            if is_transferred and number == 1:
+                role: Role = "baseline" if finalist == plan.baseline else "run"
+                training = replace(training, role=role, label=finalist.label)
+            trainings.append(training)
+    return trainings
+
+
+def confirmation_training(finalist: Finalist, plan: ConfirmationPlan, seed: int) -> FixedTraining:
+    """Return the training of one finalist, or of the baseline, on one seed of a plan.
+
+    Args:
+        finalist: The configuration.
+        plan: The plan that it is part of.
+        seed: A fresh seed.
+    """
+    # The name does not depend on the plan, so that a later plan uses trainings that are done.
+    name = f"confirm {finalist.config} on {plan.train_on}"
+    return FixedTraining(name, "confirm", finalist.label, finalist.configuration, seed, plan.train_on)
+
+
+def in_words(plan: ConfirmationPlan) -> str:
+    """Return the plan in words, such as ``trial 3 against the baseline, 5 fresh seeds each``."""
+    labels = ", ".join(finalist.label for finalist in plan.finalists)
+    images = {
+        "train+validation": ", trained on the validation images too",
+        "train, resampled": ", each with its own division into training and validation images",
+    }.get(plan.train_on, "")
+    first = plan.first_stage
+    auto = " to see how they vary" if first and first.spreads is None else ""
+    seeds = counted(len(plan.seeds), "fresh seed")
+    return f"{labels} against the baseline, {seeds} each{auto}{images}"
+
+
+def stages_in_words(plan: ConfirmationPlan) -> str:
+    """Return how a plan with ``seeds = "auto"`` came to its number of seeds; empty if it was given."""
+    first = plan.first_stage
+    if first is None or first.spreads is None:
+        return ""
+    labels = {finalist.config: finalist.label for finalist in plan.finalists}
+    spreads = ", ".join(
+        f"{labels[config]} {'unknown' if spread is None else f'{spread:.4f}'}"
+        for config, spread in first.spreads.items()
+    )
+    wanted = f"an interval of ±{first.precision:g} needs {counted(first.n_wanted, 'seed')}"
+    limit = "" if first.n_wanted <= first.max_seeds else f"; confirm.max_seeds allows {first.max_seeds}"
+    return (
+        f"standard deviation of the differences on validation images over {first.n_seeds} seeds: {spreads};"
+        f" {wanted}{limit}"
+    )
 
 
 def best_finalists(records: Iterable[TrialRecord], baseline: str, top: int) -> list[Finalist]:

@@ -32,7 +32,7 @@ from lenet_exp.execution.processes import TRAINER
 from lenet_exp.execution.protocol import Conditions
 from lenet_exp.execution.resources import DEFAULT, Limits, check_room, measure, plan
 from lenet_exp.execution.signals import signals_to, terminable, unwinding
-from lenet_exp.results.evaluation import READINGS, SPEEDS, confirmation_summary
+from lenet_exp.results.conclusion import confirmation_summary
 from lenet_exp.results.read import own_files, show_leaderboard, write_own_files
 from lenet_exp.sweep import confirmation, finalists
 from lenet_exp.sweep.fingerprint import fingerprint, study_metadata
@@ -329,7 +329,8 @@ class MainJob:
 
     def _refresh_summary(self) -> None:
         """Give the writer the results of the last completed confirmation, for the leaderboard."""
-        self._writer.confirmation = confirmation_summary(self._study.kept(READINGS), self._study.kept(SPEEDS))
+        experiment, root = self._conditions.experiment, self._request.root
+        self._writer.confirmation = confirmation_summary(self._study.all_kept(), experiment, root)
 
 
 def storage_lock(url: str | None, name: str) -> AbstractContextManager[AdvisoryLock | None]:

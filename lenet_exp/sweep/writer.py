@@ -18,7 +18,7 @@ from lenet_exp.base.files import write_atomically
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.execution import checkpoint
-from lenet_exp.results.evaluation import NOT_CONFIRMED
+from lenet_exp.results.conclusion import NOT_CONFIRMED
 from lenet_exp.results.leaderboard import ranked
 from lenet_exp.results.table import to_csv
 from lenet_exp.study.records import DIGEST, Attempt, TrialRecord

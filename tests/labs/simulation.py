@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lenet_exp.results.statistics import holm, paired_p_values
+from lenet_exp.results.verdicts.statistics import holm, paired_p_values
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 
 from lenet_exp.results.champion import elected, winner
 from lenet_exp.results.evaluation import Finalist
-from tests.results.test_evaluation import BASE, GOOD, LENET, reading
+from tests.labs.readings import BASE, GOOD, LENET, reading
 
 FINE = Finalist(LENET.model_copy(update={"lr": 0.2}), "trial 5", 0.85)
 

@@ -8,7 +8,7 @@ import pytest
 from lenet_exp.base.errors import DataError
 from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import PRESETS, configuration
-from lenet_exp.results.evaluation import ConfirmationSummary
+from lenet_exp.results.conclusion import ConfirmationSummary
 from lenet_exp.results.leaderboard import COLUMNS, ranked, read_leaderboard
 from lenet_exp.results.table import to_csv
 from lenet_exp.study.records import TrialRecord

@@ -30,8 +30,8 @@ from lenet_exp.execution.resources import WorkerPlan
 from lenet_exp.results.evaluation import PLAN, READINGS, ConfirmationPlan, Evaluation, read_evaluations
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.study import open_study
-from lenet_exp.sweep.confirmation import Confirmation, confirmation_trainings, freeze
-from lenet_exp.sweep.finalists import best_finalists
+from lenet_exp.sweep.confirmation import Confirmation
+from lenet_exp.sweep.finalists import best_finalists, confirmation_trainings, freeze
 from lenet_exp.sweep.run import Request, run_main_job
 from lenet_exp.tracking.spool import Spool
 from lenet_exp.tracking.store import connect

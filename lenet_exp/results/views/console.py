@@ -35,7 +35,9 @@ def console() -> Console:
     return terminal if terminal.is_terminal else Console(width=160)
 
 
-def print_leaderboard(ranked: Rows, top: int | None = None, sentences: Sequence[str] = ()) -> None:
+def print_leaderboard(
+    ranked: Rows, top: int | None = None, sentences: Sequence[str] = (), next_steps: Sequence[str] = ()
+) -> None:
     """Print a leaderboard, and below it the results of a confirmation; the baseline's row is never left out.
 
     Args:
@@ -43,6 +45,7 @@ def print_leaderboard(ranked: Rows, top: int | None = None, sentences: Sequence[
         top: Number of rows to show; the baseline's is shown in addition if it is further down. None shows
             all rows.
         sentences: Results of a confirmation in plain words; empty if there was none.
+        next_steps: What to do next, in plain words.
     """
     table = Table(title="leaderboard", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("rank", justify="right", no_wrap=True)
@@ -63,9 +66,9 @@ def print_leaderboard(ranked: Rows, top: int | None = None, sentences: Sequence[
         style = "bold" if row["role"] == "baseline" else None
         table.add_row(*(escape(text) for text in _leaderboard_cells(row, numbers, out.width)), style=style)
     out.print(table)
-    for sentence in sentences:
+    for sentence in (*sentences, *(f"next: {step}" for step in next_steps)):
         out.print(escape(printable(sentence)), highlight=False)
-    if sentences:
+    if sentences or next_steps:
         out.print()
 
 
@@ -114,7 +117,7 @@ def print_ablation(ablation: Rows) -> None:
 
 def _ablation_cells(row: Mapping[str, Any]) -> list[str]:
     cells = {column: cell_text(row, column) for column in row}
-    sem, ratio, settle = cells["val_accuracy_sem"], cells["examples_per_s_ratio"], cells["seeds_to_settle"]
+    sem, ratio = cells["val_accuracy_sem"], cells["examples_per_s_ratio"]
     return [
         *(cells[column] for column in ("factor", "value", "n_seeds")),
         cells["val_accuracy"] + (f" ± {sem}" if sem else ""),
@@ -124,7 +127,7 @@ def _ablation_cells(row: Mapping[str, Any]) -> list[str]:
         cells["examples_per_s"] + (f" x{ratio}" if ratio else ""),
         cells["n_parameters"],
         cells["macs"],
-        (cells["note"] or cells["verdict"]) + (f" ({settle} seeds?)" if settle else ""),
+        cells["note"] or cells["verdict"],
     ]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lenet_exp.base.records import Role
 from lenet_exp.results.ablation import ablation_table
 from lenet_exp.results.lookup import ExperimentResults
-from lenet_exp.results.verdicts import Verdict
+from lenet_exp.results.verdicts.judging import Verdict
 from lenet_exp.results.views.curves import curves_table
 from lenet_exp.results.views.feature_maps import trained_network
 
@@ -106,5 +107,9 @@ class Results:
 
 def _verdict(kept: Mapping[str, Any]) -> Verdict:
     """Return the verdict that the study stores as ``kept``, with NaN for the numbers stored as None."""
-    numbers = {name: math.nan if value is None else value for name, value in kept.items()}
-    return Verdict(**{**numbers, "seeds_to_settle": kept["seeds_to_settle"]})
+    # Verdicts from before November 2026 lack some numbers, and have others.
+    numbers: dict[str, Any] = {
+        field.name: math.nan if kept.get(field.name) is None else kept[field.name]
+        for field in fields(Verdict)
+    }
+    return Verdict(**{**numbers, "settled_by": kept.get("settled_by")})

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lenet_exp.results.statistics import Floats, holm, paired_p_values, power
-from lenet_exp.results.verdicts import Sample, Verdict, verdicts, winners_curse
+from lenet_exp.results.verdicts.judging import Sample, Settled, Verdict, verdicts, winners_curse
+from lenet_exp.results.verdicts.seeds import power
+from lenet_exp.results.verdicts.statistics import Floats, holm, paired_p_values
 
 SEEDS = (11, 12, 13, 14, 15)
 BASELINE = Sample("baseline", (0.891, 0.896, 0.893, 0.894, 0.890), SEEDS)
@@ -63,22 +64,28 @@ def test_a_verdict_s_numbers_are_those_of_its_seeds() -> None:
 @pytest.mark.parametrize(
     ("finalist", "sentence"),
     [
-        (BETTER, "better: +0.0120 [+0.0100, +0.0140] on 5 paired seeds, p < 0.0001"),
-        (WORSE, "worse: -0.0220 [-0.0240, -0.0200] on 5 paired seeds, p < 0.0001"),
-        (TIE, "tie: +0.0014 [-0.0028, +0.0056] on 5 paired seeds, p 0.40; about 48 seeds would settle it"),
         (
-            shifted("hardly", 0.001, -0.001, 0.002, -0.002, 0.0001),
-            "tie: +0.0000 [-0.0019, +0.0020] on 5 paired seeds, p 0.98; more than 200 seeds would be needed"
-            " to settle it",
+            BETTER,
+            "better: +0.0120 [+0.0100, +0.0140] in test accuracy on 5 paired seeds, p < 0.0001 (level 0.05)",
+        ),
+        (
+            WORSE,
+            "worse: -0.0220 [-0.0240, -0.0200] in test accuracy on 5 paired seeds, p < 0.0001 (level 0.05)",
+        ),
+        (
+            TIE,
+            "tie: +0.0014 [-0.0028, +0.0056] in test accuracy on 5 paired seeds, p 0.40 (level 0.05);"
+            " no difference is shown; if there is one, it is below 0.0056",
         ),
         (
             shifted("same", 0, 0, 0, 0, 0),
-            "tie: +0.0000 [+0.0000, +0.0000] on 5 paired seeds, p 1.00; the means are equal, so more"
-            " seeds are not expected to settle it",
+            "tie: +0.0000 [+0.0000, +0.0000] in test accuracy on 5 paired seeds, p 1.00 (level 0.05);"
+            " the accuracy is the same on every seed",
         ),
         (
             shifted("flat", 0.005, 0.005),
-            "tie: +0.0050 on 2 paired seeds, p 0.50; about 6 seeds would settle it",
+            "tie: +0.0050 in test accuracy on 2 paired seeds, p 0.50 (level 0.05);"
+            " the difference is the same on every seed, so nothing shows how seeds vary",
         ),
         (
             shifted("one", 0.02),
@@ -170,7 +177,6 @@ def test_interval_and_verdict_agree(right: list[list[int]]) -> None:
         assert agrees(found)
         assert (found.verdict == "tie") == (found.p_value > 0.05)
         assert found.verdict == "tie" or (found.delta > 0) == (found.verdict == "better")
-        assert found.seeds_to_settle is None or found.seeds_to_settle > found.n_seeds
 
 
 def test_holm_decides_where_the_joint_interval_alone_would_not() -> None:
@@ -267,3 +273,50 @@ def _flattered(search: float, fresh: list[float]) -> list[float]:
     """Return the numbers that the sentence tells of: the optimism and the ends of its interval."""
     said = winners_curse(search, fresh).partition("flattered it by ")[2]
     return [float(number) for number in re.findall(r"[+-]\d\.\d+", said)]
+
+
+def test_what_a_reading_settled_is_checked_at_its_level_and_the_rest_tested_at_the_new_one() -> None:
+    """A second look can not take away what the first has found, unless the seeds no longer show it."""
+    earlier = Settled("better", 1, 0.04)
+    held = shifted("held", 0.011, 0.003, 0.012, 0.004, 0.008)
+    unsettled = shifted("unsettled", 0.012, 0.004, 0.008, 0.003, 0.006)
+    both = [held, unsettled]
+    p_held, p_open = (stats.ttest_rel(one.test_accuracy, BASELINE.test_accuracy).pvalue for one in both)
+    assert 0.005 < p_open < 0.04
+    assert 0.005 < 2 * p_held < 0.04
+
+    known = {"held": earlier, "tie": earlier, "absent": earlier}
+    found = verdicts([unsettled, held, TIE], BASELINE, 0.005, known)
+
+    assert [(one.verdict, one.level, one.settled_by) for one in found] == [
+        ("tie", 0.005, None),
+        ("better", 0.04, 1),
+        ("tie", 0.04, None),
+    ]
+    # Two are checked at the first reading's level, one is tested at the second's.
+    assert found[0].p_value == pytest.approx(p_open)
+    assert found[1].p_value == pytest.approx(2 * p_held)
+    assert found[1].sentence.endswith("(level 0.04); settled by reading 1, and so on these seeds")
+    assert found[2].sentence.endswith("reading 1 had called it better, which does not hold on these seeds")
+
+
+@pytest.mark.parametrize(
+    ("hard", "accuracy", "ends"), [(0, 0.85, "on other images like these too:"), (0.6, 0.73, "it is open:")]
+)
+def test_a_verdict_says_whether_it_holds_for_other_images(hard: float, accuracy: float, ends: str) -> None:
+    """Few images that suit one network by chance decide on themselves, and not on others like them."""
+    stream = np.random.default_rng(0)
+    suits = hard * stream.normal(size=200)
+    right = stream.random((2, 5, 200)) < np.stack([0.7 - suits, accuracy + suits])[:, None]
+    base, finalist = (
+        Sample(name, tuple(correct.mean(axis=1).tolist()), SEEDS, correct)
+        for name, correct in zip(("a", "b"), right, strict=True)
+    )
+
+    found = verdicts([finalist], base)[0]
+
+    assert found.verdict == "better"
+    assert ends in found.sentence
+    assert (
+        found.delta_low_other_images <= found.delta_low <= found.delta_high <= found.delta_high_other_images
+    )

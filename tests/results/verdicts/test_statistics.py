@@ -9,16 +9,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lenet_exp.results.statistics import (
+from lenet_exp.results.verdicts.statistics import (
     Bools,
     Floats,
     estimate,
     holm,
     mcnemar,
+    other_images_interval,
     paired,
     paired_p_values,
-    power,
-    seeds_to_settle,
+    reading_level,
     sign_flip_test,
 )
 
@@ -261,39 +261,45 @@ def test_holm_works_row_by_row() -> None:
     assert holm(rows).tolist() == [holm(row).tolist() for row in rows]
 
 
-@given(st.floats(-50, 50), st.integers(2, 60), st.floats(0.001, 0.2))
-def test_power_is_the_share_of_samples_that_the_test_rejects(effect: float, n: int, level: float) -> None:
-    """Over the quantiles of the sample's spread, the mean's chance to be too many of them from zero."""
-    shift, limit = effect * math.sqrt(n), stats.t.isf(level / 2, n - 1)
-    spreads = np.sqrt(stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, n - 1) / (n - 1))
-    rejected = stats.norm.cdf(shift - limit * spreads) + stats.norm.cdf(-shift - limit * spreads)
-
-    assert power(effect, n, level) == pytest.approx(rejected.mean(), abs=1e-3)
-
-
-def test_power_at_the_ends() -> None:
-    """Without an effect it is the level, with a huge one certain, with one seed nothing."""
-    assert power(0, 5, 0.05) == pytest.approx(0.05)
-    assert power(math.inf, 2) == power(1e300, 20) == 1.0
-    assert power(3, 1) == 0.0
-    assert math.isnan(power(math.nan, 5))
+def crossed(stream: np.random.Generator, n_seeds: int, n_images: int, hard: float) -> tuple[Bools, Bools]:
+    """Return which images two equally good networks get right; ``hard`` images suit one of them better."""
+    bias = hard * stream.normal(size=n_images)
+    of_seed = 0.05 * stream.normal(size=(2, n_seeds, 1))
+    chance = 0.8 + of_seed + np.stack([bias, -bias])[:, None]
+    right = stream.random((2, n_seeds, n_images)) < chance
+    return right[0], right[1]
 
 
-@given(st.floats(0.2, 5), st.floats(0.005, 0.1), st.floats(0.3, 0.95))
-def test_the_seeds_that_settle_are_the_fewest_with_the_power(
-    effect: float, level: float, wanted: float
-) -> None:
-    """One seed fewer has less than the power asked for."""
-    needed = seeds_to_settle(-0.01 * effect, 0.01, level, wanted, most=10_000)
+def test_the_interval_for_other_images_covers_seeds_and_images() -> None:
+    """With images that suit one network, 95 % of these intervals hold; those of the seeds alone do not."""
+    stream = np.random.default_rng(0)
+    held = held_by_seeds = 0
+    for _ in range(300):
+        right, other = crossed(stream, 5, 200, hard=0.2)
+        low, high = other_images_interval(right, other)
+        seeds = paired(other.mean(axis=1) - right.mean(axis=1))
+        assert low <= seeds.low <= seeds.high <= high
+        held += low <= 0 <= high
+        held_by_seeds += seeds.low <= 0 <= seeds.high
 
-    assert needed is not None
-    assert power(effect, needed, level) >= wanted > power(effect, needed - 1, level)
+    assert held / 300 >= 0.93
+    assert held_by_seeds / 300 < 0.93
 
 
-@pytest.mark.parametrize(
-    ("mean", "sd", "needed"),
-    [(0.0, 0.01, None), (0.001, 0.1, None), (math.nan, 0.1, None), (0.1, math.nan, None), (0.1, 0.0, 6)],
-)
-def test_what_no_seeds_settle_has_no_number(mean: float, sd: float, needed: int | None) -> None:
-    """No difference, one too small, and an unknown one; without spread the signs of six seeds do."""
-    assert seeds_to_settle(mean, sd, 0.05) == needed
+def test_without_an_effect_of_images_the_two_intervals_are_nearly_the_same() -> None:
+    """Images that are alike for both networks add no more than chance does."""
+    right, other = crossed(np.random.default_rng(1), 10, 5000, hard=0.0)
+    low, high = other_images_interval(right, other)
+    seeds = paired(other.mean(axis=1) - right.mean(axis=1))
+
+    assert high - low == pytest.approx(seeds.high - seeds.low, rel=0.05)
+    assert all(map(math.isnan, other_images_interval(right[:1], other[:1])))
+
+
+def test_all_readings_together_spend_less_than_the_level() -> None:
+    """The first has most of it, each later one less, and all of them never more than there is."""
+    levels = [reading_level(0.1, number) for number in range(1, 60)]
+
+    assert levels[:3] == pytest.approx([0.08, 0.01, 0.005])
+    assert levels == sorted(levels, reverse=True)
+    assert 0.0999 < sum(levels) <= 0.1

@@ -1,4 +1,4 @@
-"""Statistics for a few seeds: estimates, paired tests, corrections for several tests, and power.
+"""Statistics for a few seeds: estimates, paired tests, and corrections for several tests and readings.
 
 Every function takes numbers and returns numbers. A result that cannot be computed is NaN, without a warning:
 for example the spread of a single value, or the mean of values of which one is NaN or infinite. There is no
@@ -8,7 +8,6 @@ bootstrap: with five seeds its interval is too narrow, while Student's t is exac
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,8 +23,8 @@ EXACT_SIGNS = 16
 #: Random combinations of signs drawn for more differences; the smallest possible p is then 1 in 20,000.
 SIGN_DRAWS = 19_999
 
-#: Largest number of seeds that `seeds_to_settle` considers; nobody would train more to settle a tie.
-MOST_SEEDS = 200
+#: Share of the level that the first reading of the test split has; the later ones share the rest.
+FIRST_READING = 0.8
 
 #: If two configurations differ on fewer images than this, McNemar's test is computed exactly, as is usual.
 FEW_DISCORDANT = 25
@@ -81,7 +80,7 @@ def estimate(values: Sequence[float] | Floats, level: float = 0.05) -> Estimate:
         >>> round(accuracy.mean, 4), round(accuracy.sem, 4), round(accuracy.low, 4), round(accuracy.high, 4)
         (0.9, 0.0115, 0.8503, 0.9497)
     """
-    _check_share(level, "level")
+    check_share(level, "level")
     array = np.asarray(values, float)
     n = array.size
     if n == 0 or not np.isfinite(array).all():
@@ -90,7 +89,7 @@ def estimate(values: Sequence[float] | Floats, level: float = 0.05) -> Estimate:
     if n == 1:
         return Estimate(mean, math.nan, math.nan, math.nan, n)
     sem = float(array.std(ddof=1)) / math.sqrt(n)
-    half_width = _t_quantile(level, n) * sem
+    half_width = t_quantile(level, n) * sem
     return Estimate(mean, sem, mean - half_width, mean + half_width, n)
 
 
@@ -214,11 +213,7 @@ def mcnemar(baseline_right: Bools, other_right: Bools) -> float:
 
     Source: McNemar, Psychometrika 12 (1947) 153; Eliasziw and Donner, Statistics in Medicine 10 (1991) 1981.
     """
-    if baseline_right.shape != other_right.shape:
-        raise ValueError(
-            f"predictions must have one shape, found {baseline_right.shape} and {other_right.shape}"
-        )
-    wins = np.atleast_2d(other_right).astype(np.int64) - np.atleast_2d(baseline_right)  # (n_seeds, n_images)
+    wins = _wins(baseline_right, other_right)  # (n_seeds, n_images)
     scores = wins.sum(axis=0)  # (n_images,)
     scores = scores[scores != 0]
     if scores.size == 0:
@@ -243,6 +238,80 @@ def _exact_sum_test(scores: NDArray[np.int64]) -> float:
     return min(1.0, float(probabilities[np.abs(sums) >= abs(int(scores.sum()))].sum()))
 
 
+def other_images_interval(
+    baseline_right: Bools, other_right: Bools, level: float = 0.05
+) -> tuple[float, float]:
+    """Return an interval for the difference of two accuracies on other seeds and other images like these.
+
+    `paired` takes the test images as they are, and asks about seeds alone. Here seeds and images are both
+    random samples, crossed: every network of a seed classifies every image. The variance of the mean
+    difference then is a part that more seeds make smaller, as in `paired`, and a part that only more images
+    make smaller, estimated by a two-way analysis of variance. The half-widths of the two parts are combined
+    as the root of their sum of squares, so this interval is never narrower than that of `paired`.
+
+    Args:
+        baseline_right: ``(n_seeds, n_images)``, True where the baseline's network is right.
+        other_right: Array of the same shape for the other configuration, its seeds in the same order.
+        level: One minus the coverage of the interval, in (0, 1).
+
+    Returns:
+        The lower and the upper end; NaN if there are fewer than two seeds or two images.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Source: variance components of a two-way layout without replication: Searle, Casella and McCulloch,
+        Variance Components (1992), chapter 4; the combination (MOVER): Zou and Donner, Statistics in Medicine
+        27 (2008) 1693.
+    """
+    check_share(level, "level")
+    wins = _wins(baseline_right, other_right).astype(float)  # (n_seeds, n_images)
+    n_seeds, n_images = wins.shape
+    if n_seeds < 2 or n_images < 2:
+        return math.nan, math.nan
+    mean, of_seeds, of_images = float(wins.mean()), wins.mean(axis=1), wins.mean(axis=0)
+    residual = wins - of_seeds[:, None] - of_images + mean
+    # Mean squares: what differs from image to image beyond chance, which the seeds' spread has already.
+    by_image = n_seeds * float(of_images.var(ddof=1))
+    chance = float((residual**2).sum()) / ((n_seeds - 1) * (n_images - 1))
+    images = math.sqrt(max(0.0, by_image - chance) / wins.size)
+    seeds = math.sqrt(float(of_seeds.var(ddof=1)) / n_seeds)
+    half_width = math.hypot(t_quantile(level, n_seeds) * seeds, t_quantile(level, n_images) * images)
+    return mean - half_width, mean + half_width
+
+
+def _wins(baseline_right: Bools, other_right: Bools) -> NDArray[np.int64]:
+    """Return, by seed and image, 1 where only the other network is right, -1 where only the baseline's is.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if baseline_right.shape != other_right.shape:
+        raise ValueError(
+            f"predictions must have one shape, found {baseline_right.shape} and {other_right.shape}"
+        )
+    return np.atleast_2d(other_right).astype(np.int64) - np.atleast_2d(baseline_right)
+
+
+def reading_level(level: float, number: int) -> float:
+    """Return the level that one reading of the test split may spend of the level of all readings together.
+
+    The first reading has four fifths, the second a tenth, and each later one half of the one before. However
+    often the test split is read, the shares add up to less than 1, so the chance of any false verdict in any
+    reading stays below ``level``, whatever the earlier readings led to (Bonferroni's inequality).
+
+    Args:
+        level: Largest accepted chance of a false verdict in any reading, in (0, 1).
+        number: Number of the reading, counted from 1.
+
+    Example:
+        >>> [round(reading_level(0.05, number), 6) for number in (1, 2, 3)]
+        [0.04, 0.005, 0.0025]
+    """
+    check_share(level, "level")
+    return level * (FIRST_READING if number == 1 else (1 - FIRST_READING) * 2.0 ** (1 - number))
+
+
 def holm(p_values: ArrayLike) -> Floats:
     """Return p values, adjusted for several tests by Holm's method along the last axis, in the given order.
 
@@ -265,69 +334,6 @@ def holm(p_values: ArrayLike) -> Floats:
     return result
 
 
-def power(effect_in_sd: float, n: int, level: float = 0.05) -> float:
-    """Return the chance that the two-sided paired t-test detects a true difference.
-
-    Args:
-        effect_in_sd: True mean difference divided by the standard deviation of the differences.
-        n: Number of pairs; the power of a single pair is 0.
-        level: Significance level of the test, in (0, 1).
-
-    Example:
-        >>> round(power(2.0, 5), 2)
-        0.91
-    """
-    _check_share(level, "level")
-    if math.isnan(effect_in_sd):
-        return math.nan
-    if n < 2:
-        return 0.0
-    # Not scipy.special, which loads faster: its noncentral t is NaN or wrong for large effects.
-    from scipy import stats
-
-    noncentrality = min(abs(effect_in_sd), 1e6) * math.sqrt(n)
-    critical = _t_quantile(level, n)
-    return float(sum(stats.nct.sf(critical, n - 1, shift) for shift in (noncentrality, -noncentrality)))
-
-
-def seeds_to_settle(
-    mean: float, sd: float, level: float = 0.05, power: float = 0.8, most: int = MOST_SEEDS
-) -> int | None:
-    """Return how many paired seeds the t-test needs to detect a difference that is as large as measured.
-
-    Args:
-        mean: Mean of the measured differences.
-        sd: Standard deviation of the measured differences.
-        level: Significance level of the two-sided paired t-test, in (0, 1).
-        power: Chance with which the test should detect the difference, in (0, 1).
-        most: Largest number of seeds to consider.
-
-    Returns:
-        The smallest number of seeds with that power, or None if it is above ``most``, if ``mean`` is 0, or
-        if ``mean`` or ``sd`` is not finite. If all differences are equal, it is the smallest number at which
-        the exact test of their signs decides, see `paired_p_values`.
-
-    Example:
-        >>> seeds_to_settle(0.002, 0.003)
-        20
-    """
-    _check_share(level, "level")
-    _check_share(power, "power")
-    if not math.isfinite(mean) or not math.isfinite(sd) or mean == 0:
-        return None
-    if sd <= _ROUNDING * abs(mean):
-        n_needed = math.ceil(1 - math.log2(level))
-        return n_needed if n_needed <= most else None
-    effect = mean / sd
-    numbers = range(2, most + 1)
-    index = bisect_left(numbers, power, key=lambda n: _power(effect, n, level))
-    return numbers[index] if index < len(numbers) else None
-
-
-#: `power` under a second name, as a parameter of `seeds_to_settle` hides the first.
-_power = power
-
-
 def _all_equal(values: Floats) -> Bools:
     """Return True where all values along the last axis are equal up to rounding."""
     width: Floats = np.ptp(values, axis=-1)
@@ -339,12 +345,31 @@ def _all_zero(differences: Floats) -> Bools:
     return np.asarray(np.abs(differences).max(axis=-1) <= _ZERO)
 
 
-def _t_quantile(level: float, n: int) -> float:
+def t_quantile(level: float, n: int) -> float:
+    """Return how many standard errors a two-sided interval reaches on either side of the mean.
+
+    Args:
+        level: One minus the coverage of the interval, in (0, 1).
+        n: Number of values, at least 2; Student's t has one degree of freedom less.
+
+    Example:
+        >>> round(t_quantile(0.05, 5), 3)
+        2.776
+    """
     from scipy import special
 
     return float(special.stdtrit(n - 1, 1 - level / 2))
 
 
-def _check_share(value: float, name: str) -> None:
+def check_share(value: float, name: str) -> None:
+    """Raise an error unless a level, a coverage or a power is a share.
+
+    Args:
+        value: The number to check.
+        name: What it is, for the message.
+
+    Raises:
+        ValueError: If ``value`` is not in (0, 1).
+    """
     if not 0 < value < 1:
         raise ValueError(f"{name} must be in (0, 1), found {value}")

@@ -1,0 +1,212 @@
+"""What follows from the readings of the test split: cells of the leaderboard, sentences, the next steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lenet_exp.base.messages import counted
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.results.evaluation import (
+    READINGS,
+    SPEEDS,
+    Evaluation,
+    SeedsToSettle,
+    next_level,
+    read_evaluations,
+)
+from lenet_exp.results.verdicts.seeds import MOST_SEEDS, seeds_to_settle
+from lenet_exp.results.verdicts.statistics import estimate
+
+
+@dataclass(frozen=True)
+class ConfirmationSummary:
+    """What a confirmation adds to the leaderboard.
+
+    Attributes:
+        cells: Cells to add to a configuration's row of the leaderboard, by hash and then by column.
+        sentences: What was found and how sure it is, in plain words, one sentence each; the champion last.
+        next_steps: What to do next, one sentence each.
+        evaluation: The evaluation that the summary is made from; None if no evaluation is complete.
+    """
+
+    cells: Mapping[str, Mapping[str, Any]]
+    sentences: tuple[str, ...] = ()
+    next_steps: tuple[str, ...] = ()
+    evaluation: Evaluation | None = None
+
+
+#: The summary of a study without a complete evaluation.
+NOT_CONFIRMED = ConfirmationSummary({})
+
+
+def confirmation_summary(kept: Mapping[str, Any], experiment: Experiment, root: Path) -> ConfirmationSummary:
+    """Return the summary of the last complete evaluation, or `NOT_CONFIRMED` if there is none.
+
+    Args:
+        kept: What the study stores by name, of which `READINGS` and `SPEEDS` are used.
+        experiment: The experiment, for its ``confirm.margin`` and for commands to paste.
+        root: Folder below which sweeps write everything.
+    """
+    evaluations = read_evaluations(kept.get(READINGS))
+    complete = [evaluation for evaluation in evaluations if evaluation.completed]
+    if not complete:
+        return NOT_CONFIRMED
+    evaluation, speeds = complete[-1], kept.get(SPEEDS) or {}
+    verdicts = {verdict["config"]: verdict for verdict in evaluation.verdicts}
+    to_settle = _to_settle(evaluation, evaluations, experiment.confirm.margin)
+    cells = {}
+    for finalist in evaluation.plan.everyone:
+        config = finalist.config
+        low, high = to_settle.seeds.get(config, (None, None))
+        cells[config] = {
+            **_test_cells(evaluation, config),
+            **(_verdict_cells(verdicts[config]) if config in verdicts and evaluation.has_baseline else {}),
+            **({"examples_per_s": speeds[config]} if config in speeds else {}),
+            "fresh_val_accuracy": (evaluation.fresh_val_accuracy or {}).get(config),
+            "seeds_to_settle_low": low,
+            "seeds_to_settle_high": high,
+        }
+    steps = next_steps(evaluation, to_settle, experiment, root)
+    return ConfirmationSummary(cells, tuple(sentences(evaluation)), tuple(steps), evaluation)
+
+
+def _test_cells(evaluation: Evaluation, config: str) -> dict[str, Any]:
+    accuracies = [score.test_accuracy for score in evaluation.scores if score.config == config]
+    n = len(accuracies)
+    mean = math.fsum(accuracies) / n if n else None
+    sem = None
+    if mean is not None and n > 1:
+        sem = math.sqrt(math.fsum((value - mean) ** 2 for value in accuracies) / (n - 1) / n)
+    delta = 0.0 if n and evaluation.has_baseline else None
+    return {"n_seeds": n, "test_accuracy": mean, "test_accuracy_sem": sem, "delta": delta}
+
+
+def _verdict_cells(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    names = "delta delta_low delta_high p_value verdict permutation_p mcnemar_p"
+    # Those that verdicts from before November 2026 do not have.
+    later = "delta_low_other_images delta_high_other_images level"
+    return {name: verdict[name] for name in names.split()} | {
+        name: verdict.get(name) for name in later.split()
+    }
+
+
+def sentences(evaluation: Evaluation) -> list[str]:
+    """Return what a complete evaluation found and how sure it is, one sentence each; the champion last."""
+    if not evaluation.has_baseline:  # read so until November 2026
+        return ["no verdict and no champion: the test split was read without a complete baseline"]
+    lines = [_question(evaluation)]
+    lines += [
+        f"{evaluation.label(verdict['config'])}: {verdict['sentence']}" for verdict in evaluation.verdicts
+    ]
+    if evaluation.curse:
+        lines.append(f"winner's curse, {evaluation.plan.finalists[0].label}: {evaluation.curse}")
+    if evaluation.champion == evaluation.plan.baseline.config:
+        lines.append("champion: the baseline, as no finalist is shown to be better")
+    else:
+        lines.append(f"champion: {evaluation.label(evaluation.champion)}")
+    return lines
+
+
+def _question(evaluation: Evaluation) -> str:
+    """Return what the verdicts are about, and what chance of a false verdict they spend."""
+    plan = evaluation.plan
+    spent = f"{evaluation.spent_before + evaluation.level:.4g} of {plan.level:.3g}"
+    divided = ", each on a division of its own" if plan.train_on == "train, resampled" else ""
+    return (
+        f"reading {evaluation.number} of the test split: is it better than the baseline on these"
+        f" {evaluation.n_images:,} images of {evaluation.dataset}, whatever the seed?"
+        f" {counted(len(plan.seeds), 'fresh seed')}{divided};"
+        f" level {evaluation.level:.3g}, spent so far {spent}"
+    )
+
+
+def seeds_needed(evaluation: Evaluation, difference: float, level: float) -> SeedsToSettle:
+    """Return how many seeds would settle each tie of an evaluation, if there is a difference of a given size.
+
+    Args:
+        evaluation: An evaluation with its verdicts.
+        difference: Difference in accuracy that matters, above 0.
+        level: Level of the next reading, which its ties share.
+    """
+    ties = [verdict for verdict in evaluation.verdicts if verdict["verdict"] == "tie"]
+    seeds = {}
+    for verdict in ties:
+        differences = _differences(evaluation, verdict["config"])
+        n = len(differences)
+        if n == verdict["n_seeds"] and n > 1:
+            sd = estimate(differences).sem * math.sqrt(n)
+            n_judged = sum(_level(other) == _level(verdict) for other in evaluation.verdicts)
+            joint = (_level(verdict) or evaluation.level) / n_judged
+            seeds[verdict["config"]] = seeds_to_settle(sd, n, difference, joint, level / len(ties))
+    return SeedsToSettle(difference, level, seeds)
+
+
+def _level(verdict: Mapping[str, Any]) -> float | None:
+    level: float | None = verdict.get("level")
+    return level
+
+
+def _differences(evaluation: Evaluation, config: str) -> list[float]:
+    """Return a finalist's differences from the baseline on the seeds that both have."""
+    of = {(score.config, score.seed): score.test_accuracy for score in evaluation.scores}
+    baseline = evaluation.plan.baseline.config
+    return [
+        of[config, seed] - of[baseline, seed]
+        for seed in evaluation.plan.seeds
+        if (config, seed) in of and (baseline, seed) in of
+    ]
+
+
+def _to_settle(evaluation: Evaluation, evaluations: Sequence[Evaluation], margin: float) -> SeedsToSettle:
+    """Return how many seeds the ties need by now: as recorded, unless another size or level is asked for."""
+    level = next_level(evaluations, evaluation.plan.level)
+    recorded = evaluation.to_settle
+    if recorded and (recorded.difference, recorded.level) == (margin, level):
+        return recorded
+    return seeds_needed(evaluation, margin, level)
+
+
+def next_steps(
+    evaluation: Evaluation, to_settle: SeedsToSettle, experiment: Experiment, root: Path
+) -> list[str]:
+    """Return what to do after an evaluation, one sentence each.
+
+    Args:
+        evaluation: The last complete evaluation.
+        to_settle: How many seeds would settle its ties.
+        experiment: The experiment, for commands to paste.
+        root: Folder below which sweeps write everything.
+    """
+    if not evaluation.has_baseline:
+        return []
+    steps, margin, open_ties = [], to_settle.difference, {}
+    for verdict in evaluation.verdicts:
+        config, label = verdict["config"], evaluation.label(verdict["config"])
+        if config not in to_settle.seeds:
+            continue
+        low, high = verdict["delta_low"], verdict["delta_high"]
+        if low is not None and math.isfinite(low) and max(-low, high) < margin:
+            steps.append(
+                f"{label} is within {margin:g} of the baseline (confirm.margin): more seeds are not needed"
+            )
+        else:
+            open_ties[label] = to_settle.seeds[config]
+    for label, (fewest, most) in open_ties.items():
+        if fewest is None:
+            number = f"more than {MOST_SEEDS} seeds"
+        elif most is None:
+            number = f"{fewest} to more than {MOST_SEEDS} seeds"
+        else:
+            number = f"{fewest} to {most} seeds in all" if most > fewest else f"{most} seeds in all"
+        steps.append(f"{label}: a difference of {margin:g} (confirm.margin) would be found with {number}")
+    wanted = [most for _, most in open_ties.values() if most is not None]
+    if wanted:
+        _, _, dataset = experiment.name.partition("@")
+        flags = f"--again{f' --dataset {dataset}' if dataset else ''} --set confirm.seeds={max(wanted)}"
+        command = experiment.command(f"confirm {flags}", root)
+        steps.append(f"to find out, at the level {to_settle.level:.3g} of the next reading: '{command}'")
+    return steps

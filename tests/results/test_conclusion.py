@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import pytest
+
+from lenet_exp.config import loader
+from lenet_exp.results.conclusion import NOT_CONFIRMED, ConfirmationSummary, confirmation_summary
+from lenet_exp.results.evaluation import READINGS, SPEEDS, Evaluation
+from tests.labs.readings import BASE, GOOD, judged, reading
+
+TIE = [0.004, -0.003, 0.005, 0.002, -0.001]
+
+
+def summary(
+    *evaluations: Evaluation, speeds: dict[str, float] | None = None, margin: float = 0.005
+) -> ConfirmationSummary:
+    experiment = loader.parse({"name": "e", "space": {"lr": [0.1, 0.2]}, "confirm": {"margin": margin}})
+    kept = {READINGS: [evaluation.to_dict() for evaluation in evaluations], SPEEDS: speeds}
+    return confirmation_summary(kept, experiment, Path("my runs"))
+
+
+def test_the_summary_is_that_of_the_last_complete_reading() -> None:
+    """Each configuration has its means; what is not a number is not known; one under way changes nothing."""
+    under_way = reading(2, None, scores=(), verdicts=())
+
+    found = summary(reading(fresh_val_accuracy={GOOD: 0.8}), under_way, speeds={GOOD: 1234.0})
+
+    base, good = found.cells[BASE], found.cells[GOOD]
+    assert (base["n_seeds"], base["test_accuracy"], base["delta"]) == (2, 0.625, 0.0)
+    assert base["test_accuracy_sem"] == pytest.approx(0.125)
+    assert "verdict" not in base
+    assert "examples_per_s" not in base
+    assert (good["test_accuracy"], good["verdict"], good["delta_low"]) == (0.8125, "better", None)
+    assert (good["examples_per_s"], good["fresh_val_accuracy"]) == (1234.0, 0.8)
+    assert found.sentences[1:] == ("trial 3: better: by much", "champion: trial 3")
+    assert found.next_steps == ()
+    assert summary() == summary(under_way) == NOT_CONFIRMED
+
+
+def test_a_reading_without_the_baseline_has_no_verdict_and_no_champion() -> None:
+    """Be it on one seed only: those made before November 2026 called the baseline champion."""
+    lacking = reading()
+    lacking = reading(scores=lacking.scores[:2] + lacking.scores[3:])
+
+    found = summary(lacking)
+
+    assert not lacking.has_baseline
+    assert found.sentences == (
+        "no verdict and no champion: the test split was read without a complete baseline",
+    )
+    assert found.next_steps == ()
+    assert "verdict" not in found.cells[GOOD]
+    assert found.cells[GOOD]["delta"] is None
+    assert found.cells[GOOD]["test_accuracy"] == 0.8125
+
+
+def test_what_was_spent_is_said_with_the_question() -> None:
+    """A reading from before the level was divided has spent all of it."""
+    second = judged(TIE, 0.005, spent_before=0.04)
+
+    assert summary(judged(TIE)).sentences[0].endswith("level 0.04, spent so far 0.04 of 0.05")
+    assert summary(second).sentences[0].endswith("level 0.005, spent so far 0.045 of 0.05")
+    assert summary(reading()).sentences[0].endswith("level 0.05, spent so far 0.05 of 0.05")
+
+
+def test_a_tie_is_told_what_would_settle_it_for_a_difference_that_matters() -> None:
+    """Not for the measured one; the command asks for the larger number of seeds."""
+    found = summary(judged(TIE))
+    cells = found.cells[GOOD]
+
+    low, high = cells["seeds_to_settle_low"], cells["seeds_to_settle_high"]
+    assert found.next_steps == (
+        f"trial 3: a difference of 0.005 (confirm.margin) would be found with {low} to {high} seeds in all",
+        "to find out, at the level 0.005 of the next reading: 'lenet-exp confirm EXPERIMENT --again --set"
+        f" confirm.seeds={high} --root 'my runs''",
+    )
+    # Measured means a little larger or smaller change nothing.
+    assert summary(judged([value + 0.0005 for value in TIE])).next_steps == found.next_steps
+
+
+@pytest.mark.parametrize(
+    ("margin", "steps"),
+    [
+        (0.02, ["trial 3 is within 0.02 of the baseline (confirm.margin): more seeds are not needed"]),
+        (1e-4, ["trial 3: a difference of 0.0001 (confirm.margin) would be found with more than 200 seeds"]),
+    ],
+)
+def test_a_tie_that_needs_no_seeds_or_too_many_gets_no_command(margin: float, steps: list[str]) -> None:
+    """What is excluded already need not be looked for; what nobody would train is not advised."""
+    assert list(summary(judged(TIE), margin=margin).next_steps) == steps
+
+
+def test_what_is_recorded_for_a_margin_is_what_is_shown_for_it() -> None:
+    """Another margin, or another reading since, is computed anew."""
+    first = summary(judged(TIE))
+    other = summary(judged(TIE), margin=0.01)
+    later = summary(judged(TIE), reading(2, None, scores=(), verdicts=()))
+
+    highs = [found.cells[GOOD]["seeds_to_settle_high"] for found in (other, first, later)]
+    assert highs == sorted(highs)
+    assert len(set(highs)) == 3
