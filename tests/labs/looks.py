@@ -1,7 +1,7 @@
 """The plan of the verdicts, in arrays: many simulated sweeps at once, each with several readings.
 
-Written apart from `lenet_exp.results.verdicts`, so that a fault there does not repeat itself here; a test
-compares the two. Both have the paired t-test from `lenet_exp.results.statistics`.
+Written apart from `lenet_exp.results.verdicts.judging`, so that a fault there does not repeat itself here; a test
+compares the two. Both have the paired t-test from `lenet_exp.results.verdicts.statistics`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from lenet_exp.results.statistics import Bools, Floats, paired_p_values
+from lenet_exp.results.verdicts.statistics import Bools, Floats, paired_p_values
 
 Integers = NDArray[np.int64]
 
@@ -76,10 +76,11 @@ def look(
     decided, half = np.zeros(p.shape, bool), np.full(p.shape, np.nan)
     for judged_at in range(1, reading + 1):
         group = taking_part & (settled == (UNDECIDED if judged_at == reading else judged_at))
-        size = group.sum(axis=1, keepdims=True)
         own_level = reading_level(level, judged_at)
         decided |= group & (holm_within(p, group) <= own_level)
-        quantile = special.stdtrit(n - 1, 1 - own_level / 2 / np.maximum(size, 1))
+        # Those settled were the lucky ones of all that were tested, so their intervals allow for all.
+        tested_with = (group if judged_at == reading else taking_part).sum(axis=1, keepdims=True)
+        quantile = special.stdtrit(n - 1, 1 - own_level / 2 / np.maximum(tested_with, 1))
         half = np.where(group, quantile * sem, half)
     low, high = mean - half, mean + half
     better, worse = decided & (mean > 0), decided & (mean <= 0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lenet_exp.results.statistics import Floats
+from lenet_exp.results.verdicts.statistics import Floats
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Floats]
 
