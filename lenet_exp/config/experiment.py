@@ -110,12 +110,29 @@ class Confirm(Frozen):
     seeds: int = Field(
         5, ge=1, le=1_000, description="number of fresh seeds, the same for all finalists and the baseline"
     )
-    train_on: TrainOn = Field(
+    train_on: Literal["train", "train+validation"] = Field(
         "train", description="images to train on: train, or train+validation for both splits"
+    )
+    resample: bool = Field(
+        False, description="true to divide the images anew for each fresh seed, for all configurations alike"
     )
     level: float = Field(
         0.05, gt=0, lt=0.5, description="significance level: chance of any verdict but tie if nothing differs"
     )
+
+    @model_validator(mode="after")
+    def _has_a_division_to_draw(self) -> Confirm:
+        if self.resample and self.train_on != "train":
+            raise ConfigError(
+                f"confirm.resample: not allowed with train_on = {self.train_on!r}, which leaves no division"
+                " to draw; leave one of the two out"
+            )
+        return self
+
+    @property
+    def images(self) -> TrainOn:
+        """The images that every network of the confirmation is trained on: both keys in one value."""
+        return "train, resampled" if self.resample else self.train_on
 
 
 class Watch(Frozen):

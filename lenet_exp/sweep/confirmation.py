@@ -20,7 +20,7 @@ from lenet_exp import __version__
 from lenet_exp.base.errors import DataError, NoResultError
 from lenet_exp.base.files import make_folder, write_atomically
 from lenet_exp.base.messages import counted
-from lenet_exp.base.records import Role, RunKey
+from lenet_exp.base.records import IMAGES_IN_WORDS, Role, RunKey
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.trainings import FixedTraining
@@ -83,7 +83,7 @@ def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: in
         finalists=tuple(finalists),
         baseline=Finalist(experiment.baseline_configuration, "baseline", None),
         seeds=_seeds(experiment),
-        train_on=settings.train_on,
+        train_on=settings.images,
         level=settings.level,
         n_finished=n_finished,
     )
@@ -195,7 +195,7 @@ class Confirmation:
                 self.announce(f"confirmation: {_summary(plan)}, frozen {plan.frozen}")
                 return plan
             settings = self.experiment.confirm
-            wanted = (_seeds(self.experiment), settings.train_on, settings.level)
+            wanted = (_seeds(self.experiment), settings.images, settings.level)
             if self.study.n_finished > plan.n_finished or wanted != (plan.seeds, plan.train_on, plan.level):
                 self.announce(
                     f"confirmed as of {plan.frozen}: {_summary(plan)};"
@@ -392,7 +392,7 @@ def _seeds(experiment: Experiment) -> tuple[int, ...]:
 def _summary(plan: ConfirmationPlan) -> str:
     """Return the plan in words, such as ``trial 3 against the baseline, 5 fresh seeds each``."""
     labels = ", ".join(finalist.label for finalist in plan.finalists)
-    images = "" if plan.train_on == "train" else ", trained on the validation images too"
+    images = IMAGES_IN_WORDS[plan.train_on]
     return f"{labels} against the baseline, {len(plan.seeds)} fresh seeds each{images}"
 
 
