@@ -373,6 +373,9 @@ def test_a_crash_between_training_and_reading_goes_on_where_it_was(
     spool.path(carried.scores[0].run).unlink()
     there = loader.load(path).with_dataset("other", str(other))
     sync_experiment(there, tmp_path)
+    restored = spool.read(RunKey.from_stem(carried.scores[0].run))
+    assert restored is not None
+    assert restored.metadata["tags"]["lenet_exp.train_on"] == "train, resampled"
     assert replay(there, tmp_path, carried.scores[0].run, say=lambda _: None).identical
 
 
