@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_exp.base.messages import counted
+from lenet_exp.base.records import IMAGES_IN_WORDS
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.evaluation import (
     READINGS,
@@ -99,11 +100,10 @@ def sentences(evaluation: Evaluation) -> list[str]:
     if not evaluation.has_baseline:  # read so until November 2026
         return ["no verdict and no champion: the test split was read without a complete baseline"]
     plan = evaluation.plan
-    own = ", each on a division of its own into training and validation images"
     lines = [
         f"question: whatever the random seed, is it better than the baseline on these {evaluation.n_images:,}"
         f" test images of {evaluation.dataset}? Reading {evaluation.number} of them, for"
-        f" {counted(len(plan.seeds), 'fresh seed')}{own if plan.train_on == 'train, resampled' else ''}"
+        f" {counted(len(plan.seeds), 'fresh seed')}{IMAGES_IN_WORDS[plan.train_on]}"
     ]
     lines += [
         f"{evaluation.label(verdict['config'])}: {verdict['sentence']}" for verdict in evaluation.verdicts
