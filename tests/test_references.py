@@ -120,7 +120,7 @@ def test_every_metric_and_tag_in_mlflow_is_named() -> None:
     code = "".join(path.read_text() for path in (PROJECT / "lenet_exp").rglob("*.py"))
     written = set(
         re.findall(
-            r'"(lenet_exp\.(?:role|trial|of|attempt|state|reason|config|[a-z_]+_runners|train_on'
+            r'"(lenet_exp\.(?:role|trial|of|attempt|state|reason|config|[a-z_]+_runners|train_on|division_seed'
             r'|duplicate_of|not_finite|model_problem|study|key))"',
             code,
         )

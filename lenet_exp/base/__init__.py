@@ -13,6 +13,6 @@ __getattr__, __dir__ = face(
     layout="Layout artifacts folder_name layouts mlflow_db study_db",
     lineage="Lineage MARK check_lineage",
     messages="counted repair_command say store_flags",
-    records="EpochResult METRICS Role RunKey State TrainOn without_seed",
+    records="EpochResult IMAGES_IN_WORDS METRICS Role RunKey State TrainOn without_seed",
     seeding="derive_seed",
 )

@@ -14,8 +14,16 @@ from typing import Any, Literal, NamedTuple
 #: What a training is for. The sampler draws the configuration of a ``trial``; all others are fixed trainings.
 Role = Literal["trial", "baseline", "run", "confirm", "ablation"]
 
-#: The images to train on. ``train+validation`` leaves none to validate on.
-TrainOn = Literal["train", "train, resampled", "train+validation"]
+#: The images to train on. ``train+validation`` leaves none to validate on. ``train, resampled`` is the
+#: training split of another division, which is drawn from the training's own seed.
+TrainOn = Literal["train", "train+validation", "train, resampled"]
+
+#: What the networks of a confirmation are trained on, in words that follow the number of seeds.
+IMAGES_IN_WORDS: Mapping[TrainOn, str] = {
+    "train": "",
+    "train+validation": ", trained on the validation images too",
+    "train, resampled": ", with another division into training and validation images for every seed",
+}
 
 #: The states of an attempt, by Optuna's names: ``FAIL`` after a bug or a crash, ``PRUNED`` if ended early.
 State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]

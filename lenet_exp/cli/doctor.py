@@ -21,7 +21,6 @@ from lenet_exp.base.errors import ConfigError, DiskError, LenetExpError, StoreEr
 from lenet_exp.base.files import check_database, lock, lock_holder, move_aside
 from lenet_exp.base.layout import Layout, artifacts, folder_name, layouts, mlflow_db, study_db
 from lenet_exp.base.messages import counted, repair_command, say
-from lenet_exp.base.records import TrainOn
 from lenet_exp.config import loader
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data import datasets, sources
@@ -309,7 +308,7 @@ def _repair_experiment(layout: Layout, tracking_uri: str | None, url: str | None
         study = open_study(experiment, root, url)
         study.when_kept(spool.keep)
         reconcile(study, spool, layout)
-        done += _restore_weights(experiment, layout, study, spool)
+        done += _restore_weights(experiment, layout, study)
         study.close()
         study_log = spool.study()
         if study_log and study_log.end is None:
@@ -336,7 +335,7 @@ def _own_experiment(layout: Layout) -> Experiment:
     return experiment
 
 
-def _restore_weights(experiment: Experiment, layout: Layout, study: Study, spool: Spool) -> str:
+def _restore_weights(experiment: Experiment, layout: Layout, study: Study) -> str:
     """Train the networks again whose weights are missing or damaged; say so."""
     lost = damaged_weights(study.records(), layout, study.all_kept())
     if not lost:
@@ -346,10 +345,7 @@ def _restore_weights(experiment: Experiment, layout: Layout, study: Study, spool
         machine, plan = executor.probe("auto"), resources.plan(resources.measure(), 1)
         conditions = Conditions(experiment.with_precision(machine.precision), images, machine, layout, plan)
         for record in lost:
-            log = spool.read(record.key)
-            tags = log.metadata["tags"] if log else {}
-            train_on: TrainOn = tags.get("lenet_exp.train_on", "train")
-            say(restore_weights(record, train_on, conditions, executor, study.all_kept(), study.keep))
+            say(restore_weights(record, record.train_on, conditions, executor, study.all_kept(), study.keep))
     finally:
         executor.close()
     return f"trained {counted(len(lost), 'network')} again; "

@@ -18,7 +18,7 @@ from lenet_exp.base.environment import CAUSES
 from lenet_exp.base.errors import NoResultError, printable
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.messages import counted, say
-from lenet_exp.base.records import EpochResult, TrainOn
+from lenet_exp.base.records import EpochResult
 from lenet_exp.config.experiment import Experiment, Watch
 from lenet_exp.data.images import training_images
 from lenet_exp.execution.executor import LocalExecutor
@@ -126,7 +126,7 @@ def replay(
         with tempfile.TemporaryDirectory() as folder:
             layout, plan = Layout(Path(folder), "replay"), WorkerPlan(1, n_threads, "as recorded")
             conditions = Conditions(_as_trained(results, original), images, machine, layout, plan)
-            task = _task(results, original, conditions)
+            task = _task(original, conditions)
             is_whole = original.state == "COMPLETE" or diverged
             replayed = _train(executor, task, recorded, None if is_whole else len(recorded), say)
     changes, unknown = _causes(results, original, conditions.metadata() | {"data": images.digest})
@@ -192,13 +192,10 @@ def _as_trained(results: ExperimentResults, record: TrialRecord) -> Experiment:
     )
 
 
-def _task(results: ExperimentResults, record: TrialRecord, conditions: Conditions) -> Task:
+def _task(record: TrialRecord, conditions: Conditions) -> Task:
     """Return the task that trains a recorded attempt again."""
-    log = results.attempt(record)
-    tags = log.metadata["tags"] if log else {}
-    train_on: TrainOn = tags.get("lenet_exp.train_on", "train")
     key, configuration = record.key, record.configuration
-    attempt = Attempt(key, configuration, record.seed, record.label, key, train_on=train_on)
+    attempt = Attempt(key, configuration, record.seed, record.label, key, train_on=record.train_on)
     return Task(attempt, conditions, conditions.machine.devices[0], checkpoints=False)
 
 

@@ -8,5 +8,5 @@ __getattr__, __dir__ = face(
     experiment="Data Experiment Training Watch",
     hyperparameters="Activation CLASSES Configuration HYPERPARAMETERS Init Loss Precision",
     loader="experiment_path load",
-    trainings="FixedTraining fixed_trainings",
+    trainings="FixedTraining fixed_trainings trained_on",
 )

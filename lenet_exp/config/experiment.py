@@ -129,8 +129,11 @@ class Confirm(Frozen):
         lt=1,
         description="difference in accuracy that matters: a tie is told how many seeds would find it",
     )
-    train_on: TrainOn = Field(
+    train_on: Literal["train", "train+validation"] = Field(
         "train", description="images to train on: train, or train+validation for both splits"
+    )
+    resample: bool = Field(
+        False, description="true to divide the images anew for each fresh seed, for all configurations alike"
     )
     level: float = Field(
         0.05,
@@ -151,13 +154,25 @@ class Confirm(Frozen):
         return written
 
     @model_validator(mode="after")
-    def _validation_is_there(self) -> Confirm:
-        if self.seeds == "auto" and self.train_on == "train+validation":
+    def _has_validation_images(self) -> Confirm:
+        if self.train_on == "train":
+            return self
+        if self.seeds == "auto":
             raise ConfigError(
-                "confirm.seeds: 'auto' looks at validation images, which train_on = 'train+validation' leaves"
-                " none of; give a number of seeds, or train_on = 'train'"
+                f"confirm.seeds: 'auto' looks at validation images, of which train_on = {self.train_on!r}"
+                " leaves none; give a number, or leave train_on out"
+            )
+        if self.resample:
+            raise ConfigError(
+                f"confirm.resample: not allowed with train_on = {self.train_on!r}, which leaves no division"
+                " to draw; leave one of the two out"
             )
         return self
+
+    @property
+    def images(self) -> TrainOn:
+        """The images that every network of the confirmation is trained on: both keys in one value."""
+        return "train, resampled" if self.resample else self.train_on
 
 
 class Watch(Frozen):

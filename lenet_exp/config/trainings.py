@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from lenet_exp.base.records import Role, TrainOn
 from lenet_exp.base.seeding import derive_seed
@@ -20,7 +21,7 @@ class FixedTraining:
         label: Name for display, such as ``baseline, seed 2``.
         configuration: Configuration to train.
         seed: Root of the training's random streams.
-        train_on: Images to train on: ``train``, or ``train+validation`` for both splits.
+        train_on: Images to train on, a `TrainOn`.
     """
 
     name: str
@@ -29,6 +30,18 @@ class FixedTraining:
     configuration: Configuration
     seed: int
     train_on: TrainOn = "train"
+
+
+def trained_on(name: str) -> TrainOn:
+    """Return the images that a fixed training was trained on, from its name in the study.
+
+    Only the trainings of a confirmation name them; all others are trained on the training split.
+
+    Example:
+        >>> trained_on("confirm 3fa9c2d1 on train, resampled"), trained_on("baseline")
+        ('train, resampled', 'train')
+    """
+    return next((images for images in get_args(TrainOn) if name.endswith(f" on {images}")), "train")
 
 
 def fixed_trainings(experiment: Experiment) -> list[FixedTraining]:

@@ -6,6 +6,6 @@ __getattr__, __dir__ = face(
     __name__,
     datasets="DATASETS find_dataset",
     images="ImageSet training_images",
-    split="Split division",
+    split="Split division division_seed",
     testset="shown_test_images",
 )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_exp.base.errors import ConfigError
+from lenet_exp.base.records import TrainOn
 from lenet_exp.base.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -37,17 +38,33 @@ class Split:
         return Split(both, self.validation[:0], self.digest)
 
 
-def division(section: Data, labels: NDArray[np.integer]) -> Split:
-    """Return the division of the training images that an experiment asks for.
+def division(section: Data, labels: NDArray[np.integer], seed: int | None = None) -> Split:
+    """Return a division of the training images into splits of the sizes that an experiment asks for.
 
     Args:
         section: Section ``[data]`` of the experiment.
         labels: Labels of all training images, ``(count,)`` integers from 0.
+        seed: Seed of the random division, see `division_seed`; None for that of the search, ``data.seed``.
 
     Raises:
         ConfigError: If the section asks for more images than there are.
     """
-    return validation_split(labels, section.validation, section.seed, section.limit)
+    seed = section.seed if seed is None else seed
+    return validation_split(labels, section.validation, seed, section.limit)
+
+
+def division_seed(section: Data, train_on: TrainOn, seed: int) -> int:
+    """Return the seed of the division on which a network is trained.
+
+    It is that of the search, unless the training is resampled. Then it follows from the training's own seed
+    alone: all configurations share the division of a seed, and whoever repeats the training repeats it too.
+
+    Args:
+        section: Section ``[data]`` of the experiment.
+        train_on: Images that the network is trained on.
+        seed: Root of the training's random streams.
+    """
+    return derive_seed(seed, "division") if train_on == "train, resampled" else section.seed
 
 
 def validation_split(

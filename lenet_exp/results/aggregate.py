@@ -40,7 +40,8 @@ def by_seed(records: Iterable[TrialRecord]) -> dict[int, TrialRecord]:
 
 
 def _over_group(group: Sequence[TrialRecord], baseline: dict[int, TrialRecord]) -> TrialRecord:
-    complete = [record for record in group if record.value is not None]
+    # A confirmation on another data set may have been repeated on other images: the last counts.
+    complete = list(by_seed(group).values())
     if not complete or (len(group) == 1 and len(baseline) < 2):
         return group[0]
     values = [record.value for record in complete if record.value is not None]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_exp.base.messages import counted
+from lenet_exp.base.records import IMAGES_IN_WORDS
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.evaluation import (
     READINGS,
@@ -98,29 +99,34 @@ def sentences(evaluation: Evaluation) -> list[str]:
     """Return what a complete evaluation found and how sure it is, one sentence each; the champion last."""
     if not evaluation.has_baseline:  # read so until November 2026
         return ["no verdict and no champion: the test split was read without a complete baseline"]
-    lines = [_question(evaluation)]
+    plan = evaluation.plan
+    lines = [
+        f"question: whatever the random seed, is it better than the baseline on these {evaluation.n_images:,}"
+        f" test images of {evaluation.dataset}? Reading {evaluation.number} of them, for"
+        f" {counted(len(plan.seeds), 'fresh seed')}{IMAGES_IN_WORDS[plan.train_on]}"
+    ]
     lines += [
         f"{evaluation.label(verdict['config'])}: {verdict['sentence']}" for verdict in evaluation.verdicts
     ]
+    lines.append(_how_sure(evaluation))
     if evaluation.curse:
-        lines.append(f"winner's curse, {evaluation.plan.finalists[0].label}: {evaluation.curse}")
-    if evaluation.champion == evaluation.plan.baseline.config:
+        lines.append(f"winner's curse, {plan.finalists[0].label}: {evaluation.curse}")
+    if evaluation.champion == plan.baseline.config:
         lines.append("champion: the baseline, as no finalist is shown to be better")
     else:
         lines.append(f"champion: {evaluation.label(evaluation.champion)}")
     return lines
 
 
-def _question(evaluation: Evaluation) -> str:
-    """Return what the verdicts are about, and what chance of a false verdict they spend."""
-    plan = evaluation.plan
-    spent = f"{evaluation.spent_before + evaluation.level:.4g} of {plan.level:.3g}"
-    divided = ", each on a division of its own" if plan.train_on == "train, resampled" else ""
+def _how_sure(evaluation: Evaluation) -> str:
+    """Return what the level and the brackets mean."""
+    level, spent = evaluation.plan.level, evaluation.spent_before + evaluation.level
+    # Those from before the level was divided have spent more, if there was another.
+    most = max(level, spent)
     return (
-        f"reading {evaluation.number} of the test split: is it better than the baseline on these"
-        f" {evaluation.n_images:,} images of {evaluation.dataset}, whatever the seed?"
-        f" {counted(len(plan.seeds), 'fresh seed')}{divided};"
-        f" level {evaluation.level:.3g}, spent so far {spent}"
+        "how sure: if nothing differed, the chance of any better or worse, in all readings together, would be"
+        f" at most {most:.3g} (so far {spent:.4g} of it is spent, {evaluation.level:.3g} by this reading);"
+        " but for a chance as small, the brackets hold the true differences of all finalists"
     )
 
 
@@ -184,6 +190,9 @@ def next_steps(
     if not evaluation.has_baseline:
         return []
     steps, margin, open_ties = [], to_settle.difference, {}
+    if evaluation.champion != evaluation.plan.baseline.config:
+        label = evaluation.label(evaluation.champion)
+        steps.append(f"{label}'s network of the first seed is 'models:/{experiment.name}@champion' in MLflow")
     for verdict in evaluation.verdicts:
         config, label = verdict["config"], evaluation.label(verdict["config"])
         if config not in to_settle.seeds:
@@ -191,22 +200,30 @@ def next_steps(
         low, high = verdict["delta_low"], verdict["delta_high"]
         if low is not None and math.isfinite(low) and max(-low, high) < margin:
             steps.append(
-                f"{label} is within {margin:g} of the baseline (confirm.margin): more seeds are not needed"
+                f"{label} is within {margin:g} of the baseline (confirm.margin), so needs no more seeds"
             )
         else:
             open_ties[label] = to_settle.seeds[config]
-    for label, (fewest, most) in open_ties.items():
-        if fewest is None:
-            number = f"more than {MOST_SEEDS} seeds"
-        elif most is None:
-            number = f"{fewest} to more than {MOST_SEEDS} seeds"
-        else:
-            number = f"{fewest} to {most} seeds in all" if most > fewest else f"{most} seeds in all"
-        steps.append(f"{label}: a difference of {margin:g} (confirm.margin) would be found with {number}")
+    steps += [
+        f"{label}: a difference of {margin:g} (confirm.margin) would be found with {_range(*numbers)}"
+        for label, numbers in open_ties.items()
+    ]
+    _, _, dataset = experiment.name.partition("@")
+    again = f"confirm --again{f' --dataset {dataset}' if dataset else ''}"
     wanted = [most for _, most in open_ties.values() if most is not None]
     if wanted:
-        _, _, dataset = experiment.name.partition("@")
-        flags = f"--again{f' --dataset {dataset}' if dataset else ''} --set confirm.seeds={max(wanted)}"
-        command = experiment.command(f"confirm {flags}", root)
+        command = experiment.command(f"{again} --set confirm.seeds={max(wanted)}", root)
         steps.append(f"to find out, at the level {to_settle.level:.3g} of the next reading: '{command}'")
+    elif evaluation.champion == evaluation.plan.baseline.config and experiment.space and not dataset:
+        command = experiment.command(f"sweep --trials {2 * experiment.trials}", root)
+        steps.append(f"to look for others: '{command}', then '{experiment.command(again, root)}'")
     return steps
+
+
+def _range(low: int | None, high: int | None) -> str:
+    """Return two numbers of seeds in words; None is one that is too large."""
+    if low is None:
+        return f"more than {MOST_SEEDS} seeds"
+    if high is None:
+        return f"{low} to more than {MOST_SEEDS} seeds"
+    return f"{low} to {high} seeds in all" if low < high else f"{high} seeds in all"

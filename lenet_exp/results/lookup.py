@@ -118,9 +118,9 @@ class ExperimentResults:
         matches = matches or [
             r for r in self.records if r.label == f"{name}, seed 1" and r.key.role != "confirm"
         ]
-        # Attempts at one training share a label.
+        # Attempts at one training share a label, as do those on other images of another confirmation.
         if matches and len({record.label for record in matches}) == 1:
-            return max(matches, key=lambda record: (not record.superseded, record.key.attempt))
+            return max(matches, key=lambda r: (not r.superseded, r.key.trial, r.key.attempt))
         if matches:
             labels = ", ".join(repr(record.label) for record in matches)
             raise ConfigError(f"{name!r} could be {labels}; name one of them in full")

@@ -12,13 +12,15 @@ from typing import Any
 from lenet_exp.base.errors import LockedError, StoreError
 from lenet_exp.base.records import RunKey, State, TrainOn, without_seed
 from lenet_exp.config.hyperparameters import Configuration
-from lenet_exp.config.trainings import FixedTraining
+from lenet_exp.config.trainings import FixedTraining, trained_on
 
 _STOPS = "this sweep stops and leaves the study alone; run the same command again to go on with what is there"
 
 
 #: Name of an attempt's `TrialRecord.digest` in its result.
 DIGEST = "record_sha256"
+#: Key, in records that exist, of `FixedTraining.name`; so it cannot be renamed.
+TRAINING = "job"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Attempt:
         origin: Key of the first attempt at this training; equal to ``key`` if this is the first.
         retry_of: Key of the attempt that this one retries; None if this is the first.
         exclusive: True to train it with no other attempt beside it, because memory ran out before.
-        train_on: Images to train on: the training split, or the validation split too.
+        train_on: Images to train on, a `TrainOn`.
         fixed: Fixed training that this is an attempt at; None for a trial.
     """
 
@@ -94,6 +96,11 @@ class TrialRecord:
     def name(self) -> str | None:
         """The experiment's name for a listed run, alternative or finalist; None for a trial or baseline."""
         return None if self.key.role in ("trial", "baseline") else without_seed(self.label)
+
+    @property
+    def train_on(self) -> TrainOn:
+        """The images that the attempt was trained on."""
+        return trained_on(self.result.get(TRAINING, ""))
 
     @cached_property
     def values(self) -> dict[str, Any]:

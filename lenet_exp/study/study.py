@@ -27,7 +27,7 @@ from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.study.postgres import PatientStorage
 from lenet_exp.study.rdb import TrialStorage
-from lenet_exp.study.records import Attempt, TrialRecord
+from lenet_exp.study.records import TRAINING, Attempt, TrialRecord
 from lenet_exp.study.sampling import Grid, hidden_from_sampler, load_fixed, load_search
 from lenet_exp.study.storage import close, damaged_rows_told, ensure_stored, flush, is_empty, open_storage
 from lenet_exp.study.trials import (
@@ -35,7 +35,6 @@ from lenet_exp.study.trials import (
     RECORD,
     RESULT,
     RETRY,
-    TRAINING,
     UNKNOWN,
     as_record,
     counts,

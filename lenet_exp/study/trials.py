@@ -15,7 +15,7 @@ from lenet_exp.base.lineage import MARK, Lineage
 from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.study.rdb import KeptTrial, TrialStorage
-from lenet_exp.study.records import DIGEST, TrialRecord
+from lenet_exp.study.records import DIGEST, TRAINING, TrialRecord
 from lenet_exp.study.storage import damaged_rows_told, is_running, read_storage
 
 #: States of a trial that has not ended.
@@ -23,8 +23,6 @@ OPEN = ("WAITING", "RUNNING")
 #: Keys of the user attributes of a trial in Optuna, and of a study.
 RECORD, RESULT, RETRY = (f"lenet_exp.{name}" for name in ("record", "result", "retry"))
 FINGERPRINT = "lenet_exp.fingerprint"
-#: Key, in records that exist, of `FixedTraining.name`; so it cannot be renamed.
-TRAINING = "job"
 #: Optuna's value of a trial without a validation split, as a COMPLETE trial must have a finite value.
 UNKNOWN = -1.0
 

@@ -13,6 +13,7 @@ from lenet_exp.base.messages import counted
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.config.architecture import InfeasibleError, cost
 from lenet_exp.config.trainings import FixedTraining
+from lenet_exp.data.split import division_seed
 from lenet_exp.execution import signals
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions, Ended, Epoch, Task, Warned
@@ -273,9 +274,13 @@ class Driver:
     def _submit(self, attempt: Attempt) -> None:
         self._infeasible_in_a_row = 0
         co_runners = len(self._running)
-        self._writer.begin(
-            attempt, {"lenet_exp.co_runners": str(co_runners), "lenet_exp.train_on": attempt.train_on}
-        )
+        divided_by = division_seed(self._conditions.experiment.data, attempt.train_on, attempt.seed)
+        tags = {
+            "lenet_exp.co_runners": str(co_runners),
+            "lenet_exp.train_on": attempt.train_on,
+            "lenet_exp.division_seed": str(divided_by),
+        }
+        self._writer.begin(attempt, tags)
         in_use = [running.device for running in self._running.values()]
         device = min(self._conditions.machine.devices, key=in_use.count)
         self._running[attempt.key] = _Running(attempt, co_runners, device)

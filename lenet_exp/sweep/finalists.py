@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lenet_exp.base.errors import ConfigError, NoResultError
 from lenet_exp.base.messages import counted
-from lenet_exp.base.records import Role
+from lenet_exp.base.records import IMAGES_IN_WORDS, Role
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.trainings import FixedTraining
@@ -46,7 +46,7 @@ def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: in
         finalists=tuple(finalists),
         baseline=Finalist(experiment.baseline_configuration, "baseline", None),
         seeds=_fresh_seeds(experiment, n_seeds),
-        train_on=settings.train_on,
+        train_on=settings.images,
         level=settings.level,
         n_finished=n_finished,
         first_stage=first_stage,
@@ -148,10 +148,7 @@ def confirmation_training(finalist: Finalist, plan: ConfirmationPlan, seed: int)
 def in_words(plan: ConfirmationPlan) -> str:
     """Return the plan in words, such as ``trial 3 against the baseline, 5 fresh seeds each``."""
     labels = ", ".join(finalist.label for finalist in plan.finalists)
-    images = {
-        "train+validation": ", trained on the validation images too",
-        "train, resampled": ", each with its own division into training and validation images",
-    }.get(plan.train_on, "")
+    images = IMAGES_IN_WORDS[plan.train_on]
     first = plan.first_stage
     auto = " to see how they vary" if first and first.spreads is None else ""
     seeds = counted(len(plan.seeds), "fresh seed")

@@ -271,7 +271,7 @@ def _start(study: Study, record: TrialRecord, own: Sequence[Entry]) -> Entry:
         "params": record.configuration.to_dict(),
         "seed": record.seed,
         "config": record.config,
-        "tags": {"rebuilt_from": "the study"},
+        "tags": {"rebuilt_from": "the study", "lenet_exp.train_on": record.train_on},
         "study_id": study.lineage.id,
         "study": study.drawn(record.key),
     }

@@ -12,7 +12,7 @@ import torch
 from lenet_exp.base import environment
 from lenet_exp.base.records import EpochResult
 from lenet_exp.data.images import ImageSet
-from lenet_exp.data.split import division
+from lenet_exp.data.split import division, division_seed
 from lenet_exp.execution.processes import keep_freed_memory
 from lenet_exp.execution.protocol import Machine, Task
 from lenet_exp.training import diagnostics, loop
@@ -33,7 +33,8 @@ class LeNetTraining:
         torch.set_num_threads(conditions.plan.threads)
         device = resolve_device(task.device)
         pixels, labels = loop.load(images, device)
-        split = division(experiment.data, labels.cpu().numpy())
+        divided_by = division_seed(experiment.data, attempt.train_on, attempt.seed)
+        split = division(experiment.data, labels.cpu().numpy(), divided_by)
         if attempt.train_on == "train+validation":
             split = split.joined()
         self._training, self._validation = (

@@ -56,6 +56,14 @@ MALFORMED: list[tuple[str | bytes, str]] = [
         "name = 'a'\n[watch]\ntest_splt = true",
         r"unknown key 'test_splt' in \[watch\]; did you mean 'test_split'",
     ),
+    (
+        "name = 'a'\n[confirm]\nresample = true\ntrain_on = 'train+validation'",
+        r"e.toml:3: confirm.resample: not allowed with train_on = 'train\+validation', which leaves",
+    ),
+    (
+        "name = 'a'\n[confirm]\ntrain_on = 'train, resampled'",
+        "confirm.train_on: must be 'train' or 'train\\+",
+    ),
     ("name = 3", "name: must be a valid string, found 3"),
     ("name = 'a'\nx = " + "[" * 5_000 + "]" * 5_000, "may be nested at most 10 deep|not TOML"),
     ("name = 'a'\nx = " + "9" * 5_000, "not TOML|unknown key"),

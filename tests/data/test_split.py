@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.data.images import ImageSet
-from lenet_exp.data.split import division, validation_split
+from lenet_exp.data.split import division, division_seed, validation_split
 from tests.labs.sections import section
 
 
@@ -78,6 +78,23 @@ def test_an_experiment_says_how_its_images_are_divided(mini: ImageSet) -> None:
     data = section("mini", validation=200, limit=300, seed=4)
 
     assert division(data, labels).digest == validation_split(labels, 200, seed=4, limit=300).digest
+
+
+def test_a_resampled_training_has_a_division_of_its_own_seed(mini: ImageSet) -> None:
+    """It has the search's sizes and shares of the classes, and nothing of the search's own division."""
+    _, labels = mini.open()
+    searched = section("mini", validation=200, limit=300, seed=4)
+    otherwise = section("mini", validation=200, limit=300, seed=5)
+    seeds = [division_seed(searched, "train, resampled", seed) for seed in (4, 9)]
+
+    splits = [division(searched, labels, seed) for seed in (None, *seeds)]
+
+    assert [division_seed(otherwise, "train, resampled", seed) for seed in (4, 9)] == seeds
+    assert {division_seed(searched, images, 9) for images in ("train", "train+validation")} == {4}
+    for part in ("train", "validation"):
+        drawn = [getattr(split, part) for split in splits]
+        assert len({tuple(np.bincount(labels[images])) for images in drawn}) == 1
+        assert len({tuple(images) for images in drawn}) == 3
 
 
 @pytest.mark.parametrize(

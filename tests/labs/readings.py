@@ -45,7 +45,7 @@ def judged(differences: Sequence[float], level: float = 0.04, **fields: Any) -> 
     samples = [Sample(config, tuple(accuracies[config]), seeds) for config in (GOOD, BASE)]
     verdict = verdicts(samples[:1], samples[1], level)[0]
     champion = GOOD if verdict.verdict == "better" else BASE
-    given = {"n_images": 10_000, "spent": level, "champion": champion} | fields
+    given: dict[str, Any] = {"n_images": 10_000, "spent": level, "champion": champion} | fields
     return Evaluation(
         1, plan, "mini", "0.1", False, ("now",), "then", scores=scores, verdicts=(vars(verdict),), **given
     )

@@ -41,6 +41,19 @@ def test_seeds_of_one_configuration_become_one_with_mean_and_standard_error() ->
     assert one.result["examples_per_s"] == 200.0
 
 
+def test_a_seed_that_was_trained_on_other_images_later_counts_once() -> None:
+    """A repeated confirmation on another data set may divide the images anew; the two are not mixed."""
+    other = LENET.model_copy(update={"lr": 0.1})
+    before, after = (
+        (record("baseline", n, 10, 0.8 + n), record("run", n, 10, 0.9 + n, other)) for n in (0, 1)
+    )
+
+    _, run = over_seeds([*before, *after])
+
+    assert (run.value, run.result.get("n_seeds")) == (1.9, 1)
+    assert run.result["val_delta"] == pytest.approx(0.1)
+
+
 def test_the_difference_is_taken_on_the_seeds_that_both_have() -> None:
     """A row that is a seed behind is not compared with a seed of the baseline's that it never saw."""
     records = [

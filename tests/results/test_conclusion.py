@@ -31,8 +31,9 @@ def test_the_summary_is_that_of_the_last_complete_reading() -> None:
     assert "examples_per_s" not in base
     assert (good["test_accuracy"], good["verdict"], good["delta_low"]) == (0.8125, "better", None)
     assert (good["examples_per_s"], good["fresh_val_accuracy"]) == (1234.0, 0.8)
-    assert found.sentences[1:] == ("trial 3: better: by much", "champion: trial 3")
-    assert found.next_steps == ()
+    assert found.sentences[1] == "trial 3: better: by much"
+    assert found.sentences[-1] == "champion: trial 3"
+    assert found.next_steps == ("trial 3's network of the first seed is 'models:/e@champion' in MLflow",)
     assert summary() == summary(under_way) == NOT_CONFIRMED
 
 
@@ -57,9 +58,11 @@ def test_what_was_spent_is_said_with_the_question() -> None:
     """A reading from before the level was divided has spent all of it."""
     second = judged(TIE, 0.005, spent_before=0.04)
 
-    assert summary(judged(TIE)).sentences[0].endswith("level 0.04, spent so far 0.04 of 0.05")
-    assert summary(second).sentences[0].endswith("level 0.005, spent so far 0.045 of 0.05")
-    assert summary(reading()).sentences[0].endswith("level 0.05, spent so far 0.05 of 0.05")
+    said = [" ".join(summary(found).sentences) for found in (judged(TIE), second, reading())]
+
+    assert "(so far 0.04 of it is spent, 0.04 by this reading)" in said[0]
+    assert "(so far 0.045 of it is spent, 0.005 by this reading)" in said[1]
+    assert "(so far 0.05 of it is spent, 0.05 by this reading)" in said[2]
 
 
 def test_a_tie_is_told_what_would_settle_it_for_a_difference_that_matters() -> None:
@@ -78,15 +81,20 @@ def test_a_tie_is_told_what_would_settle_it_for_a_difference_that_matters() -> N
 
 
 @pytest.mark.parametrize(
-    ("margin", "steps"),
+    ("margin", "step"),
     [
-        (0.02, ["trial 3 is within 0.02 of the baseline (confirm.margin): more seeds are not needed"]),
-        (1e-4, ["trial 3: a difference of 0.0001 (confirm.margin) would be found with more than 200 seeds"]),
+        (0.02, "trial 3 is within 0.02 of the baseline (confirm.margin), so needs no more seeds"),
+        (1e-4, "trial 3: a difference of 0.0001 (confirm.margin) would be found with more than 200 seeds"),
     ],
 )
-def test_a_tie_that_needs_no_seeds_or_too_many_gets_no_command(margin: float, steps: list[str]) -> None:
+def test_a_tie_that_needs_no_seeds_or_too_many_is_left_for_other_trials(margin: float, step: str) -> None:
     """What is excluded already need not be looked for; what nobody would train is not advised."""
-    assert list(summary(judged(TIE), margin=margin).next_steps) == steps
+    search_on = (
+        "to look for others: 'lenet-exp sweep EXPERIMENT --trials 120 --root 'my runs'', then 'lenet-exp"
+        " confirm EXPERIMENT --again --root 'my runs''"
+    )
+
+    assert list(summary(judged(TIE), margin=margin).next_steps) == [step, search_on]
 
 
 def test_what_is_recorded_for_a_margin_is_what_is_shown_for_it() -> None:

@@ -118,6 +118,8 @@ def test_of_several_seeds_the_first_is_meant(results: ExperimentResults) -> None
     assert replace(results, records=[*reversed(seeds), confirmed]).find("wide") == seeds[0]
     with pytest.raises(ConfigError, match="has no run 'wide'"):
         replace(results, records=[confirmed]).find("wide")
+    resampled = replace(confirmed, key=RunKey("confirm", 12, 1))
+    assert replace(results, records=[resampled, confirmed]).find("wide, seed 1") == resampled  # the later one
 
 
 def test_an_ablation_has_no_champion(results: ExperimentResults) -> None:

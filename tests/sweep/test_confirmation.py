@@ -19,6 +19,8 @@ import torch
 from lenet_exp.base.errors import DataError, NoResultError, SweepInterruptedError
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey
+from lenet_exp.base.seeding import derive_seed
+from lenet_exp.cli.replay import replay
 from lenet_exp.config import loader
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.trainings import FixedTraining
@@ -32,6 +34,7 @@ from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.study import open_study
 from lenet_exp.sweep.confirmation import Confirmation
 from lenet_exp.sweep.finalists import best_finalists, confirmation_trainings, freeze
+from lenet_exp.sweep.recovery import sync_experiment
 from lenet_exp.sweep.run import Request, run_main_job
 from lenet_exp.tracking.spool import Spool
 from lenet_exp.tracking.store import connect
@@ -349,7 +352,7 @@ def test_a_crash_between_training_and_reading_goes_on_where_it_was(
             tmp_path,
             search=False,
             dataset="other",
-            overrides=["confirm.seeds=2", f"data.folder={other}"],
+            overrides=["confirm.seeds=2", "confirm.resample=true", f"data.folder={other}"],
         )
     )
     (carried,) = read_evaluations(read_kept("confirmed@other", tmp_path).get(READINGS))
@@ -361,6 +364,19 @@ def test_a_crash_between_training_and_reading_goes_on_where_it_was(
     assert table["verdict"].dropna().tolist() == [carried.verdicts[0]["verdict"]]
     assert reading.curse.startswith("val_accuracy ")
     assert carried.curse == ""  # its val_accuracy in the search was of other images
+    assert carried.plan.train_on == "train, resampled"
+    spool = Spool(tmp_path / "confirmed@other" / "spool")
+    logs = [log for score in carried.scores if (log := spool.read(RunKey.from_stem(score.run)))]
+    tags = {(log.metadata["seed"], log.metadata["tags"]["lenet_exp.division_seed"]) for log in logs}
+    assert sorted(tags) == sorted((seed, str(derive_seed(seed, "division"))) for seed in carried.plan.seeds)
+    # The study alone says on which images it was trained.
+    spool.path(carried.scores[0].run).unlink()
+    there = loader.load(path).with_dataset("other", str(other))
+    sync_experiment(there, tmp_path)
+    restored = spool.read(RunKey.from_stem(carried.scores[0].run))
+    assert restored is not None
+    assert restored.metadata["tags"]["lenet_exp.train_on"] == "train, resampled"
+    assert replay(there, tmp_path, carried.scores[0].run, say=lambda _: None).identical
 
 
 def test_nothing_is_confirmed_before_the_search_has_ended(
@@ -472,6 +488,26 @@ def test_paired_trainings_begin_with_the_same_weights_and_see_the_same_order() -
         assert all(torch.equal(drawn[0], other) for other in drawn)
     for by_seed in (weights, orders):
         assert len({tuple(each[0].tolist()) for each in by_seed.values()}) == 3
+
+
+def test_trainings_on_other_images_are_other_trainings(tmp_path: Path) -> None:
+    """A plan does not take what another has trained, and the study says which images each was given."""
+    images: list[dict[str, Any]] = [{}, {"train_on": "train+validation"}, {"resample": True}]
+    plans = [
+        plan(loader.parse({"name": "e", "space": {"lr": [0.1, 0.2]}, "confirm": settings}))
+        for settings in images
+    ]
+    study = open_study(EXPERIMENT_MADE, tmp_path)
+
+    for each in plans:
+        for training in confirmation_trainings(each, is_transferred=False):
+            attempt = study.ask_fixed(training)
+            assert attempt is not None
+            assert attempt.train_on == each.train_on
+            study.tell(attempt.key, "COMPLETE", 0.5)
+            assert study.record(attempt.key).train_on == each.train_on
+
+    assert [each.train_on for each in plans] == ["train", "train+validation", "train, resampled"]
 
 
 def test_fresh_seeds_are_nobody_else_s() -> None:

@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from lenet_exp.base.records import EpochResult
+from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
 from lenet_exp.data.images import ImageSet
+from lenet_exp.data.split import validation_split
 from lenet_exp.execution.protocol import Task
-from lenet_exp.training import trainer
+from lenet_exp.training import loop, trainer
 from tests.labs.tasks import make_task
 
 SMALL = {"channels": 4, "fc_layers": 1, "epochs": 3, "precision": "float32"}
@@ -65,6 +67,24 @@ def test_joined_images_leave_none_to_validate_on(mini: ImageSet, tmp_path: Path)
     (result, *_) = trainer.begin(task(mini, tmp_path, train_on="train+validation")).epochs()
 
     assert result.val_accuracy != result.val_accuracy
+
+
+def test_a_resampled_training_is_that_of_the_division_of_its_seed(mini: ImageSet, tmp_path: Path) -> None:
+    """Whoever knows the seed repeats it, bit for bit, and so does what goes on from a snapshot."""
+    resampled = task(mini, tmp_path, train_on="train, resampled")
+    pixels, labels = loop.load(mini, torch.device("cpu"))
+    split = validation_split(labels.numpy(), 100, derive_seed(1, "division"), 300)
+    train, validation = (
+        loop.Images(pixels, labels, torch.from_numpy(i)) for i in (split.train, split.validation)
+    )
+    state = loop.begin(resampled.attempt.configuration, seed=1)
+    cut = trainer.begin(resampled)
+    before = list(islice(cut.epochs(), 1))
+
+    second = trainer.begin(resampled)
+    second.restore(cut.snapshot(), before[-1])
+
+    assert numbers([*before, *second.epochs()]) == numbers(list(loop.fit(state, train, validation)))
 
 
 def test_a_machine_is_what_computed_something() -> None:

@@ -299,31 +299,29 @@ def _sentence(verdict: Verdict, n_missing: int) -> str:
     if verdict.verdict == "tie" and not math.isfinite(low):
         return f"{sentence}; the difference is the same on every seed, so nothing shows how seeds vary"
     if verdict.verdict == "tie" and low == high == 0:
-        sentence += "; the accuracy is the same on every seed"
-        return sentence + _below(*others, ", on other images like these the difference is")
+        return f"{sentence}; the accuracy is the same on every seed"
+    if verdict.verdict == "tie" and max(-low, high) >= 1:
+        return f"{sentence}; so few seeds exclude no difference"
     if verdict.verdict == "tie":
-        sentence += "; no difference is shown" + _below(low, high, "; if there is one, it is")
-        return sentence + _below(*others, ", on other images like these")
+        bound, bound_of_others = _below(low, high), _below(*others)
+        sentence += f"; no difference is shown, and if there is one, it is {bound}"
+        if bound_of_others in ("", bound):
+            return sentence + (" on these images and on others like them" if bound_of_others else "")
+        return f"{sentence} on these images, {bound_of_others} on others like them"
     if not math.isfinite(others[0]):
         return sentence
     if others[0] <= 0 <= others[1]:
-        return f"{sentence}; on other images like these it is open:{_ends(*others)}"
-    return f"{sentence}; on other images like these too:{_ends(*others)}"
+        return f"{sentence}; on these images, while on others like them it is open:{_ends(*others)}"
+    return f"{sentence}; on these images and on others like them:{_ends(*others)}"
 
 
 def _ends(low: float, high: float) -> str:
     return f" [{low:+.4f}, {high:+.4f}]" if math.isfinite(low) else ""
 
 
-def _below(low: float, high: float, words: str) -> str:
-    """Return how large a difference may be that a tie leaves possible; empty if it is not known.
-
-    Args:
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-        words: What the bound is about.
-    """
-    return f"{words} below {math.ceil(max(-low, high) * 1e4) / 1e4:.4f}" if math.isfinite(low) else ""
+def _below(low: float, high: float) -> str:
+    """Return how large a difference an interval leaves possible; empty if there is no interval."""
+    return f"below {math.ceil(max(-low, high) * 1e4) / 1e4:.4f}" if math.isfinite(low) else ""
 
 
 def _p_text(p_value: float) -> str:

@@ -23,9 +23,6 @@ EXACT_SIGNS = 16
 #: Random combinations of signs drawn for more differences; the smallest possible p is then 1 in 20,000.
 SIGN_DRAWS = 19_999
 
-#: Share of the level that the first reading of the test split has; the later ones share the rest.
-FIRST_READING = 0.8
-
 #: If two configurations differ on fewer images than this, McNemar's test is computed exactly, as is usual.
 FEW_DISCORDANT = 25
 
@@ -309,7 +306,7 @@ def reading_level(level: float, number: int) -> float:
         [0.04, 0.005, 0.0025]
     """
     check_share(level, "level")
-    return level * (FIRST_READING if number == 1 else (1 - FIRST_READING) * 2.0 ** (1 - number))
+    return level * 4 / 5 if number == 1 else level / 5 * 2.0 ** (1 - number)
 
 
 def holm(p_values: ArrayLike) -> Floats:

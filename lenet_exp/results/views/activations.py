@@ -24,7 +24,7 @@ from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.data.datasets import find_dataset
 from lenet_exp.data.images import training_images
-from lenet_exp.data.split import division
+from lenet_exp.data.split import division, division_seed
 from lenet_exp.results.lookup import read_results
 from lenet_exp.results.views.feature_maps import Input, choose, look, parse_classes, trained_network
 from lenet_exp.results.views.png import png
@@ -57,7 +57,8 @@ def draw_activations(
 ) -> Path:
     """Draw the feature maps of a trained network into a PNG file, and upload it to the network's MLflow run.
 
-    The file is written to the experiment's folder. The images come from the validation split.
+    The file is written to the experiment's folder. The images come from the validation split of the network's
+    own training.
 
     Args:
         experiment: The experiment that trained the network.
@@ -87,7 +88,8 @@ def draw_activations(
     network = trained_network(results, record)
     images = training_images(section)
     pixels, labels = images.open()
-    indices = choose(division(section, labels), labels, wanted, inputs, names)
+    split = division(section, labels, division_seed(section, record.train_on, record.seed))
+    indices = choose(split, labels, wanted, inputs, names)
     shown = look(network, pixels[indices], labels[indices], indices)
     score = f", val_accuracy {record.value:.4f}" if record.value is not None else ""
     title = f"{results.experiment.name}, {record.label}{score}"

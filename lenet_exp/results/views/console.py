@@ -66,8 +66,11 @@ def print_leaderboard(
         style = "bold" if row["role"] == "baseline" else None
         table.add_row(*(escape(text) for text in _leaderboard_cells(row, numbers, out.width)), style=style)
     out.print(table)
-    for sentence in (*sentences, *(f"next: {step}" for step in next_steps)):
-        out.print(escape(printable(sentence)), highlight=False)
+    for sentence in sentences:
+        out.print(escape(printable(sentence)), highlight=False, soft_wrap=not out.is_terminal)
+    for step in next_steps:
+        # A command that is broken into lines could not be pasted.
+        out.print(escape(printable(f"next: {step}")), highlight=False, soft_wrap=True)
     if sentences or next_steps:
         out.print()
 

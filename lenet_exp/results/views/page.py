@@ -75,7 +75,9 @@ footer {{ margin-top: 2rem; color: #8a949e; font-size: 13px; }}
 {table}
 </table></div>
 <footer>Accuracies are shares in [0, 1]. val_delta is the difference from the baseline on validation images,
-delta the difference on test images and the same seeds. Created by lenet_exp {version}.</footer>
+delta the difference on test images and the same seeds; its first interval (delta_low, delta_high) is for
+other seeds on these images, its second for other images like these as well.
+Created by lenet_exp {version}.</footer>
 </body>
 </html>
 """
@@ -159,7 +161,7 @@ def page(results: ExperimentResults, shown: Sequence[Curve]) -> str:
     return _PAGE.format(
         title=_html(experiment.name),
         question="<br>".join(_html(line) for line in experiment.question.splitlines()),
-        answer="<br>".join(map(_html, [answer(rows), *results.confirmation.sentences])),
+        answer="<br>".join(map(_html, answer(rows, results))),
         details="".join(f"<dt>{_html(n)}</dt><dd>{_html(v)}</dd>" for n, v in _details(results)),
         script=get_plotlyjs(),
         plots="\n".join(
@@ -189,26 +191,31 @@ def _plot(figure: Any, name: str) -> str:
     )
 
 
-def answer(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the experiment's result in a sentence or two.
+def answer(rows: Sequence[dict[str, Any]], results: ExperimentResults) -> list[str]:
+    """Return the experiment's result and what to do next, in sentences, the most important first.
 
     Args:
         rows: Rows of the leaderboard, the best first.
+        results: Everything that the experiment has recorded.
     """
+    summary = results.confirmation
+    if summary.sentences:
+        *others, champion = summary.sentences
+        return [champion, *others, *(f"next: {step}" for step in summary.next_steps)]
     ranked = [row for row in rows if row["rank"] is not None]
     baseline = next((row for row in ranked if row["role"] == "baseline"), None)
     best = next((row for row in ranked if row["role"] != "baseline"), None)
     if best is None:
-        return "No trial or listed run is complete yet."
-    label = row_label(best)
-    text = f"The best is {label} with val_accuracy {best['val_accuracy']:.4f}"
+        return ["No trial or listed run is complete yet."]
+    text = f"The best so far is {row_label(best)} with val_accuracy {best['val_accuracy']:.4f}"
     if baseline is None:
-        return f"{text}; the baseline is not complete."
+        return [f"{text}; the baseline is not complete."]
     text += f", {best['val_accuracy'] - baseline['val_accuracy']:+.4f} against the baseline's"
     text += f" {baseline['val_accuracy']:.4f}."
-    if best["verdict"] == "not confirmed":
-        return f"{text} This is not confirmed: the best of many owes some of its lead to luck."
-    return f"{text} On fresh seeds, the verdict is: {best['verdict']}."
+    lines = [f"{text} This is not confirmed: the best of many owes some of its lead to luck."]
+    if results.experiment.ablate:
+        return lines
+    return [*lines, f"next: '{results.experiment.command('confirm', results.layout.root)}'"]
 
 
 def _details(results: ExperimentResults) -> list[tuple[str, str]]:

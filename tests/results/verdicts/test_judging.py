@@ -75,7 +75,7 @@ def test_a_verdict_s_numbers_are_those_of_its_seeds() -> None:
         (
             TIE,
             "tie: +0.0014 [-0.0028, +0.0056] in test accuracy on 5 paired seeds, p 0.40 (level 0.05);"
-            " no difference is shown; if there is one, it is below 0.0056",
+            " no difference is shown, and if there is one, it is below 0.0056",
         ),
         (
             shifted("same", 0, 0, 0, 0, 0),
@@ -301,7 +301,7 @@ def test_what_a_reading_settled_is_checked_at_its_level_and_the_rest_tested_at_t
 
 
 @pytest.mark.parametrize(
-    ("hard", "accuracy", "ends"), [(0, 0.85, "on other images like these too:"), (0.6, 0.73, "it is open:")]
+    ("hard", "accuracy", "ends"), [(0, 0.85, "images and on others like them:"), (0.6, 0.73, "it is open:")]
 )
 def test_a_verdict_says_whether_it_holds_for_other_images(hard: float, accuracy: float, ends: str) -> None:
     """Few images that suit one network by chance decide on themselves, and not on others like them."""

@@ -11,6 +11,7 @@ from lenet_exp.base.errors import NoResultError, StoreError
 from lenet_exp.base.records import RunKey
 from lenet_exp.cli import program
 from lenet_exp.config import loader
+from lenet_exp.results.conclusion import NOT_CONFIRMED, ConfirmationSummary
 from lenet_exp.results.leaderboard import ranked
 from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.results.views import page as report
@@ -144,18 +145,20 @@ def test_names_are_shown_and_not_obeyed(results: ExperimentResults) -> None:
     assert "<b>x" not in html
 
 
-def test_the_answer_says_how_sure_it_is() -> None:
-    """Against the baseline, confirmed or not; or that there is none yet."""
+def test_the_answer_says_how_sure_it_is(results: ExperimentResults) -> None:
+    """Against the baseline, confirmed or not; or that there is none yet; and what to do next."""
     shown = rows(STUDY)
-    text = answer(shown)
-    best = "The best is trial 2 with val_accuracy 0.8800, +0.0300 against the baseline's 0.8500."
-    assert text == f"{best} This is not confirmed: the best of many owes some of its lead to luck."
+    before = replace(results, confirmation=NOT_CONFIRMED)
+    unconfirmed, step = answer(shown, before)
+    best = "The best so far is trial 2 with val_accuracy 0.8800, +0.0300 against the baseline's 0.8500."
+    assert unconfirmed == f"{best} This is not confirmed: the best of many owes some of its lead to luck."
+    assert step.startswith("next: 'lenet-exp confirm ")
 
-    confirmed = [row | {"verdict": "better"} if row["role"] == "trial" else row for row in shown]
-    assert answer(confirmed).endswith("On fresh seeds, the verdict is: better.")
-    assert answer([]) == "No trial or listed run is complete yet."
-    alone = [record(0, 0.8)]
-    assert answer(rows(alone)).endswith("the baseline is not complete.")
+    summary = ConfirmationSummary({}, ("question", "trial 2: tie", "champion: the baseline"), ("look on",))
+    confirmed = answer(shown, replace(results, confirmation=summary))
+    assert confirmed == ["champion: the baseline", "question", "trial 2: tie", "next: look on"]
+    assert answer([], before) == ["No trial or listed run is complete yet."]
+    assert answer(rows([record(0, 0.8)]), before)[0].endswith("the baseline is not complete.")
 
 
 def test_a_long_study_has_a_short_table(results: ExperimentResults, monkeypatch: pytest.MonkeyPatch) -> None:
