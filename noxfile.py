@@ -1,7 +1,8 @@
-"""The checks: ``nox -s tests proofs lint types smoke``; ``crash``, ``bench``, ``gpu``; ``nox -l`` lists them.
+"""The checks: ``nox -s tests proofs lint types smoke``; ``crash``, ``statistics``, ``bench``, ``gpu``.
 
-All but ``smoke`` share one environment, ``.venv``, which is the README's own: torch alone is several
-gigabytes. With ``--no-venv`` they run in the environment that nox is in, and install nothing.
+``nox -l`` lists them. All but ``smoke`` share one environment, ``.venv``, which is the README's own: torch
+alone is several gigabytes. With ``--no-venv`` they run in the environment that nox is in, and install
+nothing.
 """
 
 from __future__ import annotations
@@ -50,6 +51,13 @@ def crash(session: nox.Session) -> None:
     """Kill workers and drivers 2,000 times, or ``--kills``, and hold what is left against a ledger."""
     python = _python(session, "tests")
     session.run(python, "-m", "tests.crash.kills", *session.posargs, external=True, env={"PYTHONPATH": "."})
+
+
+@nox.session(python=False)
+def statistics(session: nox.Session) -> None:
+    """Simulate 20,000 sweeps a cell, or ``--sweeps``, and write the tables of experiments/STATISTICS.md."""
+    command = ["-m", "tests.labs.simulated_tables", *session.posargs]
+    session.run(_python(session, "tests"), *command, external=True, env={"PYTHONPATH": "."})
 
 
 @nox.session(python=False)

@@ -39,7 +39,12 @@ from tests.labs.swept import Swept
 README_BYTES, OTHER_BYTES = 12_000, 22_000
 
 #: Arguments of nox's sessions go to these.
-_PROGRAMS = {"crash": "tests/crash/kills.py", "bench": "tests/benchmarks/compare.py", "gpu": "tests/gpu.py"}
+_PROGRAMS = {
+    "crash": "tests/crash/kills.py",
+    "bench": "tests/benchmarks/compare.py",
+    "gpu": "tests/gpu.py",
+    "statistics": "tests/labs/simulated_tables.py",
+}
 
 #: The commands as click has them, with their options.
 _COMMANDS: dict[str, Any] = getattr(typer.main.get_command(app), "commands")  # noqa: B009 - of a group alone

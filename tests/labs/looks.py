@@ -1,7 +1,8 @@
 """The plan of the verdicts, in arrays: many simulated sweeps at once, each with several readings.
 
-Written apart from `lenet_exp.results.verdicts.judging`, so that a fault there does not repeat itself here; a test
-compares the two. Both have the paired t-test from `lenet_exp.results.verdicts.statistics`.
+A look is a reading of the test split in such a sweep. Written apart from
+`lenet_exp.results.verdicts.judging`, so that a fault there does not repeat itself here; a test compares the
+two. Both have the paired t-test from `lenet_exp.results.verdicts.statistics`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,11 @@ class Look:
 
 
 def look(
-    differences: Floats, reading: int, settled: Integers, level: float = 0.05, taking_part: Bools | None = None
+    differences: Floats,
+    reading: int,
+    settled: Integers,
+    level: float = 0.05,
+    taking_part: Bools | None = None,
 ) -> Look:
     """Return a reading's verdicts.
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import special
 
 from lenet_exp.results.verdicts.seeds import MOST_SEEDS, seeds_to_settle
 from lenet_exp.results.verdicts.statistics import Floats, other_images_interval, paired, paired_p_values
@@ -20,6 +19,9 @@ STEP = 1.02
 #: Test images of a simulated sweep, the share on which chance makes two networks differ, and by how much a
 #: seed shifts in whose favour.
 IMAGES, CHANCE, SHIFT = 500, 0.06, 0.05
+
+#: Deviation of the mean difference that is due to the images, divided by that due to the seeds.
+IMAGE_PARTS = {"none": 0.0, "as large": 1.0, "three times": 3.0}
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,3 @@ def image_coverage(n: int, ratio: float, sweeps: int) -> tuple[float, float]:
         covered += low <= 0 <= high, seeds.low <= 0 <= seeds.high
     other_images, these_images = (covered / sweeps).tolist()
     return other_images, these_images
-
-
-def image_effects() -> dict[str, float]:
-    """Return the ratios for which `image_coverage` is published, by their words."""
-    return {"none": 0.0, "as large as the seeds'": 1.0, "three times as large": 3.0}

@@ -1,8 +1,7 @@
-"""Verdicts against scipy, against their own promises, and against sweeps whose truth is known."""
+"""Verdicts against scipy, and against their own promises."""
 
 import math
 import re
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,8 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lenet_exp.results.verdicts.judging import Sample, Settled, Verdict, verdicts, winners_curse
-from lenet_exp.results.verdicts.seeds import power
-from lenet_exp.results.verdicts.statistics import Floats, holm, paired_p_values
+from lenet_exp.results.verdicts.statistics import Floats
 
 SEEDS = (11, 12, 13, 14, 15)
 BASELINE = Sample("baseline", (0.891, 0.896, 0.893, 0.894, 0.890), SEEDS)
@@ -188,57 +186,6 @@ def test_holm_decides_where_the_joint_interval_alone_would_not() -> None:
 
     assert 0.025 < alone < 0.05
     assert (found.verdict, found.delta_low) == ("better", 0.0)
-
-
-class Rates(NamedTuple):
-    """Shares of sweeps with any *better*, and of finalists called *better*, *worse* and neither."""
-
-    any_better: float
-    better: float
-    worse: float
-    tie: float
-
-
-def simulate_sweeps(n_sweeps: int, n_finalists: int, n_seeds: int, effect_sd: float, seed: int) -> Rates:
-    """Return the verdicts on sweeps in which all finalists are as much better, in deviations of a difference.
-
-    They share the baseline's trainings, so their differences go together, as in a sweep. They were chosen on
-    other seeds than these, so how many trials they were the best of does not matter.
-    """
-    stream = np.random.default_rng(seed)
-    noise = stream.normal(0, math.sqrt(0.5), (n_sweeps, n_finalists + 1, n_seeds))
-    differences = noise[:, 1:] - noise[:, :1] + effect_sd
-    decided = holm(paired_p_values(differences)) <= 0.05
-    positive = differences.mean(axis=-1) > 0
-    better, worse = decided & positive, decided & ~positive
-    return Rates(*map(float, (better.any(axis=1).mean(), better.mean(), worse.mean(), 1 - decided.mean())))
-
-
-@pytest.mark.parametrize("n_finalists", range(1, 6))
-def test_without_a_difference_false_betters_stay_below_the_level(n_finalists: int) -> None:
-    """Of 1,000 sweeps of equal configurations, on 2 to 20 seeds, at most one in twenty calls any better."""
-    rates = [simulate_sweeps(1000, n_finalists, n, 0.0, seed=n).any_better for n in range(2, 21)]
-
-    assert max(rates) <= 0.05
-    # The test is two-sided, so half of the level is what *better* has, and it is used.
-    assert np.mean(rates) == pytest.approx(0.024, abs=0.004)
-
-
-@pytest.mark.parametrize(
-    ("n_seeds", "effect_sd", "expected"),
-    [(3, 2.0, 0.25), (5, 1.0, 0.24), (5, 2.0, 0.82), (5, 3.0, 0.99), (10, 1.0, 0.71), (20, 1.0, 0.98)],
-)
-def test_a_true_difference_is_found_as_often_as_published(
-    n_seeds: int, effect_sd: float, expected: float
-) -> None:
-    """The table of experiments/STATISTICS.md, for three finalists; for one it is the power of the t-test."""
-    three = simulate_sweeps(4000, 3, n_seeds, effect_sd, seed=1)
-    one = simulate_sweeps(4000, 1, n_seeds, effect_sd, seed=1)
-
-    assert three.better == pytest.approx(expected, abs=0.02)
-    assert one.better == pytest.approx(power(effect_sd, n_seeds), abs=0.025)
-    assert three.worse < 0.001
-    assert three.better + three.worse + three.tie == pytest.approx(1)
 
 
 def test_the_best_of_sixty_equal_trials_is_not_called_better() -> None:
