@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lenet_exp.results.verdicts.judging import Sample, Settled, verdicts
+from lenet_exp.results.verdicts.judging import Outcome, Sample, Settled, verdicts
 from lenet_exp.results.verdicts.statistics import Floats, reading_level
 from tests.labs.documents import STATISTICS, rows, section
 from tests.labs.looks import looks
@@ -30,7 +30,7 @@ from tests.labs.simulation import EFFECTS, LEVEL, PRECISION, Cell, auto, cell, l
 NUMBERS = (3, 6, 9, 12)
 
 
-def read_again_and_again(values: Floats) -> list[list[tuple[str, float, float]]]:
+def read_again_and_again(values: Floats) -> list[list[tuple[Outcome, float, float]]]:
     """Return each reading's verdicts and intervals, as the product gives them.
 
     Args:
@@ -131,7 +131,7 @@ def test_the_lower_bound_is_that_of_scipy(count: int, of: int) -> None:
 
 @pytest.mark.parametrize("noise", NOISES)
 def test_the_simulated_differences_have_no_mean_and_a_deviation_of_one(noise: str) -> None:
-    """So true differences are in deviations, whatever the noise; and finalists share the baseline's trainings."""
+    """So true differences are in deviations whatever the noise, and finalists share the baseline's trainings."""
     first, second = differences(noise, 1, 40_000, 2, 5).transpose(1, 0, 2).reshape(2, -1)
 
     assert first.mean() == pytest.approx(0, abs=0.02)
