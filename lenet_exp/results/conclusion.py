@@ -29,8 +29,8 @@ class ConfirmationSummary:
 
     Attributes:
         cells: Cells to add to a configuration's row of the leaderboard, by hash and then by column.
-        sentences: What was found and how sure it is, in plain words, one sentence each; the champion last.
-        next_steps: What to do next, one sentence each.
+        sentences: Findings and how sure they are, in plain words, one sentence each; the champion last.
+        next_steps: Advice on the next steps, one sentence each.
         evaluation: The evaluation that the summary is made from; None if no evaluation is complete.
     """
 
@@ -48,7 +48,7 @@ def confirmation_summary(kept: Mapping[str, Any], experiment: Experiment, root: 
     """Return the summary of the last complete evaluation, or `NOT_CONFIRMED` if there is none.
 
     Args:
-        kept: What the study stores by name, of which `READINGS` and `SPEEDS` are used.
+        kept: Values that the study stores by name, of which `READINGS` and `SPEEDS` are used.
         experiment: The experiment, for its ``confirm.margin`` and for commands to paste.
         root: Folder below which sweeps write everything.
     """
@@ -183,7 +183,7 @@ def next_steps(
 
     Args:
         evaluation: The last complete evaluation.
-        to_settle: How many seeds would settle its ties.
+        to_settle: Numbers of seeds that would settle its ties.
         experiment: The experiment, for commands to paste.
         root: Folder below which sweeps write everything.
     """

@@ -152,7 +152,7 @@ def verdicts(
         baseline: Accuracies of the configuration that all are compared with, on the same seeds.
         level: Largest accepted chance that any finalist which is not settled is called *better* or *worse*
             although none differs from the baseline, in (0, 1).
-        settled: What earlier readings have settled, by the finalist's hash; None if there are none.
+        settled: Verdicts of earlier readings that stand, by the finalist's hash; None if there are none.
 
     Example:
         >>> baseline = Sample("a", (0.891, 0.896, 0.893, 0.894, 0.890), (1, 2, 3, 4, 5))
