@@ -167,9 +167,10 @@ def verdicts(
         family = (earlier.reading, earlier.level) if earlier else (None, level)
         families.setdefault(family, []).append(position)
     judged: dict[int, Verdict] = {}
-    for (_, family_level), positions in families.items():
+    for (reading, family_level), positions in families.items():
         pairs = [_Pair.of(finalists[position], baseline) for position in positions]
-        joint_level = family_level / len(pairs)
+        # Those that are settled were the lucky ones of all that were tested, so their intervals allow for all.
+        joint_level = family_level / len(pairs if reading is None else finalists)
         differences = [paired(pair.finalist - pair.baseline, joint_level) for pair in pairs]
         p_values = holm([difference.p_value for difference in differences]).tolist()
         for position, pair, difference, p_value in zip(positions, pairs, differences, p_values, strict=True):
