@@ -53,7 +53,11 @@ class Look:
 
 
 def look(
-    differences: Floats, reading: int, settled: Integers, level: float = 0.05, taking_part: Bools | None = None
+    differences: Floats,
+    reading: int,
+    settled: Integers,
+    level: float = 0.05,
+    taking_part: Bools | None = None,
 ) -> Look:
     """Return a reading's verdicts.
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import special
 
 from lenet_exp.results.verdicts.seeds import MOST_SEEDS, seeds_to_settle
 from lenet_exp.results.verdicts.statistics import Floats, other_images_interval, paired, paired_p_values

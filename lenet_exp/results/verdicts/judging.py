@@ -169,7 +169,7 @@ def verdicts(
     judged: dict[int, Verdict] = {}
     for (reading, family_level), positions in families.items():
         pairs = [_Pair.of(finalists[position], baseline) for position in positions]
-        # Those that are settled were the lucky ones of all that were tested, so their intervals allow for all.
+        # The settled ones were the lucky ones of all that were tested, so their intervals allow for all.
         joint_level = family_level / len(pairs if reading is None else finalists)
         differences = [paired(pair.finalist - pair.baseline, joint_level) for pair in pairs]
         p_values = holm([difference.p_value for difference in differences]).tolist()

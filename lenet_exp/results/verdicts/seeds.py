@@ -17,8 +17,8 @@ POWER = 0.8
 #: Fewest seeds that `seeds_for_precision` chooses: fewer show too little of noise that is not normal.
 FEWEST_SEEDS = 5
 
-#: Coverage of the interval for the spread, from which `seeds_to_settle` takes its two numbers. Simulated, half
-#: is enough for the larger number to settle a tie with a chance of `POWER` and more: experiments/STATISTICS.md.
+#: Coverage of the interval for the spread, from which `seeds_to_settle` takes its two numbers. One half is
+#: enough for the larger number to settle a tie with a chance of `POWER`, see experiments/STATISTICS.md.
 SPREAD_COVERAGE = 0.5
 
 
