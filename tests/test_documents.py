@@ -173,6 +173,7 @@ def test_every_command_in_the_text_exists(document: Path) -> None:
         "--help",
         "--no-venv",
         "--kills",
+        "--sweeps",
         "--signal",
     }
     known |= {flag for one in _COMMANDS["sweep"].params for flag in one.secondary_opts}

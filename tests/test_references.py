@@ -16,10 +16,13 @@ from lenet_exp.config.hyperparameters import HYPERPARAMETERS, PRESETS, configura
 from lenet_exp.config.loader import MAX_FILE_BYTES
 from lenet_exp.config.space import MAX_GRID
 from lenet_exp.execution import checkpoint, executor, resources, signals
-from lenet_exp.results import ablation, leaderboard, statistics
+from lenet_exp.results import ablation, leaderboard
+from lenet_exp.results.verdicts import seeds, statistics
+from lenet_exp.results.verdicts.statistics import reading_level
 from lenet_exp.results.views.curves import curves_table
 from lenet_exp.study import postgres, sampling, study
 from lenet_exp.sweep import agenda, driver, run
+from lenet_exp.sweep.finalists import FIRST_SEEDS
 from lenet_exp.tracking import audit
 from lenet_exp.training import diagnostics, trainer
 from tests.labs.documents import (
@@ -83,7 +86,7 @@ def test_every_column_of_the_leaderboard_is_explained() -> None:
     at = next(number for number, row in enumerate(table) if row[0] == "the hyper-parameters")
 
     assert names([row[0] for row in table]) == columns
-    assert columns[len(names([row[0] for row in table[:at]]))] == leaderboard.COLUMNS[-8] == "variant"
+    assert columns[len(names([row[0] for row in table[:at]]))] == leaderboard.COLUMNS[-12] == "variant"
     assert (
         f"{len(HYPERPARAMETERS)} columns from `{HYPERPARAMETERS[0]}` to `{HYPERPARAMETERS[-1]}`"
         in table[at][1]
@@ -177,11 +180,15 @@ def test_every_session_and_marker_is_explained() -> None:
             f"learns from the {sampling._GOOD} best and the latest {sampling._SHOWN - sampling._GOOD} trials",
         ),
         (EXPERIMENTS, f"takes every point once, {MAX_GRID:,} at most"),
-        (EXPERIMENTS, f"After {driver.MAX_INFEASIBLE} of them in a row the sweep ends"),
+        (OPERATIONS, f"After {driver.MAX_INFEASIBLE} of them in a row the sweep ends"),
         (EXPERIMENTS, f"where the slope is below {diagnostics.FLAT:.0%} of its largest".replace("%", " %")),
         (EXPERIMENTS, f"Diagnostics look at {trainer.DIAGNOSED:,} training images"),
-        (EXPERIMENTS, f"no tie, or more than {statistics.MOST_SEEDS}"),
-        (STATISTICS, f"(`seeds_to_settle`, up to {statistics.MOST_SEEDS})"),
+        (EXPERIMENTS, f"no tie, or more than {seeds.MOST_SEEDS}"),
+        (STATISTICS, f"`seeds_to_settle_high` (up to {seeds.MOST_SEEDS})"),
+        (STATISTICS, f"of at least {seeds.POWER} with the larger"),
+        (STATISTICS, f'`seeds = "auto"` {"eight" if FIRST_SEEDS == 8 else FIRST_SEEDS} seeds are trained'),
+        (STATISTICS, f"at least {seeds.FEWEST_SEEDS} and at most `max_seeds`"),
+        (STATISTICS, f"({reading_level(0.05, 1):g}), the second a tenth ({reading_level(0.05, 2):g})"),
         (STATISTICS, f"Up to {statistics.EXACT_SIGNS} seeds every sign is tried"),
         (STATISTICS, f"beyond that {statistics.SIGN_DRAWS:,} are drawn"),
         (STATISTICS, f"with a chance of {0.9**5:.2f}"),
@@ -213,13 +220,16 @@ def test_a_number_is_that_of_the_code(document: Path, sentence: str) -> None:
 
 
 def test_the_readme_s_chances_are_those_of_the_simulations() -> None:
-    """Of a false *better* in the sentences below the first table, of a true one in the second."""
-    below = " ".join(section(STATISTICS, "Where nothing differs").split())
-    most = max(map(float, re.findall(r"\*better\*(?: is above)? (\.\d+)", below)))
-    powers = rows(section(STATISTICS, "Where finalists are better"))[1][4].split()
+    """The largest rate of false *better* in any cell, and the power of five seeds with three finalists."""
+    equal = rows(section(STATISTICS, "Where nothing differs"))
+    power = rows(section(STATISTICS, "Where finalists are better"))
+    rates = [float(rate) for row in equal for cell in row[2:] for rate in cell.partition("(")[0].split()]
+    normal = next(row for row in power[1:] if row[1] == "3")  # below "normal", which the first row has
+    _, half, one, two = [0, *normal[4].split()]
 
-    assert f"at most {1000 * most:.0f} of 1,000 simulated sweeps" in flat(README)
-    assert f"with a chance of 0{powers[2]}, of one with 0{powers[1]}" in flat(README)
+    assert f"at most {1000 * max(rates):.0f} of 1,000 simulated sweeps" in flat(README)
+    assert f"with a chance of 0{two}, of one with 0{one}" in flat(README)
+    assert float(str(half)) < float(one) < float(two)
 
 
 def test_the_ratios_of_the_benchmarks_follow_from_their_numbers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from lenet_exp.base.messages import counted
 from lenet_exp.base.records import IMAGES_IN_WORDS
-from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.experiment import Confirm, Experiment
 from lenet_exp.results.evaluation import (
     READINGS,
     SPEEDS,
@@ -29,8 +30,8 @@ class ConfirmationSummary:
 
     Attributes:
         cells: Cells to add to a configuration's row of the leaderboard, by hash and then by column.
-        sentences: What was found and how sure it is, in plain words, one sentence each; the champion last.
-        next_steps: What to do next, one sentence each.
+        sentences: Findings and how sure they are, in plain words, one sentence each; the champion last.
+        next_steps: Advice on the next steps, one sentence each.
         evaluation: The evaluation that the summary is made from; None if no evaluation is complete.
     """
 
@@ -48,7 +49,7 @@ def confirmation_summary(kept: Mapping[str, Any], experiment: Experiment, root: 
     """Return the summary of the last complete evaluation, or `NOT_CONFIRMED` if there is none.
 
     Args:
-        kept: What the study stores by name, of which `READINGS` and `SPEEDS` are used.
+        kept: Values that the study stores by name, of which `READINGS` and `SPEEDS` are used.
         experiment: The experiment, for its ``confirm.margin`` and for commands to paste.
         root: Folder below which sweeps write everything.
     """
@@ -101,9 +102,9 @@ def sentences(evaluation: Evaluation) -> list[str]:
         return ["no verdict and no champion: the test split was read without a complete baseline"]
     plan = evaluation.plan
     lines = [
-        f"question: whatever the random seed, is it better than the baseline on these {evaluation.n_images:,}"
-        f" test images of {evaluation.dataset}? Reading {evaluation.number} of them, for"
-        f" {counted(len(plan.seeds), 'fresh seed')}{IMAGES_IN_WORDS[plan.train_on]}"
+        f"question: is it better than the baseline on these {evaluation.n_images:,} test images of"
+        f" {evaluation.dataset}, whatever the random seed? {counted(len(plan.seeds), 'fresh seed')} each"
+        f"{IMAGES_IN_WORDS[plan.train_on]}; reading {evaluation.number} of these images"
     ]
     lines += [
         f"{evaluation.label(verdict['config'])}: {verdict['sentence']}" for verdict in evaluation.verdicts
@@ -126,7 +127,7 @@ def _how_sure(evaluation: Evaluation) -> str:
     return (
         "how sure: if nothing differed, the chance of any better or worse, in all readings together, would be"
         f" at most {most:.3g} (so far {spent:.4g} of it is spent, {evaluation.level:.3g} by this reading);"
-        " but for a chance as small, the brackets hold the true differences of all finalists"
+        " with the same certainty, the true differences of all finalists lie within the brackets"
     )
 
 
@@ -183,7 +184,7 @@ def next_steps(
 
     Args:
         evaluation: The last complete evaluation.
-        to_settle: How many seeds would settle its ties.
+        to_settle: Numbers of seeds that would settle its ties.
         experiment: The experiment, for commands to paste.
         root: Folder below which sweeps write everything.
     """
@@ -209,7 +210,7 @@ def next_steps(
         for label, numbers in open_ties.items()
     ]
     _, _, dataset = experiment.name.partition("@")
-    again = f"confirm --again{f' --dataset {dataset}' if dataset else ''}"
+    again = f"confirm --again{f' --dataset {dataset}' if dataset else ''}{_as_read(evaluation, experiment)}"
     wanted = [most for _, most in open_ties.values() if most is not None]
     if wanted:
         command = experiment.command(f"{again} --set confirm.seeds={max(wanted)}", root)
@@ -218,6 +219,24 @@ def next_steps(
         command = experiment.command(f"sweep --trials {2 * experiment.trials}", root)
         steps.append(f"to look for others: '{command}', then '{experiment.command(again, root)}'")
     return steps
+
+
+def _as_read(evaluation: Evaluation, experiment: Experiment) -> str:
+    """Return the flags without which another reading would have other finalists, images or another level."""
+    plan = evaluation.plan
+    written = Confirm.model_validate(tomllib.loads(experiment.text).get("confirm", {}))
+    wanted: dict[str, tuple[Any, Any]] = {
+        "top": (len(plan.finalists), written.top),
+        "level": (plan.level, written.level),
+        "resample": (plan.train_on == "train, resampled", written.resample),
+        "train_on": (
+            "train+validation" if plan.train_on == "train+validation" else "train",
+            written.train_on,
+        ),
+    }
+    return "".join(
+        f" --set confirm.{key}={str(read).lower()}" for key, (read, now) in wanted.items() if read != now
+    )
 
 
 def _range(low: int | None, high: int | None) -> str:

@@ -93,7 +93,7 @@ class ConfirmationPlan:
         level: Largest accepted chance, in all readings together, that any finalist is called *better* or
             *worse* although it does not differ from the baseline, in (0, 1).
         n_finished: Number of trials that the search had finished when the plan was created.
-        first_stage: How the number of seeds is found; None if it was given.
+        first_stage: Stage by which the number of seeds is found; None if it was given.
     """
 
     frozen: str
@@ -201,7 +201,7 @@ class Evaluation:
         spent: Level that this reading has of the level of all readings together; None in readings from before
             the level was divided, which had all of it.
         spent_before: Level that the earlier readings had.
-        to_settle: How many seeds would settle the ties; None until completed, and in older readings.
+        to_settle: Numbers of seeds that would settle the ties; None until completed, and in older readings.
     """
 
     number: int

@@ -96,7 +96,7 @@ def second_stage(
             (values.get((finalist.config, seed)), values.get((plan.baseline.config, seed)))
             for seed in plan.seeds
         ]
-        differences = [one - other for one, other in pairs if one is not None and other is not None]
+        differences = [value - base for value, base in pairs if value is not None and base is not None]
         sd = estimate(differences).sem * math.sqrt(len(differences))
         # A finalist that lacks a seed gets no verdict, so it does not decide for the others.
         spreads[finalist.config] = sd if len(differences) == len(pairs) > 1 else None

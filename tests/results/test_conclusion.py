@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_a_tie_is_told_what_would_settle_it_for_a_difference_that_matters() -> N
     assert found.next_steps == (
         f"trial 3: a difference of 0.005 (confirm.margin) would be found with {low} to {high} seeds in all",
         "to find out, at the level 0.005 of the next reading: 'lenet-exp confirm EXPERIMENT --again --set"
-        f" confirm.seeds={high} --root 'my runs''",
+        f" confirm.top=1 --set confirm.seeds={high} --root 'my runs''",
     )
     # Measured means a little larger or smaller change nothing.
     assert summary(judged([value + 0.0005 for value in TIE])).next_steps == found.next_steps
@@ -91,7 +92,7 @@ def test_a_tie_that_needs_no_seeds_or_too_many_is_left_for_other_trials(margin: 
     """What is excluded already need not be looked for; what nobody would train is not advised."""
     search_on = (
         "to look for others: 'lenet-exp sweep EXPERIMENT --trials 120 --root 'my runs'', then 'lenet-exp"
-        " confirm EXPERIMENT --again --root 'my runs''"
+        " confirm EXPERIMENT --again --set confirm.top=1 --root 'my runs''"
     )
 
     assert list(summary(judged(TIE), margin=margin).next_steps) == [step, search_on]
@@ -106,3 +107,15 @@ def test_what_is_recorded_for_a_margin_is_what_is_shown_for_it() -> None:
     highs = [found.cells[GOOD]["seeds_to_settle_high"] for found in (other, first, later)]
     assert highs == sorted(highs)
     assert len(set(highs)) == 3
+
+
+def test_the_command_for_another_reading_asks_the_same_question() -> None:
+    """What was set by a flag is set again; what the file says is not repeated."""
+    read = judged(TIE)
+    read = replace(read, plan=replace(read.plan, train_on="train, resampled", level=0.1))
+    experiment = loader.parse({"name": "e", "space": {"lr": [0.1, 0.2]}})
+    experiment.keep_source("[confirm]\ntop = 1\nlevel = 0.1\n", "e.toml")
+
+    found = confirmation_summary({READINGS: [read.to_dict()]}, experiment, Path("mlruns")).next_steps
+
+    assert "'lenet-exp confirm e.toml --again --set confirm.resample=true --set confirm.seeds=" in found[-1]

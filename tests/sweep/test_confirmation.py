@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import torch
 
 from lenet_exp.base.errors import DataError, NoResultError, SweepInterruptedError
 from lenet_exp.base.layout import Layout
@@ -22,7 +21,6 @@ from lenet_exp.base.records import RunKey
 from lenet_exp.base.seeding import derive_seed
 from lenet_exp.cli.replay import replay
 from lenet_exp.config import loader
-from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.data import testset
 from lenet_exp.data.images import ImageSet
@@ -30,16 +28,15 @@ from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions, Machine
 from lenet_exp.execution.resources import WorkerPlan
 from lenet_exp.results.evaluation import PLAN, READINGS, ConfirmationPlan, Evaluation, read_evaluations
-from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.study import open_study
+from lenet_exp.sweep import confirmation
 from lenet_exp.sweep.confirmation import Confirmation
-from lenet_exp.sweep.finalists import best_finalists, confirmation_trainings, freeze
 from lenet_exp.sweep.recovery import sync_experiment
 from lenet_exp.sweep.run import Request, run_main_job
 from lenet_exp.tracking.spool import Spool
 from lenet_exp.tracking.store import connect
-from lenet_exp.training.loop import begin, epoch_order
 from tests.labs.places import MINI_FOLDER, PROJECT
+from tests.labs.plans import EXPERIMENT_MADE, plan
 from tests.labs.sections import section
 from tests.labs.studies import read_kept, read_records
 
@@ -299,6 +296,8 @@ def test_another_reading_is_asked_for_and_on_record_as_such(
     assert told.count("trained again, with the same weights") == 3
     assert set(first.scores) <= set(second.scores)
     assert (first.again, second.again, second.number) == (False, True, 2)
+    assert [(one.level, one.spent_before) for one in (first, second)] == [(0.04, 0), (0.005, 0.04)]
+    assert "read 1 time, at a level of 0.04 of 0.05; this reading gets 0.005" in told
     assert second.plan.seeds[:2] == first.plan.seeds
     assert len(read_records("confirmed", place.root) or []) == n_before + 3
     assert [one["number"] for one in json.loads(Layout.of(place.root, "confirmed").readings.read_text())] == [
@@ -450,78 +449,29 @@ def test_missing_test_files_are_told_before_the_search(path: Path, tmp_path: Pat
     assert read_records("confirmed", tmp_path) is None
 
 
-EXPERIMENT_MADE = loader.parse(
-    {"name": "e", "space": {"lr": [0.1, 0.2]}, "confirm": {"seeds": 3}, "training": {"precision": "float32"}}
-)
+@pytest.mark.slow
+def test_with_auto_seeds_one_reading_is_made_of_the_second_stage(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cut off between the stages, it goes on with the seeds it had, and reads on none of the first stage."""
+    overrides = ["confirm.top=1", "confirm.seeds=auto", "confirm.precision=0.5", "data.limit=40"]
 
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
 
-def trial(number: int, value: float | None, **values: Any) -> TrialRecord:
-    configuration = EXPERIMENT_MADE.baseline_configuration.model_copy(update=values)
-    return TrialRecord(
-        RunKey("trial", number, 1),
-        "PRUNED" if value is None else "COMPLETE",
-        f"trial {number}",
-        configuration,
-        seed=number,
-        value=value,
-    )
+    with monkeypatch.context() as patch:
+        patch.setattr(confirmation, "second_stage", cut_off)
+        with pytest.raises(SweepInterruptedError, match="run the same command again"):
+            run_main_job(request(path, tmp_path, overrides=overrides))
+    begun = ConfirmationPlan.from_dict(read_kept("confirmed", tmp_path)[PLAN])
+    assert capsys.readouterr().err.count("8 fresh seeds each to see how they vary") == 1
 
+    run_main_job(request(path, tmp_path, overrides=overrides))
 
-def plan(experiment: Experiment = EXPERIMENT_MADE) -> ConfirmationPlan:
-    records = [trial(0, 0.8, lr=0.1), trial(1, 0.9, lr=0.2)]
-    baseline = experiment.baseline_configuration.id
-    return freeze(experiment, best_finalists(records, baseline, 2), n_finished=2)
-
-
-def test_paired_trainings_begin_with_the_same_weights_and_see_the_same_order() -> None:
-    """A seed draws the same for all whose layers have the same shapes, and another seed draws otherwise."""
-    jobs = confirmation_trainings(plan(), is_transferred=False)
-    weights: dict[int, list[torch.Tensor]] = {}
-    orders: dict[int, list[torch.Tensor]] = {}
-    for job in jobs:
-        state = begin(job.configuration, seed=job.seed)
-        weights.setdefault(job.seed, []).append(torch.cat([p.flatten() for p in state.model.parameters()]))
-        orders.setdefault(job.seed, []).append(epoch_order(100, job.seed, 1))
-
-    assert [len(drawn) for drawn in weights.values()] == [3, 3, 3]
-    for drawn in (*weights.values(), *orders.values()):
-        assert all(torch.equal(drawn[0], other) for other in drawn)
-    for by_seed in (weights, orders):
-        assert len({tuple(each[0].tolist()) for each in by_seed.values()}) == 3
-
-
-def test_trainings_on_other_images_are_other_trainings(tmp_path: Path) -> None:
-    """A plan does not take what another has trained, and the study says which images each was given."""
-    images: list[dict[str, Any]] = [{}, {"train_on": "train+validation"}, {"resample": True}]
-    plans = [
-        plan(loader.parse({"name": "e", "space": {"lr": [0.1, 0.2]}, "confirm": settings}))
-        for settings in images
-    ]
-    study = open_study(EXPERIMENT_MADE, tmp_path)
-
-    for each in plans:
-        for training in confirmation_trainings(each, is_transferred=False):
-            attempt = study.ask_fixed(training)
-            assert attempt is not None
-            assert attempt.train_on == each.train_on
-            study.tell(attempt.key, "COMPLETE", 0.5)
-            assert study.record(attempt.key).train_on == each.train_on
-
-    assert [each.train_on for each in plans] == ["train", "train+validation", "train, resampled"]
-
-
-def test_fresh_seeds_are_nobody_else_s() -> None:
-    """They depend on the sweep's seed, and no trial or baseline of the search has one of them."""
-    other = loader.parse({"name": "e", "space": {"lr": [0.1, 0.2]}, "search": {"seed": 1}})
-
-    assert not set(plan().seeds) & set(plan(other).seeds)
-    assert len(set(plan().seeds)) == 3
-
-
-def test_a_plan_and_a_reading_come_back_from_the_study_as_they_were() -> None:
-    """What is frozen is compared with what was, so nothing may get lost on the way."""
-    made = plan()
-    reading = Evaluation(1, made, "mini", "0.1", again=False, begun=("now",))
-
-    assert ConfirmationPlan.from_dict(json.loads(json.dumps(made.to_dict()))) == made
-    assert Evaluation.from_dict(json.loads(json.dumps(reading.to_dict()))) == reading
+    (reading,) = read_evaluations(read_kept("confirmed", tmp_path).get(READINGS))
+    trained = {r.seed for r in read_records("confirmed", tmp_path) or [] if r.key.role == "confirm"}
+    assert len(reading.plan.seeds) == 5
+    assert not {score.seed for score in reading.scores} & set(begun.seeds)
+    assert trained == {*begun.seeds, *reading.plan.seeds}
+    assert reading.plan.first_stage is not None
+    assert "an interval of ±0.5 needs 5 seeds" in capsys.readouterr().err

@@ -152,7 +152,7 @@ def verdicts(
         baseline: Accuracies of the configuration that all are compared with, on the same seeds.
         level: Largest accepted chance that any finalist which is not settled is called *better* or *worse*
             although none differs from the baseline, in (0, 1).
-        settled: What earlier readings have settled, by the finalist's hash; None if there are none.
+        settled: Verdicts of earlier readings that stand, by the finalist's hash; None if there are none.
 
     Example:
         >>> baseline = Sample("a", (0.891, 0.896, 0.893, 0.894, 0.890), (1, 2, 3, 4, 5))
@@ -169,7 +169,7 @@ def verdicts(
     judged: dict[int, Verdict] = {}
     for (reading, family_level), positions in families.items():
         pairs = [_Pair.of(finalists[position], baseline) for position in positions]
-        # The settled were the lucky ones of all that were tested, so their intervals allow for all.
+        # The settled ones were the lucky ones of all that were tested, so their intervals allow for all.
         joint_level = family_level / len(pairs if reading is None else finalists)
         differences = [paired(pair.finalist - pair.baseline, joint_level) for pair in pairs]
         p_values = holm([difference.p_value for difference in differences]).tolist()
@@ -187,7 +187,7 @@ class _Pair:
         config: The finalist's hash.
         finalist: The finalist's accuracy for each shared seed.
         baseline: The baseline's accuracy for each shared seed.
-        correct: Which test images each network classifies correctly, the baseline's first; None if
+        correct: Test images that each network classifies correctly, the baseline's first; None if
             predictions are missing.
     """
 

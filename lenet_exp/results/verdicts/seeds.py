@@ -17,8 +17,9 @@ POWER = 0.8
 #: Fewest seeds that `seeds_for_precision` chooses: fewer show too little of noise that is not normal.
 FEWEST_SEEDS = 5
 
-#: Coverage of the interval for the spread, from which `seeds_to_settle` takes its two numbers.
-SPREAD_COVERAGE = 0.9
+#: Coverage of the interval for the spread, from which `seeds_to_settle` takes its two numbers. One half is
+#: enough for the larger number to settle a tie with a chance of `POWER`, see experiments/STATISTICS.md.
+SPREAD_COVERAGE = 0.5
 
 
 def power(effect_in_sd: float, n: int, level: float = 0.05) -> float:
@@ -53,9 +54,11 @@ def seeds_to_settle(
 
     The size is what matters to the user, not what was measured: after a tie the measured difference is mostly
     noise. The spread of the differences is known from ``n`` seeds only roughly, hence two numbers: for the
-    lower and for the upper end of its chi-square interval, which has the coverage `SPREAD_COVERAGE`. Each is
-    the smallest number, the seeds so far included, with which a test at ``next_level`` finds the difference
-    with a chance of `POWER`, given that the test on ``n`` seeds at ``level`` has not.
+    lower and for the upper end of its chi-square interval, which has the coverage `SPREAD_COVERAGE`. If the
+    spread were that, each would be the smallest number, the seeds so far included, with which a test at
+    ``next_level`` finds the difference with a chance of `POWER`, given that the test on ``n`` seeds at
+    ``level`` has not. As the spread is not known, the chance is about one half with the smaller number, and
+    at least `POWER` with the larger.
 
     Args:
         sd: Standard deviation of the measured differences.
@@ -70,7 +73,7 @@ def seeds_to_settle(
 
     Example:
         >>> seeds_to_settle(0.003, 5, 0.005, 0.04, 0.005)
-        (9, 34)
+        (11, 17)
     """
     from scipy import special
 

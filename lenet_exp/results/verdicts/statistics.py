@@ -363,7 +363,7 @@ def check_share(value: float, name: str) -> None:
 
     Args:
         value: The number to check.
-        name: What it is, for the message.
+        name: Name of the number, for the message.
 
     Raises:
         ValueError: If ``value`` is not in (0, 1).

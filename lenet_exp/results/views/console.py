@@ -45,7 +45,7 @@ def print_leaderboard(
         top: Number of rows to show; the baseline's is shown in addition if it is further down. None shows
             all rows.
         sentences: Results of a confirmation in plain words; empty if there was none.
-        next_steps: What to do next, in plain words.
+        next_steps: Advice on the next steps, in plain words.
     """
     table = Table(title="leaderboard", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("rank", justify="right", no_wrap=True)

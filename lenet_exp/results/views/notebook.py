@@ -77,6 +77,11 @@ class Results:
         """The verdicts and the choice of the champion in plain words; empty before a confirmation."""
         return self._recorded.confirmation.sentences
 
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """Advice on what to do after the confirmation, in plain words; empty before it."""
+        return self._recorded.confirmation.next_steps
+
     @cached_property
     def champion(self) -> nn.Module:
         """The champion's trained network; before a confirmation, the best so far. See `network`."""

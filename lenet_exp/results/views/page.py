@@ -50,7 +50,8 @@ body {{ font: 15px/1.5 system-ui, sans-serif; color: #1c2733; }}
 body {{ margin: 0 auto; max-width: 1200px; padding: 1.5rem; }}
 h1 {{ margin: 0; }} h2 {{ margin: 2.5rem 0 0.5rem; }}
 .question {{ font-size: 1.15em; color: #52606d; margin: 0.2rem 0 1rem; }}
-.answer {{ background: #f0f5fb; border-left: 4px solid #2c6fbb; padding: 0.7rem 1rem; }}
+.answer {{ background: #f0f5fb; border-left: 4px solid #2c6fbb; padding: 0.2rem 1rem; }}
+.answer p {{ margin: 0.5rem 0; overflow-wrap: anywhere; }} .answer p:first-child {{ font-size: 1.15em; }}
 dl {{ display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; margin: 1rem 0; }}
 dt {{ color: #52606d; }} dd {{ margin: 0; }}
 .wide {{ overflow-x: auto; }}
@@ -66,7 +67,9 @@ footer {{ margin-top: 2rem; color: #8a949e; font-size: 13px; }}
 <body>
 <h1>{title}</h1>
 <p class="question">{question}</p>
-<p class="answer">{answer}</p>
+<div class="answer">
+{answer}
+</div>
 <dl>{details}</dl>
 {plots}
 <h2>Leaderboard</h2>
@@ -161,7 +164,7 @@ def page(results: ExperimentResults, shown: Sequence[Curve]) -> str:
     return _PAGE.format(
         title=_html(experiment.name),
         question="<br>".join(_html(line) for line in experiment.question.splitlines()),
-        answer="<br>".join(map(_html, answer(rows, results))),
+        answer="\n".join(map(_paragraph, answer(rows, results))),
         details="".join(f"<dt>{_html(n)}</dt><dd>{_html(v)}</dd>" for n, v in _details(results)),
         script=get_plotlyjs(),
         plots="\n".join(
@@ -216,6 +219,12 @@ def answer(rows: Sequence[dict[str, Any]], results: ExperimentResults) -> list[s
     if results.experiment.ablate:
         return lines
     return [*lines, f"next: '{results.experiment.command('confirm', results.layout.root)}'"]
+
+
+def _paragraph(sentence: str) -> str:
+    """Return a sentence as a paragraph of HTML; what it is about, up to its first colon, in bold."""
+    about, colon, rest = sentence.partition(": ")
+    return f"<p><b>{_html(about)}:</b> {_html(rest)}</p>" if colon else f"<p>{_html(sentence)}</p>"
 
 
 def _details(results: ExperimentResults) -> list[tuple[str, str]]:

@@ -1,7 +1,5 @@
 """Verdicts on simulated sweeps whose truth is known, and the published tables that come of these."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -19,13 +17,15 @@ from tests.labs.simulated_tables import (
     SWEEPS,
     Key,
     auto_row,
+    coverage_text,
     false_text,
     power_text,
     settled_row,
     share,
     violations,
 )
-from tests.labs.simulation import EFFECTS, LEVEL, PRECISION, Cell, auto, cell, lower_bound
+from tests.labs.simulation import LEVEL, PRECISION, auto, cell, lower_bound
+from tests.labs.stubborn import stubborn
 
 NUMBERS = (3, 6, 9, 12)
 
@@ -85,11 +85,7 @@ def test_the_published_tables_are_what_the_simulation_gives(key: Key) -> None:
 
     assert published("Where nothing differs", key) == false_text(result)
     assert published("Where finalists are better", key) == power_text(result)
-    noise, _, seeds = key
-    shown = rows(section(STATISTICS, "Whether the intervals hold"))[IN_TABLES.index(noise)]
-    first, later = map(float, shown[1 + SEEDS.index(seeds)].split())
-    assert first <= float(share(result.coverage[0, 0]))
-    assert later <= float(share(result.coverage[:, 1:].min()))
+    assert published("Whether the intervals hold", key) == coverage_text(result)
 
 
 def test_the_published_numbers_of_seeds_are_what_the_simulation_gives() -> None:
@@ -111,14 +107,19 @@ def test_the_level_is_kept_in_every_published_cell() -> None:
 
 def test_a_level_that_is_not_kept_is_named() -> None:
     """By its cell, if chance cannot explain it."""
-    shape = (len(EFFECTS), 4)
-    kept = Cell(1000, (50, 55, 60, 65), (99,) * 4, np.zeros(shape), np.ones(shape))
-    broken = replace(kept, false_better=(60, 70, 80, 90))
-
-    lines = violations({("normal", 3, 5): kept, ("skewed", 1, None): broken})
+    lines = violations({"normal, 3 finalists, 5 seeds": 65, "skewed, 1 finalist, auto": 90}, 1000)
 
     bound = f"{lower_bound(90, 1000):.4f}"
     assert lines == [f"skewed, 1 finalist, auto: false better in more than {bound} of sweeps, level 0.05"]
+
+
+def test_who_reads_until_something_is_better_keeps_the_level() -> None:
+    """Here with one finalist and ten seeds at first, and as often as is published."""
+    better, wrong = stubborn(10, 1, 0, SWEEPS)
+
+    assert better < wrong <= LEVEL * SWEEPS
+    shown = rows(section(STATISTICS, "Who reads until something is better"))[0][-1]
+    assert shown == f"{share(better / SWEEPS)} {share(wrong / SWEEPS)}"
 
 
 @pytest.mark.parametrize(("count", "of"), [(0, 20), (3, 20), (1060, 20_000)])
@@ -131,7 +132,7 @@ def test_the_lower_bound_is_that_of_scipy(count: int, of: int) -> None:
 
 @pytest.mark.parametrize("noise", NOISES)
 def test_the_simulated_differences_have_no_mean_and_a_deviation_of_one(noise: str) -> None:
-    """So true differences are in deviations whatever the noise, and finalists share the baseline's trainings."""
+    """So true differences are in deviations for any noise, and finalists share the baseline's trainings."""
     first, second = differences(noise, 1, 40_000, 2, 5).transpose(1, 0, 2).reshape(2, -1)
 
     assert first.mean() == pytest.approx(0, abs=0.02)
