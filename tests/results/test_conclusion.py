@@ -123,7 +123,7 @@ def test_the_command_for_another_reading_asks_the_same_question() -> None:
 
 @pytest.mark.parametrize(("differences", "seeds"), [([0.004, 0.004], 5), ([0.004], 5), ([0.004] * 4, 8)])
 def test_where_no_spread_is_seen_more_seeds_are_advised(differences: list[float], seeds: int) -> None:
-    """Equal differences on a few seeds are chance; how many seeds would settle it cannot be told from them."""
+    """Equal differences on a few seeds are chance, and do not tell how many seeds would settle it."""
     found = summary(judged(differences))
 
     assert found.cells[GOOD]["seeds_to_settle_low"] is None
