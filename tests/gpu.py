@@ -1,8 +1,8 @@
 """Check and measure a machine with a card, in less than six minutes: ``python tests/gpu.py``.
 
 It needs PyTorch, NumPy, pydantic and safetensors, and no network. It runs the tests marked ``cuda``, then
-measures whole attempts and their memory, the same training twice, our loop against the usual loop, and a
-small sweep where all that a sweep needs is installed. Each row of the table is printed as it arises, and the
+measures whole attempts and their memory, our loop against the usual loop, and a small sweep where all that a
+sweep needs is installed. Each row of the table is printed as it arises, and the
 whole table at the end. Without a card it measures the CPU, on few images, and skips what needs a card.
 
 The exit code is 0 if everything held, and 1 if a check failed, a measurement broke down, or there was a card

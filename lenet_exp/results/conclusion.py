@@ -144,8 +144,9 @@ def seeds_needed(evaluation: Evaluation, difference: float, level: float) -> See
     for verdict in ties:
         differences = _differences(evaluation, verdict["config"])
         n = len(differences)
-        if n == verdict["n_seeds"] and n > 1:
-            sd = estimate(differences).sem * math.sqrt(n)
+        sd = estimate(differences).sem * math.sqrt(n)
+        # Of seeds that lack a network, or do not differ, nobody can tell how they vary.
+        if n == verdict["n_seeds"] and sd > 0:
             n_judged = sum(_level(other) == _level(verdict) for other in evaluation.verdicts)
             joint = (_level(verdict) or evaluation.level) / n_judged
             seeds[verdict["config"]] = seeds_to_settle(sd, n, difference, joint, level / len(ties))
@@ -194,9 +195,14 @@ def next_steps(
     if evaluation.champion != evaluation.plan.baseline.config:
         label = evaluation.label(evaluation.champion)
         steps.append(f"{label}'s network of the first seed is 'models:/{experiment.name}@champion' in MLflow")
+    wanted = []
     for verdict in evaluation.verdicts:
         config, label = verdict["config"], evaluation.label(verdict["config"])
         if config not in to_settle.seeds:
+            n = len(_differences(evaluation, config))
+            if verdict["verdict"] == "tie" and n == verdict["n_seeds"]:
+                steps.append(f"{label}: more seeds would show how they vary")
+                wanted.append(max(5, 2 * n))
             continue
         low, high = verdict["delta_low"], verdict["delta_high"]
         if low is not None and math.isfinite(low) and max(-low, high) < margin:
@@ -211,7 +217,7 @@ def next_steps(
     ]
     _, _, dataset = experiment.name.partition("@")
     again = f"confirm --again{f' --dataset {dataset}' if dataset else ''}{_as_read(evaluation, experiment)}"
-    wanted = [most for _, most in open_ties.values() if most is not None]
+    wanted += [most for _, most in open_ties.values() if most is not None]
     if wanted:
         command = experiment.command(f"{again} --set confirm.seeds={max(wanted)}", root)
         steps.append(f"to find out, at the level {to_settle.level:.3g} of the next reading: '{command}'")

@@ -128,6 +128,10 @@ def begin(
             PyTorch's; on an accelerator ``compile``, for ``torch.compile``.
     """
     device = device or torch.device("cpu")
+    if device.type == "cuda":
+        # Otherwise some of cuDNN's float32 gradients are summed in whatever order they arrive, and neither a
+        # replay nor a resumed training repeats the bits (experiments/LOG.md, "A first look at a GPU").
+        torch.backends.cudnn.deterministic = True
     precision = resolve_precision(configuration.precision, device)
     configuration = configuration.model_copy(update={"precision": precision})
     model = LeNet(configuration, image_size)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 
 import torch
@@ -96,5 +97,27 @@ def a_cuda_device_trains_what_a_cpu_trains(images: Images, device: torch.device)
     agree(trained(images, torch.device("cpu")), trained(images, device))
 
 
+def a_training_repeats_its_bits(images: Images, device: torch.device) -> None:
+    """The same configuration and seed give the same numbers to the last bit, in either precision.
+
+    Args:
+        images: Labelled images.
+        device: The CUDA device.
+    """
+    there = Images(*(part.to(device) for part in (images.pixels, images.labels, images.index)))
+    for precision in ("float32", "bfloat16"):
+        # The baseline at its batch size, as a smaller network may be given other kernels.
+        chosen = configuration(overlay(PRESETS["lenet"], {"precision": precision, "epochs": 2}))
+        once, again = (
+            [replace(result, train_s=0.0, examples_per_s=0.0) for result in fit(state, there, there)]
+            for state in (begin(chosen, seed=1, device=device) for _ in range(2))
+        )
+        assert once == again, f"{precision}: {once[-1]}, then {again[-1]}"
+
+
 #: All of them, in the order in which they are run: the quick ones first.
-CHECKS: tuple[Check, ...] = (a_cuda_device_trains_what_a_cpu_trains, cuda_graphs_train_as_the_plain_step_does)
+CHECKS: tuple[Check, ...] = (
+    a_cuda_device_trains_what_a_cpu_trains,
+    a_training_repeats_its_bits,
+    cuda_graphs_train_as_the_plain_step_does,
+)

@@ -7,12 +7,7 @@ from collections.abc import Generator, Sequence
 from functools import partial
 from importlib.util import find_spec
 
-import torch
-
-from lenet_exp.base.records import EpochResult
-from lenet_exp.config.hyperparameters import PRESETS, configuration, overlay
 from lenet_exp.execution.resources import measure, plan
-from lenet_exp.training.loop import Images, begin, fit
 from tests.labs.cuda_checks import CHECKS, Check, whole
 from tests.labs.gpu_attempts import attempts
 from tests.labs.gpu_bench import Bench, no_cuda
@@ -29,7 +24,6 @@ def steps(bench: Bench) -> list[Step]:
     return [
         *(check_step(bench, check) for check in CHECKS),
         Step("an attempt", partial(attempts, bench), "as in a sweep", least_s=20, most_s=90),
-        Step("the same training twice", partial(same_twice, bench), "from one seed", least_s=10),
         speed_step(bench, "eager", eager),
         *(speed_step(bench, str(way), [way]) for way in compiled),
         Step("a trial of a sweep", partial(sweep, bench), small_sweep, missing(), least_s=15, most_s=60),
@@ -78,39 +72,6 @@ def missing() -> str:
     needed = [line.partition(">")[0] for line in project["dependencies"]]
     wanting = [name for name in needed if find_spec(name) is None]
     return f"no {', '.join(wanting)} here" if wanting else ""
-
-
-def same_twice(bench: Bench) -> Generator[Row]:
-    """Train one configuration twice from one seed, and tell by how much the numbers differ.
-
-    Raises:
-        AssertionError: If they do on a CPU.
-    """
-    (ones, weights), (others, other_weights) = (_trained(bench) for _ in range(2))
-    losses = max(abs(one.train_loss / other.train_loss - 1) for one, other in zip(ones, others, strict=True))
-    moved = max(float((a - b).abs().max()) for a, b in zip(weights, other_weights, strict=True))
-    same = [_numbers(one) for one in ones] == [_numbers(other) for other in others] and not moved
-    differs = f"train_loss differs by {losses:.1e} of it, weights by {moved:.1e}"
-    value = "the same, bit for bit" if same else differs
-    if not same and bench.device.type == "cpu":
-        raise AssertionError(value)
-    how = f"{len(ones)} epochs on {bench.fixture.count:,} images, one process; has to be so on a CPU"
-    yield Row("the same training twice", value, how)
-
-
-def _trained(bench: Bench) -> tuple[list[EpochResult], list[torch.Tensor]]:
-    """Return the epochs of a short training of the baseline on the fixture, and the weights it ended with."""
-    chosen = configuration(overlay(PRESETS["lenet"], {"epochs": 3, "batch_size": 64}))
-    parts = whole(bench.fixture)
-    images = Images(*(part.to(bench.device) for part in (parts.pixels, parts.labels, parts.index)))
-    state = begin(chosen, seed=1, device=bench.device)
-    results = list(fit(state, images, images))
-    return results, [weights.detach().cpu() for weights in state.model.parameters()]
-
-
-def _numbers(result: EpochResult) -> tuple[float, ...]:
-    """Return what has to be the same."""
-    return result.train_loss, result.train_accuracy, result.val_loss, result.val_accuracy
 
 
 def sweep(bench: Bench) -> Generator[Row]:

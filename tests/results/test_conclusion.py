@@ -119,3 +119,13 @@ def test_the_command_for_another_reading_asks_the_same_question() -> None:
     found = confirmation_summary({READINGS: [read.to_dict()]}, experiment, Path("mlruns")).next_steps
 
     assert "'lenet-exp confirm e.toml --again --set confirm.resample=true --set confirm.seeds=" in found[-1]
+
+
+@pytest.mark.parametrize(("differences", "seeds"), [([0.004, 0.004], 5), ([0.004], 5), ([0.004] * 4, 8)])
+def test_where_no_spread_is_seen_more_seeds_are_advised(differences: list[float], seeds: int) -> None:
+    """Equal differences on a few seeds are chance, and do not tell how many seeds would settle it."""
+    found = summary(judged(differences))
+
+    assert found.cells[GOOD]["seeds_to_settle_low"] is None
+    assert found.next_steps[0] == "trial 3: more seeds would show how they vary"
+    assert f"--set confirm.seeds={seeds} " in found.next_steps[1]

@@ -238,6 +238,13 @@ def test_a_cuda_device_trains_what_a_cpu_trains(mini: ImageSet) -> None:
     cuda_checks.a_cuda_device_trains_what_a_cpu_trains(cuda_checks.whole(mini), torch.device("cuda"))
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_training_repeats_its_bits(mini: ImageSet) -> None:
+    """The same configuration and seed give the same numbers to the last bit, in either precision."""
+    cuda_checks.a_training_repeats_its_bits(cuda_checks.whole(mini), torch.device("cuda"))
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", [{"optimizer": "adam"}, {"optimizer": "sgd", "momentum": 0.9}])
 def test_a_training_goes_on_from_a_snapshot_bit_for_bit(

@@ -289,10 +289,10 @@ def _sentence(verdict: Verdict, n_missing: int) -> str:
     if n_missing:
         return f"tie: {n_missing} of {n} paired seeds have no test accuracy; train them, or leave them out"
     if n == 1:
-        return f"tie: {delta:+.4f} on 1 paired seed, too few to see how seeds vary; train at least two"
+        return f"tie: {_signed(delta)} on 1 paired seed, too few to see how seeds vary; train at least two"
     low, high = verdict.delta_low, verdict.delta_high
     sentence = (
-        f"{verdict.verdict}: {delta:+.4f}{_ends(low, high)} in test accuracy on {counted(n, 'paired seed')},"
+        f"{verdict.verdict}: {_signed(delta)}{_ends(low, high)} in test accuracy on {counted(n, 'paired seed')},"
         f" {_p_text(verdict.p_value)} (level {verdict.level:.3g})"
     )
     others = verdict.delta_low_other_images, verdict.delta_high_other_images
@@ -316,7 +316,12 @@ def _sentence(verdict: Verdict, n_missing: int) -> str:
 
 
 def _ends(low: float, high: float) -> str:
-    return f" [{low:+.4f}, {high:+.4f}]" if math.isfinite(low) else ""
+    return f" [{_signed(low)}, {_signed(high)}]" if math.isfinite(low) else ""
+
+
+def _signed(difference: float) -> str:
+    """Return a difference with its sign; what rounds to 0 is no longer negative."""
+    return f"{round(difference, 4) + 0.0:+.4f}"
 
 
 def _below(low: float, high: float) -> str:
@@ -352,4 +357,4 @@ def winners_curse(
     optimism, low, high = (search_val_accuracy - end for end in (fresh.mean, fresh.high, fresh.low))
     seeds = counted(fresh.n, "fresh seed")
     effect = "the search flattered it by" if optimism > 0 else "the search did not flatter it:"
-    return f"{searched}, {fresh.mean:.4f} on {seeds}: {effect} {optimism:+.4f}{_ends(low, high)}"
+    return f"{searched}, {fresh.mean:.4f} on {seeds}: {effect} {_signed(optimism)}{_ends(low, high)}"

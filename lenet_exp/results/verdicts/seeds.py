@@ -68,8 +68,8 @@ def seeds_to_settle(
         next_level: Level of the next test, on all seeds, in (0, 1).
 
     Returns:
-        The two numbers; None in place of one that is above `MOST_SEEDS`. Both are ``n + 1`` if the measured
-        differences are equal.
+        The two numbers; None in place of one that is above `MOST_SEEDS`, or if ``sd`` is 0 or not finite:
+        then nothing is known about the spread.
 
     Example:
         >>> seeds_to_settle(0.003, 5, 0.005, 0.04, 0.005)
@@ -78,15 +78,15 @@ def seeds_to_settle(
     from scipy import special
 
     ends = ((1 + SPREAD_COVERAGE) / 2, (1 - SPREAD_COVERAGE) / 2)
+    if not (math.isfinite(sd) and sd > 0):
+        return None, None
     spreads = [sd * math.sqrt((n - 1) / special.chdtri(n - 1, 1 - end)) for end in ends]
-    low, high = (_needed(difference / s if s else math.inf, n, level, next_level) for s in spreads)
+    low, high = (_needed(difference / spread, n, level, next_level) for spread in spreads)
     return low, high
 
 
 def _needed(effect_in_sd: float, n: int, level: float, next_level: float) -> int | None:
     """Return the number of seeds for one spread; None if it is above `MOST_SEEDS`."""
-    if math.isnan(effect_in_sd):
-        return None
     # Of the luck with which the difference could have been found already, there was none.
     wanted = POWER + (1 - POWER) * power(effect_in_sd, n, level)
     numbers = range(n + 1, MOST_SEEDS + 1)
