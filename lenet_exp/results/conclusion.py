@@ -100,23 +100,27 @@ def sentences(evaluation: Evaluation) -> list[str]:
     """Return what a complete evaluation found and how sure it is, one sentence each; the champion last."""
     if not evaluation.has_baseline:  # read so until November 2026
         return ["no verdict and no champion: the test split was read without a complete baseline"]
-    plan = evaluation.plan
+    plan, n_seeds = evaluation.plan, counted(len(evaluation.plan.seeds), "fresh seed")
     lines = [
-        f"question: is it better than the baseline on these {evaluation.n_images:,} test images of"
-        f" {evaluation.dataset}, whatever the random seed? {counted(len(plan.seeds), 'fresh seed')} each"
-        f"{IMAGES_IN_WORDS[plan.train_on]}; reading {evaluation.number} of these images"
+        "question: averaged over random seeds, is it better or worse than the baseline on these"
+        f" {evaluation.n_images:,} test images of {evaluation.dataset}? {n_seeds} each"
+        f"{IMAGES_IN_WORDS[plan.train_on]}; reading {evaluation.number} of the test split"
     ]
-    lines += [
-        f"{evaluation.label(verdict['config'])}: {verdict['sentence']}" for verdict in evaluation.verdicts
-    ]
+    lines += [f"{evaluation.label(each['config'])}: {each['sentence']}" for each in evaluation.verdicts]
     lines.append(_how_sure(evaluation))
     if evaluation.curse:
         lines.append(f"winner's curse, {plan.finalists[0].label}: {evaluation.curse}")
-    if evaluation.champion == plan.baseline.config:
-        lines.append("champion: the baseline, as no finalist is shown to be better")
-    else:
-        lines.append(f"champion: {evaluation.label(evaluation.champion)}")
-    return lines
+    return [*lines, f"champion: {_champion(evaluation)}"]
+
+
+def _champion(evaluation: Evaluation) -> str:
+    if evaluation.champion == evaluation.plan.baseline.config:
+        return "the baseline, as no finalist is shown to be better"
+    verdict = next(each for each in evaluation.verdicts if each["config"] == evaluation.champion)
+    low = verdict.get("delta_low_other_images")
+    is_open = low is not None and low <= 0
+    label = evaluation.label(evaluation.champion)
+    return f"{label}, on these test images; on others like them it is open" if is_open else label
 
 
 def _how_sure(evaluation: Evaluation) -> str:
@@ -125,9 +129,10 @@ def _how_sure(evaluation: Evaluation) -> str:
     # Those from before the level was divided have spent more, if there was another.
     most = max(level, spent)
     return (
-        "how sure: if nothing differed, the chance of any better or worse, in all readings together, would be"
-        f" at most {most:.3g} (so far {spent:.4g} of it is spent, {evaluation.level:.3g} by this reading);"
-        " with the same certainty, the true differences of all finalists lie within the brackets"
+        "how sure: the chance that any finalist is wrongly called better or worse, in all readings of this test"
+        f" split together, is at most {most:.3g}, even if others do differ; {spent:.4g} of it is used by now,"
+        f" {evaluation.level:.3g} by this reading. The first brackets of a line hold its true difference, all"
+        f" of them together with a chance of {1 - most:.3g}"
     )
 
 
@@ -145,8 +150,8 @@ def seeds_needed(evaluation: Evaluation, difference: float, level: float) -> See
         differences = _differences(evaluation, verdict["config"])
         n = len(differences)
         sd = estimate(differences).sem * math.sqrt(n)
-        # Of seeds that lack a network, or do not differ, nobody can tell how they vary.
-        if n == verdict["n_seeds"] and sd > 0:
+        # From seeds that lack a network, are two, or do not differ, nobody can tell how they vary.
+        if n == verdict["n_seeds"] and n > 2 and sd > 0:
             n_judged = sum(_level(other) == _level(verdict) for other in evaluation.verdicts)
             joint = (_level(verdict) or evaluation.level) / n_judged
             seeds[verdict["config"]] = seeds_to_settle(sd, n, difference, joint, level / len(ties))
@@ -191,37 +196,42 @@ def next_steps(
     """
     if not evaluation.has_baseline:
         return []
-    steps, margin, open_ties = [], to_settle.difference, {}
-    if evaluation.champion != evaluation.plan.baseline.config:
+    margin, steps, numbers = to_settle.difference, [], []
+    is_baseline = evaluation.champion == evaluation.plan.baseline.config
+    if not is_baseline:
         label = evaluation.label(evaluation.champion)
-        steps.append(f"{label}'s network of the first seed is 'models:/{experiment.name}@champion' in MLflow")
-    wanted = []
+        steps.append(
+            f"use 'models:/{experiment.name}@champion' of MLflow, {label}'s network of the first seed"
+        )
     for verdict in evaluation.verdicts:
         config, label = verdict["config"], evaluation.label(verdict["config"])
-        if config not in to_settle.seeds:
-            n = len(_differences(evaluation, config))
-            if verdict["verdict"] == "tie" and n == verdict["n_seeds"]:
-                steps.append(f"{label}: more seeds would show how they vary")
-                wanted.append(max(5, 2 * n))
+        high, n = verdict["delta_high"], len(_differences(evaluation, config))
+        if verdict["verdict"] != "tie":
             continue
-        low, high = verdict["delta_low"], verdict["delta_high"]
-        if low is not None and math.isfinite(low) and max(-low, high) < margin:
+        if n < verdict["n_seeds"]:
+            steps.append(f"{label}: see in MLflow why a training gave no network (lenet_exp.reason)")
+        elif config not in to_settle.seeds:
+            steps.append(f"{label}: more seeds would show how they vary")
+            numbers.append(max(5, 2 * n))
+        elif high is not None and high < margin:
             steps.append(
-                f"{label} is within {margin:g} of the baseline (confirm.margin), so needs no more seeds"
+                f"{label}: not {margin:g} better or more (confirm.margin), so it needs no more seeds"
             )
         else:
-            open_ties[label] = to_settle.seeds[config]
-    steps += [
-        f"{label}: a difference of {margin:g} (confirm.margin) would be found with {_range(*numbers)}"
-        for label, numbers in open_ties.items()
-    ]
+            low, most = to_settle.seeds[config]
+            steps.append(
+                f"{label}: to show a difference of {margin:g} (confirm.margin) takes {_range(low, most)}"
+            )
+            numbers += [most] if most else []
     _, _, dataset = experiment.name.partition("@")
     again = f"confirm --again{f' --dataset {dataset}' if dataset else ''}{_as_read(evaluation, experiment)}"
-    wanted += [most for _, most in open_ties.values() if most is not None]
-    if wanted:
-        command = experiment.command(f"{again} --set confirm.seeds={max(wanted)}", root)
-        steps.append(f"to find out, at the level {to_settle.level:.3g} of the next reading: '{command}'")
-    elif evaluation.champion == evaluation.plan.baseline.config and experiment.space and not dataset:
+    if numbers:
+        command = experiment.command(f"{again} --set confirm.seeds={max(numbers)}", root)
+        steps.append(
+            f"if that is worth {max(numbers)} seeds to you: '{command}', a reading at the level"
+            f" {to_settle.level:.3g} which keeps the seeds there are, and does not test again what is settled"
+        )
+    elif is_baseline and experiment.space and not dataset:
         command = experiment.command(f"sweep --trials {2 * experiment.trials}", root)
         steps.append(f"to look for others: '{command}', then '{experiment.command(again, root)}'")
     return steps
@@ -250,5 +260,5 @@ def _range(low: int | None, high: int | None) -> str:
     if low is None:
         return f"more than {MOST_SEEDS} seeds"
     if high is None:
-        return f"{low} to more than {MOST_SEEDS} seeds"
+        return f"{low} to more than {MOST_SEEDS} seeds in all"
     return f"{low} to {high} seeds in all" if low < high else f"{high} seeds in all"

@@ -34,7 +34,7 @@ def test_the_summary_is_that_of_the_last_complete_reading() -> None:
     assert (good["examples_per_s"], good["fresh_val_accuracy"]) == (1234.0, 0.8)
     assert found.sentences[1] == "trial 3: better: by much"
     assert found.sentences[-1] == "champion: trial 3"
-    assert found.next_steps == ("trial 3's network of the first seed is 'models:/e@champion' in MLflow",)
+    assert found.next_steps == ("use 'models:/e@champion' of MLflow, trial 3's network of the first seed",)
     assert summary() == summary(under_way) == NOT_CONFIRMED
 
 
@@ -61,9 +61,9 @@ def test_what_was_spent_is_said_with_the_question() -> None:
 
     said = [" ".join(summary(found).sentences) for found in (judged(TIE), second, reading())]
 
-    assert "(so far 0.04 of it is spent, 0.04 by this reading)" in said[0]
-    assert "(so far 0.045 of it is spent, 0.005 by this reading)" in said[1]
-    assert "(so far 0.05 of it is spent, 0.05 by this reading)" in said[2]
+    assert "is at most 0.05, even if others do differ; 0.04 of it is used by now, 0.04 by this" in said[0]
+    assert "0.045 of it is used by now, 0.005 by this reading" in said[1]
+    assert "0.05 of it is used by now, 0.05 by this reading" in said[2]
 
 
 def test_a_tie_is_told_what_would_settle_it_for_a_difference_that_matters() -> None:
@@ -73,9 +73,10 @@ def test_a_tie_is_told_what_would_settle_it_for_a_difference_that_matters() -> N
 
     low, high = cells["seeds_to_settle_low"], cells["seeds_to_settle_high"]
     assert found.next_steps == (
-        f"trial 3: a difference of 0.005 (confirm.margin) would be found with {low} to {high} seeds in all",
-        "to find out, at the level 0.005 of the next reading: 'lenet-exp confirm EXPERIMENT --again --set"
-        f" confirm.top=1 --set confirm.seeds={high} --root 'my runs''",
+        f"trial 3: to show a difference of 0.005 (confirm.margin) takes {low} to {high} seeds in all",
+        f"if that is worth {high} seeds to you: 'lenet-exp confirm EXPERIMENT --again --set confirm.top=1"
+        f" --set confirm.seeds={high} --root 'my runs'', a reading at the level 0.005 which keeps the seeds"
+        " there are, and does not test again what is settled",
     )
     # Measured means a little larger or smaller change nothing.
     assert summary(judged([value + 0.0005 for value in TIE])).next_steps == found.next_steps
@@ -84,8 +85,8 @@ def test_a_tie_is_told_what_would_settle_it_for_a_difference_that_matters() -> N
 @pytest.mark.parametrize(
     ("margin", "step"),
     [
-        (0.02, "trial 3 is within 0.02 of the baseline (confirm.margin), so needs no more seeds"),
-        (1e-4, "trial 3: a difference of 0.0001 (confirm.margin) would be found with more than 200 seeds"),
+        (0.02, "trial 3: not 0.02 better or more (confirm.margin), so it needs no more seeds"),
+        (1e-4, "trial 3: to show a difference of 0.0001 (confirm.margin) takes more than 200 seeds"),
     ],
 )
 def test_a_tie_that_needs_no_seeds_or_too_many_is_left_for_other_trials(margin: float, step: str) -> None:

@@ -157,8 +157,8 @@ def verdicts(
     Example:
         >>> baseline = Sample("a", (0.891, 0.896, 0.893, 0.894, 0.890), (1, 2, 3, 4, 5))
         >>> finalist = Sample("b", (0.902, 0.910, 0.903, 0.907, 0.902), (1, 2, 3, 4, 5))
-        >>> print(verdicts([finalist], baseline)[0].sentence)
-        better: +0.0120 [+0.0100, +0.0140] in test accuracy on 5 paired seeds, p < 0.0001 (level 0.05)
+        >>> print(verdicts([finalist], baseline)[0].sentence.partition(", p")[0])
+        better: +0.0120 [+0.0100, +0.0140] in mean test accuracy over 5 paired seeds
     """
     known = settled or {}
     families: dict[tuple[int | None, float], list[int]] = {}
@@ -175,7 +175,7 @@ def verdicts(
         p_values = holm([difference.p_value for difference in differences]).tolist()
         for position, pair, difference, p_value in zip(positions, pairs, differences, p_values, strict=True):
             verdict = _verdict(pair, difference, p_value, family_level, joint_level)
-            judged[position] = _with_history(verdict, pair, known.get(pair.config))
+            judged[position] = _with_history(verdict, pair, len(pairs), known.get(pair.config))
     return [judged[position] for position in sorted(judged)]
 
 
@@ -261,72 +261,81 @@ def _verdict(pair: _Pair, difference: Paired, p_value: float, level: float, join
     )
 
 
-def _with_history(verdict: Verdict, pair: _Pair, earlier: Settled | None) -> Verdict:
-    """Return a verdict with its sentence, which says what an earlier reading had found."""
-    sentence = _sentence(verdict, pair.n_missing)
-    if earlier is None:
-        return replace(verdict, sentence=sentence)
-    if verdict.verdict == earlier.verdict:
-        return replace(
-            verdict,
-            settled_by=earlier.reading,
-            sentence=f"{sentence}; settled by reading {earlier.reading}, and so on these seeds",
+def _with_history(verdict: Verdict, pair: _Pair, n_judged: int, earlier: Settled | None) -> Verdict:
+    """Return a verdict with its sentence, which says what an earlier reading had found.
+
+    Args:
+        verdict: All of it but the sentence.
+        pair: The accuracies of the finalist and of the baseline.
+        n_judged: Number of finalists that are judged at the same level.
+        earlier: What an earlier reading has settled; None if nothing.
+    """
+    corrected = f"corrected for {counted(n_judged, 'finalist')}; " if n_judged > 1 else ""
+    rule = f"({corrected}at most {verdict.level:.3g} is needed"
+    if earlier:
+        rule += f", the level of reading {earlier.reading}"
+    stands = earlier is not None and verdict.verdict == earlier.verdict
+    sentence = _sentence(verdict, pair.n_missing, f"{rule}{', which settled it' if stands else ''})")
+    if earlier and not stands:
+        sentence += (
+            f"; reading {earlier.reading} called it {earlier.verdict}, which no longer shows on all seeds"
         )
-    ends = f"reading {earlier.reading} had called it {earlier.verdict}, which does not hold on these seeds"
-    return replace(verdict, sentence=f"{sentence}; {ends}")
+    return replace(verdict, settled_by=earlier.reading if earlier and stands else None, sentence=sentence)
 
 
-def _sentence(verdict: Verdict, n_missing: int) -> str:
+def _sentence(verdict: Verdict, n_missing: int, rule: str) -> str:
     """Return a verdict in plain words.
 
     Args:
         verdict: All of it but the sentence.
         n_missing: Number of shared seeds on which either side has no test accuracy.
+        rule: Which p decides.
     """
-    n, delta = verdict.n_seeds, verdict.delta
+    n = verdict.n_seeds
     if n == 0:
-        return "tie: no seed is shared with the baseline; train both on the same seeds"
+        return "tie: not tested, as no seed is shared with the baseline; train both on the same seeds"
     if n_missing:
-        return f"tie: {n_missing} of {n} paired seeds have no test accuracy; train them, or leave them out"
-    if n == 1:
-        return f"tie: {_signed(delta)} on 1 paired seed, too few to see how seeds vary; train at least two"
+        return f"tie: not tested, as {n_missing} of {n} paired seeds have no test accuracy"
     low, high = verdict.delta_low, verdict.delta_high
-    sentence = (
-        f"{verdict.verdict}: {_signed(delta)}{_ends(low, high)} in test accuracy on {counted(n, 'paired seed')},"
-        f" {_p_text(verdict.p_value)} (level {verdict.level:.3g})"
-    )
-    others = verdict.delta_low_other_images, verdict.delta_high_other_images
-    if verdict.verdict == "tie" and not math.isfinite(low):
+    outcome = "tie: undecided," if verdict.verdict == "tie" else f"{verdict.verdict}:"
+    difference = f"{_signed(verdict.delta)}{_ends(low, high)} in mean test accuracy"
+    if n == 1:
+        return f"{outcome} {difference} on 1 paired seed, too few to see how seeds vary"
+    sentence = f"{outcome} {difference} over {n} paired seeds, {_p_text(verdict.p_value)} {rule}"
+    if not math.isfinite(low):
         return f"{sentence}; the difference is the same on every seed, so nothing shows how seeds vary"
-    if verdict.verdict == "tie" and low == high == 0:
+    if low == high == 0:
         return f"{sentence}; the accuracy is the same on every seed"
     if verdict.verdict == "tie" and max(-low, high) >= 1:
         return f"{sentence}; so few seeds exclude no difference"
+    others = verdict.delta_low_other_images, verdict.delta_high_other_images
     if verdict.verdict == "tie":
-        bound, bound_of_others = _below(low, high), _below(*others)
-        sentence += f"; no difference is shown, and if there is one, it is {bound}"
-        if bound_of_others in ("", bound):
-            return sentence + (" on these images and on others like them" if bound_of_others else "")
-        return f"{sentence} on these images, {bound_of_others} on others like them"
+        sentence += f"; if there is a difference, it is between {_between(low, high)}"
     if not math.isfinite(others[0]):
         return sentence
-    if others[0] <= 0 <= others[1]:
-        return f"{sentence}; on these images, while on others like them it is open:{_ends(*others)}"
-    return f"{sentence}; on these images and on others like them:{_ends(*others)}"
+    if _ends(*others) == _ends(low, high):
+        return f"{sentence}; the same on other images like these"
+    if verdict.verdict == "tie":
+        return f"{sentence}; on other images like these between {_between(*others)}"
+    is_open = others[0] <= 0 <= others[1]
+    return (
+        f"{sentence}; on other images like these{_ends(*others)}{', so there it is open' if is_open else ''}"
+    )
 
 
 def _ends(low: float, high: float) -> str:
     return f" [{_signed(low)}, {_signed(high)}]" if math.isfinite(low) else ""
 
 
+def _between(low: float, high: float) -> str:
+    """Return the ends of a tie's interval, which contains 0."""
+    return f"{abs(low):.4f} worse and {abs(high):.4f} better"
+
+
 def _signed(difference: float) -> str:
-    """Return a difference with its sign; what rounds to 0 is no longer negative."""
-    return f"{round(difference, 4) + 0.0:+.4f}"
-
-
-def _below(low: float, high: float) -> str:
-    """Return how large a difference an interval leaves possible; empty if there is no interval."""
-    return f"below {math.ceil(max(-low, high) * 1e4) / 1e4:.4f}" if math.isfinite(low) else ""
+    """Return a difference with its sign; with an exponent if it would look like 0."""
+    rounded = round(difference, 4)
+    return f"{difference:+.0e}" if rounded == 0 and abs(difference) > 1e-9 else f"{rounded + 0.0:+.4f}"
 
 
 def _p_text(p_value: float) -> str:

@@ -62,40 +62,39 @@ def test_a_verdict_s_numbers_are_those_of_its_seeds() -> None:
 @pytest.mark.parametrize(
     ("finalist", "sentence"),
     [
-        (
-            BETTER,
-            "better: +0.0120 [+0.0100, +0.0140] in test accuracy on 5 paired seeds, p < 0.0001 (level 0.05)",
-        ),
-        (
-            WORSE,
-            "worse: -0.0220 [-0.0240, -0.0200] in test accuracy on 5 paired seeds, p < 0.0001 (level 0.05)",
-        ),
+        (BETTER, "better: +0.0120 [+0.0100, +0.0140] in mean test accuracy over 5 paired seeds, p < 0.0001"),
+        (WORSE, "worse: -0.0220 [-0.0240, -0.0200] in mean test accuracy over 5 paired seeds, p < 0.0001"),
         (
             TIE,
-            "tie: +0.0014 [-0.0028, +0.0056] in test accuracy on 5 paired seeds, p 0.40 (level 0.05);"
-            " no difference is shown, and if there is one, it is below 0.0056",
+            "tie: undecided, +0.0014 [-0.0028, +0.0056] in mean test accuracy over 5 paired seeds, p 0.40"
+            " (at most 0.05 is needed); if there is a difference, it is between 0.0028 worse and 0.0056 better",
+        ),
+        (
+            shifted("wide", 0.3, -0.3),
+            "tie: undecided, +0.0000 [-3.8119, +3.8119] in mean test accuracy over 2 paired seeds, p 1.00"
+            " (at most 0.05 is needed); so few seeds exclude no difference",
         ),
         (
             shifted("same", 0, 0, 0, 0, 0),
-            "tie: +0.0000 [+0.0000, +0.0000] in test accuracy on 5 paired seeds, p 1.00 (level 0.05);"
-            " the accuracy is the same on every seed",
+            "tie: undecided, +0.0000 [+0.0000, +0.0000] in mean test accuracy over 5 paired seeds, p 1.00"
+            " (at most 0.05 is needed); the accuracy is the same on every seed",
         ),
         (
             shifted("flat", 0.005, 0.005),
-            "tie: +0.0050 in test accuracy on 2 paired seeds, p 0.50 (level 0.05);"
-            " the difference is the same on every seed, so nothing shows how seeds vary",
+            "tie: undecided, +0.0050 in mean test accuracy over 2 paired seeds, p 0.50 (at most 0.05 is"
+            " needed); the difference is the same on every seed, so nothing shows how seeds vary",
         ),
         (
             shifted("one", 0.02),
-            "tie: +0.0200 on 1 paired seed, too few to see how seeds vary; train at least two",
+            "tie: undecided, +0.0200 in mean test accuracy on 1 paired seed, too few to see how seeds vary",
         ),
         (
             shifted("lost", 0.02, math.nan, 0.02, 0.02, math.inf),
-            "tie: 2 of 5 paired seeds have no test accuracy; train them, or leave them out",
+            "tie: not tested, as 2 of 5 paired seeds have no test accuracy",
         ),
         (
             Sample("other", (0.95,), (99,)),
-            "tie: no seed is shared with the baseline; train both on the same seeds",
+            "tie: not tested, as no seed is shared with the baseline; train both on the same seeds",
         ),
     ],
     ids=lambda value: value.config if isinstance(value, Sample) else "",
@@ -104,7 +103,7 @@ def test_a_verdict_says_in_plain_words_what_is_known(finalist: Sample, sentence:
     """Whatever the data, there is one sentence, and what is not known decides nothing."""
     found = verdicts([finalist], BASELINE)[0]
 
-    assert found.sentence == sentence
+    assert found.sentence in (sentence, f"{sentence} (at most 0.05 is needed)")
     assert found.verdict == sentence.partition(":")[0]
 
 
@@ -243,12 +242,16 @@ def test_what_a_reading_settled_is_checked_at_its_level_and_the_rest_tested_at_t
     # Two are checked at the first reading's level, one is tested at the second's.
     assert found[0].p_value == pytest.approx(p_open)
     assert found[1].p_value == pytest.approx(2 * p_held)
-    assert found[1].sentence.endswith("(level 0.04); settled by reading 1, and so on these seeds")
-    assert found[2].sentence.endswith("reading 1 had called it better, which does not hold on these seeds")
+    assert "(at most 0.005 is needed)" in found[0].sentence
+    rule = "(corrected for 2 finalists; at most 0.04 is needed, the level of reading 1"
+    assert found[1].sentence.endswith(f"{rule}, which settled it)")
+    assert f"{rule}); " in found[2].sentence
+    assert found[2].sentence.endswith("; reading 1 called it better, which no longer shows on all seeds")
 
 
 @pytest.mark.parametrize(
-    ("hard", "accuracy", "ends"), [(0, 0.85, "images and on others like them:"), (0.6, 0.73, "it is open:")]
+    ("hard", "accuracy", "ends"),
+    [(0, 0.85, "on other images like these ["), (0.6, 0.73, "so there it is open")],
 )
 def test_a_verdict_says_whether_it_holds_for_other_images(hard: float, accuracy: float, ends: str) -> None:
     """Few images that suit one network by chance decide on themselves, and not on others like them."""
