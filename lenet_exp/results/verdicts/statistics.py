@@ -295,7 +295,8 @@ def reading_level(level: float, number: int) -> float:
 
     The first reading has four fifths, the second a tenth, and each later one half of the one before. However
     often the test split is read, the shares add up to less than 1, so the chance of any false verdict in any
-    reading stays below ``level``, whatever the earlier readings led to (Bonferroni's inequality).
+    reading stays below ``level`` (Bonferroni's inequality). That is exact for numbers of seeds that do not
+    depend on earlier readings; experiments/STATISTICS.md has what is left of it for those that do.
 
     Args:
         level: Largest accepted chance of a false verdict in any reading, in (0, 1).

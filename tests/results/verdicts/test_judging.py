@@ -66,8 +66,8 @@ def test_a_verdict_s_numbers_are_those_of_its_seeds() -> None:
         (WORSE, "worse: -0.0220 [-0.0240, -0.0200] in mean test accuracy over 5 paired seeds, p < 0.0001"),
         (
             TIE,
-            "tie: undecided, +0.0014 [-0.0028, +0.0056] in mean test accuracy over 5 paired seeds, p 0.40"
-            " (at most 0.05 is needed); if there is a difference, it is between 0.0028 worse and 0.0056 better",
+            "tie: undecided, +0.0014 [-0.0028, +0.0056] in mean test accuracy over 5 paired seeds, p 0.40 (at"
+            " most 0.05 is needed); if there is a difference, it is between 0.0028 worse and 0.0056 better",
         ),
         (
             shifted("wide", 0.3, -0.3),
