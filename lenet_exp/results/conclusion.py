@@ -131,8 +131,8 @@ def _how_sure(evaluation: Evaluation) -> str:
     return (
         "how sure: the chance that any finalist is wrongly called better or worse, in all readings of this"
         f" test split together, is at most {most:.3g}, even if others do differ; {spent:.4g} of it is used by"
-        f" now, {evaluation.level:.3g} by this reading. The first brackets of a line hold its true difference, all"
-        f" of them together with a chance of {1 - most:.3g}"
+        f" now, {evaluation.level:.3g} by this reading. The first brackets of a line hold its true"
+        f" difference, all of them together with a chance of {1 - most:.3g}"
     )
 
 
