@@ -35,8 +35,11 @@ _AS_STARTED = """
 import gc, multiprocessing
 from lenet_exp.execution.processes import start_fork_server
 start_fork_server("json.tool")
-with multiprocessing.get_context("forkserver").Pool(1) as pool:
-    print(pool.apply(gc.isenabled))
+pool = multiprocessing.get_context("forkserver").Pool(1)
+print(pool.apply(gc.isenabled))
+# Not terminated, as it is by ``with``: a process that has not settled in holds SIGTERM back.
+pool.close()
+pool.join()
 """
 
 

@@ -268,7 +268,7 @@ def _with_history(verdict: Verdict, pair: _Pair, n_judged: int, earlier: Settled
         verdict: All of it but the sentence.
         pair: The accuracies of the finalist and of the baseline.
         n_judged: Number of finalists that are judged at the same level.
-        earlier: What an earlier reading has settled; None if nothing.
+        earlier: Verdict of an earlier reading that stands; None if there is none.
     """
     corrected = f"corrected for {counted(n_judged, 'finalist')}; " if n_judged > 1 else ""
     rule = f"({corrected}at most {verdict.level:.3g} is needed"
@@ -289,7 +289,7 @@ def _sentence(verdict: Verdict, n_missing: int, rule: str) -> str:
     Args:
         verdict: All of it but the sentence.
         n_missing: Number of shared seeds on which either side has no test accuracy.
-        rule: Which p decides.
+        rule: Words on which p decides.
     """
     n = verdict.n_seeds
     if n == 0:
