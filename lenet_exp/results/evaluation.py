@@ -304,8 +304,8 @@ def next_level(evaluations: Sequence[Evaluation], level: float) -> float:
 def settled_by(evaluations: Sequence[Evaluation], plan: ConfirmationPlan) -> dict[str, Settled]:
     """Return what earlier readings have settled of a plan's finalists, by configuration hash.
 
-    The last complete reading of a finalist counts, if its networks were trained on the same images and
-    compared with the same baseline: else it answered another question.
+    The last complete reading that tested a finalist counts, if its networks were trained on the same images
+    and compared with the same baseline: else it answered another question.
 
     Args:
         evaluations: The earlier evaluations, in the order of the readings.
@@ -318,6 +318,8 @@ def settled_by(evaluations: Sequence[Evaluation], plan: ConfirmationPlan) -> dic
         if not (evaluation.completed and evaluation.has_baseline and same):
             continue
         for verdict in evaluation.verdicts:
+            if finite(verdict["p_value"]) is None:
+                continue  # not tested, as a training failed or there is a single seed
             settled.pop(verdict["config"], None)
             if verdict["verdict"] != "tie":
                 first = verdict.get("settled_by") or evaluation.number

@@ -21,8 +21,11 @@ def test_what_is_settled_is_what_the_last_reading_of_the_same_question_says() ->
     second = reading(2, spent=0.005, verdicts=({**verdict, "level": 0.04, "settled_by": 1},))
     withdrawn = reading(3, verdicts=({**verdict, "verdict": "tie", "level": 0.04},))
     cut_off = reading(3, None, verdicts=())
+    lacking = reading(3, verdicts=({**verdict, "verdict": "tie", "level": 0.04, "p_value": None},))
 
     assert settled_by([old], old.plan) == {GOOD: Settled("better", 1, 0.05)}
     assert settled_by([first, second, cut_off], old.plan) == {GOOD: Settled("better", 1, 0.04)}
     assert settled_by([first, second, withdrawn], old.plan) == {}
+    # A reading that could not test it, as a training failed, takes nothing away.
+    assert settled_by([first, second, lacking], old.plan) == {GOOD: Settled("better", 1, 0.04)}
     assert settled_by([first], replace(old.plan, train_on="train+validation")) == {}

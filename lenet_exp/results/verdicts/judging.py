@@ -143,7 +143,7 @@ def verdicts(
 
     A finalist that an earlier reading has settled is not tested anew, which would make a verdict harder to
     keep the more seeds there are. It is only checked, at the level of that reading: the verdict stands as
-    long as the test on all seeds still rejects, and else is withdrawn. The others are tested at ``level``,
+    long as the test on these seeds still rejects, and else is withdrawn. The others are tested at ``level``,
     with Holm's correction for their number.
 
     Args:
@@ -237,7 +237,8 @@ def _verdict(pair: _Pair, difference: Paired, p_value: float, level: float, join
     if outcome == "worse" and high > 0:
         high = 0.0
     others = math.nan, math.nan
-    if pair.correct is not None:
+    # Where nobody can tell how seeds vary, nobody can tell for other images either.
+    if pair.correct is not None and math.isfinite(low):
         others = other_images_interval(*pair.correct, joint_level)
     finalist = estimate(pair.finalist, level)
     return Verdict(
@@ -277,9 +278,8 @@ def _with_history(verdict: Verdict, pair: _Pair, n_judged: int, earlier: Settled
     stands = earlier is not None and verdict.verdict == earlier.verdict
     sentence = _sentence(verdict, pair.n_missing, f"{rule}{', which settled it' if stands else ''})")
     if earlier and not stands:
-        sentence += (
-            f"; reading {earlier.reading} called it {earlier.verdict}, which no longer shows on all seeds"
-        )
+        checked = "is not checked here" if math.isnan(verdict.p_value) else "these seeds no longer show"
+        sentence += f"; reading {earlier.reading} called it {earlier.verdict}, which {checked}"
     return replace(verdict, settled_by=earlier.reading if earlier and stands else None, sentence=sentence)
 
 
@@ -305,7 +305,7 @@ def _sentence(verdict: Verdict, n_missing: int, rule: str) -> str:
     if not math.isfinite(low):
         return f"{sentence}; the difference is the same on every seed, so nothing shows how seeds vary"
     if low == high == 0:
-        return f"{sentence}; the accuracy is the same on every seed"
+        return f"{sentence}; the accuracy is the baseline's on every seed"
     if verdict.verdict == "tie" and max(-low, high) >= 1:
         return f"{sentence}; so few seeds exclude no difference"
     others = verdict.delta_low_other_images, verdict.delta_high_other_images

@@ -77,7 +77,7 @@ def test_a_verdict_s_numbers_are_those_of_its_seeds() -> None:
         (
             shifted("same", 0, 0, 0, 0, 0),
             "tie: undecided, +0.0000 [+0.0000, +0.0000] in mean test accuracy over 5 paired seeds, p 1.00"
-            " (at most 0.05 is needed); the accuracy is the same on every seed",
+            " (at most 0.05 is needed); the accuracy is the baseline's on every seed",
         ),
         (
             shifted("flat", 0.005, 0.005),
@@ -112,6 +112,23 @@ def test_seeds_are_paired_by_name_and_unpaired_ones_left_out() -> None:
     mixed = Sample("better", (0.1, *BETTER.test_accuracy[::-1]), (99, *SEEDS[::-1]))
 
     assert verdicts([mixed], BASELINE) == verdicts([BETTER], BASELINE)
+
+
+def test_without_a_spread_of_seeds_other_images_have_no_interval_either() -> None:
+    """It asks about other seeds too, so it can not know more than the interval for these images."""
+    right = np.zeros((2, 5, 100), bool)
+    right[0, :, :90] = right[1, :, :92] = True
+
+    base, finalist = (
+        Sample(name, tuple(correct.mean(axis=1).tolist()), SEEDS, correct)
+        for name, correct in zip(("a", "b"), right, strict=True)
+    )
+
+    found = verdicts([finalist], base, level=0.04)[0]
+
+    assert math.isnan(found.delta_low)
+    assert math.isnan(found.delta_low_other_images)
+    assert math.isnan(found.delta_high_other_images)
 
 
 def test_predictions_of_unpaired_seeds_are_left_out_too() -> None:
@@ -246,7 +263,13 @@ def test_what_a_reading_settled_is_checked_at_its_level_and_the_rest_tested_at_t
     rule = "(corrected for 2 finalists; at most 0.04 is needed, the level of reading 1"
     assert found[1].sentence.endswith(f"{rule}, which settled it)")
     assert f"{rule}); " in found[2].sentence
-    assert found[2].sentence.endswith("; reading 1 called it better, which no longer shows on all seeds")
+    assert found[2].sentence.endswith("; reading 1 called it better, which these seeds no longer show")
+
+    lacking = verdicts([shifted("held", 0.011, math.nan)], BASELINE, 0.005, known)[0]
+    assert lacking.settled_by is None
+    assert lacking.sentence.endswith(
+        "have no test accuracy; reading 1 called it better, which is not checked here"
+    )
 
 
 @pytest.mark.parametrize(
