@@ -11,7 +11,7 @@ from typing import Any
 
 from lenet_exp.base.messages import counted
 from lenet_exp.base.records import IMAGES_IN_WORDS
-from lenet_exp.config.experiment import Confirm, Experiment
+from lenet_exp.config.experiment import MAX_CONFIRM_SEEDS, Confirm, Experiment
 from lenet_exp.results.evaluation import (
     READINGS,
     SPEEDS,
@@ -20,8 +20,9 @@ from lenet_exp.results.evaluation import (
     next_level,
     read_evaluations,
 )
+from lenet_exp.results.table import finite
 from lenet_exp.results.verdicts.seeds import MOST_SEEDS, seeds_to_settle
-from lenet_exp.results.verdicts.statistics import estimate
+from lenet_exp.results.verdicts.statistics import estimate, reading_level
 
 
 @dataclass(frozen=True)
@@ -126,13 +127,19 @@ def _champion(evaluation: Evaluation) -> str:
 def _how_sure(evaluation: Evaluation) -> str:
     """Return what the level and the brackets mean."""
     level, spent = evaluation.plan.level, evaluation.spent_before + evaluation.level
-    # Those from before the level was divided have spent more, if there was another.
-    most = max(level, spent)
-    return (
+    # More than the level, if earlier readings had a larger one, or all of it, as until November 2026. All
+    # later readings together get as much as the next one and once more.
+    most = min(1.0, max(level, spent + 2 * reading_level(level, evaluation.number + 1)))
+    said = (
         "how sure: the chance that any finalist is wrongly called better or worse, in all readings of this"
         f" test split together, is at most {most:.3g}, even if others do differ; {spent:.4g} of it is used by"
-        f" now, {evaluation.level:.3g} by this reading. The first brackets of a line hold its true"
-        f" difference, all of them together with a chance of {1 - most:.3g}"
+        f" now, {evaluation.level:.3g} by this reading"
+    )
+    if all(finite(verdict["delta_low"]) is None for verdict in evaluation.verdicts):
+        return said
+    return (
+        f"{said}. The first brackets of a line hold its true difference, all of them together with a chance"
+        f" of {1 - most:.3g}"
     )
 
 
@@ -212,7 +219,7 @@ def next_steps(
             steps.append(f"{label}: see in MLflow why a training gave no network (lenet_exp.reason)")
         elif config not in to_settle.seeds:
             steps.append(f"{label}: more seeds would show how they vary")
-            numbers.append(max(5, 2 * n))
+            numbers.append(min(max(5, 2 * n), MAX_CONFIRM_SEEDS))
         elif high is not None and high < margin:
             steps.append(
                 f"{label}: not {margin:g} better or more (confirm.margin), so it needs no more seeds"
@@ -224,34 +231,49 @@ def next_steps(
             )
             numbers += [most] if most else []
     _, _, dataset = experiment.name.partition("@")
-    again = f"confirm --again{f' --dataset {dataset}' if dataset else ''}{_as_read(evaluation, experiment)}"
-    if numbers:
-        command = experiment.command(f"{again} --set confirm.seeds={max(numbers)}", root)
+    again = f"confirm --again{f' --dataset {dataset}' if dataset else ''}"
+    # With those that found the number of seeds, which come before those that were read.
+    n_trained = evaluation.plan.n_seeds_before + len(evaluation.plan.seeds)
+    if numbers and max(numbers) > len(evaluation.plan.seeds):
+        n_seeds = max(*numbers, n_trained)
+        command = experiment.command(f"{again}{_as_read(evaluation, experiment, n_seeds)}", root)
         steps.append(
-            f"if that is worth {max(numbers)} seeds to you: '{command}', a reading at the level"
+            f"if that is worth {n_seeds} seeds to you: '{command}', a reading at the level"
             f" {to_settle.level:.3g} which keeps the seeds there are, and does not test again what is settled"
         )
     elif is_baseline and experiment.space and not dataset:
         command = experiment.command(f"sweep --trials {2 * experiment.trials}", root)
-        steps.append(f"to look for others: '{command}', then '{experiment.command(again, root)}'")
+        then = experiment.command(f"{again}{_as_read(evaluation, experiment)}", root)
+        steps.append(f"to look for others: '{command}', then '{then}'")
     return steps
 
 
-def _as_read(evaluation: Evaluation, experiment: Experiment) -> str:
-    """Return the flags without which another reading would have other finalists, images or another level."""
-    plan = evaluation.plan
-    written = Confirm.model_validate(tomllib.loads(experiment.text).get("confirm", {}))
-    wanted: dict[str, tuple[Any, Any]] = {
-        "top": (len(plan.finalists), written.top),
-        "level": (plan.level, written.level),
-        "resample": (plan.train_on == "train, resampled", written.resample),
-        "train_on": (
-            "train+validation" if plan.train_on == "train+validation" else "train",
-            written.train_on,
-        ),
+def _as_read(evaluation: Evaluation, experiment: Experiment, n_seeds: int | None = None) -> str:
+    """Return the flags without which another reading would ask another question.
+
+    Args:
+        evaluation: The last complete evaluation.
+        experiment: The experiment, for what its file says.
+        n_seeds: Number of seeds of the other reading; None if it finds or takes it as this one did.
+    """
+    plan, first = evaluation.plan, evaluation.plan.first_stage
+    is_resampled = plan.train_on == "train, resampled"
+    read: dict[str, Any] = {
+        "top": len(plan.finalists),
+        "level": plan.level,
+        "resample": is_resampled,
+        "train_on": "train" if is_resampled else plan.train_on,
     }
+    if n_seeds is not None or first is None:
+        read["seeds"] = n_seeds or len(plan.seeds)
+    else:
+        read |= {"seeds": "auto", "precision": first.precision, "max_seeds": first.max_seeds}
+    defaults = {name: field.default for name, field in Confirm.model_fields.items()}
+    written = defaults | tomllib.loads(experiment.text).get("confirm", {})
     return "".join(
-        f" --set confirm.{key}={str(read).lower()}" for key, (read, now) in wanted.items() if read != now
+        f" --set confirm.{key}={str(value).lower()}"
+        for key, value in read.items()
+        if value != written[key] or (key == "seeds" and n_seeds)
     )
 
 

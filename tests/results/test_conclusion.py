@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.config import loader
+from lenet_exp.config.experiment import MAX_CONFIRM_SEEDS
 from lenet_exp.results.conclusion import NOT_CONFIRMED, ConfirmationSummary, confirmation_summary
-from lenet_exp.results.evaluation import READINGS, SPEEDS, Evaluation
+from lenet_exp.results.evaluation import READINGS, SPEEDS, Evaluation, FirstStage
 from tests.labs.readings import BASE, GOOD, judged, reading
 
 TIE = [0.004, -0.003, 0.005, 0.002, -0.001]
@@ -66,6 +67,22 @@ def test_what_was_spent_is_said_with_the_question() -> None:
     assert "0.05 of it is used by now, 0.05 by this reading" in said[2]
 
 
+@pytest.mark.parametrize(("spent_before", "most"), [(0.0, "0.05"), (0.16, "0.17"), (1.1, "1")])
+def test_how_sure_holds_for_the_readings_to_come(spent_before: float, most: str) -> None:
+    """Earlier ones may have had a larger level, and the next ones add their share to what is spent."""
+    read = judged(TIE, 0.005, spent_before=spent_before)
+
+    said = " ".join(summary(replace(read, number=2)).sentences)
+
+    assert f"is at most {most}, even if others do differ" in said
+
+
+def test_no_brackets_are_told_of_where_there_are_none() -> None:
+    """A single seed has no interval."""
+    assert "The first brackets" in " ".join(summary(judged(TIE)).sentences)
+    assert "The first brackets" not in " ".join(summary(judged([0.004])).sentences)
+
+
 def test_a_tie_is_told_what_would_settle_it_for_a_difference_that_matters() -> None:
     """Not for the measured one; the command asks for the larger number of seeds."""
     found = summary(judged(TIE))
@@ -122,7 +139,25 @@ def test_the_command_for_another_reading_asks_the_same_question() -> None:
     assert "'lenet-exp confirm e.toml --again --set confirm.resample=true --set confirm.seeds=" in found[-1]
 
 
-@pytest.mark.parametrize(("differences", "seeds"), [([0.004, 0.004], 5), ([0.004], 5), ([0.004] * 4, 8)])
+def test_after_auto_seeds_none_is_lost_and_others_are_looked_for_alike() -> None:
+    """Those that told the number come before those that were read, and a given number counts them too."""
+    first = FirstStage(8, 0.002, 40, {GOOD: 0.004}, 5)
+
+    def last_step(differences: list[float]) -> str:
+        read = judged(differences)
+        scores = tuple(replace(score, seed=8 + score.seed) for score in read.scores)
+        plan = replace(read.plan, seeds=tuple(range(8, 8 + len(differences))), first_stage=first)
+        return summary(replace(read, plan=plan, scores=scores), margin=0.02).next_steps[-1]
+
+    auto = "--set confirm.seeds=auto --set confirm.precision=0.002 --set confirm.max_seeds=40"
+    assert "--set confirm.seeds=13 " in last_step([0.004] * 5)  # where 10 seeds would do
+    assert f"EXPERIMENT --again --set confirm.top=1 {auto} --root" in last_step(TIE)
+
+
+@pytest.mark.parametrize(
+    ("differences", "seeds"),
+    [([0.004, 0.004], 5), ([0.004], 5), ([0.004] * 4, 8), ([0.0] * 600, MAX_CONFIRM_SEEDS)],
+)
 def test_where_no_spread_is_seen_more_seeds_are_advised(differences: list[float], seeds: int) -> None:
     """Equal differences on a few seeds are chance, and do not tell how many seeds would settle it."""
     found = summary(judged(differences))
