@@ -166,6 +166,8 @@ def stages_in_words(plan: ConfirmationPlan) -> str:
         for config, spread in first.spreads.items()
     )
     wanted = f"an interval of ±{first.precision:g} needs {counted(first.n_wanted, 'seed')}"
+    if all(spread is None for spread in first.spreads.values()):
+        wanted = f"nothing tells how many seeds an interval of ±{first.precision:g} needs"
     limit = "" if first.n_wanted <= first.max_seeds else f"; confirm.max_seeds allows {first.max_seeds}"
     return (
         f"standard deviation of the differences on validation images over {first.n_seeds} seeds: {spreads};"

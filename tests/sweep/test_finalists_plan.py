@@ -130,3 +130,5 @@ def test_the_number_of_seeds_has_a_limit_and_a_finalist_that_lacks_one_no_say() 
     )
     assert len(lacking.seeds) == 5
     assert "trial 1 unknown" in stages_in_words(lacking)
+    unknown = second_stage(first, spread(first, trial_0=None, trial_1=None), experiment, 0.04)
+    assert "; nothing tells how many seeds an interval of ±0.01 needs" in stages_in_words(unknown)

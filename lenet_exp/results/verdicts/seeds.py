@@ -120,7 +120,10 @@ def seeds_for_precision(spreads: Sequence[float], n: int, precision: float, leve
     Source: Stein, Annals of Mathematical Statistics 16 (1945) 243.
     """
     largest = max((spread for spread in spreads if math.isfinite(spread)), default=0.0)
-    number = max(FEWEST_SEEDS, math.ceil((t_quantile(level, n) * largest / precision) ** 2))
+    ratio = min(
+        t_quantile(level, n) * largest / precision, 1e6
+    )  # for any precision a number that can be read
+    number = max(FEWEST_SEEDS, math.ceil(ratio**2))
     # On fewer seeds than in the first stage, it is the test on these that knows the spread less well.
     while number < n and t_quantile(level, number) * largest > precision * math.sqrt(number):
         number += 1

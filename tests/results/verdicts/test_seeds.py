@@ -73,3 +73,4 @@ def test_the_seeds_for_a_precision_are_the_fewest_that_give_it(
     assert half_width(needed) <= precision * (1 + 1e-9)
     assert needed == FEWEST_SEEDS or half_width(needed - 1) >= precision * (1 - 1e-9)
     assert seeds_for_precision([], n, precision, level) == FEWEST_SEEDS
+    assert seeds_for_precision([sd], n, 5e-324, level) == 10**12
