@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,13 @@ class ConfirmationSummary:
     next_steps: tuple[str, ...] = ()
     evaluation: Evaluation | None = None
 
+
+#: What sentences from before November 2026 end with. It took the measured difference for the true one, and
+#: contradicts the next steps.
+_NUMBER_OF_SEEDS = re.compile(
+    r"; (about \d+ seeds would settle it|more than \d+ seeds would be needed to settle it"
+    r"|the means are equal, so more seeds are not expected to settle it)$"
+)
 
 #: The summary of a study without a complete evaluation.
 NOT_CONFIRMED = ConfirmationSummary({})
@@ -106,7 +114,9 @@ def sentences(evaluation: Evaluation) -> list[str]:
         f" {evaluation.n_images:,} test images of {evaluation.dataset}? {n_seeds} each"
         f"{IMAGES_IN_WORDS[plan.train_on]}; reading {evaluation.number} of the test split"
     ]
-    lines += [f"{evaluation.label(each['config'])}: {each['sentence']}" for each in evaluation.verdicts]
+    for verdict in evaluation.verdicts:
+        sentence = _NUMBER_OF_SEEDS.sub("", verdict["sentence"])
+        lines.append(f"{evaluation.label(verdict['config'])}: {sentence}")
     lines.append(_how_sure(evaluation))
     if evaluation.curse:
         lines.append(f"winner's curse, {plan.finalists[0].label}: {evaluation.curse}")
@@ -224,22 +234,31 @@ def next_steps(
             )
             numbers += [most] if most else []
     _, _, dataset = experiment.name.partition("@")
-    again = f"confirm --again{f' --dataset {dataset}' if dataset else ''}{_as_read(evaluation, experiment)}"
+    again = f"confirm --again{f' --dataset {dataset}' if dataset else ''}"
     if numbers:
-        command = experiment.command(f"{again} --set confirm.seeds={max(numbers)}", root)
+        flags = f"{_as_read(evaluation, experiment)} --set confirm.seeds={max(numbers)}"
+        command = experiment.command(f"{again}{flags}", root)
         steps.append(
             f"if that is worth {max(numbers)} seeds to you: '{command}', a reading at the level"
             f" {to_settle.level:.3g} which keeps the seeds there are, and does not test again what is settled"
         )
     elif is_baseline and experiment.space and not dataset:
         command = experiment.command(f"sweep --trials {2 * experiment.trials}", root)
-        steps.append(f"to look for others: '{command}', then '{experiment.command(again, root)}'")
+        flags = _as_read(evaluation, experiment, are_seeds_kept=True)
+        then = experiment.command(f"{again}{flags}", root)
+        steps.append(f"to look for others: '{command}', then '{then}'")
     return steps
 
 
-def _as_read(evaluation: Evaluation, experiment: Experiment) -> str:
-    """Return the flags without which another reading would have other finalists, images or another level."""
-    plan = evaluation.plan
+def _as_read(evaluation: Evaluation, experiment: Experiment, *, are_seeds_kept: bool = False) -> str:
+    """Return the flags without which another reading would have other finalists, images or another level.
+
+    Args:
+        evaluation: The last complete evaluation.
+        experiment: The experiment, for what its file says.
+        are_seeds_kept: True for the flags of its seeds too.
+    """
+    plan, first = evaluation.plan, evaluation.plan.first_stage
     written = Confirm.model_validate(tomllib.loads(experiment.text).get("confirm", {}))
     wanted: dict[str, tuple[Any, Any]] = {
         "top": (len(plan.finalists), written.top),
@@ -250,6 +269,11 @@ def _as_read(evaluation: Evaluation, experiment: Experiment) -> str:
             written.train_on,
         ),
     }
+    if are_seeds_kept:
+        wanted["seeds"] = "auto" if first else len(plan.seeds), written.seeds
+        if first:
+            wanted["precision"] = first.precision, written.precision
+            wanted["max_seeds"] = first.max_seeds, written.max_seeds
     return "".join(
         f" --set confirm.{key}={str(read).lower()}" for key, (read, now) in wanted.items() if read != now
     )

@@ -276,7 +276,8 @@ def test_another_reading_is_asked_for_and_on_record_as_such(
 ) -> None:
     """With more seeds only what is missing is trained, and study, file and MLflow know of two readings.
 
-    Networks that were damaged or exchanged in between are trained again, and are what they were.
+    Networks that were damaged or exchanged in between are trained again, and are what they were. The same
+    command spends nothing more, as after an interruption one cannot tell how far it came.
     """
     n_before = len(read_records("confirmed", place.root) or [])
     garbled, *exchanged = sorted(place.root.glob("confirmed/checkpoints/confirm-*/weights.safetensors"))[:3]
@@ -297,7 +298,7 @@ def test_another_reading_is_asked_for_and_on_record_as_such(
     assert set(first.scores) <= set(second.scores)
     assert (first.again, second.again, second.number) == (False, True, 2)
     assert [(one.level, one.spent_before) for one in (first, second)] == [(0.04, 0), (0.005, 0.04)]
-    assert "read 1 time, at a level of 0.04 of 0.05; this reading gets 0.005" in told
+    assert "read 1 time, at a level of 0.04 of 0.05; another reading gets 0.005" in told
     assert second.plan.seeds[:2] == first.plan.seeds
     assert len(read_records("confirmed", place.root) or []) == n_before + 3
     assert [one["number"] for one in json.loads(Layout.of(place.root, "confirmed").readings.read_text())] == [
@@ -309,6 +310,12 @@ def test_another_reading_is_asked_for_and_on_record_as_such(
     assert run_id is not None
     assert "2 (again)" in client.get_run(run_id).data.tags["lenet_exp.test_readings"]
     assert place.table()["n_seeds"].tolist() == [3, 3, 3]
+
+    run_main_job(Request(experiment, Path("runs"), search=False, again=True))
+    run_main_job(Request(experiment, Path("runs"), search=False))
+
+    assert place.readings() == [first, second]
+    assert capsys.readouterr().err.count("not read again: reading 2 was of these networks already") == 1
 
 
 def request(path: Path, root: Path, **settings: Any) -> Request:
@@ -475,3 +482,12 @@ def test_with_auto_seeds_one_reading_is_made_of_the_second_stage(
     assert trained == {*begun.seeds, *reading.plan.seeds}
     assert reading.plan.first_stage is not None
     assert "an interval of ±0.5 needs 5 seeds" in capsys.readouterr().err
+
+    overrides[1] = "confirm.seeds=6"
+    run_main_job(request(path, tmp_path, overrides=overrides, search=False, again=True))
+
+    _, later = read_evaluations(read_kept("confirmed", tmp_path).get(READINGS))
+    assert later.plan.seeds[:5] == reading.plan.seeds
+    assert len(set(later.plan.seeds) - set(begun.seeds)) == 6
+    run_main_job(request(path, tmp_path, overrides=overrides))
+    assert "settings are new since then" not in capsys.readouterr().err

@@ -278,7 +278,7 @@ def _with_history(verdict: Verdict, pair: _Pair, n_judged: int, earlier: Settled
     sentence = _sentence(verdict, pair.n_missing, f"{rule}{', which settled it' if stands else ''})")
     if earlier and not stands:
         sentence += (
-            f"; reading {earlier.reading} called it {earlier.verdict}, which no longer shows on all seeds"
+            f"; reading {earlier.reading} called it {earlier.verdict}, which does not show on these seeds"
         )
     return replace(verdict, settled_by=earlier.reading if earlier and stands else None, sentence=sentence)
 
