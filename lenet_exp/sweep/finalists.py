@@ -327,10 +327,16 @@ def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = 
         storage: URL of the PostgreSQL database that holds the studies; None for ``study.db`` in ``root``.
 
     Raises:
+        ConfigError: If the experiment is an ablation.
         NoResultError: If the experiment was never run below ``root``, or has no complete trial or baseline.
     """
     from lenet_exp.results.lookup import read_related
 
+    if source.ablate:
+        raise ConfigError(
+            f"{source.name!r} is an ablation, which is judged on validation images and has no finalists;"
+            " list what you would confirm as [[run]] in a file with a [confirm]"
+        )
     study = read_related(source.name, root, storage)
     if study is None:
         raise NoResultError(

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lenet_exp.base.errors import DataError, NoResultError, SweepInterruptedError
+from lenet_exp.base.errors import ConfigError, DataError, NoResultError, SweepInterruptedError
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey
 from lenet_exp.base.seeding import derive_seed
@@ -31,6 +31,7 @@ from lenet_exp.results.evaluation import PLAN, READINGS, ConfirmationPlan, Evalu
 from lenet_exp.study.study import open_study
 from lenet_exp.sweep import confirmation
 from lenet_exp.sweep.confirmation import Confirmation
+from lenet_exp.sweep.finalists import ensure_there_are_some
 from lenet_exp.sweep.recovery import sync_experiment
 from lenet_exp.sweep.run import Request, run_main_job
 from lenet_exp.tracking.spool import Spool
@@ -397,6 +398,9 @@ def test_nothing_is_confirmed_before_the_search_has_ended(
         run_main_job(request(path, tmp_path, search=False))
     with pytest.raises(NoResultError, match="was never run under"):
         run_main_job(request(path, tmp_path / "elsewhere", search=False))
+    ablation = loader.parse({"name": "ablated", "ablate": {"pooling": ["avg"]}})
+    with pytest.raises(ConfigError, match=r"'ablated' is an ablation, which .* has no finalists"):
+        ensure_there_are_some(ablation, tmp_path)
 
 
 @pytest.mark.parametrize(
