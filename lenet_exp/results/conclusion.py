@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,13 @@ class ConfirmationSummary:
     next_steps: tuple[str, ...] = ()
     evaluation: Evaluation | None = None
 
+
+#: What sentences from before November 2026 end with. It took the measured difference for the true one, and
+#: contradicts the next steps.
+_NUMBER_OF_SEEDS = re.compile(
+    r"; (about \d+ seeds would settle it|more than \d+ seeds would be needed to settle it"
+    r"|the means are equal, so more seeds are not expected to settle it)$"
+)
 
 #: The summary of a study without a complete evaluation.
 NOT_CONFIRMED = ConfirmationSummary({})
@@ -107,7 +115,9 @@ def sentences(evaluation: Evaluation) -> list[str]:
         f" {evaluation.n_images:,} test images of {evaluation.dataset}? {n_seeds} each"
         f"{IMAGES_IN_WORDS[plan.train_on]}; reading {evaluation.number} of the test split"
     ]
-    lines += [f"{evaluation.label(each['config'])}: {each['sentence']}" for each in evaluation.verdicts]
+    for verdict in evaluation.verdicts:
+        sentence = _NUMBER_OF_SEEDS.sub("", verdict["sentence"])
+        lines.append(f"{evaluation.label(verdict['config'])}: {sentence}")
     lines.append(_how_sure(evaluation))
     if evaluation.curse:
         lines.append(f"winner's curse, {plan.finalists[0].label}: {evaluation.curse}")
@@ -232,10 +242,8 @@ def next_steps(
             numbers += [most] if most else []
     _, _, dataset = experiment.name.partition("@")
     again = f"confirm --again{f' --dataset {dataset}' if dataset else ''}"
-    # With those that found the number of seeds, which come before those that were read.
-    n_trained = evaluation.plan.n_seeds_before + len(evaluation.plan.seeds)
     if numbers and max(numbers) > len(evaluation.plan.seeds):
-        n_seeds = max(*numbers, n_trained)
+        n_seeds = max(numbers)
         command = experiment.command(f"{again}{_as_read(evaluation, experiment, n_seeds)}", root)
         steps.append(
             f"if that is worth {n_seeds} seeds to you: '{command}', a reading at the level"

@@ -94,6 +94,8 @@ class ConfirmationPlan:
             *worse* although it does not differ from the baseline, in (0, 1).
         n_finished: Number of trials that the search had finished when the plan was created.
         first_stage: Stage by which the number of seeds is found; None if it was given.
+        skipped: Number of fresh seeds that are left out, as an earlier plan found its number with them; 0 in
+            a plan that finds its own.
     """
 
     frozen: str
@@ -104,12 +106,20 @@ class ConfirmationPlan:
     level: float
     n_finished: int
     first_stage: FirstStage | None = None
+    skipped: int = 0
 
     @property
     def n_seeds_before(self) -> int:
         """Number of fresh seeds that were trained only to find the number of seeds."""
         first = self.first_stage
-        return 0 if first is None or first.spreads is None else first.n_seeds
+        return self.skipped if first is None or first.spreads is None else first.n_seeds
+
+    @property
+    def networks(self) -> tuple[object, ...]:
+        """What is compared, and at which level; two plans that share it have the same trainings."""
+        finalists = frozenset(finalist.config for finalist in self.finalists)
+        is_staged = self.first_stage is not None and self.first_stage.spreads is None
+        return finalists, self.baseline.config, self.seeds, self.train_on, self.level, is_staged
 
     @property
     def everyone(self) -> tuple[Finalist, ...]:
@@ -121,6 +131,8 @@ class ConfirmationPlan:
         finalists = [finalist.to_dict() for finalist in self.finalists]
         written = {**vars(self), "finalists": finalists, "baseline": self.baseline.to_dict()}
         # Absent where it says nothing, as in the plans from before there was one.
+        if not self.skipped:
+            written.pop("skipped")
         written.pop("first_stage")
         return written if self.first_stage is None else {**written, "first_stage": asdict(self.first_stage)}
 
@@ -289,6 +301,20 @@ def read_evaluations(kept: Any) -> list[Evaluation]:
         kept: Value that the study stores as `READINGS`; None if there is none.
     """
     return [Evaluation.from_dict(written) for written in kept or ()]
+
+
+def last_reading_of(plan: ConfirmationPlan, evaluations: Sequence[Evaluation]) -> Evaluation | None:
+    """Return the last complete evaluation if it was of a plan's networks, else None.
+
+    Args:
+        plan: The plan.
+        evaluations: All evaluations, in the order of the readings.
+    """
+    complete = [evaluation for evaluation in evaluations if evaluation.completed]
+    # One without the baseline gave no verdict; it is mended by another, which is on record as such.
+    if complete and complete[-1].has_baseline and complete[-1].plan.networks == plan.networks:
+        return complete[-1]
+    return None
 
 
 def next_level(evaluations: Sequence[Evaluation], level: float) -> float:

@@ -37,6 +37,7 @@ from lenet_exp.results.evaluation import (
     Evaluation,
     Finalist,
     Score,
+    last_reading_of,
     next_level,
     read_evaluations,
     settled_by,
@@ -50,6 +51,7 @@ from lenet_exp.sweep.finalists import (
     freeze,
     in_words,
     is_as_set,
+    nothing_new_in_words,
     second_stage,
     stages_in_words,
 )
@@ -127,15 +129,17 @@ class Confirmation:
         """
         plan = self._plan(finalists, again=again)
         if plan is not None:
-            plan = self._train(plan)
-            if plan is None:
+            if (plan := self._train(plan)) is None:
                 self.announce(
                     "confirmation: not everything is trained, so the test split is not read;"
                     " run the same command again to go on"
                 )
                 return False
-            self._measure_speeds(plan)
-            self._read(plan)
+            if last := last_reading_of(plan, read_evaluations(self.study.kept(READINGS))):
+                self.announce(nothing_new_in_words(last))
+            else:
+                self._measure_speeds(plan)
+                self._read(plan)
         evaluations = read_evaluations(self.study.kept(READINGS))
         if not evaluations:
             return False
@@ -152,10 +156,8 @@ class Confirmation:
         kept = self.study.kept(PLAN)
         plan = ConfirmationPlan.from_dict(kept) if kept else None
         evaluations = read_evaluations(self.study.kept(READINGS))
-        # One without the baseline gave no verdict; it is mended by another, which is on record as such.
-        is_read = any(e.completed and e.plan == plan and e.has_baseline for e in evaluations)
         if plan is not None and not again:
-            if not is_read:
+            if last_reading_of(plan, evaluations) is None:
                 self.announce(f"confirmation: {in_words(plan)}, frozen {plan.frozen}")
                 return plan
             if self.study.n_finished > plan.n_finished or not is_as_set(plan, self.experiment):
@@ -166,7 +168,8 @@ class Confirmation:
             return None
         if again and evaluations and not evaluations[-1].completed and evaluations[-1].plan == plan:
             return plan  # the repeated reading was cut off, and goes on
-        plan = freeze(self.experiment, finalists(), self.study.n_finished)
+        skipped = max((evaluation.plan.n_seeds_before for evaluation in evaluations), default=0)
+        plan = freeze(self.experiment, finalists(), self.study.n_finished, skipped)
         if not plan.finalists:
             return None
         self.study.keep(PLAN, plan.to_dict())
@@ -175,7 +178,7 @@ class Confirmation:
             level, spent = next_level(evaluations, plan.level), sum(e.level for e in evaluations)
             self.announce(
                 f"the test split has been read {counted(len(evaluations), 'time')}, at a level of {spent:.4g}"
-                f" of {plan.level:.3g}; this reading gets {level:.3g}"
+                f" of {plan.level:.3g}; another reading gets {level:.3g}"
             )
         return plan
 

@@ -16,7 +16,7 @@ from lenet_exp.base.seeding import derive_seed
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.results.champion import has_baseline
-from lenet_exp.results.evaluation import PLAN, ConfirmationPlan, Finalist, FirstStage
+from lenet_exp.results.evaluation import PLAN, ConfirmationPlan, Evaluation, Finalist, FirstStage
 from lenet_exp.results.verdicts.seeds import seeds_for_precision
 from lenet_exp.results.verdicts.statistics import estimate
 from lenet_exp.study.records import TrialRecord
@@ -26,18 +26,22 @@ from lenet_exp.study.records import TrialRecord
 FIRST_SEEDS = 8
 
 
-def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: int) -> ConfirmationPlan:
+def freeze(
+    experiment: Experiment, finalists: Sequence[Finalist], n_finished: int, skipped: int = 0
+) -> ConfirmationPlan:
     """Return the plan of a confirmation, which stays as it is even if trials or settings are added later.
 
     Args:
         experiment: Experiment whose precision is no longer ``auto``.
         finalists: Configurations to confirm, the best first.
         n_finished: Number of finished trials from which the finalists were chosen.
+        skipped: Number of fresh seeds with which an earlier plan found its number of seeds. A given number
+            is of other seeds, so that it adds to those that were read.
     """
     settings = experiment.confirm
     first_stage = None
     if settings.seeds == "auto":
-        n_seeds = FIRST_SEEDS
+        n_seeds, skipped = FIRST_SEEDS, 0
         first_stage = FirstStage(n_seeds, settings.precision, settings.max_seeds)
     else:
         n_seeds = settings.seeds
@@ -45,11 +49,12 @@ def freeze(experiment: Experiment, finalists: Sequence[Finalist], n_finished: in
         frozen=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         finalists=tuple(finalists),
         baseline=Finalist(experiment.baseline_configuration, "baseline", None),
-        seeds=_fresh_seeds(experiment, n_seeds),
+        seeds=_fresh_seeds(experiment, skipped + n_seeds)[skipped:],
         train_on=settings.images,
         level=settings.level,
         n_finished=n_finished,
         first_stage=first_stage,
+        skipped=skipped,
     )
 
 
@@ -65,7 +70,7 @@ def is_as_set(plan: ConfirmationPlan, experiment: Experiment) -> bool:
         plan: A stored plan.
         experiment: Experiment with the settings of now.
     """
-    now = freeze(experiment, plan.finalists, plan.n_finished)
+    now = freeze(experiment, plan.finalists, plan.n_finished, plan.skipped)
     if (now.train_on, now.level) != (plan.train_on, plan.level):
         return False
     if now.first_stage is None or plan.first_stage is None:
@@ -125,7 +130,7 @@ def confirmation_trainings(plan: ConfirmationPlan, *, is_transferred: bool) -> l
             training = replace(
                 confirmation_training(finalist, plan, seed), label=f"{finalist.label}, seed {number}"
             )
-            if is_transferred and number == 1:
+            if is_transferred and number == 1 + plan.skipped:
                 role: Role = "baseline" if finalist == plan.baseline else "run"
                 training = replace(training, role=role, label=finalist.label)
             trainings.append(training)
@@ -153,6 +158,15 @@ def in_words(plan: ConfirmationPlan) -> str:
     auto = " to see how they vary" if first and first.spreads is None else ""
     seeds = counted(len(plan.seeds), "fresh seed")
     return f"{labels} against the baseline, {seeds} each{auto}{images}"
+
+
+def nothing_new_in_words(last: Evaluation) -> str:
+    """Return why the networks of the last reading are not read again, and what to do instead."""
+    # So a repeated confirmation that was interrupted after its reading is not punished for going on.
+    return (
+        f"not read again: reading {last.number} was of these networks already, and another would spend a part"
+        " of the level to tell nothing new; ask for more seeds (confirm.seeds), or search on"
+    )
 
 
 def stages_in_words(plan: ConfirmationPlan) -> str:
@@ -315,10 +329,16 @@ def ensure_there_are_some(source: Experiment, root: Path, storage: str | None = 
         storage: URL of the PostgreSQL database that holds the studies; None for ``study.db`` in ``root``.
 
     Raises:
+        ConfigError: If the experiment is an ablation.
         NoResultError: If the experiment was never run below ``root``, or has no complete trial or baseline.
     """
     from lenet_exp.results.lookup import read_related
 
+    if source.ablate:
+        raise ConfigError(
+            f"{source.name!r} is an ablation, which is judged on validation images and has no finalists;"
+            " list what you would confirm as [[run]] in a file with a [confirm]"
+        )
     study = read_related(source.name, root, storage)
     if study is None:
         raise NoResultError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from functools import cache
@@ -56,6 +57,8 @@ def settled(n: int, effect: float, finalists: int, sweeps: int) -> Settled:
     levels = reading_level(LEVEL, 1) / finalists, reading_level(LEVEL, 2) / finalists
     values = stream.standard_normal((sweeps, MOST_SEEDS)) + effect
     values = values[paired_p_values(values[:, :n]) > levels[0]]
+    if len(values) == 0:  # of a few sweeps, a large difference leaves none undecided
+        return Settled(0, 0, math.nan, math.nan, math.nan)
     spreads = values[:, :n].std(axis=1, ddof=1)
 
     @cache

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from lenet_exp.config import loader
-from lenet_exp.config.experiment import MAX_CONFIRM_SEEDS
+from lenet_exp.config.experiment import MAX_CONFIRM_SEEDS, Confirm
 from lenet_exp.results.conclusion import NOT_CONFIRMED, ConfirmationSummary, confirmation_summary
 from lenet_exp.results.evaluation import READINGS, SPEEDS, Evaluation, FirstStage
 from tests.labs.readings import BASE, GOOD, judged, reading
@@ -138,9 +138,27 @@ def test_the_command_for_another_reading_asks_the_same_question() -> None:
 
     assert "'lenet-exp confirm e.toml --again --set confirm.resample=true --set confirm.seeds=" in found[-1]
 
+    experiment.keep_source("[confirm]\ntop = 1\nlevel = 0.1\nresample = true\nmargin = 0.02\n", "e.toml")
+    undecided = replace(judged([*TIE, *TIE]), plan=replace(read.plan, seeds=tuple(range(10))))
+    staged = replace(read, plan=replace(read.plan, first_stage=FirstStage(8, 0.01, 30, {GOOD: 0.01}, 5)))
+    wide = experiment.model_copy(update={"confirm": Confirm(margin=0.02)})
+    for other, flags in ((undecided, "seeds=10"), (staged, "seeds=auto --set confirm.precision=0.01")):
+        kept = {READINGS: [other.to_dict()]}
+        found = confirmation_summary(kept, wide, Path("mlruns")).next_steps
+        assert found[-1].endswith(f"'lenet-exp confirm e.toml --again --set confirm.{flags}'")
+
+
+def test_an_older_reading_does_not_contradict_the_next_steps() -> None:
+    """Its sentence named a number of seeds, for the measured difference as if that were the true one."""
+    verdict = {**judged(TIE).verdicts[0], "sentence": "tie: +0.1 on 5 paired seeds, p 0.90"}
+    for end in ("about 36 seeds would settle it", "more than 200 seeds would be needed to settle it"):
+        older = replace(judged(TIE), verdicts=({**verdict, "sentence": f"{verdict['sentence']}; {end}"},))
+
+        assert summary(older).sentences[1] == f"trial 3: {verdict['sentence']}"
+
 
 def test_after_auto_seeds_none_is_lost_and_others_are_looked_for_alike() -> None:
-    """Those that told the number come before those that were read, and a given number counts them too."""
+    """A given number counts those that were read, and not those that told the number."""
     first = FirstStage(8, 0.002, 40, {GOOD: 0.004}, 5)
 
     def last_step(differences: list[float]) -> str:
@@ -150,7 +168,7 @@ def test_after_auto_seeds_none_is_lost_and_others_are_looked_for_alike() -> None
         return summary(replace(read, plan=plan, scores=scores), margin=0.02).next_steps[-1]
 
     auto = "--set confirm.seeds=auto --set confirm.precision=0.002 --set confirm.max_seeds=40"
-    assert "--set confirm.seeds=13 " in last_step([0.004] * 5)  # where 10 seeds would do
+    assert "--set confirm.seeds=10 " in last_step([0.004] * 5)
     assert f"EXPERIMENT --again --set confirm.top=1 {auto} --root" in last_step(TIE)
 
 

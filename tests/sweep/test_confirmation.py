@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lenet_exp.base.errors import DataError, NoResultError, SweepInterruptedError
+from lenet_exp.base.errors import ConfigError, DataError, NoResultError, SweepInterruptedError
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.records import RunKey
 from lenet_exp.base.seeding import derive_seed
@@ -31,6 +31,7 @@ from lenet_exp.results.evaluation import PLAN, READINGS, ConfirmationPlan, Evalu
 from lenet_exp.study.study import open_study
 from lenet_exp.sweep import confirmation
 from lenet_exp.sweep.confirmation import Confirmation
+from lenet_exp.sweep.finalists import ensure_there_are_some
 from lenet_exp.sweep.recovery import sync_experiment
 from lenet_exp.sweep.run import Request, run_main_job
 from lenet_exp.tracking.spool import Spool
@@ -276,7 +277,8 @@ def test_another_reading_is_asked_for_and_on_record_as_such(
 ) -> None:
     """With more seeds only what is missing is trained, and study, file and MLflow know of two readings.
 
-    Networks that were damaged or exchanged in between are trained again, and are what they were.
+    Networks that were damaged or exchanged in between are trained again, and are what they were. The same
+    command spends nothing more, as after an interruption one cannot tell how far it came.
     """
     n_before = len(read_records("confirmed", place.root) or [])
     garbled, *exchanged = sorted(place.root.glob("confirmed/checkpoints/confirm-*/weights.safetensors"))[:3]
@@ -297,7 +299,7 @@ def test_another_reading_is_asked_for_and_on_record_as_such(
     assert set(first.scores) <= set(second.scores)
     assert (first.again, second.again, second.number) == (False, True, 2)
     assert [(one.level, one.spent_before) for one in (first, second)] == [(0.04, 0), (0.005, 0.04)]
-    assert "read 1 time, at a level of 0.04 of 0.05; this reading gets 0.005" in told
+    assert "read 1 time, at a level of 0.04 of 0.05; another reading gets 0.005" in told
     assert second.plan.seeds[:2] == first.plan.seeds
     assert len(read_records("confirmed", place.root) or []) == n_before + 3
     assert [one["number"] for one in json.loads(Layout.of(place.root, "confirmed").readings.read_text())] == [
@@ -309,6 +311,12 @@ def test_another_reading_is_asked_for_and_on_record_as_such(
     assert run_id is not None
     assert "2 (again)" in client.get_run(run_id).data.tags["lenet_exp.test_readings"]
     assert place.table()["n_seeds"].tolist() == [3, 3, 3]
+
+    run_main_job(Request(experiment, Path("runs"), search=False, again=True))
+    run_main_job(Request(experiment, Path("runs"), search=False))
+
+    assert place.readings() == [first, second]
+    assert capsys.readouterr().err.count("not read again: reading 2 was of these networks already") == 1
 
 
 def request(path: Path, root: Path, **settings: Any) -> Request:
@@ -390,6 +398,9 @@ def test_nothing_is_confirmed_before_the_search_has_ended(
         run_main_job(request(path, tmp_path, search=False))
     with pytest.raises(NoResultError, match="was never run under"):
         run_main_job(request(path, tmp_path / "elsewhere", search=False))
+    ablation = loader.parse({"name": "ablated", "ablate": {"pooling": ["avg"]}})
+    with pytest.raises(ConfigError, match=r"'ablated' is an ablation, which .* has no finalists"):
+        ensure_there_are_some(ablation, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -475,3 +486,12 @@ def test_with_auto_seeds_one_reading_is_made_of_the_second_stage(
     assert trained == {*begun.seeds, *reading.plan.seeds}
     assert reading.plan.first_stage is not None
     assert "an interval of ±0.5 needs 5 seeds" in capsys.readouterr().err
+
+    overrides[1] = "confirm.seeds=6"
+    run_main_job(request(path, tmp_path, overrides=overrides, search=False, again=True))
+
+    _, later = read_evaluations(read_kept("confirmed", tmp_path).get(READINGS))
+    assert later.plan.seeds[:5] == reading.plan.seeds
+    assert len(set(later.plan.seeds) - set(begun.seeds)) == 6
+    run_main_job(request(path, tmp_path, overrides=overrides))
+    assert "settings are new since then" not in capsys.readouterr().err

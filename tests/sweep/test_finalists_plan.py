@@ -17,6 +17,7 @@ from lenet_exp.study.study import open_study
 from lenet_exp.sweep.finalists import (
     FIRST_SEEDS,
     confirmation_trainings,
+    freeze,
     is_as_set,
     second_stage,
     stages_in_words,
@@ -110,6 +111,13 @@ def test_the_number_of_seeds_follows_from_the_largest_spread_of_seeds_that_are_n
     assert wide.seeds[:5] == narrow.seeds
     labels = [training.label for training in confirmation_trainings(wide, is_transferred=False)]
     assert labels[:3] == ["baseline, seed 9", "trial 1, seed 9", "trial 0, seed 9"]
+    later = freeze(EXPERIMENT_MADE, wide.finalists, 2, wide.n_seeds_before)
+    assert later.seeds == narrow.seeds[: len(later.seeds)]
+    trainings = confirmation_trainings(later, is_transferred=True)
+    assert [training.role for training in trainings[:4]] == ["baseline", "run", "run", "confirm"]
+    assert trainings[3].label == "baseline, seed 10"
+    assert ConfirmationPlan.from_dict(json.loads(json.dumps(later.to_dict()))) == later
+    assert is_as_set(later, EXPERIMENT_MADE)
     assert second_stage(wide, {}, experiment, 0.04) is wide
     assert ConfirmationPlan.from_dict(json.loads(json.dumps(wide.to_dict()))) == wide
     for now, is_same in ((experiment, True), (auto(max_seeds=9)[0], False), (EXPERIMENT_MADE, False)):

@@ -94,6 +94,8 @@ def test_the_published_numbers_of_seeds_are_what_the_simulation_gives() -> None:
 
     assert rows(section(STATISTICS, "What `auto` costs"))[6][1:] == auto_row(8, planned)
     assert rows(section(STATISTICS, "Whether the seeds named settle a tie"))[8][1:] == settled_row(2.0, named)
+    # With a few sweeps, none of them undecided, the command still writes its tables.
+    assert len(settled_row(2.0, settled(10, 2.0, 3, 100))) == 6
 
 
 def test_the_level_is_kept_in_every_published_cell() -> None:
