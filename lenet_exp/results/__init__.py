@@ -8,8 +8,8 @@ __getattr__, __dir__ = face(
     aggregate="pareto_front",
     champion="elected has_baseline",
     conclusion="NOT_CONFIRMED confirmation_summary seeds_needed",
-    evaluation="ConfirmationPlan Evaluation Finalist FirstStage PLAN READINGS SPEEDS Score "
-    "last_reading_of next_level read_evaluations settled_by",
+    evaluation="ConfirmationPlan Evaluation Finalist FirstStage PLAN READINGS SPEEDS Score last_reading_of "
+    "next_level read_evaluations settled_by",
     leaderboard="ranked read_leaderboard",
     lookup="ExperimentResults ensure_related read_related read_results",
     read="own_files show_leaderboard write_own_files",

@@ -54,15 +54,15 @@ def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> Ta
         trained = [r for r in ended if r.key.role == "ablation" and r.config == config]
         rows.append(_measured(alternative.factor, alternative.value, configuration, trained))
         samples.append(_sample(config, trained))
-    reference = _sample(baseline.id, baseline_records)
-    judgements = verdicts(samples, reference)
-    for row, verdict, sample in zip(rows[1:], judgements, samples, strict=True):
+    judgements = verdicts(samples, _sample(baseline.id, baseline_records))
+    for row, verdict in zip(rows[1:], judgements, strict=True):
         # Where the baseline lacks a seed, there is nothing to compare with on it.
         if not rows[0]["note"]:
             row.update(_judged(row, verdict))
         if row["verdict"] == "tie" and verdict.n_seeds > 1:
-            low, high = _to_settle(sample, reference, experiment.confirm.margin, verdict.level / len(samples))
-            row.update(seeds_to_settle_low=low, seeds_to_settle_high=high)
+            level = verdict.level / len(samples)
+            numbers = verdict.delta_sd, verdict.n_seeds, experiment.confirm.margin, level, level
+            row["seeds_to_settle_low"], row["seeds_to_settle_high"] = seeds_to_settle(*numbers)
         row["examples_per_s_ratio"] = _ratio(row["examples_per_s"], rows[0]["examples_per_s"])
     return Table(COLUMNS, rows)
 
@@ -112,17 +112,6 @@ def _judged(row: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
         for name in ("delta", "delta_low", "delta_high", "p_value")
     }
     return {**numbers, "verdict": verdict.verdict}
-
-
-def _to_settle(
-    sample: Sample, baseline: Sample, margin: float, level: float
-) -> tuple[int | None, int | None]:
-    """Return with how many seeds a difference of ``margin`` would be found, see `seeds_to_settle`."""
-    of = dict(zip(baseline.seeds, baseline.test_accuracy, strict=True))
-    values = zip(sample.seeds, sample.test_accuracy, strict=True)
-    differences = [value - of[seed] for seed, value in values if seed in of]
-    n = len(differences)
-    return seeds_to_settle(estimate(differences).sem * math.sqrt(n), n, margin, level, level)
 
 
 def _ratio(value: float | None, base: float | None) -> float | None:

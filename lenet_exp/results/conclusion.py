@@ -54,13 +54,16 @@ _NUMBER_OF_SEEDS = re.compile(
 NOT_CONFIRMED = ConfirmationSummary({})
 
 
-def confirmation_summary(kept: Mapping[str, Any], experiment: Experiment, root: Path) -> ConfirmationSummary:
+def confirmation_summary(
+    kept: Mapping[str, Any], experiment: Experiment, root: Path, n_finished: int
+) -> ConfirmationSummary:
     """Return the summary of the last complete evaluation, or `NOT_CONFIRMED` if there is none.
 
     Args:
         kept: Values that the study stores by name, of which `READINGS` and `SPEEDS` are used.
         experiment: The experiment, for its ``confirm.margin`` and for commands to paste.
         root: Folder below which sweeps write everything.
+        n_finished: Number of trials that the search has finished by now.
     """
     evaluations = read_evaluations(kept.get(READINGS))
     complete = [evaluation for evaluation in evaluations if evaluation.completed]
@@ -81,7 +84,7 @@ def confirmation_summary(kept: Mapping[str, Any], experiment: Experiment, root: 
             "seeds_to_settle_low": low,
             "seeds_to_settle_high": high,
         }
-    steps = next_steps(evaluation, to_settle, experiment, root)
+    steps = next_steps(evaluation, to_settle, experiment, root, n_finished)
     return ConfirmationSummary(cells, tuple(sentences(evaluation)), tuple(steps), evaluation)
 
 
@@ -166,18 +169,14 @@ def seeds_needed(evaluation: Evaluation, difference: float, level: float) -> See
     for verdict in ties:
         differences = _differences(evaluation, verdict["config"])
         n = len(differences)
-        sd = estimate(differences).sem * math.sqrt(n)
+        sd = estimate(differences).sd
         # From seeds that lack a network, are two, or do not differ, nobody can tell how they vary.
         if n == verdict["n_seeds"] and n > 2 and sd > 0:
-            n_judged = sum(_level(other) == _level(verdict) for other in evaluation.verdicts)
-            joint = (_level(verdict) or evaluation.level) / n_judged
+            judged_at = verdict.get("level")  # absent in older readings, which had one for all
+            n_judged = sum(other.get("level") == judged_at for other in evaluation.verdicts)
+            joint = (judged_at or evaluation.level) / n_judged
             seeds[verdict["config"]] = seeds_to_settle(sd, n, difference, joint, level / len(ties))
     return SeedsToSettle(difference, level, seeds)
-
-
-def _level(verdict: Mapping[str, Any]) -> float | None:
-    level: float | None = verdict.get("level")
-    return level
 
 
 def _differences(evaluation: Evaluation, config: str) -> list[float]:
@@ -201,7 +200,7 @@ def _to_settle(evaluation: Evaluation, evaluations: Sequence[Evaluation], margin
 
 
 def next_steps(
-    evaluation: Evaluation, to_settle: SeedsToSettle, experiment: Experiment, root: Path
+    evaluation: Evaluation, to_settle: SeedsToSettle, experiment: Experiment, root: Path, n_finished: int
 ) -> list[str]:
     """Return what to do after an evaluation, one sentence each.
 
@@ -210,6 +209,7 @@ def next_steps(
         to_settle: Numbers of seeds that would settle its ties.
         experiment: The experiment, for commands to paste.
         root: Folder below which sweeps write everything.
+        n_finished: Number of trials that the search has finished by now.
     """
     if not evaluation.has_baseline:
         return []
@@ -250,9 +250,14 @@ def next_steps(
             f" {to_settle.level:.3g} which keeps the seeds there are, and does not test again what is settled"
         )
     elif is_baseline and experiment.space and not dataset:
-        command = experiment.command(f"sweep --trials {2 * experiment.trials}", root)
         then = experiment.command(f"{again}{_as_read(evaluation, experiment)}", root)
-        steps.append(f"to look for others: '{command}', then '{then}'")
+        n_new = n_finished - evaluation.plan.n_finished
+        if n_new > 0:
+            steps.append(f"{counted(n_new, 'trial')} later than this reading: '{then}'")
+        else:
+            # Not of the file's number: a flag may have asked for more already.
+            command = experiment.command(f"sweep --trials {2 * max(n_finished, experiment.trials)}", root)
+            steps.append(f"to look for others: '{command}', then '{then}'")
     return steps
 
 

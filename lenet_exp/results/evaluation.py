@@ -129,12 +129,12 @@ class ConfirmationPlan:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
         finalists = [finalist.to_dict() for finalist in self.finalists]
-        written = {**vars(self), "finalists": finalists, "baseline": self.baseline.to_dict()}
-        # Absent where it says nothing, as in the plans from before there was one.
-        if not self.skipped:
-            written.pop("skipped")
-        written.pop("first_stage")
-        return written if self.first_stage is None else {**written, "first_stage": asdict(self.first_stage)}
+        return {
+            **vars(self),
+            "finalists": finalists,
+            "baseline": self.baseline.to_dict(),
+            "first_stage": asdict(self.first_stage) if self.first_stage else None,
+        }
 
     @classmethod
     def from_dict(cls, written: Mapping[str, Any]) -> ConfirmationPlan:

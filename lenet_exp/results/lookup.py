@@ -22,7 +22,7 @@ from lenet_exp.results.conclusion import NOT_CONFIRMED, ConfirmationSummary, con
 from lenet_exp.results.leaderboard import ranked
 from lenet_exp.results.table import Table
 from lenet_exp.study.records import TrialRecord
-from lenet_exp.study.trials import StudyContent, read_study
+from lenet_exp.study.trials import StudyContent, counts, read_study
 from lenet_exp.tracking.events import RunLog
 from lenet_exp.tracking.spool import Spool
 from lenet_exp.tracking.store import log_file
@@ -231,7 +231,8 @@ def read_results(experiment: Experiment, root: Path, storage: str | None = None)
         name: value for name, value in study.fingerprint.get("data", {}).items() if name in Data.model_fields
     }
     as_started = experiment.model_copy(update={"data": experiment.data.model_copy(update=data_as_started)})
-    confirmation = confirmation_summary(study.kept, experiment, root)
+    n_finished = sum(map(counts, study.records))
+    confirmation = confirmation_summary(study.kept, experiment, root, n_finished)
     spool = Spool(layout.spool)
     spool.study_id = study.lineage.id
     return ExperimentResults(as_started, layout, study.records, spool, study.fingerprint, confirmation)

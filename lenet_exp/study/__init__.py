@@ -9,5 +9,5 @@ __getattr__, __dir__ = face(
     records="Attempt DIGEST TrialRecord",
     storage="full_disk_named preload set_aside",
     study="MAX_ATTEMPTS Study open_study",
-    trials="PastTrial RECORD RECORD_BASICS RETRY StudyContent has_open read_study restore_study",
+    trials="PastTrial RECORD RECORD_BASICS RETRY StudyContent counts has_open read_study restore_study",
 )

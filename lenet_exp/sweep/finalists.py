@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -102,9 +101,9 @@ def second_stage(
             for seed in plan.seeds
         ]
         differences = [value - base for value, base in pairs if value is not None and base is not None]
-        sd = estimate(differences).sem * math.sqrt(len(differences))
         # A finalist that lacks a seed gets no verdict, so it does not decide for the others.
-        spreads[finalist.config] = sd if len(differences) == len(pairs) > 1 else None
+        is_whole = len(differences) == len(pairs) > 1
+        spreads[finalist.config] = estimate(differences).sd if is_whole else None
     known = [spread for spread in spreads.values() if spread is not None]
     wanted = seeds_for_precision(known, first.n_seeds, first.precision, level / len(plan.finalists))
     return replace(

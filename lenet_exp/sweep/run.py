@@ -330,7 +330,8 @@ class MainJob:
     def _refresh_summary(self) -> None:
         """Give the writer the results of the last completed confirmation, for the leaderboard."""
         experiment, root = self._conditions.experiment, self._request.root
-        self._writer.confirmation = confirmation_summary(self._study.all_kept(), experiment, root)
+        kept, n_finished = self._study.all_kept(), self._study.n_finished
+        self._writer.confirmation = confirmation_summary(kept, experiment, root, n_finished)
 
 
 def storage_lock(url: str | None, name: str) -> AbstractContextManager[AdvisoryLock | None]:

@@ -13,11 +13,14 @@ TIE = [0.004, -0.003, 0.005, 0.002, -0.001]
 
 
 def summary(
-    *evaluations: Evaluation, speeds: dict[str, float] | None = None, margin: float = 0.005
+    *evaluations: Evaluation,
+    speeds: dict[str, float] | None = None,
+    margin: float = 0.005,
+    n_finished: int = 4,
 ) -> ConfirmationSummary:
     experiment = loader.parse({"name": "e", "space": {"lr": [0.1, 0.2]}, "confirm": {"margin": margin}})
     kept = {READINGS: [evaluation.to_dict() for evaluation in evaluations], SPEEDS: speeds}
-    return confirmation_summary(kept, experiment, Path("my runs"))
+    return confirmation_summary(kept, experiment, Path("my runs"), n_finished)
 
 
 def test_the_summary_is_that_of_the_last_complete_reading() -> None:
@@ -134,7 +137,7 @@ def test_the_command_for_another_reading_asks_the_same_question() -> None:
     experiment = loader.parse({"name": "e", "space": {"lr": [0.1, 0.2]}})
     experiment.keep_source("[confirm]\ntop = 1\nlevel = 0.1\n", "e.toml")
 
-    found = confirmation_summary({READINGS: [read.to_dict()]}, experiment, Path("mlruns")).next_steps
+    found = confirmation_summary({READINGS: [read.to_dict()]}, experiment, Path("mlruns"), 4).next_steps
 
     assert "'lenet-exp confirm e.toml --again --set confirm.resample=true --set confirm.seeds=" in found[-1]
 
@@ -144,7 +147,7 @@ def test_the_command_for_another_reading_asks_the_same_question() -> None:
     wide = experiment.model_copy(update={"confirm": Confirm(margin=0.02)})
     for other, flags in ((undecided, "seeds=10"), (staged, "seeds=auto --set confirm.precision=0.01")):
         kept = {READINGS: [other.to_dict()]}
-        found = confirmation_summary(kept, wide, Path("mlruns")).next_steps
+        found = confirmation_summary(kept, wide, Path("mlruns"), 4).next_steps
         assert found[-1].endswith(f"'lenet-exp confirm e.toml --again --set confirm.{flags}'")
 
 
@@ -183,3 +186,17 @@ def test_where_no_spread_is_seen_more_seeds_are_advised(differences: list[float]
     assert found.cells[GOOD]["seeds_to_settle_low"] is None
     assert found.next_steps[0] == "trial 3: more seeds would show how they vary"
     assert f"--set confirm.seeds={seeds} " in found.next_steps[1]
+
+
+def test_others_are_looked_for_beyond_the_trials_there_are() -> None:
+    """A number that is met already would train nothing; what has ended since the reading comes first."""
+    read = judged(TIE)
+    many = replace(read, plan=replace(read.plan, n_finished=200))
+
+    assert (
+        "'lenet-exp sweep EXPERIMENT --trials 400 "
+        in summary(many, margin=1e-4, n_finished=200).next_steps[1]
+    )
+    assert (
+        summary(read, margin=1e-4, n_finished=5).next_steps[1].startswith("1 trial later than this reading: ")
+    )

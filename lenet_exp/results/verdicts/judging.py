@@ -92,6 +92,7 @@ class Verdict:
         sem: Standard error of ``mean``.
         baseline_mean: The baseline's mean test accuracy on the same seeds.
         delta: Difference from the baseline, ``mean - baseline_mean``.
+        delta_sd: Standard deviation of the paired differences.
         delta_low: Lower end of the interval of ``delta`` for other seeds on these test images. The intervals
             of all finalists together have coverage 1 - level (Bonferroni). Holm's test is a little sharper:
             where it decides and the interval still reaches past 0, that end is moved to 0. So *better* never
@@ -120,6 +121,7 @@ class Verdict:
     sem: float
     baseline_mean: float
     delta: float
+    delta_sd: float
     delta_low: float
     delta_high: float
     delta_low_other_images: float
@@ -248,6 +250,7 @@ def _verdict(pair: _Pair, difference: Paired, p_value: float, level: float, join
         sem=finalist.sem,
         baseline_mean=estimate(pair.baseline, level).mean,
         delta=difference.mean,
+        delta_sd=difference.sd,
         delta_low=low,
         delta_high=high,
         delta_low_other_images=others[0],

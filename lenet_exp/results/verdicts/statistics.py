@@ -51,6 +51,11 @@ class Estimate:
     high: float
     n: int
 
+    @property
+    def sd(self) -> float:
+        """Standard deviation of the values; NaN for one value."""
+        return self.sem * math.sqrt(self.n)
+
 
 @dataclass(frozen=True)
 class Paired(Estimate):
