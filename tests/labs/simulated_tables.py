@@ -347,7 +347,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     false_better = {name(key): each.false_better[-1] for key, each in cells.items()}
     false_better |= {f"read until better, {case}": better for case, (better, _) in counts.items()}
     lines = violations(false_better, sweeps)
-    print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)  # noqa: T201
+    sys.stderr.writelines(f"{line}\n" for line in lines)
     return 1 if lines else 0
 
 
