@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,16 +53,6 @@ if __name__ == "__main__":
     finally:
         Path("seen.json").write_text(json.dumps(seen))
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache of data sets for this module, and nothing of the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LENET_EXP_DATA", str(tmp_path_factory.mktemp("data")))
-        for name in ("LENET_EXP_ROOT", "MLFLOW_TRACKING_URI"):
-            patch.delenv(name, raising=False)
-        yield
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +34,6 @@ from lenet_exp.tracking.spool import Spool
 from tests.labs.places import MINI_FOLDER
 from tests.labs.plans import CONFIRMED, EXPERIMENT_MADE, plan
 from tests.labs.studies import read_kept, read_records
-
-
-@pytest.fixture(scope="module", autouse=True)
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache of data sets for this module, and nothing of the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LENET_EXP_DATA", str(tmp_path_factory.mktemp("data")))
-        for name in ("LENET_EXP_ROOT", "MLFLOW_TRACKING_URI"):
-            patch.delenv(name, raising=False)
-        yield
 
 
 @pytest.fixture

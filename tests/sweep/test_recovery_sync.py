@@ -8,7 +8,6 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -47,16 +46,6 @@ trials = 2
 pruner = "none"
 sampler = "grid"
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache of data sets for this module, and nothing of the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LENET_EXP_DATA", str(tmp_path_factory.mktemp("data")))
-        for name in ("LENET_EXP_ROOT", "MLFLOW_TRACKING_URI"):
-            patch.delenv(name, raising=False)
-        yield
 
 
 def command(*arguments: str) -> tuple[int, str, str]:

@@ -4,7 +4,6 @@ import os
 import re
 import sqlite3
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,14 +51,6 @@ lr = [0.001, 0.01]
 trials = 0
 sampler = "random"
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache of data sets for this module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LENET_EXP_DATA", str(tmp_path_factory.mktemp("data")))
-        yield
 
 
 @pytest.fixture(scope="module")

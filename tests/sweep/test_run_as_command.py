@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,16 +174,6 @@ def make(folder: Path, name: str, text: str) -> Sweep:
     """Write the experiment file."""
     (folder / "experiment.toml").write_text(text)
     return Sweep(folder, name)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache of data sets for this module, and nothing of the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LENET_EXP_DATA", str(tmp_path_factory.mktemp("data")))
-        for name in ("LENET_EXP_ROOT", "MLFLOW_TRACKING_URI"):
-            patch.delenv(name, raising=False)
-        yield
 
 
 @dataclass(frozen=True)
