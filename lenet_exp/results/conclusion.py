@@ -213,7 +213,8 @@ def next_steps(
     """
     if not evaluation.has_baseline:
         return []
-    margin, steps, numbers = to_settle.difference, [], []
+    margin, steps = to_settle.difference, []
+    numbers: dict[str, int] = {}
     is_baseline = evaluation.champion == evaluation.plan.baseline.config
     if not is_baseline:
         label = evaluation.label(evaluation.champion)
@@ -229,25 +230,25 @@ def next_steps(
             steps.append(f"{label}: see in MLflow why a training gave no network (lenet_exp.reason)")
         elif config not in to_settle.seeds:
             steps.append(f"{label}: more seeds would show how they vary")
-            numbers.append(min(max(5, 2 * n), MAX_CONFIRM_SEEDS))
+            numbers[label] = min(max(5, 2 * n), MAX_CONFIRM_SEEDS)
         elif high is not None and high < margin:
             steps.append(
-                f"{label}: not {margin:g} better or more (confirm.margin), so it needs no more seeds"
+                f"{label}: not better by {margin:g} or more (confirm.margin), so it needs no more seeds"
             )
         else:
             low, most = to_settle.seeds[config]
             steps.append(
                 f"{label}: to show a difference of {margin:g} (confirm.margin) takes {_range(low, most)}"
             )
-            numbers += [most] if most else []
+            numbers |= {label: most} if most else {}
     _, _, dataset = experiment.name.partition("@")
     again = f"confirm --again{f' --dataset {dataset}' if dataset else ''}"
-    if numbers and max(numbers) > len(evaluation.plan.seeds):
-        n_seeds = max(numbers)
+    n_seeds = max(numbers.values(), default=0)
+    if n_seeds > len(evaluation.plan.seeds):
         command = experiment.command(f"{again}{_as_read(evaluation, experiment, n_seeds)}", root)
         steps.append(
-            f"if that is worth {n_seeds} seeds to you: '{command}', a reading at the level"
-            f" {to_settle.level:.3g} which keeps the seeds there are, and does not test again what is settled"
+            f"if {' or '.join(numbers)} is worth {n_seeds} seeds to you: '{command}', which keeps the seeds"
+            f" there are, needs p at most {to_settle.level:.3g}, and only checks what is settled"
         )
     elif is_baseline and experiment.space and not dataset:
         then = experiment.command(f"{again}{_as_read(evaluation, experiment)}", root)

@@ -94,9 +94,9 @@ def test_a_tie_is_told_what_would_settle_it_for_a_difference_that_matters() -> N
     low, high = cells["seeds_to_settle_low"], cells["seeds_to_settle_high"]
     assert found.next_steps == (
         f"trial 3: to show a difference of 0.005 (confirm.margin) takes {low} to {high} seeds in all",
-        f"if that is worth {high} seeds to you: 'lenet-exp confirm EXPERIMENT --again --set confirm.top=1"
-        f" --set confirm.seeds={high} --root 'my runs'', a reading at the level 0.005 which keeps the seeds"
-        " there are, and does not test again what is settled",
+        f"if trial 3 is worth {high} seeds to you: 'lenet-exp confirm EXPERIMENT --again --set confirm.top=1"
+        f" --set confirm.seeds={high} --root 'my runs'', which keeps the seeds there are, needs p at most"
+        " 0.005, and only checks what is settled",
     )
     # Measured means a little larger or smaller change nothing.
     assert summary(judged([value + 0.0005 for value in TIE])).next_steps == found.next_steps
@@ -105,7 +105,7 @@ def test_a_tie_is_told_what_would_settle_it_for_a_difference_that_matters() -> N
 @pytest.mark.parametrize(
     ("margin", "step"),
     [
-        (0.02, "trial 3: not 0.02 better or more (confirm.margin), so it needs no more seeds"),
+        (0.02, "trial 3: not better by 0.02 or more (confirm.margin), so it needs no more seeds"),
         (1e-4, "trial 3: to show a difference of 0.0001 (confirm.margin) takes more than 200 seeds"),
     ],
 )

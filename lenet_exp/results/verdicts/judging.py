@@ -281,7 +281,7 @@ def _with_history(verdict: Verdict, pair: _Pair, n_judged: int, earlier: Settled
     stands = earlier is not None and verdict.verdict == earlier.verdict
     sentence = _sentence(verdict, pair.n_missing, f"{rule}{', which settled it' if stands else ''})")
     if earlier and not stands:
-        checked = "is not checked here" if math.isnan(verdict.p_value) else "does not show on these seeds"
+        checked = "is not checked here" if math.isnan(verdict.p_value) else "these seeds do not confirm"
         sentence += f"; reading {earlier.reading} called it {earlier.verdict}, which {checked}"
     return replace(verdict, settled_by=earlier.reading if earlier and stands else None, sentence=sentence)
 

@@ -263,7 +263,7 @@ def test_what_a_reading_settled_is_checked_at_its_level_and_the_rest_tested_at_t
     rule = "(corrected for 2 finalists; at most 0.04 is needed, the level of reading 1"
     assert found[1].sentence.endswith(f"{rule}, which settled it)")
     assert f"{rule}); " in found[2].sentence
-    assert found[2].sentence.endswith("; reading 1 called it better, which does not show on these seeds")
+    assert found[2].sentence.endswith("; reading 1 called it better, which these seeds do not confirm")
 
     lacking = verdicts([shifted("held", 0.011, math.nan)], BASELINE, 0.005, known)[0]
     assert lacking.settled_by is None
