@@ -213,14 +213,36 @@ def next_steps(
     """
     if not evaluation.has_baseline:
         return []
-    margin, steps = to_settle.difference, []
-    numbers: dict[str, int] = {}
+    steps, numbers = _about_ties(evaluation, to_settle)
     is_baseline = evaluation.champion == evaluation.plan.baseline.config
     if not is_baseline:
-        label = evaluation.label(evaluation.champion)
+        model, label = f"models:/{experiment.name}@champion", evaluation.label(evaluation.champion)
+        steps.insert(0, f"use {model!r} of MLflow, {label}'s network of the first seed")
+    _, _, dataset = experiment.name.partition("@")
+    again = f"confirm --again{f' --dataset {dataset}' if dataset else ''}"
+    n_seeds = max(numbers.values(), default=0)
+    if n_seeds > len(evaluation.plan.seeds):
+        command = experiment.command(f"{again}{_as_read(evaluation, experiment, n_seeds)}", root)
         steps.append(
-            f"use 'models:/{experiment.name}@champion' of MLflow, {label}'s network of the first seed"
+            f"if {' or '.join(numbers)} is worth {n_seeds} seeds to you: '{command}', which keeps the seeds"
+            f" there are, needs p at most {to_settle.level:.3g}, and only checks what is settled"
         )
+    elif is_baseline and experiment.space and not dataset:
+        then = experiment.command(f"{again}{_as_read(evaluation, experiment)}", root)
+        n_new = n_finished - evaluation.plan.n_finished
+        if n_new > 0:
+            steps.append(f"{counted(n_new, 'trial')} later than this reading: '{then}'")
+        else:
+            # Not of the file's number: a flag may have asked for more already.
+            command = experiment.command(f"sweep --trials {2 * max(n_finished, experiment.trials)}", root)
+            steps.append(f"to look for others: '{command}', then '{then}'")
+    return steps
+
+
+def _about_ties(evaluation: Evaluation, to_settle: SeedsToSettle) -> tuple[list[str], dict[str, int]]:
+    """Return what is known of each tie's seeds, and by label how many to train where more would help."""
+    margin, steps = to_settle.difference, []
+    numbers: dict[str, int] = {}
     for verdict in evaluation.verdicts:
         config, label = verdict["config"], evaluation.label(verdict["config"])
         high, n = verdict["delta_high"], len(_differences(evaluation, config))
@@ -241,25 +263,7 @@ def next_steps(
                 f"{label}: to show a difference of {margin:g} (confirm.margin) takes {_range(low, most)}"
             )
             numbers |= {label: most} if most else {}
-    _, _, dataset = experiment.name.partition("@")
-    again = f"confirm --again{f' --dataset {dataset}' if dataset else ''}"
-    n_seeds = max(numbers.values(), default=0)
-    if n_seeds > len(evaluation.plan.seeds):
-        command = experiment.command(f"{again}{_as_read(evaluation, experiment, n_seeds)}", root)
-        steps.append(
-            f"if {' or '.join(numbers)} is worth {n_seeds} seeds to you: '{command}', which keeps the seeds"
-            f" there are, needs p at most {to_settle.level:.3g}, and only checks what is settled"
-        )
-    elif is_baseline and experiment.space and not dataset:
-        then = experiment.command(f"{again}{_as_read(evaluation, experiment)}", root)
-        n_new = n_finished - evaluation.plan.n_finished
-        if n_new > 0:
-            steps.append(f"{counted(n_new, 'trial')} later than this reading: '{then}'")
-        else:
-            # Not of the file's number: a flag may have asked for more already.
-            command = experiment.command(f"sweep --trials {2 * max(n_finished, experiment.trials)}", root)
-            steps.append(f"to look for others: '{command}', then '{then}'")
-    return steps
+    return steps, numbers
 
 
 def _as_read(evaluation: Evaluation, experiment: Experiment, n_seeds: int | None = None) -> str:
