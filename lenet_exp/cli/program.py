@@ -5,7 +5,6 @@ The docstring of a command is its help; its parameters are described by the help
 
 from __future__ import annotations
 
-import atexit
 import gc
 import json
 import os
@@ -22,7 +21,7 @@ from lenet_exp.base.errors import LenetExpError, UnreachableError, mask_url, pri
 from lenet_exp.base.messages import counted, say
 from lenet_exp.cli import options
 from lenet_exp.cli.options import load_experiment, switch, workers_count
-from lenet_exp.execution.signals import own_process
+from lenet_exp.execution.signals import exit_command, own_process
 
 app = typer.Typer(
     name="lenet-exp",
@@ -43,10 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:
         own_process()
     # Nearly all objects that torch and MLflow create while loading stay alive, so looking for garbage finds
-    # little: it is done ten times less often, and not once more at the end (experiments/LOG.md, What was
-    # weighed when the house was divided).
+    # little: it is done ten times less often (experiments/LOG.md, What was weighed when the house was
+    # divided).
     gc.set_threshold(10_000)
-    atexit.register(gc.freeze)
     try:
         try:
             check_system()
@@ -55,14 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stdout.flush()
     except LenetExpError as error:
         _tell(str(error))
-        sys.exit(error.exit_code)
+        exit_command(error.exit_code)
     except BrokenPipeError:
         # The reader of our output has closed the pipe, as `| head` does. Python flushes once more when it
         # ends, and would complain. Typer exits with the same code when it notices first.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        exit_command(1)
     except typer.Abort:  # Ctrl-C
-        sys.exit(130)
+        exit_command(130)
     except Exception as error:
         # Typer's usage errors have `format_message`; their class has moved between packages.
         message = getattr(error, "format_message", None)
@@ -70,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         if text := message().rstrip("."):  # empty without a command, when the help has been shown
             _tell(f"{text}; see lenet-exp --help")
-        sys.exit(2)
-    sys.exit(code or 0)
+        exit_command(2)
+    exit_command(code or 0)
 
 
 def _tell(message: str) -> None:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from lenet_exp.base.errors import LenetExpError, SweepInterruptedError
 
@@ -49,11 +49,13 @@ class _State:
     Attributes:
         is_own: True in the process of a command; False where a notebook or a script calls us.
         asked: Exit code of the first signal in the process of a command; None before it.
+        exit_code: Exit code that a command has ended with; None before that.
         is_ending: True once `end_process` has begun.
     """
 
     is_own = False
     asked: int | None = None
+    exit_code: int | None = None
     is_ending = False
 
 
@@ -75,7 +77,7 @@ def own_process() -> None:
         return
     _State.is_own = True
     _open_standard_streams()
-    atexit.register(_kill_descendants)  # a fork server takes a second or two to end by itself
+    atexit.register(_end)  # registered first, so it is called last
     sys.unraisablehook = _unraisable
     for number in ENDING:
         signal.signal(number, lambda number, _: end_process(_exit_code(number)))
@@ -94,6 +96,25 @@ def _open_standard_streams() -> None:
     sys.stdin = sys.stdin or os.fdopen(0)
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def exit_command(exit_code: int) -> NoReturn:
+    """Exit as `sys.exit` does: with blocks are left, and the functions that `atexit` has are called.
+
+    The process of a command then ends without tearing down its interpreter, which takes longer the more was
+    imported, and aborts where a thread is just then in C++ code, such as a library that is being loaded.
+    """
+    _State.exit_code = exit_code
+    sys.exit(exit_code)
+
+
+def _end() -> None:
+    _kill_descendants()  # a fork server takes a second or two to end by itself
+    if _State.exit_code is not None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # nobody reads it any more
+                stream.flush()
+        os._exit(_State.exit_code)
 
 
 def end_process(exit_code: int) -> None:

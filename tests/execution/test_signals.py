@@ -171,6 +171,28 @@ os.kill(os.getpid(), signal.SIGTERM)
     assert (done.returncode, store.read_bytes()) == (143, b"")
 
 
+def test_a_command_ends_with_its_exit_code_whatever_its_threads_are_doing() -> None:
+    """A thread that is in C++ code while the interpreter is torn down aborts the process."""
+    program = """
+import atexit, threading
+import torch
+from lenet_exp.execution.signals import exit_command, own_process
+own_process()
+atexit.register(print, "exit functions are called")
+
+def in_cpp():
+    while True:
+        torch.ones(8, requires_grad=True).sum().backward()
+
+for _ in range(4):
+    threading.Thread(target=in_cpp, daemon=True).start()
+exit_command(5)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (5, "exit functions are called\n", "")
+
+
 @pytest.mark.slow
 def test_ctrl_c_at_any_instant_is_one_line_and_the_same_command_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
