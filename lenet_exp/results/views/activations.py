@@ -25,9 +25,9 @@ from lenet_exp.config.hyperparameters import Configuration
 from lenet_exp.data.datasets import find_dataset
 from lenet_exp.data.images import training_images
 from lenet_exp.data.split import division, division_seed
+from lenet_exp.results.figures.picture import png
 from lenet_exp.results.lookup import read_results
 from lenet_exp.results.views.feature_maps import Input, choose, look, parse_classes, trained_network
-from lenet_exp.results.views.png import png
 from lenet_exp.tracking.store import local_uri
 
 # Sizes of the figure's elements, in inches.

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from lenet_exp.base.records import METRICS, Role
+from lenet_exp.results.figures.picture import plain, png
 from lenet_exp.results.table import Table
-from lenet_exp.results.views.png import plain, png
 from lenet_exp.tracking.events import RunLog
 
 if TYPE_CHECKING:

@@ -8,13 +8,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lenet_exp.results.views.png import plain, png
-from lenet_exp.results.views.selection import (
-    BASELINE,
-    COLOURS,
-    FAINT,
-    FRONT,
-    TRIAL,
+from lenet_exp.results.figures.chart import BASELINE, COLOURS, FAINT, FRONT, TRIAL
+from lenet_exp.results.figures.picture import plain, png
+from lenet_exp.results.figures.selection import (
     Curve,
     baseline_of,
     complete,

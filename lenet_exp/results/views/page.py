@@ -17,11 +17,11 @@ from lenet_exp.base.files import write_atomically
 from lenet_exp.base.messages import say
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
+from lenet_exp.results.figures.selection import Curve, baseline_of, complete, tried, varied
 from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.results.views.console import cell_text, row_label
 from lenet_exp.results.views.figures import fronts, history, learning_curves, slices
 from lenet_exp.results.views.overview import overview
-from lenet_exp.results.views.selection import Curve, baseline_of, complete, tried, varied
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.spool import STUDY
 from lenet_exp.tracking.store import local_uri

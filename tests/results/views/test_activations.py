@@ -13,11 +13,11 @@ from lenet_exp.base.records import RunKey
 from lenet_exp.config import loader
 from lenet_exp.data.images import training_images
 from lenet_exp.data.split import division
+from lenet_exp.results.figures.picture import png
 from lenet_exp.results.lookup import read_results
 from lenet_exp.results.views import activations
 from lenet_exp.results.views.activations import draw, draw_activations, mosaic
 from lenet_exp.results.views.feature_maps import Input, look
-from lenet_exp.results.views.png import png
 from lenet_exp.tracking.store import connect, local_uri
 from tests.labs.swept import Swept
 from tests.results.views.test_feature_maps import FASHION, network, seen

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from lenet_exp.base.records import RunKey
+from lenet_exp.results.figures.selection import Curve
 from lenet_exp.results.views.figures import fronts, history, learning_curves, slices
-from lenet_exp.results.views.selection import Curve
 from lenet_exp.study.records import TrialRecord
-from tests.results.views.test_selection import EVIL, STUDY, epochs, record
+from tests.results.figures.test_selection import EVIL, STUDY, epochs, record
 
 
 def test_failures_far_below_do_not_flatten_the_rest() -> None:

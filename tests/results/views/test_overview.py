@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from lenet_exp.results.figures.selection import Curve
 from lenet_exp.results.views.overview import overview
-from lenet_exp.results.views.selection import Curve
 from lenet_exp.study.records import TrialRecord
-from tests.results.views.test_selection import EVIL, STUDY, epochs
+from tests.results.figures.test_selection import EVIL, STUDY, epochs
 
 NAMED = replace(STUDY[1], label=EVIL, result={**STUDY[1].result, "reason": EVIL})
 

@@ -20,7 +20,7 @@ from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.spool import STUDY as STUDY_STEM
 from lenet_exp.tracking.store import connect, local_uri
 from tests.labs.swept import Swept
-from tests.results.views.test_selection import EVIL, STUDY, record
+from tests.results.figures.test_selection import EVIL, STUDY, record
 
 
 class Page(HTMLParser):

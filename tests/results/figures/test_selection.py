@@ -5,7 +5,15 @@ from typing import Any
 
 from lenet_exp.base.records import EpochResult, RunKey, State
 from lenet_exp.config.hyperparameters import PRESETS, configuration
-from lenet_exp.results.views.selection import baseline_of, complete, floor, incumbent, on_front, tried, varied
+from lenet_exp.results.figures.selection import (
+    baseline_of,
+    complete,
+    floor,
+    incumbent,
+    on_front,
+    tried,
+    varied,
+)
 from lenet_exp.study.records import TrialRecord
 
 LENET = configuration(PRESETS["lenet"] | {"epochs": 2})

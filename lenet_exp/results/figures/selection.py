@@ -12,10 +12,6 @@ from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.aggregate import pareto_front
 from lenet_exp.study.records import TrialRecord
 
-#: Colours of the baseline, complete trials, Pareto fronts and other trials; colours that curves take in turn.
-BASELINE, TRIAL, FRONT, FAINT = "#c0392b", "#2c6fbb", "#e08e0b", "#9aa5b1"
-COLOURS = ("#2c6fbb", "#e08e0b", "#2e8b57", "#8e5bb5", "#17a2b8", "#a0522d", "#d35f9c", "#6b7a1f")
-
 
 @dataclass(frozen=True)
 class Curve:
