@@ -29,7 +29,8 @@ class Axis:
 
     Attributes:
         title: Quantity along the axis, with its unit, such as ``examples/s``.
-        scale: Kind of the axis; a category axis shows ``categories`` in their order.
+        scale: Kind of the axis; a category axis shows ``categories`` in their order,
+            upright from the top down.
         categories: Texts along a category axis; empty for other axes.
         low: Value at which the axis starts; None to fit the data.
         high: Value at which the axis ends; None to fit the data.
@@ -151,6 +152,8 @@ class Heat:
         label: Quantity and unit of the numbers; the title of the colour bar.
         texts: Text in each cell, of the same shape; empty for none.
         is_smooth: True to draw contours between the positions instead of cells.
+        low: Number at which the colours start; None for the least. Panels to be compared need the same.
+        high: Number at which the colours end; None for the largest.
     """
 
     x: Sequence[Value]
@@ -159,6 +162,8 @@ class Heat:
     label: str
     texts: Sequence[Sequence[str]] = ()
     is_smooth: bool = False
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)

@@ -110,13 +110,15 @@ def confusion(seen: Seen) -> Chart:
         errors = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         np.fill_diagonal(errors, np.nan)
         right = float((network.predicted == seen.truth).mean())
-        worst = np.unravel_index(int(np.nanargmax(errors)), errors.shape)
+        true, taken = divmod(int(np.nanargmax(errors)), n)
         sentences.append(
-            f"{label} takes {seen.classes[worst[0]]} for {seen.classes[worst[1]]} most often,"
-            f" {counts[worst]} times of {counts[worst[0]].sum()}."
+            f"{label} takes {seen.classes[true]} for {seen.classes[taken]} most often,"
+            f" {counts[true, taken]} times of {counts[true].sum()}."
         )
         names = list(seen.classes)
-        heat = Heat(names, names, errors, "share of the class that is taken for another", counts.astype(str))
+        heat = Heat(
+            names, names, errors, "share of the class that is taken for another", counts.astype(str).tolist()
+        )
         axes = Axis("predicted", "category", names), Axis("true", "category", names)
         panels.append(Panel([heat], *axes, title=f"{label}: {right:.4f} right", height=400))
     caption = (
@@ -144,7 +146,10 @@ def mistakes(seen: Seen) -> Chart | None:
         panels.append(Panel([Images(seen.pixels[sure], titles, per_row=4)], title=title))
     if not panels:
         return None
-    caption = f"Of {seen.which}, {' '.join(sentences)} Above each image: its class, the network's, and how sure it is."
+    caption = (
+        f"Of {seen.which}, {' '.join(sentences)}"
+        " Above each image: its class, the network's, and how sure it is."
+    )
     return Chart("mistakes", "The most confident mistakes", caption, panels)
 
 
@@ -159,9 +164,12 @@ def filters(seen: Seen) -> Chart:
         sentences.append(
             f"Of the {n} filters of {label}, {weak or 'none'} {'is' if weak == 1 else 'are'} nearly zero."
         )
-        title = f"{label}: {n} filters of {side}×{side}" + (f", the first {_FILTERS}" if n > _FILTERS else "")
+        title = f"{label}: {n} filters of {side}x{side}" + (f", the first {_FILTERS}" if n > _FILTERS else "")
         panels.append(Panel([Images(shown, symmetric=True)], title=title))
-    caption = f"{' '.join(sentences)} Red weights are positive, blue negative; a filter with a light and a dark side finds edges."
+    caption = (
+        f"{' '.join(sentences)} Red weights are positive, blue negative;"
+        " a filter with a red and a blue side finds edges."
+    )
     return Chart("filters", "Filters of the first convolution", caption, panels)
 
 
@@ -171,10 +179,14 @@ def activations(seen: Seen) -> Chart:
     panels, sentences = [], []
     for label, network in zip(seen.labels, seen.networks, strict=True):
         for layer, maps in enumerate(network.maps[:_LAYERS], start=1):
-            title = f"{label}, convolution {layer}: {min(len(maps), _MAPS)} of {len(maps)} maps of {maps.shape[1]}×{maps.shape[2]}"
+            shape = f"{min(len(maps), _MAPS)} of {len(maps)} maps of {maps.shape[1]}x{maps.shape[2]}"
+            title = f"{label}, convolution {layer}: {shape}"
             panels.append(Panel([Images(maps[:_MAPS])], title=title))
         answer = seen.classes[network.predicted[0]]
         sentences.append(f"{label} says {answer} ({network.confidence[0]:.3f})")
     panels.insert(0, Panel([Images(seen.pixels[:1])], title=f"validation image {index}: {truth}"))
-    caption = f"{' and '.join(sentences)}. A map is light where its filter, after the activation, answers most strongly."
+    caption = (
+        f"{' and '.join(sentences)}. A map is light where its filter, after the activation,"
+        " answers most strongly."
+    )
     return Chart("activations", "What the networks see in an image", caption, panels)

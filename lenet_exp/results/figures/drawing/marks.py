@@ -18,11 +18,11 @@ from lenet_exp.results.figures.drawing.sheet import (
     BAR,
     DASHES,
     EMPTY,
+    GREY,
     INK,
     MARKERS,
     PT,
     SMALL,
-    TEXT,
     Box,
     Sheet,
     line_height,
@@ -57,10 +57,22 @@ def draw_axes(sheet: Sheet, panel: ch.Panel, box: Box) -> None:
     for number, mark in enumerate(panel.marks):
         heat = _draw_mark(axes, panel.x, panel.y, mark, 2 + number) or heat
     bar = BAR if heat is not None else 0
-    inner = Box(box.left, box.top, box.width, box.height - bar)
+    # The titles are no part of the axes, as a long one would take their width.
+    above = wrapped(panel.y.title, box.width, SMALL)
+    below = wrapped(panel.x.title, box.width, SMALL)
+    bottom = box.height - bar - len(below) * line_height(SMALL)
+    sheet.text(box.left, box.top, above, SMALL, color=GREY)
+    used = len(above) * line_height(SMALL) + 4
+    inner = Box(box.left, box.top + used, box.width, bottom - used - 2)
     _set_axis(axes, panel.x, inner, is_x=True)
     _set_axis(axes, panel.y, inner, is_x=False)
-    sheet.fit(axes, inner)
+    middle = sheet.fit(axes, inner)
+    for number, line in enumerate(below):
+        # In the middle of the axes, as far as it then stays in the box.
+        half = text_width(line, SMALL) / 2
+        left = min(max(middle, box.left + half), box.left + box.width - half)
+        top = box.top + bottom + number * line_height(SMALL)
+        sheet.text(left, top, [line], SMALL, color=GREY, ha="center")
     _thin(axes, is_x=True)
     _thin(axes, is_x=False)
     if heat is not None:
@@ -136,6 +148,7 @@ def _draw_heat(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Heat, order: int) ->
     across, up = _positions(mark.x, x), _positions(mark.y, y)
     z = np.ma.masked_invalid(np.asarray(mark.z, float))
     low, high = (float(z.min()), float(z.max())) if z.count() else (0.0, 1.0)
+    low, high = low if mark.low is None else mark.low, high if mark.high is None else mark.high
     norm = Normalize(low, high if high > low else low + 1)
     colours = colormaps["Blues" if mark.texts else "viridis"].with_extremes(bad=EMPTY)
     style: dict[str, Any] = {"cmap": colours, "norm": norm, "zorder": order - 1.5}
@@ -160,11 +173,9 @@ def _draw_heat(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Heat, order: int) ->
 
 
 def _set_axis(axes: Axes, described: ch.Axis, box: Box, *, is_x: bool) -> None:
-    """Set title, limits and ticks of an axis."""
+    """Set limits and ticks of an axis."""
     axis = axes.xaxis if is_x else axes.yaxis
     room = box.width if is_x else box.height
-    axis.set_label_text(shortened(printable(described.title), room - 20, TEXT), size=TEXT, color=INK)
-    axis.label.set_parse_math(False)
     if described.scale == "category":
         _set_categories(axes, described, box, is_x=is_x)
         return
@@ -175,7 +186,7 @@ def _set_axis(axes: Axes, described: ch.Axis, box: Box, *, is_x: bool) -> None:
     if described.scale == "log":
         axis.set_minor_locator(ticker.NullLocator())
         low, high = axis.get_view_interval()
-        few = high / low < 30  # less than one and a half decades, which may have a single power of ten
+        few = high / low < 100  # less than two decades, which may have a single power of ten
         axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if few else (1,), numticks=n_ticks + 2))
     else:
         axis.set_major_locator(ticker.MaxNLocator(n_ticks, integer=described.is_integer, min_n_ticks=1))
@@ -201,8 +212,8 @@ def _set_categories(axes: Axes, described: ch.Axis, box: Box, *, is_x: bool) -> 
         axes.grid(visible=False, axis="x")
     else:
         n_lines = max(1, int((box.height - 50) / max(1, len(names)) / line_height(SMALL)))
-        wrapped = [wrapped(name, 0.4 * box.width, SMALL) for name in names]
-        labels = ["\n".join(lines[:n_lines]) for lines in wrapped]
+        broken = [wrapped(name, 0.4 * box.width, SMALL) for name in names]
+        labels = ["\n".join(lines[:n_lines]) for lines in broken]
         axes.set_yticks(places, labels, parse_math=False)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
