@@ -21,7 +21,7 @@ from lenet_exp.results.figures.selection import Curve, baseline_of, complete, tr
 from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.results.views.console import cell_text, row_label
 from lenet_exp.results.views.figures import fronts, history, learning_curves, slices
-from lenet_exp.results.views.overview import overview
+from lenet_exp.results.views.gallery import draw_pictures, gallery
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.spool import STUDY
 from lenet_exp.tracking.store import local_uri
@@ -94,7 +94,7 @@ def write_report(
     storage: str | None = None,
     say: Callable[[str], Any] | None = None,
 ) -> Path:
-    """Write the HTML page and an overview PNG beside the leaderboard; upload both if ``say`` is given.
+    """Write the HTML page and the pictures of its figures; upload them if ``say`` is given.
 
     Args:
         experiment: The experiment to report on.
@@ -113,13 +113,15 @@ def write_report(
     """
     results = read_results(experiment, root, storage)
     shown = curves(results)
-    write_atomically(results.layout.overview, overview(results.records, shown))
+    draw_pictures(gallery(results), results.layout)
     path = results.layout.report
     write_atomically(path, page(results, shown).encode())
     if say is not None:
-        for file in (results.layout.overview, path):
-            uri = tracking_uri or local_uri(root.absolute())
-            if not results.add_to_run(STUDY, file, uri, say):
+        uri = tracking_uri or local_uri(root.absolute())
+        pictures = sorted(results.layout.figures.glob("*.png"))
+        for file in (path, *pictures):
+            folder = results.layout.figures.name if file in pictures else None
+            if not results.add_to_run(STUDY, file, uri, say, folder):
                 break
     return path
 
