@@ -49,7 +49,7 @@ class Axis:
     is_integer: bool = False
 
     def ends(self, values: Sequence[Value]) -> tuple[float, float]:
-        """Return start and end: ``low`` and ``high``, or around all values; of a log axis their logarithms."""
+        """Return start and end: ``low`` and ``high``, or around all values; in logarithms for a log axis."""
         is_log = self.scale == "log"
         numbers = [v for v in values if not isinstance(v, str) and math.isfinite(v) and (v > 0 or not is_log)]
         ends = (min(numbers, default=1.0), max(numbers, default=1.0))

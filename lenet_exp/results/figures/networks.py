@@ -24,7 +24,7 @@ from lenet_exp.results.figures.selection import baseline_of, complete
 from lenet_exp.results.lookup import ExperimentResults
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.training.evaluate import Inspection, SavedNetwork, inspect_networks
-from lenet_exp.training.weights import recorded_digest
+from lenet_exp.training.weights import read_weights, recorded_digest
 
 #: Most validation images that the networks classify for the figures: LeNet takes a second for them.
 MAX_IMAGES = 5_000
@@ -80,6 +80,7 @@ def see(results: ExperimentResults) -> Seen | None:
     for record in map(results.original, chosen):
         digest = recorded_digest(record.key, record.result, kept)
         files = results.layout.weights(record.key), results.layout.predictions(record.key)
+        read_weights(files[0], digest)  # tells what is missing before a process loads torch
         networks.append(SavedNetwork(record.configuration, *files, digest))
     inspected = run_in_process(inspect_networks, networks, images, indices)
     part = "the" if len(indices) == len(validation) else f"{len(indices):,} of the"

@@ -44,7 +44,7 @@ from lenet_exp.results.figures.drawing.sheet import (
 )
 
 
-def picture(chart: ch.Chart, width_px: int = 1000) -> bytes:
+def chart_png(chart: ch.Chart, width_px: int = 1000) -> bytes:
     """Return a chart as a PNG; where it is narrow, the panels lie below one another.
 
     Args:

@@ -13,7 +13,7 @@ from lenet_exp.results.figures.comparisons import ablation, confirmation
 from lenet_exp.results.figures.curves import learning_curves
 from lenet_exp.results.figures.hyperparameters import contour, importance, parallel, slices
 from lenet_exp.results.figures.networks import Seen, activations, confusion, filters, mistakes, see
-from lenet_exp.results.figures.picture import picture
+from lenet_exp.results.figures.picture import chart_png
 from lenet_exp.results.figures.search import history, throughput, timeline
 from lenet_exp.results.figures.tradeoffs import pareto_fronts
 from lenet_exp.results.lookup import ExperimentResults
@@ -26,13 +26,20 @@ _OF_A_SEARCH: tuple[_Builder, ...] = (
     *(timeline, throughput),
 )
 #: Those of a list, which asks how its runs differ, and of an ablation, which asks what each factor does.
-_OF_A_LIST: tuple[_Builder, ...] = (learning_curves, history, confirmation, pareto_fronts, timeline, throughput)
+_OF_A_LIST: tuple[_Builder, ...] = (
+    learning_curves,
+    history,
+    confirmation,
+    pareto_fronts,
+    timeline,
+    throughput,
+)
 _OF_AN_ABLATION: tuple[_Builder, ...] = (ablation, learning_curves, pareto_fronts, timeline, throughput)
 _OF_NETWORKS: tuple[Callable[[Seen], Chart | None], ...] = (confusion, mistakes, filters, activations)
 
 
 def gallery(results: ExperimentResults) -> list[Chart]:
-    """Return all figures that apply to an experiment; one that fails costs a line of warning, not the page."""
+    """Return all figures that apply to an experiment; one that fails costs a warning, not the page."""
     experiment = results.experiment
     builders = _OF_AN_ABLATION if experiment.ablate else _OF_A_LIST if experiment.run else _OF_A_SEARCH
     charts = [_built(builder, results) for builder in builders]
@@ -72,7 +79,7 @@ def draw_pictures(charts: Sequence[Chart], layout: Layout) -> None:
         DiskError: If a picture cannot be written.
     """
     make_folder(layout.figures)
-    pictures = {layout.figure(chart.key): picture(chart) for chart in charts}
+    pictures = {layout.figure(chart.key): chart_png(chart) for chart in charts}
     for path in {*layout.figures.glob("*.png"), layout.overview} - pictures.keys():
         path.unlink(missing_ok=True)
     for path, content in pictures.items():

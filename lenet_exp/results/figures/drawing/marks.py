@@ -126,6 +126,8 @@ def _draw_mark(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Mark, order: int) ->
 def _draw_points(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Points, order: int) -> None:
 
     across, up = _positions(mark.x, x), _positions(mark.y, y)
+    if mark.spread:  # as in a browser: evenly, however many there are
+        across = [place + mark.spread * (i * 0.618034 % 1 - 0.5) for i, place in enumerate(across)]
     colour, white = np.array(to_rgb(mark.colour)), np.ones(3)
     shades = mark.shades or [1.0] * len(across)
     symbols = mark.symbols or ["circle"] * len(across)
