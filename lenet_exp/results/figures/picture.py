@@ -143,7 +143,10 @@ def _swatch(mark: ch.Mark) -> dict[str, Any]:
     match mark:
         case ch.Points():
             symbol = mark.symbols[0] if len(set(mark.symbols)) == 1 else "circle"
-            return {"color": mark.colour, "linestyle": "", "marker": MARKERS[symbol], "markersize": 6}
+            # White points, which lie on coloured cells, have to be seen here too.
+            edge = GREY if mark.colour.lower() == "#ffffff" else mark.colour
+            style = {"marker": MARKERS[symbol], "markersize": 6, "markeredgecolor": edge}
+            return {"color": mark.colour, "linestyle": ""} | style
         case ch.Line():
             style = {"linestyle": DASHES[mark.dash], "alpha": mark.opacity}
             return {"color": mark.colour, "linewidth": mark.width * PT} | style

@@ -46,9 +46,7 @@ def pareto_fronts(results: ExperimentResults) -> Chart | None:
         values = [record.result[name] for record in known]
         scale: Scale = "log" if max(values) > 3 * min(values) else "linear"
         axes = Axis(title, scale), Axis("val_accuracy (share of images)")
-        panels.append(
-            Panel(_marks(known, front, name, low), *axes, title=f"val_accuracy and {name}", height=300)
-        )
+        panels.append(Panel(_marks(known, front, name, low), *axes, title=f"accuracy and {name}", height=300))
         sentence = sentence or _sentence(known, front, name)
     if not panels:
         return None
@@ -65,9 +63,8 @@ def _marks(known: Sequence[TrialRecord], front: Sequence[TrialRecord], name: str
     best = [r for r in front if r.key.role != "baseline"]
     baseline = [r for r in known if r.key.role == "baseline"]
     line = [record.result[name] for record in front], [max(_accuracy(record), low) for record in front]
-    marks: list[Mark] = (
-        [Line(*line, name="Pareto front", colour=FRONT, is_step=True)] if len(front) > 1 else []
-    )
+    step = Line(*line, name="Pareto front", colour=FRONT, is_step=True)
+    marks: list[Mark] = [step] if len(front) > 1 else []
     marks.append(_points(others, name, low, "not on the front"))
     marks.append(_points(best, name, low, "on the front", colour=FRONT))
     marks.append(_points(baseline, name, low, "baseline", "diamond", colour=BASELINE, size=11))
@@ -97,9 +94,8 @@ def _sentence(known: Sequence[TrialRecord], front: Sequence[TrialRecord], name: 
     """Return what to see in the first panel."""
     first, last = front[0], front[-1]
     lie = "lies" if len(front) == 1 else "lie"
-    text = (
-        f"Of {counted(len(known), 'configuration')}, {len(front)} {lie} on the front of accuracy and {name}"
-    )
+    of = counted(len(known), "configuration")
+    text = f"Of {of}, {len(front)} {lie} on the front of accuracy and {name}"
     text += f": {_named(first, name)}" + (f" to {_named(last, name)}" if last is not first else "") + "."
     baseline = next((r for r in known if r.key.role == "baseline"), None)
     if baseline is None:

@@ -91,7 +91,8 @@ def draw_parallel(sheet: Sheet, mark: ch.Parallel, box: Box) -> None:
         box: Place of the axes with their texts, and of the colour bar.
     """
     names = [shortened(printable(each.title), 0.35 * box.width, SMALL) for each in mark.dimensions]
-    left = max((text_width(name, SMALL) for name in names), default=0) + 16
+    half_unused = text_width("unused", SMALL) / 2
+    left = max((text_width(name, SMALL) for name in names), default=0) + half_unused + 8
     right = box.width - 26
     axes = sheet.blank(box)
     scales = [ch.ParallelAxis(each, [v[i] for v in mark.values]) for i, each in enumerate(mark.dimensions)]
@@ -105,12 +106,13 @@ def draw_parallel(sheet: Sheet, mark: ch.Parallel, box: Box) -> None:
     for y, name, scale in zip(rows, names, scales, strict=True):
         axes.plot([place(0), right], [y, y], color="#9aa5b1", linewidth=1, zorder=1)
         axes.text(0, y, name, size=SMALL, va="center", color=INK, parse_math=False)
-        end = left - 14
+        end = left - half_unused - 1
         for share, value in scale.ticks():
             text = shortened(printable(f"{value:.3g}" if isinstance(value, float) else str(value)), 90, SMALL)
             x, half = place(share), text_width(text, SMALL) / 2
             if x - half > end:
-                axes.text(x, y + 4, text, size=SMALL, ha="center", va="top", color=GREY, parse_math=False)
+                shown = axes.text(x, y + 5, text, size=SMALL, ha="center", va="top", color=GREY, zorder=3)
+                shown.set(parse_math=False, bbox={"pad": 0.5, "facecolor": "white", "linewidth": 0})
                 end = x + half + 6
     # The largest last, so that they are in front.
     for values, colour in sorted(zip(mark.values, mark.colours, strict=True), key=lambda each: each[1]):

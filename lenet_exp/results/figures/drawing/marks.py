@@ -32,6 +32,9 @@ from lenet_exp.results.figures.drawing.sheet import (
     wrapped,
 )
 
+#: Most lines of a category's text below an axis.
+_MOST_LINES = 4
+
 
 def draw_axes(sheet: Sheet, panel: ch.Panel, box: Box) -> None:
     """Draw a panel's axes with their marks, and the colour bar of cells below them.
@@ -44,7 +47,8 @@ def draw_axes(sheet: Sheet, panel: ch.Panel, box: Box) -> None:
     assert panel.x is not None
     assert panel.y is not None
     axes = sheet.axes(box)
-    axes.grid(color="#e4e9ee", linewidth=0.8)
+    if not any(isinstance(mark, ch.Heat) for mark in panel.marks):
+        axes.grid(color="#e4e9ee", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#9aa5b1")
@@ -129,11 +133,12 @@ def _draw_points(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Points, order: int
     if mark.spread:  # as in a browser: evenly, however many there are
         across = [place + mark.spread * (i * 0.618034 % 1 - 0.5) for i, place in enumerate(across)]
     colour, white = np.array(to_rgb(mark.colour)), np.ones(3)
+    edge = GREY if mark.colour == "#ffffff" else "white"
     shades = mark.shades or [1.0] * len(across)
     symbols = mark.symbols or ["circle"] * len(across)
     for symbol in dict.fromkeys(symbols):
         chosen = [i for i, each in enumerate(symbols) if each == symbol]
-        is_open: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.5} if symbol != "cross" else {}
+        is_open: dict[str, Any] = {"edgecolors": edge, "linewidths": 0.5} if symbol != "cross" else {}
         axes.scatter(
             [across[i] for i in chosen],
             [up[i] for i in chosen],
@@ -206,8 +211,11 @@ def _set_categories(axes: Axes, described: ch.Axis, box: Box, *, is_x: bool) -> 
     places = range(len(names))
     if is_x:
         room = (box.width - 60) / max(1, len(names))
-        is_turned = any(text_width(name, SMALL) > room - 6 for name in names)
-        labels = [shortened(name, 0.4 * box.height, SMALL) if is_turned else name for name in names]
+        is_turned = room < 60 and any(text_width(name, SMALL) > room - 6 for name in names)
+        broken = [wrapped(name, room - 6, SMALL) for name in names]
+        labels = ["\n".join(lines[:_MOST_LINES]) for lines in broken]
+        if is_turned:
+            labels = [shortened(name, 0.4 * box.height, SMALL) for name in names]
         turned: dict[str, Any] = {"rotation": 90} if is_turned else {}
         axes.set_xticks(places, labels, parse_math=False, **turned)
         axes.set_xlim(-0.5, len(names) - 0.5)
