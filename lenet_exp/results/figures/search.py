@@ -229,7 +229,7 @@ def _busy(spans: Sequence[tuple[float, float]], n_workers: int) -> str:
     latest, gap_s = first, 0.0
     for start, end in spans:
         gap_s, latest = max(gap_s, start - latest), max(latest, end)
-    text = f"{_count(n_workers, 'worker')} trained in {share:.2f} of the time from the first start to the last end"
+    text = f"{_count(n_workers, 'worker')} trained in {share:.2f} of the time from first start to last end"
     text += f", {_duration(last - first)}, in {_count(len(spans), 'attempt')}."
     return f"{text} The longest time in which nothing ran: {_duration(gap_s)}." if gap_s >= 1 else text
 
