@@ -180,7 +180,12 @@ def seeds_needed(evaluation: Evaluation, difference: float, level: float) -> See
 
 
 def paired_differences(evaluation: Evaluation, config: str) -> list[float]:
-    """Return a finalist's differences from the baseline on the seeds that both have."""
+    """Return a finalist's differences from the baseline on the seeds that both have.
+
+    Args:
+        evaluation: An evaluation of the test split.
+        config: The finalist's hash.
+    """
     of = {(score.config, score.seed): score.test_accuracy for score in evaluation.scores}
     baseline = evaluation.plan.baseline.config
     return [

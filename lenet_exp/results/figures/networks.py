@@ -37,7 +37,7 @@ class Seen:
 
     Attributes:
         labels: Label of each network, the champion or best so far first.
-        networks: What each network does with the images.
+        networks: Predictions, filters and feature maps of each network.
         truth: True class of each image, ``(n,)``.
         pixels: The images, ``(n, size, size)`` uint8.
         indices: Index of each image in the data set's training files, ``(n,)``.

@@ -48,7 +48,7 @@ def chart_png(chart: ch.Chart, width_px: int = 1000) -> bytes:
     """Return a chart as a PNG; where it is narrow, the panels lie below one another.
 
     Args:
-        chart: What to draw.
+        chart: Chart to draw.
         width_px: Width of the picture in pixels, 320 or more.
     """
     with _without_glyph_warnings():
@@ -80,7 +80,7 @@ def draw(chart: ch.Chart, width_px: int) -> Figure:
     """Draw heading, legend, panels and caption, from top to bottom.
 
     Args:
-        chart: What to draw.
+        chart: Chart to draw.
         width_px: Width of the figure in pixels.
     """
     inner = width_px - 2 * MARGIN

@@ -37,7 +37,12 @@ class Grid:
 
     @classmethod
     def of(cls, images: ch.Images, width: float) -> Grid:
-        """Return the grid in which images fit into a width, with titles that are not cut off."""
+        """Return the grid in which images fit into a width, with titles that are not cut off.
+
+        Args:
+            images: Images with their titles.
+            width: Width of a row in pixels.
+        """
         lines = [line for title in images.titles for line in title.split("\n")]
         widest = max([34.0, *(min(text_width(line, SMALL), 120) + 8 for line in lines)])
         n = len(images.images)

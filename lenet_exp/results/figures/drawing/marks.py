@@ -241,7 +241,14 @@ def _thin(axes: Axes, *, is_x: bool) -> None:
 
 
 def draw_bar(sheet: Sheet, mappable: ScalarMappable, label: str, box: Box) -> None:
-    """Draw a horizontal colour bar at the lower edge of a box."""
+    """Draw a horizontal colour bar at the lower edge of a box.
+
+    Args:
+        sheet: Figure to draw into.
+        mappable: Numbers with their colours.
+        label: Quantity and unit of the numbers.
+        box: Place of the panel, whose lowest `BAR` pixels the bar takes.
+    """
     width = min(box.width - 40, 320)
     place = Box(box.left + (box.width - width) / 2, box.top + box.height - BAR + 8, width, 9)
     bar = sheet.figure.colorbar(mappable, cax=sheet.axes(place), orientation="horizontal")

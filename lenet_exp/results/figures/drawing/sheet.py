@@ -49,7 +49,15 @@ class Sheet:
     height: float
 
     def text(self, left: float, top: float, lines: Sequence[str], size: float, **style: Any) -> None:
-        """Write lines below one another, without taking ``$`` for the start of a formula."""
+        """Write lines below one another, without taking ``$`` for the start of a formula.
+
+        Args:
+            left: Distance of the lines from the figure's left edge, in pixels.
+            top: Distance of the first line from the figure's upper edge, in pixels.
+            lines: Lines of text.
+            size: Size of the text in points.
+            **style: Properties of matplotlib's text.
+        """
         for number, line in enumerate(lines):
             y = 1 - (top + (number + 0.5) * line_height(size)) / self.height
             style = {"va": "center", "color": INK} | style
@@ -67,7 +75,12 @@ class Sheet:
         return axes
 
     def fit(self, axes: Axes, box: Box) -> float:
-        """Shrink axes so that they fill a box with the labels of their ticks; return their middle."""
+        """Shrink axes so that they fill a box with the labels of their ticks; return their middle.
+
+        Args:
+            axes: Axes to shrink.
+            box: Place of axes and labels.
+        """
         place = box
         for _ in range(2):  # what ticks there are depends on the size
             axes.set_position(self._rectangle(place))
@@ -104,7 +117,13 @@ def _font(size: float, weight: str) -> Any:
 
 @cache
 def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """Return the width of a line of text, in pixels."""
+    """Return the width of a line of text, in pixels.
+
+    Args:
+        text: Line of text.
+        size: Size of the text in points.
+        weight: Weight of the font.
+    """
     return float(renderer().get_text_width_height_descent(text, _font(size, weight), False)[0])
 
 
@@ -114,7 +133,14 @@ def line_height(size: float) -> float:
 
 
 def shortened(text: str, width: float, size: float, weight: str = "normal") -> str:
-    """Return a text without its middle, if it is wider than ``width`` pixels."""
+    """Return a text without its middle, if it is too wide.
+
+    Args:
+        text: Line of text.
+        width: Largest width in pixels.
+        size: Size of the text in points.
+        weight: Weight of the font.
+    """
     shown, keep = text, len(text)
     while keep > 2 and (measured := text_width(shown, size, weight)) > width:
         keep = min(keep - 1, int(keep * width / measured) + 1)
@@ -123,7 +149,14 @@ def shortened(text: str, width: float, size: float, weight: str = "normal") -> s
 
 
 def wrapped(text: str, width: float, size: float, weight: str = "normal") -> list[str]:
-    """Return a text as lines that are at most ``width`` pixels wide; a longer word loses its middle."""
+    """Return a text as lines that are not too wide; a word that is too long for a line loses its middle.
+
+    Args:
+        text: Text of any length.
+        width: Largest width of a line in pixels.
+        size: Size of the text in points.
+        weight: Weight of the font.
+    """
     lines: list[str] = []
     left = 0.0  # pixels that the last line has left
     for word in printable(text).split():
