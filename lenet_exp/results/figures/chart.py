@@ -172,8 +172,8 @@ class Heat:
         label: Quantity and unit of the numbers; the title of the colour bar.
         texts: Text in each cell, of the same shape; empty for none.
         is_smooth: True to draw contours between the positions instead of cells.
-        low: Number at which the colours start; None for the least. Panels to be compared need the same.
-        high: Number at which the colours end; None for the largest.
+        least: Number at which the colours start; None for the least. Panels to be compared need the same.
+        most: Number at which the colours end; None for the largest.
     """
 
     x: Sequence[Value]
@@ -182,8 +182,8 @@ class Heat:
     label: str
     texts: Sequence[Sequence[str]] = ()
     is_smooth: bool = False
-    low: float | None = None
-    high: float | None = None
+    least: float | None = None
+    most: float | None = None
 
 
 @dataclass(frozen=True)

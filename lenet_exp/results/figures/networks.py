@@ -122,7 +122,7 @@ def confusion(seen: Seen) -> Chart:
     panels = []
     for title, counts, errors in matrices:
         texts: list[list[str]] = counts.astype(str).tolist()
-        heat = Heat(names, names, errors, "share of a class taken for another", texts, low=0, high=most)
+        heat = Heat(names, names, errors, "share of a class taken for another", texts, least=0, most=most)
         panels.append(Panel([heat], *axes, title=title, height=400))
     caption = f"{' '.join(sentences)} Each cell has the number of images; they are {seen.which}."
     return Chart("confusion", "What is taken for what", caption, panels)

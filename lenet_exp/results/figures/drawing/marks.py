@@ -155,7 +155,7 @@ def _draw_heat(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Heat, order: int) ->
     across, up = _positions(mark.x, x), _positions(mark.y, y)
     z = np.ma.masked_invalid(np.asarray(mark.z, float))
     low, high = (float(z.min()), float(z.max())) if z.count() else (0.0, 1.0)
-    low, high = low if mark.low is None else mark.low, high if mark.high is None else mark.high
+    low, high = low if mark.least is None else mark.least, high if mark.most is None else mark.most
     norm = Normalize(low, high if high > low else low + 1)
     colours = colormaps["Blues" if mark.texts else "viridis"].with_extremes(bad=EMPTY)
     style: dict[str, Any] = {"cmap": colours, "norm": norm, "zorder": order - 1.5}
