@@ -13,7 +13,7 @@ from typing import Any
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.base.files import write_atomically
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.messages import say
+from lenet_exp.base.messages import say, store_flags
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.table import Table, render, to_csv
 from lenet_exp.study.records import TrialRecord
@@ -51,6 +51,7 @@ def show_leaderboard(
     results = read_results(experiment, root, storage)
     table = _ablation(experiment, results.records) if experiment.ablate else results.leaderboard()
     shown = table._replace(rows=table.rows[:top])
+    command = experiment.command("leaderboard", root) + store_flags(storage)
     if csv is not None:
         if csv.is_dir():
             raise ConfigError(f"--csv must name a file, found the folder {csv}")
@@ -59,10 +60,10 @@ def show_leaderboard(
         sys.stdout.write(render(shown, style))
     elif csv is None:
         if experiment.ablate:
-            print_ablation(shown)
+            print_ablation(table, top, command)
         else:
             summary = results.confirmation
-            print_leaderboard(table, top, summary.sentences, summary.next_steps)
+            print_leaderboard(table, top, summary.sentences, summary.next_steps, command)
 
 
 def own_files(experiment: Experiment, layout: Layout) -> tuple[Path, ...]:

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lenet_exp.base.errors import printable
+from lenet_exp.config.description import describe
 from lenet_exp.results.figures.chart import BASELINE, COLOURS, FAINT, FRONT, TRIAL
 from lenet_exp.results.figures.selection import (
     Curve,
@@ -25,7 +26,6 @@ from lenet_exp.results.figures.selection import (
     tried,
     varied,
 )
-from lenet_exp.results.views.console import describe
 from lenet_exp.study.records import TrialRecord
 
 #: Symbol of a point, by whether its accuracy is below the axis.

@@ -65,10 +65,17 @@ def _keys(name: str) -> set[str]:
 
 
 def _value(values: Mapping[str, Any], name: str) -> Any:
-    """Return a value, or those of all layers that have one as a tuple; None if it is not used or missing."""
+    """Return a value, or those of all layers that have one as a tuple; None if it is not used or missing.
+
+    A padding that keeps the size of the maps is ``same``, as in an experiment file: it follows from the
+    kernels.
+    """
     if name not in PER_LAYER:
         return values.get(name)
-    return tuple(value for key in sorted(_keys(name)) if (value := values.get(key)) is not None)
+    layers = tuple(value for key in sorted(_keys(name)) if (value := values.get(key)) is not None)
+    if name == "padding" and layers == tuple(k // 2 for k in _value(values, "kernel_size")):
+        return "same"
+    return layers
 
 
 def _text(name: str, value: Any) -> str:

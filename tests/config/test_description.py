@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from lenet_exp.config.describe import describe, differences
+from lenet_exp.config.description import describe, differences
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS, PRESETS, configuration, overlay
 
 #: Another valid value for each hyper-parameter, by name.
@@ -52,7 +52,8 @@ def test_no_hyperparameter_is_forgotten() -> None:
         ({"pooling": "avg", "kernel_size_2": 3, "lr": 0.00312345}, "avg k5-3 lr 0.00312"),
         ({"lr": 0.0090001}, "lr 0.0090001"),
         ({"loss": "mse", "init": "default"}, "init default mse"),
-        ({"conv_layers": 1, "fc_layers": 1}, "k5 p2 c6 fc none"),
+        ({"conv_layers": 1, "fc_layers": 1}, "k5 same c6 fc none"),
+        ({"kernel_size": [3, 7], "padding": "same"}, "k3-7 same"),
         ({"optimizer": "sgd", "momentum": 0.9}, "sgd momentum 0.9"),
         ({"optimizer": "sgd", "momentum": 0.0}, "sgd"),
         ({"batch_size": 65_536, "weight_decay": 1e-4}, "wd 0.0001 batch 65536"),
