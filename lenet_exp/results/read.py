@@ -13,7 +13,7 @@ from typing import Any
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.base.files import write_atomically
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.messages import say, store_flags
+from lenet_exp.base.messages import say, step, store_flags
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.table import Table, render, to_csv
 from lenet_exp.study.records import TrialRecord
@@ -48,7 +48,8 @@ def show_leaderboard(
     from lenet_exp.results.lookup import read_results
     from lenet_exp.results.views.console import print_ablation, print_leaderboard
 
-    results = read_results(experiment, root, storage)
+    with step("reading the study"):
+        results = read_results(experiment, root, storage)
     table = _ablation(experiment, results.records) if experiment.ablate else results.leaderboard()
     shown = table._replace(rows=table.rows[:top])
     command = experiment.command("leaderboard", root) + store_flags(storage)

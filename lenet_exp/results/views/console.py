@@ -15,7 +15,7 @@ from rich.text import Text
 
 from lenet_exp.base.errors import ConfigError, printable
 from lenet_exp.config.architecture import InfeasibleError, cost, layers
-from lenet_exp.config.description import describe, differences
+from lenet_exp.config.describe import description, differences
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.table import Table as Rows
@@ -193,7 +193,7 @@ def print_leaderboard(
     )
     out = console()
     if baseline:
-        out.print(Text(f"baseline: {describe(_configuration(baseline))}"), soft_wrap=not out.is_terminal)
+        out.print(Text(f"baseline: {description(_configuration(baseline))}"), soft_wrap=not out.is_terminal)
     _print_left_out(out, len(ranked.rows) - len(rows), is_whole, command)
     out.print()
     for sentence in sentences:
@@ -241,7 +241,7 @@ def _configuration(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _difference(row: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> str:
     if baseline is None:
-        return describe(_configuration(row))
+        return description(_configuration(row))
     return differences(_configuration(row), _configuration(baseline)) or "nothing"
 
 

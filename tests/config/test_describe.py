@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from lenet_exp.config.description import describe, differences
+from lenet_exp.config.describe import description, differences
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS, PRESETS, configuration, overlay
 
 #: Another valid value for each hyper-parameter, by name.
@@ -21,11 +21,11 @@ def values(**changed: Any) -> dict[str, Any]:
 
 def test_the_whole_configuration_is_described() -> None:
     """Values that speak for themselves stand alone, those of layers are joined, and what is 0 is left out."""
-    assert describe(values()) == (
+    assert description(values()) == (
         "max k5-5 p2-0 c6-16 relu fc120-84 xavier_uniform sgd lr 0.009 cross_entropy batch 256"
         " precision auto epochs 10"
     )
-    assert "fc none " in describe(values(fc_layers=1))
+    assert "fc none " in description(values(fc_layers=1))
 
 
 @pytest.mark.parametrize("name", OTHER)
@@ -35,7 +35,7 @@ def test_every_hyperparameter_tells_two_configurations_apart(name: str) -> None:
 
     assert differences(changed, values())
     assert differences(values(), changed)
-    assert describe(changed) != describe(values())
+    assert description(changed) != description(values())
 
 
 def test_no_hyperparameter_is_forgotten() -> None:
