@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +39,9 @@ _GAP = "  "
 
 def console() -> Console:
     """Return a console as wide as the terminal, or 160 characters wide if the output is no terminal."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name may have letters that the encoding of the terminal lacks.
+        sys.stdout.reconfigure(errors="backslashreplace")
     terminal = Console()
     return terminal if terminal.is_terminal else Console(width=_PIPE_WIDTH)
 
@@ -122,15 +127,17 @@ def _fitted(columns: Sequence[Column], width: int, *, is_broken: bool) -> list[C
         widths = [column.width for column in shown if is_broken or not column.is_text]
         return sum(widths) + len(_GAP) * (len(shown) - 1) - width
 
+    def narrow_names(limit: int) -> None:
+        if is_broken:
+            shown[:] = [c if c.right or c.is_text else replace(c, limit=limit) for c in shown]
+
     def leave_out(least: int) -> None:
         while excess() > 0 and (spare := max(shown, key=lambda column: column.spare)).spare >= least:
             shown.remove(spare)
 
     if excess() > 0:
         shown = [replace(column, heading=_heading_lines(column)) for column in shown]
-    if excess() > 0 and is_broken:
-        limit = max(9, width // 4 - 1)
-        shown = [c if c.right or c.is_text else replace(c, limit=limit) for c in shown]
+        narrow_names(max(20, width // 4))
     leave_out(2)
     text = next((column for column in shown if column.is_text), None)
     if text and is_broken and excess() > 0:
@@ -139,6 +146,8 @@ def _fitted(columns: Sequence[Column], width: int, *, is_broken: bool) -> list[C
         shown[place : place + 1] = [replace(text, limit=room)] if room >= _LEAST_TEXT else []
     if is_broken:
         leave_out(1)
+    if excess() > 0:
+        narrow_names(max(9, width // 4 - 1))
     return shown
 
 
@@ -362,11 +371,7 @@ def print_bench(answer: Mapping[str, Any]) -> None:
             f"{answer['usual_examples_per_s']:,.0f}",
             f"the usual loop: DataLoader, float32, {answer['usual_threads']} threads and 2 reading processes",
         ),
-        (
-            "examples_per_s",
-            f"{answer['examples_per_s']:,.0f}",
-            f"a sweep of this package, in {answer['precision']}",
-        ),
+        ("examples_per_s", f"{answer['examples_per_s']:,.0f}", f"this package, in {answer['precision']}"),
         ("speedup", f"{answer['speedup']:.2f}", ""),
         ("peak_gflops", f"{answer['peak_gflops']:,.0f}", "float32 matrix products of torch.mm, GFLOP/s"),
         (
@@ -390,4 +395,5 @@ def print_bench(answer: Mapping[str, Any]) -> None:
         title, [Column("", names), Column("", values, right=True), Column("", meanings, is_text=True)]
     )
     if answer["load"] > answer["cores"] / 4:
-        console().print(f"This machine was busy (load {answer['load']:.1f}): measure again when it is quiet.")
+        text = f"This machine was busy (load {answer['load']:.1f}): measure again when it is quiet."
+        console().print(text, highlight=False)
