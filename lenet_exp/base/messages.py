@@ -57,7 +57,7 @@ class Progress:
         Args:
             done: Number of things that are done.
             total: Number of all of them.
-            noun: What one of them is, in the singular.
+            noun: Noun for them in the singular, as for `counted`.
         """
         self.text = f"{done:,} of {counted(total, noun)}"
 
