@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lenet_exp.base import messages
 from lenet_exp.base.records import EpochResult
 from lenet_exp.cli import program
 from lenet_exp.config import loader
@@ -41,6 +42,12 @@ def _hypothesis_knows_the_code() -> None:
         pass
 
     draw()
+
+
+@pytest.fixture(autouse=True)
+def _steps_are_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no step told, which would depend on how fast the machine is; tests of steps set their own."""
+    monkeypatch.setattr(messages, "TOLD_AFTER_S", 3600.0)
 
 
 @pytest.fixture

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lenet_exp.base.errors import mask_url, printable
+
+#: Seconds after which a step is told, and then those between two messages on how far it is.
+TOLD_AFTER_S, TOLD_EVERY_S = 1.0, 5.0
 
 
 def counted(n: int, noun: str) -> str:
@@ -35,6 +40,56 @@ def say(line: str) -> None:
     with suppress(OSError, ValueError, RuntimeError):
         if sys.stderr is not None:
             sys.stderr.write(f"{printable(line)}\n")
+
+
+class Progress:
+    """How far a step is.
+
+    Attributes:
+        text: Phrase such as ``312 of 900 runs``; empty if the step does not count.
+    """
+
+    text = ""
+
+    def at(self, done: int, total: int, noun: str) -> None:
+        """Count what is done.
+
+        Args:
+            done: Number of things that are done.
+            total: Number of all of them.
+            noun: Noun for them in the singular, as for `counted`.
+        """
+        self.text = f"{done:,} of {counted(total, noun)}"
+
+
+@contextmanager
+def step(what: str) -> Iterator[Progress]:
+    """Context manager: tell the user what is being done, if it takes longer than a second.
+
+    A step that counts what it works through tells every few seconds how far it is.
+
+    Args:
+        what: Phrase such as ``writing the page``.
+    """
+    progress, is_over = Progress(), threading.Event()
+
+    def tell() -> None:
+        told = None
+        wait_s = TOLD_AFTER_S
+        while not is_over.wait(wait_s):
+            line = f"{what}: {progress.text}" if progress.text else what
+            if line != told:
+                say(line)
+            told, wait_s = line, TOLD_EVERY_S
+
+    telling = threading.Thread(target=tell, name="step", daemon=True)
+    telling.start()
+    try:
+        yield progress
+    finally:
+        is_over.set()
+        # Nothing is told of a step that is over.
+        telling.join()
 
 
 def repair_command(root: Path, url: str | None = None, tracking_uri: str | None = None) -> str:

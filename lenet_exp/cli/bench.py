@@ -19,6 +19,7 @@ import torch
 from lenet_exp import __version__
 from lenet_exp.base.errors import NoResultError
 from lenet_exp.base.layout import Layout
+from lenet_exp.base.messages import step
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.cli.overhead import small_sweep
 from lenet_exp.cli.peak import matrix_peak, training_flops
@@ -114,7 +115,8 @@ def _measure(question: Question, announce: Callable[[str], None]) -> dict[str, A
     executor = LocalExecutor()
     try:
         images = training_images(question.experiment.data)
-        machine = executor.probe(question.device)
+        with step("starting a process that trains"):
+            machine = executor.probe(question.device)
         device = machine.devices[0]  # only the first of several accelerators is measured
         capacity = measure(0 if device == "cpu" else 1)
         announce(f"{machine.name}, {capacity.cores} cores, on {device}; the load before was {load:.1f}")
@@ -192,6 +194,7 @@ def _in_turn(
                 executor, configuration, images, setting, for_s=question.for_s, device=device
             )
             ours[setting].append(rate)
+        announce(f"round {number} of {question.rounds}: matrix products")
         peaks.append(matrix_peak(for_s=question.for_s / 2, threads=capacity.cores, device=torch_device))
     return median(usual), {setting: median(rates) for setting, rates in ours.items()}, median(peaks)
 

@@ -20,7 +20,7 @@ from lenet_exp import __version__
 from lenet_exp.base.errors import ConfigError, DiskError, LenetExpError, StoreError, UnreachableError
 from lenet_exp.base.files import check_database, lock, lock_holder, move_aside
 from lenet_exp.base.layout import Layout, artifacts, folder_name, layouts, mlflow_db, study_db
-from lenet_exp.base.messages import counted, repair_command, say
+from lenet_exp.base.messages import counted, repair_command, say, step
 from lenet_exp.config import loader
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data import datasets, sources
@@ -113,13 +113,16 @@ def _run_check(name: str, check: Callable[[], str], repair: Callable[[], str] | 
         repair: Function that repairs it and says what it did; None to repair nothing.
     """
     try:
-        return Check(name, check())
+        with step(f"checking {name}"):
+            return Check(name, check())
     except LenetExpError as error:
         if repair is None:
             return Check(name, str(error), error.exit_code)
     try:
-        done = repair()
-        return Check(name, f"{done}; now {check()}", repaired=True)
+        with step(f"repairing {name}"):
+            done = repair()
+        with step(f"checking {name} again"):
+            return Check(name, f"{done}; now {check()}", repaired=True)
     except LenetExpError as error:
         return Check(name, str(error), error.exit_code)
 

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ import typer
 from lenet_exp import __version__
 from lenet_exp.base.environment import check_system
 from lenet_exp.base.errors import LenetExpError, UnreachableError, mask_url, printable
-from lenet_exp.base.messages import counted, say
+from lenet_exp.base.messages import counted, say, step
 from lenet_exp.cli import options
 from lenet_exp.cli.options import load_experiment, switch, workers_count
 from lenet_exp.execution.signals import exit_command, own_process
@@ -229,7 +230,8 @@ def _sync(
 
     Example: lenet-exp sync quick --rebuild
     """
-    from lenet_exp.sweep.recovery import sync_experiment
+    with step("loading MLflow"):
+        from lenet_exp.sweep.recovery import sync_experiment
 
     chosen = load_experiment(experiment)
     report = sync_experiment(chosen, root, rebuild=rebuild, tracking_uri=tracking_uri, storage=storage)
@@ -290,12 +292,13 @@ def _activations(
 
     Example: lenet-exp activations champion --experiment quick --classes pullover,coat
     """
-    from lenet_exp.results.views.activations import draw_activations
-
     chosen = load_experiment(experiment, overrides)
-    picture = draw_activations(
-        chosen, root, run, classes, inputs=inputs, tracking_uri=tracking_uri, storage=storage
-    )
+    with step("drawing the activations"):
+        from lenet_exp.results.views.activations import draw_activations
+
+        picture = draw_activations(
+            chosen, root, run, classes, inputs=inputs, tracking_uri=tracking_uri, storage=storage
+        )
     typer.echo(picture)
 
 
@@ -330,10 +333,12 @@ def _report(
 
     Example: lenet-exp report quick
     """
-    from lenet_exp.results.views.page import write_report
-
     chosen = load_experiment(experiment)
-    typer.echo(write_report(chosen, root, tracking_uri=tracking_uri, storage=storage, say=say))
+    with step("writing the page"):
+        from lenet_exp.results.views.page import write_report
+
+        page = write_report(chosen, root, tracking_uri=tracking_uri, storage=storage, say=say)
+    typer.echo(page)
 
 
 @app.command("bench")
@@ -350,7 +355,8 @@ def _bench(
 
     Example: lenet-exp bench --json > bench.json
     """
-    from lenet_exp.cli.bench import Question, run_bench
+    with step("loading torch"):
+        from lenet_exp.cli.bench import Question, run_bench
     from lenet_exp.config.loader import experiment_path
     from lenet_exp.results.views.console import print_bench
 
@@ -372,9 +378,14 @@ def _ui(root: options.Root = Path("mlruns"), port: options.Port = 5000) -> None:
     """
     from lenet_exp.tracking.ui import open_ui
 
-    open_ui(
-        root, port=port, on_ready=lambda address: typer.echo(f"MLflow's UI is at {address} (Ctrl-C ends it)")
-    )
+    with ExitStack() as starting:
+        starting.enter_context(step("starting MLflow's server"))
+
+        def tell(address: str) -> None:
+            starting.close()
+            typer.echo(f"MLflow's UI is at {address} (Ctrl-C ends it)")
+
+        open_ui(root, port=port, on_ready=tell)
 
 
 def commands() -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 from lenet_exp.base.environment import CAUSES
 from lenet_exp.base.errors import NoResultError, printable
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.messages import counted, say
+from lenet_exp.base.messages import counted, say, step
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.experiment import Experiment, Watch
 from lenet_exp.data.images import training_images
@@ -105,9 +105,10 @@ def replay(
         DeviceError: If the device is not available.
         SweepInterruptedError: If the user presses Ctrl-C.
     """
-    results = read_results(experiment, root, storage)
-    record = results.find(trial)
-    original = results.original(record)
+    with step("reading the record"):
+        results = read_results(experiment, root, storage)
+        record = results.find(trial)
+        original = results.original(record)
     if original is not record:
         say(f"{record.label} is a duplicate of {original.label}, which was trained; replaying that")
     log = results.attempt(original)
@@ -120,7 +121,8 @@ def replay(
     n_threads = threads or int(original.result.get("threads", 1))
     kept = "interrupted; nothing that was recorded has changed"
     with closing(LocalExecutor()) as executor, unwinding(kept):
-        machine = executor.probe(device or str(original.result.get("device_type", "auto")))
+        with step("loading torch"):
+            machine = executor.probe(device or str(original.result.get("device_type", "auto")))
         epochs = counted(original.configuration.epochs, "epoch")
         say(f"{original.label}: training it again, {epochs}, on {machine.name}")
         with tempfile.TemporaryDirectory() as folder:

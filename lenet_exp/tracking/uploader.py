@@ -303,6 +303,7 @@ def sync(
     *,
     rebuild: bool = False,
     on_uploaded: Callable[[], None] = lambda: None,
+    on_run: Callable[[int, int], None] = lambda *_: None,
 ) -> SyncReport:
     """Upload everything in the spool to MLflow. No sweep may be at work on the spool.
 
@@ -314,6 +315,7 @@ def sync(
             created again, and runs of this study that the spool does not have are deleted.
         on_uploaded: Function that is called when every run has its id, before the study's files are uploaded;
             it may change these files.
+        on_run: Function that is called before each run, with the number of runs that are done and of all.
 
     Raises:
         UnreachableError: If the store does not answer, or cannot be used as it is.
@@ -328,7 +330,14 @@ def sync(
     uploader = Uploader(
         spool, tracking_uri, artifact_root, problems.append, in_sweep=False, takes_over=rebuild
     )
-    while not uploader.upload():
+    uploader.connect()  # which finds what the store has lost
+    total = len(spool.pending())
+
+    def tell() -> bool:
+        on_run(uploader.n_uploaded, total)
+        return False
+
+    while not uploader.upload(tell):
         time.sleep(RETRY_S)
     runs = uploader.connect()
     n_deleted = runs.delete_unknown() if rebuild else 0

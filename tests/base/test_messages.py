@@ -3,10 +3,13 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import time
+from contextlib import suppress
 
 import pytest
 
-from lenet_exp.base.messages import say
+from lenet_exp.base import messages
+from lenet_exp.base.messages import say, step
 
 
 def test_a_line_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,3 +40,32 @@ def test_a_process_whose_lines_go_nowhere_ends_well(redirection: str) -> None:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
 
     assert (done.returncode, done.stdout) == (0, "1\n")
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a step told after hundredths of a second."""
+    monkeypatch.setattr(messages, "TOLD_AFTER_S", 0.02)
+    monkeypatch.setattr(messages, "TOLD_EVERY_S", 0.02)
+
+
+def test_a_step_is_told_once_it_takes_long(soon: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """A short one is not, a long one is told once, and nothing is said after its end, be it an error's."""
+    with step("short"):
+        pass
+    with suppress(ValueError), step("writing the page"):
+        time.sleep(0.15)
+        raise ValueError
+    time.sleep(0.05)
+
+    assert capsys.readouterr().err == "writing the page\n"
+
+
+def test_a_step_that_counts_tells_how_far_it_is(soon: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the number that is done and the number of all."""
+    with step("reading") as progress:
+        for done in (1, 2):
+            progress.at(done, 2_000, "run")
+            time.sleep(0.1)
+
+    assert capsys.readouterr().err == "reading: 1 of 2,000 runs\nreading: 2 of 2,000 runs\n"

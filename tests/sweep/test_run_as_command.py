@@ -201,7 +201,7 @@ def test_a_sweep_ends_with_its_leaderboard(done: Done) -> None:
     shown = re.findall(r"^(.+): val_accuracy 0\.\d{4}, [\d,]+ examples/s$", done.err, re.MULTILINE)
     assert sorted(shown) == ["baseline", "trial 0", "trial 1", "trial 2"]
     assert len([line for line in lines if not line.startswith("uploading to MLflow")]) == 4
-    assert "not confirmed" in done.out
+    assert "differs from the baseline" in done.out
     assert f"leaderboard: {done.sweep.home / 'leaderboard.csv'}\n" in done.out
 
 

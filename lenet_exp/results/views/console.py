@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import re
+import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
-from rich import box
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from lenet_exp.base.errors import ConfigError, printable
 from lenet_exp.config.architecture import InfeasibleError, cost, layers
+from lenet_exp.config.describe import description, differences
 from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.hyperparameters import HYPERPARAMETERS
 from lenet_exp.results.table import Table as Rows
 
 #: Format of a column's numbers, by column.
@@ -23,20 +30,141 @@ _FORMATS = {
     **{"p_value": ".4f", "val_p_value": ".4f", "examples_per_s": ",.0f", "examples_per_s_ratio": ".2f"},
     **dict.fromkeys(("n_parameters", "macs"), ",d"),
 }
-#: The leaderboard's numeric columns, in order; those of the test split are left out while they are empty.
-_NUMBERS = ("val_accuracy", "val_delta", "test_accuracy", "delta", "examples_per_s", "n_parameters")
-#: Width of the terminal, in characters, from which speed and size are shown, then also errors and intervals.
-_NARROW, _WIDE = 110, 130
+#: Width that columns are chosen for if the output is no terminal, in characters.
+_PIPE_WIDTH = 160
+#: Least width of a text that is broken into lines; a narrower one would be hard to read.
+_LEAST_TEXT = 24
+_GAP = "  "
 
 
 def console() -> Console:
     """Return a console as wide as the terminal, or 160 characters wide if the output is no terminal."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name may have letters that the encoding of the terminal lacks.
+        sys.stdout.reconfigure(errors="backslashreplace")
     terminal = Console()
-    return terminal if terminal.is_terminal else Console(width=160)
+    return terminal if terminal.is_terminal else Console(width=_PIPE_WIDTH)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table, and what becomes of it where the terminal is narrow.
+
+    Attributes:
+        heading: Text above the column.
+        cells: Text of each row.
+        right: True to align the cells on the right, as numbers are.
+        spare: 0 for a column that is never left out. The others are left out, the highest first: those from
+            2 on before the text is broken into lines, those of 1 only if that does not suffice.
+        is_text: True for the one column, if any, that may be broken into lines or printed below the table.
+        limit: Width from which a cell is broken into lines; None for no limit.
+    """
+
+    heading: str
+    cells: Sequence[str]
+    right: bool = False
+    spare: int = 0
+    is_text: bool = False
+    limit: int | None = None
+
+    @property
+    def width(self) -> int:
+        """Width in characters of a terminal, of which an ideograph takes two."""
+        widest = max(map(cell_len, self.cells), default=0)
+        heading = max(map(len, self.heading.split("\n")))
+        return max(heading, widest if self.limit is None else min(widest, self.limit))
+
+    def line(self, text: str) -> str:
+        """Return a line of a cell, filled with spaces to the width of the column."""
+        filling = " " * (self.width - cell_len(text))
+        return filling + text if self.right else text + filling
+
+
+def print_table(title: str, columns: Sequence[Column], bold: int | None = None) -> bool:
+    """Print a table as wide as the terminal allows; in a file or a pipe, no row is broken into lines.
+
+    Args:
+        title: Text above the table.
+        columns: Columns, of which the first that is aligned on the left names the rows.
+        bold: Number of the row to emphasise; None for none.
+
+    Returns:
+        True if all columns are shown, and False if the terminal is too narrow for some.
+    """
+    out = console()
+    columns = [replace(column, cells=[printable(cell) for cell in column.cells]) for column in columns]
+    shown = _fitted(columns, out.width, is_broken=out.is_terminal)
+
+    def print_row(cells: Iterable[Sequence[str]], style: str) -> None:
+        for parts in zip_longest(*cells, fillvalue=""):
+            line = _GAP.join(column.line(part) for column, part in zip(shown, parts, strict=True)).rstrip()
+            out.print(Text(line, style), soft_wrap=True)
+
+    out.print(Text(printable(title), "italic"), soft_wrap=not out.is_terminal)
+    if any(column.heading for column in shown):
+        print_row([column.heading.split("\n") for column in shown], "bold")
+        rule = "─" if out.encoding.startswith("utf") else "-"
+        print_row([[rule * column.width] for column in shown], "")
+    for row, _ in enumerate(columns[0].cells):
+        cells = ((column.cells[row], column.width) for column in shown)
+        broken = ([line.plain for line in Text(cell).wrap(out, width)] for cell, width in cells)
+        print_row(list(broken), "bold" if row == bold else "")
+    texts = next((column.cells for column in columns if column.is_text), ())
+    is_below = not any(column.is_text for column in shown)
+    names = next((column.cells for column in columns if not column.right), ())
+    for name, text in zip(names, texts, strict=False):
+        if is_below and text:
+            out.print(Text(f"{name}: {text}"))
+    return len(shown) + (bool(texts) and is_below) == len(columns)
+
+
+def _fitted(columns: Sequence[Column], width: int, *, is_broken: bool) -> list[Column]:
+    """Return the columns to show in a line of ``width``; ``is_broken`` if cells may be broken into lines."""
+    shown = list(columns)
+
+    def excess() -> int:
+        # In a pipe no text is broken, so that its length need not decide which columns are shown.
+        widths = [column.width for column in shown if is_broken or not column.is_text]
+        return sum(widths) + len(_GAP) * (len(shown) - 1) - width
+
+    def narrow_names(limit: int) -> None:
+        if is_broken:
+            shown[:] = [c if c.right or c.is_text else replace(c, limit=limit) for c in shown]
+
+    def leave_out(least: int) -> None:
+        while excess() > 0 and (spare := max(shown, key=lambda column: column.spare)).spare >= least:
+            shown.remove(spare)
+
+    if excess() > 0:
+        shown = [replace(column, heading=_heading_lines(column)) for column in shown]
+        narrow_names(max(20, width // 4))
+    leave_out(2)
+    text = next((column for column in shown if column.is_text), None)
+    if text and is_broken and excess() > 0:
+        room = text.width - excess()
+        place = shown.index(text)
+        shown[place : place + 1] = [replace(text, limit=room)] if room >= _LEAST_TEXT else []
+    if is_broken:
+        leave_out(1)
+    if excess() > 0:
+        narrow_names(max(9, width // 4 - 1))
+    return shown
+
+
+def _heading_lines(column: Column) -> str:
+    """Return the heading, broken at underscores and spaces to be hardly wider than the cells."""
+    words = re.findall(r"[^_ ]+_?", column.heading)
+    width = max([*map(len, words), *map(cell_len, column.cells)])
+    lines = textwrap.wrap(column.heading.replace("_", "_ "), width + 1, break_long_words=False)
+    return "\n".join(line.replace("_ ", "_") for line in lines)
 
 
 def print_leaderboard(
-    ranked: Rows, top: int | None = None, sentences: Sequence[str] = (), next_steps: Sequence[str] = ()
+    ranked: Rows,
+    top: int | None = None,
+    sentences: Sequence[str] = (),
+    next_steps: Sequence[str] = (),
+    command: str = "lenet-exp leaderboard",
 ) -> None:
     """Print a leaderboard, and below it the results of a confirmation; the baseline's row is never left out.
 
@@ -46,44 +174,102 @@ def print_leaderboard(
             all rows.
         sentences: Results of a confirmation in plain words; empty if there was none.
         next_steps: Advice on the next steps, in plain words.
+        command: Command that prints the whole leaderboard.
     """
-    table = Table(title="leaderboard", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("rank", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    out = console()
-    rows = ranked.rows
+    rows = list(ranked.rows if top is None else ranked.rows[:top])
+    rows += [row for row in ranked.rows[len(rows) :] if row["role"] == "baseline"]
+    baseline = next((row for row in rows if row["role"] == "baseline"), None)
     confirmed = any(row["test_accuracy"] is not None for row in rows)
-    left_out = set() if confirmed else {"test_accuracy", "delta"}
-    if out.width < _NARROW:
-        left_out |= {"examples_per_s", "n_parameters", *(["val_delta"] if confirmed else [])}
-    numbers = [column for column in _NUMBERS if column not in left_out]
-    for column in numbers:
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("configuration")
-    first = rows if top is None else rows[:top]
-    for row in [*first, *(row for row in rows[len(first) :] if row["role"] == "baseline")]:
-        style = "bold" if row["role"] == "baseline" else None
-        table.add_row(*(escape(text) for text in _leaderboard_cells(row, numbers, out.width)), style=style)
-    out.print(table)
+    columns = [
+        _numbers("rank", rows, spare=1),
+        Column("", [row_label(row) for row in rows]),
+        _numbers("val_accuracy", rows, spare=1 if confirmed else 0),
+        _numbers("val_delta", rows, spare=6 if confirmed else 0),
+        *(_confirmed_columns(rows) if confirmed else ()),
+        _numbers("examples_per_s", rows, spare=3),
+        _numbers("n_parameters", rows, spare=2),
+        Column("verdict" if confirmed else "state", [_outcome(row) for row in rows]),
+        Column(
+            "differs from the baseline" if baseline else "configuration",
+            ["" if row is baseline else _difference(row, baseline) for row in rows],
+            is_text=True,
+        ),
+    ]
+    is_whole = print_table(
+        "leaderboard",
+        [column for column in columns if column.heading != "state" or any(column.cells)],
+        bold=None if baseline is None else rows.index(baseline),
+    )
+    out = console()
+    if baseline:
+        out.print(Text(f"baseline: {description(_configuration(baseline))}"), soft_wrap=not out.is_terminal)
+    _print_left_out(out, len(ranked.rows) - len(rows), is_whole, command)
+    out.print()
     for sentence in sentences:
-        out.print(escape(printable(sentence)), highlight=False, soft_wrap=not out.is_terminal)
+        out.print(Text(printable(sentence)), soft_wrap=not out.is_terminal)
     for step in next_steps:
         # A command that is broken into lines could not be pasted.
-        out.print(escape(printable(f"next: {step}")), highlight=False, soft_wrap=True)
+        out.print(Text(printable(f"next: {step}")), soft_wrap=True)
     if sentences or next_steps:
         out.print()
 
 
-def _leaderboard_cells(row: Mapping[str, Any], columns: Sequence[str], width: int) -> list[str]:
-    numbers = [cell_text(row, column) for column in columns]
-    # The sentences below the table repeat the interval, so nothing is lost in a narrow terminal.
-    if width >= _WIDE and row["test_accuracy_sem"] is not None:
-        numbers[columns.index("test_accuracy")] += f" ± {cell_text(row, 'test_accuracy_sem')}"
-    if width >= _WIDE and row["delta_low"] is not None:
-        numbers[columns.index("delta")] += f" [{cell_text(row, 'delta_low')}, {cell_text(row, 'delta_high')}]"
-    outcome = cell_text(row, "verdict" if row["state"] == "COMPLETE" else "state")
-    return [cell_text(row, "rank"), printable(row_label(row)), *numbers, outcome, describe(row)]
+def _numbers(name: str, rows: Sequence[Mapping[str, Any]], spare: int = 0) -> Column:
+    """Return a column of a table's rows that has numbers."""
+    return Column(name, [cell_text(row, name) for row in rows], right=True, spare=spare)
+
+
+def _interval(name: str, rows: Sequence[Mapping[str, Any]], spare: int) -> Column:
+    """Return a column with the interval of a difference, such as ``[+0.0500, +0.1000]``."""
+    pairs = [[cell_text(row, f"{name}_{end}") for end in ("low", "high")] for row in rows]
+    cells = [f"[{low}, {high}]" if low else "" for low, high in pairs]
+    return Column(f"{name} interval", cells, right=True, spare=spare)
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    """Return a row's verdict, or its state if it is not complete; empty if it is not confirmed."""
+    outcome = row["verdict"] if row["state"] == "COMPLETE" else row["state"]
+    return "" if outcome in (None, "not confirmed") else str(outcome)
+
+
+def _confirmed_columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    return [
+        _numbers("test_accuracy", rows),
+        _numbers("test_accuracy_sem", rows, spare=5),
+        _numbers("delta", rows),
+        # The sentences below the table repeat the interval, so nothing is lost in a narrow terminal.
+        _interval("delta", rows, spare=4),
+    ]
+
+
+def _configuration(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row's values, and its epochs unless they are fewer than the configuration's, as if pruned."""
+    values = {name: row.get(name) for name in HYPERPARAMETERS}
+    return values | ({"epochs": row["epochs"]} if row["state"] == "COMPLETE" else {})
+
+
+def _difference(row: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> str:
+    if baseline is None:
+        return description(_configuration(row))
+    return differences(_configuration(row), _configuration(baseline)) or "nothing"
+
+
+def _print_left_out(out: Console, n_rows: int, is_whole: bool, command: str) -> None:
+    """Print how to see the rows and columns that a table leaves out, if it does.
+
+    Args:
+        out: Console to print to.
+        n_rows: Number of rows that are left out.
+        is_whole: True if no column is left out.
+        command: Command that prints the whole table.
+    """
+    if n_rows:
+        text = f"{n_rows:,} more: '{command}'; every column too: add '--csv FILE'"
+    elif not is_whole:
+        text = f"every column: '{command} --csv FILE', or a wider terminal"
+    else:
+        return
+    out.print(Text(printable(text)), soft_wrap=True)
 
 
 def row_label(row: Mapping[str, Any]) -> str:
@@ -101,54 +287,40 @@ def cell_text(row: Mapping[str, Any], column: str) -> str:
     return "" if row[column] is None else format(row[column], _FORMATS.get(column, ""))
 
 
-def print_ablation(ablation: Rows) -> None:
-    """Print the table of an ablation, as `lenet_exp.results.ablation.ablation_table` returns it."""
-    table = Table(title="ablation", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("factor")
-    table.add_column("value")
-    for heading in (
-        *("n_seeds", "val_accuracy", "val_delta", "val_delta interval", "val_p_value"),
-        *("examples_per_s", "n_parameters", "macs"),
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("verdict")
-    for row in ablation.rows:
-        cells = (escape(printable(text)) for text in _ablation_cells(row))
-        table.add_row(*cells, style="bold" if row["factor"] == "baseline" else None)
-    console().print(table)
+def print_ablation(ablation: Rows, top: int | None = None, command: str = "lenet-exp leaderboard") -> None:
+    """Print the table of an ablation, as `lenet_exp.results.ablation.ablation_table` returns it.
 
-
-def _ablation_cells(row: Mapping[str, Any]) -> list[str]:
-    cells = {column: cell_text(row, column) for column in row}
-    sem, ratio = cells["val_accuracy_sem"], cells["examples_per_s_ratio"]
-    return [
-        *(cells[column] for column in ("factor", "value", "n_seeds")),
-        cells["val_accuracy"] + (f" ± {sem}" if sem else ""),
-        cells["val_delta"],
-        f"[{cells['val_delta_low']}, {cells['val_delta_high']}]" if cells["val_delta_low"] else "",
-        cells["val_p_value"],
-        cells["examples_per_s"] + (f" x{ratio}" if ratio else ""),
-        cells["n_parameters"],
-        cells["macs"],
-        cells["note"] or cells["verdict"],
+    Args:
+        ablation: The table, whose first row is the baseline's.
+        top: Number of rows to show; None shows all.
+        command: Command that prints the whole table.
+    """
+    rows = ablation.rows[:top]
+    names = [f"{row['factor']} {row['value'] or ''}".strip() for row in rows]
+    columns = [
+        Column("alternative", names),
+        _numbers("n_seeds", rows, spare=4),
+        _numbers("val_accuracy", rows),
+        _numbers("val_accuracy_sem", rows, spare=6),
+        _numbers("val_delta", rows),
+        _interval("val_delta", rows, spare=2),
+        _numbers("val_p_value", rows, spare=3),
+        _numbers("examples_per_s", rows, spare=5),
+        _numbers("examples_per_s_ratio", rows, spare=8),
+        _numbers("n_parameters", rows, spare=7),
+        _numbers("macs", rows, spare=9),
+        Column("verdict", ["no verdict" if row["note"] else row["verdict"] or "" for row in rows]),
     ]
+    is_whole = print_table("ablation", columns, bold=0)
+    out = console()
+    for name, row in zip(names, rows, strict=True):
+        if row["note"]:
+            out.print(Text(printable(f"{name}: {row['note']}")), soft_wrap=not out.is_terminal)
+    _print_left_out(out, len(ablation.rows) - len(rows), is_whole, command)
+    out.print()
 
 
-def describe(row: Mapping[str, Any]) -> str:
-    """Return a row's configuration in a few words, such as ``max relu kernel 5-5 channels 6-16``."""
-
-    def per_layer(name: str, most: int) -> str:
-        values = [row[f"{name}_{i}"] for i in range(1, most + 1)]
-        return "-".join(str(value) for value in values if value is not None) or "none"
-
-    kernels, channels = per_layer("kernel_size", 3), per_layer("channels", 3)
-    return (
-        f"{row['pooling']} {row['activation']} kernel {kernels} channels {channels} "
-        f"fc {per_layer('fc_width', 2)} {row['optimizer']} lr {row['lr']:.3g}"
-    )
-
-
-def print_rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_rows(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table whose cells are texts.
 
     Args:
@@ -156,12 +328,10 @@ def print_rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]
         headings: Headings of the columns.
         rows: Cells of each row, in the order of the headings.
     """
-    table = Table(title=escape(printable(title)), title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(*(escape(printable(cell)) for cell in row))
-    console().print(table)
+    cells = zip(*rows, strict=True) if rows else [()] * len(headings)
+    print_table(
+        title, [Column(heading, column, right=True) for heading, column in zip(headings, cells, strict=True)]
+    )
 
 
 def print_shapes(experiment: Experiment) -> None:
@@ -176,22 +346,21 @@ def print_shapes(experiment: Experiment) -> None:
     named = [("baseline", experiment.baseline_configuration), *experiment.runs()]
     named += [(f"{a.factor} {a.value}", configuration) for a, configuration in experiment.alternatives()]
     for label, configuration in named:
-        title = f"{escape(printable(label))}, input 1x{size}x{size}"
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-        table.add_column("layer")
-        for heading in ("output shape", "n_parameters", "macs"):
-            table.add_column(heading, justify="right")
         try:
             rows = layers(configuration, size)
         except InfeasibleError as error:
             raise ConfigError(f"{label}: no network can be built from this configuration: {error}") from None
-        for layer in rows:
-            shape = "x".join(map(str, layer.output))
-            table.add_row(layer.name, shape, f"{layer.n_parameters:,}", f"{layer.macs:,}")
         total = cost(configuration, size)
-        table.add_section()
-        table.add_row("total", "", f"{total.n_parameters:,}", f"{total.macs:,}")
-        console().print(table)
+        numbers = [("x".join(map(str, layer.output)), layer.n_parameters, layer.macs) for layer in rows]
+        shapes, n_parameters, macs = zip(*numbers, ("", total.n_parameters, total.macs), strict=True)
+        columns = [
+            Column("layer", [*(layer.name for layer in rows), "total"]),
+            Column("output shape", shapes, right=True),
+            Column("n_parameters", [f"{n:,}" for n in n_parameters], right=True),
+            Column("macs", [f"{n:,}" for n in macs], right=True),
+        ]
+        print_table(f"{label}, input 1x{size}x{size}", columns, bold=len(rows))
+        console().print()
 
 
 def print_bench(answer: Mapping[str, Any]) -> None:
@@ -202,11 +371,7 @@ def print_bench(answer: Mapping[str, Any]) -> None:
             f"{answer['usual_examples_per_s']:,.0f}",
             f"the usual loop: DataLoader, float32, {answer['usual_threads']} threads and 2 reading processes",
         ),
-        (
-            "examples_per_s",
-            f"{answer['examples_per_s']:,.0f}",
-            f"a sweep of this package, in {answer['precision']}",
-        ),
+        ("examples_per_s", f"{answer['examples_per_s']:,.0f}", f"this package, in {answer['precision']}"),
         ("speedup", f"{answer['speedup']:.2f}", ""),
         ("peak_gflops", f"{answer['peak_gflops']:,.0f}", "float32 matrix products of torch.mm, GFLOP/s"),
         (
@@ -225,12 +390,10 @@ def print_bench(answer: Mapping[str, Any]) -> None:
         ("precision", answer["precision"], "of the sweep's arithmetic"),
     ]
     title = f"{answer['machine']}, {answer['cores']} cores, on {answer['device']}"
-    table = Table(title=escape(printable(title)), title_justify="left", box=None, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column()
-    for name, value, meaning in rows:
-        table.add_row(name, escape(value), escape(meaning))
-    console().print(table)
+    names, values, meanings = zip(*rows, strict=True)
+    print_table(
+        title, [Column("", names), Column("", values, right=True), Column("", meanings, is_text=True)]
+    )
     if answer["load"] > answer["cores"] / 4:
-        console().print(f"This machine was busy (load {answer['load']:.1f}): measure again when it is quiet.")
+        text = f"This machine was busy (load {answer['load']:.1f}): measure again when it is quiet."
+        console().print(text, highlight=False)

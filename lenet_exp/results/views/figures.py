@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lenet_exp.base.errors import printable
+from lenet_exp.config.describe import description
 from lenet_exp.results.figures.chart import BASELINE, COLOURS, FAINT, FRONT, TRIAL
 from lenet_exp.results.figures.selection import (
     Curve,
@@ -25,7 +26,6 @@ from lenet_exp.results.figures.selection import (
     tried,
     varied,
 )
-from lenet_exp.results.views.console import describe
 from lenet_exp.study.records import TrialRecord
 
 #: Symbol of a point, by whether its accuracy is below the axis.
@@ -267,7 +267,7 @@ def _category(value: Any) -> Any:
 def _hover(record: TrialRecord) -> str:
     """Return the text that is shown while the pointer is over a record's point."""
     result: Mapping[str, Any] = record.result
-    lines = [f"<b>{_text(record.label)}</b>: {last_accuracy(record):.4f}", _text(describe(record.values))]
+    lines = [f"<b>{_text(record.label)}</b>: {last_accuracy(record):.4f}", _text(description(record.values))]
     if record.reason:
         lines.append(_text(record.reason[:200]))
     if result.get("n_parameters") and result.get("examples_per_s"):
