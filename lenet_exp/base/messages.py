@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,11 +26,30 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+class _Listener:
+    """The function that gets the lines of `say` while something else is drawn on the terminal."""
+
+    hear: Callable[[str], None] | None = None
+
+
+def listen(hear: Callable[[str], None] | None) -> None:
+    """Give the lines of `say` to ``hear`` instead of standard error; None ends that."""
+    _Listener.hear = hear
+
+
+def is_listened_to() -> bool:
+    """Return True while `listen` has redirected the lines, so that nothing else may draw on the terminal."""
+    return _Listener.hear is not None
+
+
 def say(line: str) -> None:
     """Print a line on standard error, with control characters escaped.
 
     If standard error is closed, or nobody reads it any more, the line is lost and no error is raised.
     """
+    if _Listener.hear is not None:
+        _Listener.hear(line)
+        return
     # A closed stream raises ValueError; sys.stderr is None if the process started without one. In a signal
     # handler, a stream that is being written to raises RuntimeError.
     with suppress(OSError, ValueError, RuntimeError):

@@ -21,7 +21,7 @@ from lenet_exp.base.errors import LenetExpError, UnreachableError, mask_url, pri
 from lenet_exp.base.messages import counted, say
 from lenet_exp.cli import options
 from lenet_exp.cli.options import load_experiment, switch, workers_count
-from lenet_exp.execution.signals import exit_command, own_process
+from lenet_exp.execution.signals import exit_command, own_process, unwinding
 
 app = typer.Typer(
     name="lenet-exp",
@@ -108,6 +108,7 @@ def _sweep(
     trial_memory: options.TrialMemory = None,
     min_free: options.MinFree = "200M",
     overrides: options.Overrides = None,
+    plain: options.Plain = False,
 ) -> None:
     """Run the main job: train the baseline, search for better networks, and confirm the best on fresh seeds.
 
@@ -115,33 +116,37 @@ def _sweep(
 
     Example: lenet-exp sweep experiments/quick.toml --trials 8 --set search.sampler=random
     """
-    from lenet_exp.execution.processes import TRAINER, start_fork_server
-    from lenet_exp.execution.resources import Limits, size_bytes
+    from lenet_exp.progress.display import shown
 
-    asked = load_experiment(experiment, overrides, {"search.trials": trials})
-    n_workers = workers_count(workers)
-    limits = Limits(trial_timeout, trial_memory, size_bytes(min_free, "--min-free"))
-    # Tests of everything but the training name a trainer of their own here.
-    trainer = os.environ.get("LENET_EXP_TRAINER", TRAINER)
-    # The fork server loads torch, which takes longest, while this process loads everything else.
-    start_fork_server(trainer)
-    from lenet_exp.sweep.run import Request, run_main_job
+    with shown(plain=plain) as reporter:  # before anything is loaded that takes time
+        from lenet_exp.execution.processes import TRAINER, start_fork_server
+        from lenet_exp.execution.resources import Limits, size_bytes
 
-    run_main_job(
-        Request(
-            experiment=asked,
-            root=root,
-            workers=n_workers,
-            timeout_s=timeout,
-            limits=limits,
-            trainer=trainer,
-            device=device,
-            tracking_uri=tracking_uri,
-            require_tracking=require_tracking,
-            storage=storage,
-            confirm=not no_confirm,
+        asked = load_experiment(experiment, overrides, {"search.trials": trials})
+        n_workers = workers_count(workers)
+        limits = Limits(trial_timeout, trial_memory, size_bytes(min_free, "--min-free"))
+        # Tests of everything but the training name a trainer of their own here.
+        trainer = os.environ.get("LENET_EXP_TRAINER", TRAINER)
+        # The fork server loads torch, which takes longest, while this process loads everything else.
+        start_fork_server(trainer)
+        from lenet_exp.sweep.run import Request, run_main_job
+
+        run_main_job(
+            Request(
+                experiment=asked,
+                root=root,
+                workers=n_workers,
+                timeout_s=timeout,
+                limits=limits,
+                trainer=trainer,
+                device=device,
+                tracking_uri=tracking_uri,
+                require_tracking=require_tracking,
+                storage=storage,
+                confirm=not no_confirm,
+            ),
+            reporter,
         )
-    )
 
 
 @app.command("confirm")
@@ -161,33 +166,38 @@ def _confirm(
     tracking_uri: options.Tracking = None,
     storage: options.Storage = None,
     overrides: options.Overrides = None,
+    plain: options.Plain = False,
 ) -> None:
     """Train the best configurations and the baseline on fresh seeds, then read the test split once for all.
 
     Example: lenet-exp confirm fashion_mnist --dataset mnist
     """
-    from lenet_exp.execution.processes import start_fork_server
+    from lenet_exp.progress.display import shown
 
-    asked, n_workers = load_experiment(experiment, overrides), workers_count(workers)
-    start_fork_server()
-    from lenet_exp.sweep.run import Request, run_main_job
+    with shown(plain=plain) as reporter:
+        from lenet_exp.execution.processes import start_fork_server
 
-    is_folder_given = any(override.partition("=")[0].strip() == "data.folder" for override in overrides or ())
-    run_main_job(
-        Request(
-            experiment=asked,
-            root=root,
-            workers=n_workers,
-            timeout_s=timeout,
-            device=device,
-            tracking_uri=tracking_uri,
-            storage=storage,
-            search=False,
-            again=again,
-            dataset=dataset,
-            dataset_folder=asked.data.folder if is_folder_given else None,
+        asked, n_workers = load_experiment(experiment, overrides), workers_count(workers)
+        start_fork_server()
+        from lenet_exp.sweep.run import Request, run_main_job
+
+        names = [override.partition("=")[0].strip() for override in overrides or ()]
+        run_main_job(
+            Request(
+                experiment=asked,
+                root=root,
+                workers=n_workers,
+                timeout_s=timeout,
+                device=device,
+                tracking_uri=tracking_uri,
+                storage=storage,
+                search=False,
+                again=again,
+                dataset=dataset,
+                dataset_folder=asked.data.folder if "data.folder" in names else None,
+            ),
+            reporter,
         )
-    )
 
 
 @app.command("leaderboard")
@@ -241,6 +251,27 @@ def _sync(
     typer.echo(f"{done}, deleted {report.n_deleted}")
     if report.lacking:
         raise UnreachableError(report.what_is_lacking)
+
+
+@app.command("watch")
+def _watch(
+    experiment: options.WatchedArgument = None,
+    root: options.Root = Path("mlruns"),
+    plain: options.Plain = False,
+) -> None:
+    """Show how a sweep stands that runs elsewhere on --root, until it ends; Ctrl-C ends only the watching.
+
+    Example: lenet-exp watch quick
+    """
+    from lenet_exp.base.layout import Layout
+    from lenet_exp.progress.display import find_place
+    from lenet_exp.progress.watch import sweep_to_watch, watch
+
+    layout = Layout.of(root, load_experiment(experiment).name) if experiment else sweep_to_watch(root)
+    with unwinding("stopped watching; the sweep goes on"):
+        ended = watch(layout, None if plain else find_place(), typer.echo)
+    if not plain:
+        typer.echo(f"{ended.experiment}: {ended.phase}")
 
 
 @app.command("doctor")

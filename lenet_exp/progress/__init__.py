@@ -1,0 +1,7 @@
+"""How a running sweep stands: its state and time left, the live board, plain lines, and what watches it."""
+
+from lenet_exp.base.faces import face
+
+__getattr__, __dir__ = face(
+    __name__, display="find_place shown", reporter="Reporter ended_as", watch="sweep_to_watch"
+)
