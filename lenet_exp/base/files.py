@@ -191,6 +191,7 @@ def write_new(path: Path, content: bytes, *, durable: bool = True) -> None:
     Args:
         path: File to create, in a folder that exists. A link in its place is deleted, not followed.
         content: All bytes of the file.
+        durable: True to return when it is on the disk; False if a power cut may undo it.
 
     Raises:
         StoreError: If a folder is in its place.

@@ -21,7 +21,10 @@ from lenet_exp.base.errors import LenetExpError, UnreachableError, mask_url, pri
 from lenet_exp.base.messages import counted, say
 from lenet_exp.cli import options
 from lenet_exp.cli.options import load_experiment, switch, workers_count
-from lenet_exp.execution.signals import exit_command, own_process, unwinding
+from lenet_exp.execution.processes import TRAINER, start_fork_server
+from lenet_exp.execution.resources import Limits, size_bytes
+from lenet_exp.execution.signals import exit_command, own_process
+from lenet_exp.progress.display import shown
 
 app = typer.Typer(
     name="lenet-exp",
@@ -116,12 +119,7 @@ def _sweep(
 
     Example: lenet-exp sweep experiments/quick.toml --trials 8 --set search.sampler=random
     """
-    from lenet_exp.progress.display import shown
-
     with shown(plain=plain) as reporter:  # before anything is loaded that takes time
-        from lenet_exp.execution.processes import TRAINER, start_fork_server
-        from lenet_exp.execution.resources import Limits, size_bytes
-
         asked = load_experiment(experiment, overrides, {"search.trials": trials})
         n_workers = workers_count(workers)
         limits = Limits(trial_timeout, trial_memory, size_bytes(min_free, "--min-free"))
@@ -172,11 +170,7 @@ def _confirm(
 
     Example: lenet-exp confirm fashion_mnist --dataset mnist
     """
-    from lenet_exp.progress.display import shown
-
     with shown(plain=plain) as reporter:
-        from lenet_exp.execution.processes import start_fork_server
-
         asked, n_workers = load_experiment(experiment, overrides), workers_count(workers)
         start_fork_server()
         from lenet_exp.sweep.run import Request, run_main_job
@@ -263,15 +257,9 @@ def _watch(
 
     Example: lenet-exp watch quick
     """
-    from lenet_exp.base.layout import Layout
-    from lenet_exp.progress.display import find_place
-    from lenet_exp.progress.watch import sweep_to_watch, watch
+    from lenet_exp.progress.watch import watch_sweep
 
-    layout = Layout.of(root, load_experiment(experiment).name) if experiment else sweep_to_watch(root)
-    with unwinding("stopped watching; the sweep goes on"):
-        ended = watch(layout, None if plain else find_place(), typer.echo)
-    if not plain:
-        typer.echo(f"{ended.experiment}: {ended.phase}")
+    watch_sweep(load_experiment(experiment).name if experiment else None, root, plain=plain)
 
 
 @app.command("doctor")

@@ -2,6 +2,4 @@
 
 from lenet_exp.base.faces import face
 
-__getattr__, __dir__ = face(
-    __name__, display="find_place shown", reporter="Reporter ended_as", watch="sweep_to_watch"
-)
+__getattr__, __dir__ = face(__name__, display="shown", reporter="Reporter ended_as", watch="watch_sweep")

@@ -30,7 +30,12 @@ class Place(Protocol):
     """Where a board is drawn."""
 
     def draw(self, lines: list[str], progress: Progress) -> None:
-        """Write lines that stay, and draw how the sweep stands."""
+        """Write lines that stay, and draw how the sweep stands.
+
+        Args:
+            lines: Lines, the oldest first.
+            progress: State of the sweep.
+        """
 
     def clear(self, lines: list[str]) -> None:
         """End what is drawn, and write lines that stay."""

@@ -69,7 +69,7 @@ def time_left(
     """Return the time until all trainings are done, or None while there is nothing to go by.
 
     Args:
-        ended: How long trainings took that have ended, the newest last.
+        ended: Durations of the trainings that have ended, the newest last.
         running: Trainings that are under way.
         waiting: Trainings that have not begun.
         workers: Number of trainings at once, at least 1.

@@ -157,7 +157,7 @@ class Reporter:
         Args:
             key: Key of the attempt.
             label: Name that people see.
-            ended: How it ended.
+            ended: State in which it ended, a retry included.
             value: Validation accuracy of a complete training; None without one.
         """
         if started := self._running.pop(key, None):
@@ -294,7 +294,7 @@ def ended_as(record: TrialRecord) -> Ended:
 
 
 def distinguishing(configuration: Configuration, experiment: Experiment) -> str:
-    """Return the values in which a configuration differs from the baseline, in short, the learning rate first.
+    """Return the values in which a configuration differs from the baseline, the learning rate first.
 
     Args:
         configuration: Configuration of a training.

@@ -63,7 +63,7 @@ class Screen:
 
         Args:
             lines: Lines without control characters, of any length.
-            shown: What is drawn, no higher than `size` says.
+            shown: Rows to draw, no higher than `size` says.
 
         Raises:
             OSError: If the terminal is gone.

@@ -61,7 +61,7 @@ class Incumbent:
 
     Attributes:
         label: Name that people see.
-        val_accuracy: Its validation accuracy, in [0, 1].
+        val_accuracy: Validation accuracy, in [0, 1].
         delta: Difference to the baseline's; None if the baseline is not trained yet.
     """
 
@@ -93,16 +93,16 @@ class Progress:
 
     Attributes:
         experiment: Name of the experiment; empty until its file is read.
-        phase: What the sweep is at.
+        phase: Work that the sweep is at.
         detail: More about the phase, such as ``3 configurations, 5 seeds``; may be empty.
         n_done: Number of trials of the search, or of trainings of a list or a confirmation, that have ended.
         n_total: Number of trials or trainings of the phase; 0 if it has none.
-        unit: What ``n_total`` counts: ``trial`` or ``training``.
-        counts: How many attempts have ended in which way.
+        unit: Thing that ``n_total`` counts: ``trial`` or ``training``.
+        counts: Number of attempts that have ended in which way.
         running: Trainings that are under way.
         incumbent: Best configuration so far; None if nothing is complete.
         left: Time left; None if there is nothing to go by.
-        stopping: What an interrupt waits for; empty without one.
+        stopping: Work that an interrupt waits for; empty without one.
         tracking: State of the upload to MLflow: ``live``, ``spooling 12 runs``, or empty before it begins.
         memory_bytes: Free memory of the machine; None if unknown.
         disk_bytes: Free space on the disk of the root; None if unknown.

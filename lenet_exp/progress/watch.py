@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,8 @@ from lenet_exp.base.errors import LenetExpError, NoResultError, printable
 from lenet_exp.base.files import read_file
 from lenet_exp.base.layout import Layout, layouts
 from lenet_exp.base.messages import counted
-from lenet_exp.progress.display import Place
+from lenet_exp.execution.signals import unwinding
+from lenet_exp.progress.display import Place, find_place
 from lenet_exp.progress.estimate import duration_in_words, in_words
 from lenet_exp.progress.state import Note, Progress
 
@@ -25,6 +27,28 @@ from lenet_exp.progress.state import Note, Progress
 LOOK_EVERY_S = 0.5
 #: Seconds without a change, of a file that is rewritten every five, after which the sweep counts as dead.
 DEAD_AFTER_S = 30.0
+
+
+def watch_sweep(name: str | None, root: Path, *, plain: bool = False) -> None:
+    """Show how a sweep stands until it ends, as a board or as lines on standard output.
+
+    Args:
+        name: Name of its experiment; None for the one whose sweep runs.
+        root: Root folder of all results.
+        plain: True for plain lines wherever it is.
+
+    Raises:
+        NoResultError: If no such sweep was run, or it died.
+        SweepInterruptedError: On Ctrl-C, which ends the watching only.
+    """
+    layout = Layout.of(root, name) if name is not None else sweep_to_watch(root)
+    with unwinding("stopped watching; the sweep goes on"):
+        follow(layout, None if plain else find_place(), _say)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{printable(line)}\n")
+    sys.stdout.flush()
 
 
 def sweep_to_watch(root: Path) -> Layout:
@@ -71,7 +95,7 @@ def _how(progress: Progress) -> str:
     return progress.phase if progress.has_ended else "ended without saying so"
 
 
-def watch(
+def follow(
     layout: Layout,
     place: Place | None,
     say: Callable[[str], None],
@@ -83,7 +107,7 @@ def watch(
 
     Args:
         layout: Paths of its experiment.
-        place: Where a board is drawn; None for plain lines.
+        place: Place to draw a board; None for plain lines.
         say: Function that gets each plain line.
         wait: Function that waits for some seconds.
         clock: Clock in seconds, which no other clock is compared with.
@@ -123,11 +147,11 @@ def watch(
 
 
 def _dead(layout: Layout, progress: Progress) -> str:
-    where = f"pid {progress.pid} on {printable(progress.host)}"
-    what = (
-        f"the sweep of {layout.folder} ({where}) does not run any more, or hangs: it ended without saying so"
+    where = f"pid {progress.pid} on host {printable(progress.host)}"
+    return (
+        f"the sweep of {layout.folder} ({where}) died or hangs, in the phase {progress.phase};"
+        " the same sweep command goes on with what is there"
     )
-    return f"{what}, in the phase {progress.phase}; run the same command again to go on"
 
 
 def _after(progress: Progress, seconds: float) -> Progress:

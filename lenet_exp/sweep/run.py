@@ -106,7 +106,7 @@ def run_main_job(request: Request, reporter: Reporter | None = None) -> None:
     """Search, confirm and record as the request asks, and print the leaderboard.
 
     Args:
-        request: What the user asks for.
+        request: Everything that the user asked for.
         reporter: Reporter that is told how the sweep stands; None for one that shows nothing.
 
     Raises:
