@@ -27,18 +27,18 @@ def counted(n: int, noun: str) -> str:
 
 
 class _Listener:
-    """The function that gets the lines of `say` while something else is drawn on the terminal."""
+    """The function that gets the lines of `say` while a sweep shows how it stands."""
 
-    hear: Callable[[str], None] | None = None
+    hear: Callable[[str], bool] | None = None
 
 
-def listen(hear: Callable[[str], None] | None) -> None:
-    """Give the lines of `say` to ``hear`` instead of standard error; None ends that."""
+def listen(hear: Callable[[str], bool] | None) -> None:
+    """Give the lines of `say` to ``hear``, and to standard error if it returns False; None ends that."""
     _Listener.hear = hear
 
 
 def is_listened_to() -> bool:
-    """Return True while `listen` has redirected the lines, so that nothing else may draw on the terminal."""
+    """Return True while `listen` has a function, so that nothing else may draw on the terminal."""
     return _Listener.hear is not None
 
 
@@ -47,8 +47,7 @@ def say(line: str) -> None:
 
     If standard error is closed, or nobody reads it any more, the line is lost and no error is raised.
     """
-    if _Listener.hear is not None:
-        _Listener.hear(line)
+    if _Listener.hear is not None and _Listener.hear(line):
         return
     # A closed stream raises ValueError; sys.stderr is None if the process started without one. In a signal
     # handler, a stream that is being written to raises RuntimeError.

@@ -151,10 +151,7 @@ def _sweep(
 def _confirm(
     experiment: options.ExperimentArgument = None,
     again: Annotated[
-        bool,
-        switch(
-            "--again", "choose finalists anew and read the test split once more, recorded as a repetition"
-        ),
+        bool, switch("--again", "choose finalists anew and read the test split again, which is recorded")
     ] = False,
     dataset: options.Dataset = None,
     workers: options.Workers = "auto",

@@ -156,11 +156,12 @@ class _Board:
         self._frame()  # at once, before others keep the interpreter busy with imports
         self._thread.start()
 
-    def _hear(self, line: str) -> None:
+    def _hear(self, line: str) -> bool:
         """Take a line from any thread, or from a signal handler, without waiting for anything."""
         line = printable(line)
         self._lines.append(line)
         self._reporter.note(line)
+        return True
 
     def _run(self) -> None:
         wait_s = FRAME_S
@@ -192,7 +193,7 @@ class _Board:
         if not self._is_open:
             return
         self._is_open = False
-        listen(None)
+        listen(self._reporter.note)
         when_ending(None)
         self._stop.set()
         # A terminal that was halted (Ctrl-S) holds up the frame, and would hold up this.
@@ -203,30 +204,31 @@ class _Board:
 
 
 @contextmanager
-def shown(*, plain: bool = False, silent: bool = False) -> Iterator[Reporter]:
+def shown(*, plain: bool = False, in_terminal: bool = True) -> Iterator[Reporter]:
     """Context manager: show how a sweep stands, as the place allows; yield what the sweep tells it to.
 
     Args:
         plain: True for plain lines wherever it is.
-        silent: True to show nothing but the sweep's own lines.
+        in_terminal: False for plain lines in a terminal too, which a script of the user's may use otherwise.
     """
     reporter = Reporter()
-    place = None if plain or silent else find_place()
-    if place is None:
-        reporter.is_plain = not silent
-        yield reporter
-        return
-    drawn = _Board(reporter, place)
-    reporter.close = drawn.close
-    drawn.start()
+    place = None if plain else find_place(in_terminal=in_terminal)
     try:
+        if place is None:
+            reporter.is_plain = True
+            listen(reporter.note)
+        else:
+            drawn = _Board(reporter, place)
+            reporter.close = drawn.close
+            drawn.start()
         yield reporter
     finally:
-        drawn.close()
+        reporter.close()
+        listen(None)
 
 
-def find_place() -> Place | None:
-    """Return where a board can be drawn: a notebook or a terminal; None if nowhere."""
+def find_place(*, in_terminal: bool = True) -> Place | None:
+    """Return where a board can be drawn: a notebook or, if ``in_terminal``, a terminal; None if nowhere."""
     with suppress(Exception):  # whatever is wrong with the place, there are plain lines
         ipython = sys.modules.get("IPython")
         shell = ipython.get_ipython() if ipython else None
@@ -236,6 +238,6 @@ def find_place() -> Place | None:
             return NotebookPlace(import_module("IPython.display").display)
         from lenet_exp.progress.screen import is_terminal
 
-        if is_terminal():
+        if in_terminal and is_terminal():
             return TerminalPlace()
     return None

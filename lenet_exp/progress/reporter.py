@@ -183,17 +183,14 @@ class Reporter:
         delta = None if self._baseline is None else best.val_accuracy - self._baseline
         self._state = replace(self._state, incumbent=replace(best, delta=delta))
 
-    def note(self, line: str) -> Note:
-        """Keep a line for the user, from any thread or signal handler."""
-        note = Note(time.time(), line)
-        self._notes.append(note)
-        self._changed.set()
-        return note
+    def note(self, line: str) -> bool:
+        """Keep a line for the user, from any thread or signal handler; return False, as it is not shown."""
+        self._notes.append(Note(time.time(), line))
+        return False
 
     def stopping(self, why: str) -> None:
         """Tell what an interrupt waits for. Safe in a signal handler."""
         self._stopping = why
-        self._changed.set()
 
     # What is shown.
 

@@ -129,7 +129,6 @@ def run_main_job(request: Request, reporter: Reporter | None = None) -> None:
             with (
                 lock(layout.lock) as ensure_held,
                 storage_lock(request.storage, request.conducted.name) as held,
-                reporter.recording(layout.progress),
             ):
                 began = time.monotonic()
                 if request.require_tracking:
@@ -141,7 +140,13 @@ def run_main_job(request: Request, reporter: Reporter | None = None) -> None:
                 stores = store_flags(request.storage, request.tracking_uri)
                 sync_command = conditions.experiment.command("sync", layout.root) + stores
                 metadata = study_metadata(conditions.experiment, layout, conditions.images, study.lineage)
-                with unwinding(), closing(study), tracked(metadata, tracking, spool, sync_command) as tracker:
+                # A sweep that was refused before leaves what the last one has said of itself.
+                with (
+                    reporter.recording(layout.progress),
+                    unwinding(),
+                    closing(study),
+                    tracked(metadata, tracking, spool, sync_command) as tracker,
+                ):
                     reporter.begin_experiment(
                         conditions.experiment, conditions.plan.workers, study.records(), tracker.state
                     )
