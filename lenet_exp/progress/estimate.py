@@ -7,7 +7,6 @@ differ, their mean is known from a few of them only, and what comes may not be l
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,9 +17,10 @@ _Z = 1.28
 #: Relative standard deviation that durations are taken to have before they are seen; it counts as a training.
 _PRIOR_SPREAD = 0.4
 #: Relative standard deviation of what no duration tells: other load of the machine, a sampler that moves on.
-_DRIFT = 0.12
-#: Newest trainings that count; a sampler draws larger or smaller networks as it learns.
-_NEWEST = 40
+_DRIFT = 0.3
+#: After this many trainings a duration counts half: a sampler draws larger or smaller networks as it learns,
+#: and a pruner ends more of them.
+_HALF_LIFE = 8
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,19 @@ def time_left(
         waiting: Trainings that have not begun.
         workers: Number of trainings at once, at least 1.
     """
-    newest = ended[-_NEWEST:]
+    newest = ended[-8 * _HALF_LIFE :]
     begun = [run.trained_s * run.epochs / run.epoch for run in running if run.epoch]
     full = [duration.full_s for duration in newest] + begun
     if not full:
         return None
-    full_s = statistics.fmean(full)
+    weights = [0.5 ** ((len(full) - n) / _HALF_LIFE) for n in range(len(full))]
+    full_s = _mean(full, weights)
     # Of what a training would take in full, the pruner leaves this share.
-    kept = sum(d.seconds for d in newest) / sum(d.full_s for d in newest) if newest else 1.0
+    kept = (
+        _mean([d.seconds for d in newest], weights) / _mean(full, weights[: len(newest)]) if newest else 1.0
+    )
     taken = [duration.seconds for duration in newest] + [seconds * kept for seconds in begun]
-    mean_s = statistics.fmean(taken)
+    mean_s = _mean(taken, weights)
     rest = [_rest(run, full_s) * kept for run in running]
     workers_used = max(1, min(workers, len(running) + waiting.trainings + math.ceil(waiting.full)))
     work_s = sum(rest) + waiting.trainings * mean_s + waiting.full * full_s
@@ -92,8 +95,8 @@ def time_left(
     middle_s = work_s / workers_used + ends * (workers_used - 1) / (2 * workers_used)
     middle_s = max(middle_s, *rest, 0.0) if rest else middle_s
     variance = (
-        _of_sum(taken, waiting.trainings, mean_s)
-        + _of_sum(full, waiting.full, full_s)
+        _of_sum(taken, weights, waiting.trainings)
+        + _of_sum(full, weights, waiting.full)
         + (waiting.full_spread * full_s) ** 2
         + sum((_PRIOR_SPREAD * seconds) ** 2 for seconds in rest)
         + (ends / 3) ** 2
@@ -115,11 +118,19 @@ def _rest(run: Running, full_s: float) -> float:
     return max(epoch_s * (left - 0.9), epoch_s * left - (run.ran_s - run.trained_s)) if left else 0.0
 
 
-def _of_sum(seen: Sequence[float], n: float, mean_s: float) -> float:
+def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
+    """Return a weighted mean; values beyond the weights, or weights beyond the values, do not count."""
+    pairs = list(zip(values, weights, strict=False))
+    return sum(value * weight for value, weight in pairs) / sum(weight for _, weight in pairs)
+
+
+def _of_sum(seen: Sequence[float], weights: Sequence[float], n: float) -> float:
     """Return the variance of the sum of ``n`` more durations, whose mean is itself only estimated."""
-    deviations = sum((seconds - mean_s) ** 2 for seconds in seen) + (_PRIOR_SPREAD * mean_s) ** 2
-    variance = deviations / len(seen)
-    return variance * (n + n**2 / len(seen))
+    mean_s = _mean(seen, weights)
+    # The spread that is taken for granted counts as one more duration.
+    deviations = [(seconds - mean_s) ** 2 for seconds in seen] + [(_PRIOR_SPREAD * mean_s) ** 2]
+    n_effective = sum(weights) ** 2 / sum(weight**2 for weight in weights)
+    return _mean(deviations, [*weights, 1.0]) * (n + n**2 / n_effective)
 
 
 def in_words(left: TimeLeft) -> str:
