@@ -45,7 +45,7 @@ def board(progress: Progress, width: int, height: int = 40) -> RenderableType:
     notes = [_note(note) for note in progress.notes]
     if width >= _WIDE:
         rows = max(1, height - len(head))
-        left = _running(progress.running, width * 3 // 5, rows)
+        left = _running(progress.running, width * 3 // 5, rows)[:rows]
         right = [*facts, *notes[max(0, len(notes) - max(0, rows - len(facts))) :]][:rows]
         beside = Table.grid(padding=(0, 4, 0, 0))
         beside.add_column(width=width * 3 // 5 - 4, no_wrap=True)

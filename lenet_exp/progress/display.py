@@ -7,6 +7,8 @@ the sweep goes on with plain lines.
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
 import threading
 import time
@@ -55,7 +57,7 @@ class TerminalPlace:
         # Loading rich takes a tenth of a second, which plain lines need not wait for.
         from lenet_exp.progress.screen import Screen
 
-        self._screen = Screen()
+        self._screen = Screen(sys.stderr.fileno())
 
     def n_notes(self) -> int:
         """Return how many of the last notes are part of what is drawn."""
@@ -153,8 +155,23 @@ class _Board:
     def start(self) -> None:
         listen(self._hear)
         when_ending(lambda: self.close(0.5))
+        self._before = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTSTP, self._suspend)
         self._frame()  # at once, before others keep the interpreter busy with imports
         self._thread.start()
+
+    def _suspend(self, number: int, _: object) -> None:
+        """Stop this process, as Ctrl-Z asks, with a terminal that the shell can use; go on when it goes on."""
+        is_free = self._drawing.acquire(timeout=0.5)
+        with suppress(Exception):
+            if self._is_open:
+                self._place.clear([])
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, self._suspend if self._is_open else signal.SIG_DFL)
+        if is_free:
+            self._drawing.release()
 
     def _hear(self, line: str) -> bool:
         """Take a line from any thread, or from a signal handler, without waiting for anything."""
@@ -201,6 +218,8 @@ class _Board:
             with suppress(Exception):  # the terminal may be gone
                 self._place.clear(self._scrolled(0))
             self._drawing.release()
+        if self._before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTSTP, self._before)
 
 
 @contextmanager
@@ -238,6 +257,6 @@ def find_place(*, in_terminal: bool = True) -> Place | None:
             return NotebookPlace(import_module("IPython.display").display)
         from lenet_exp.progress.screen import is_terminal
 
-        if in_terminal and is_terminal():
+        if in_terminal and is_terminal(sys.stderr):
             return TerminalPlace()
     return None

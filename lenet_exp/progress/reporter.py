@@ -206,7 +206,7 @@ class Reporter:
         return replace(
             self._state,
             running=tuple(running),
-            left=left if self._state.phase in ("search", "confirmation") else None,
+            left=left if self._state.phase in ("search", "confirmation") and not self._stopping else None,
             stopping="" if self._state.has_ended else self._stopping,
             notes=tuple(self._notes),
             ran_s=round(now - self._began, 1),

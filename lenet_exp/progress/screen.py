@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TextIO
 
 from rich.console import Console, RenderableType
 
@@ -19,10 +19,10 @@ _HIDE, _SHOW = "\x1b[?25l", "\x1b[?25h"
 _REST_OF_ROW, _REST_OF_SCREEN = "\x1b[K", "\x1b[J"
 
 
-def is_terminal() -> bool:
-    """Return True if a board can be drawn on standard error: a terminal of a person, with UTF-8."""
+def is_terminal(stream: TextIO) -> bool:
+    """Return True if a board can be drawn on a stream: on the terminal of a person, with UTF-8."""
     try:
-        if not sys.stderr.isatty() or "utf" not in (sys.stderr.encoding or "").lower():
+        if not stream.isatty() or "utf" not in (stream.encoding or "").lower():
             return False
     except (AttributeError, ValueError):  # there is none, or it is closed
         return False
@@ -30,11 +30,11 @@ def is_terminal() -> bool:
 
 
 class Screen:
-    """The lower part of the terminal at standard error."""
+    """The lower part of a terminal."""
 
-    def __init__(self) -> None:
-        """Take the terminal as it is; nothing is drawn yet."""
-        self._descriptor = sys.stderr.fileno()
+    def __init__(self, descriptor: int) -> None:
+        """Take the terminal with a file descriptor as it is; nothing is drawn yet."""
+        self._descriptor = descriptor
         self._text = io.StringIO()
         self._console = Console(file=self._text, force_terminal=True, highlight=False)
         self._size: tuple[int, int] | None = None
