@@ -162,7 +162,7 @@ class _Board:
         self._thread.start()
 
     def _suspend(self, number: int, _: object) -> None:
-        """Stop this process, as Ctrl-Z asks, with a terminal that the shell can use; go on when it goes on."""
+        """Stop this process, as Ctrl-Z asks, once the terminal is free for the shell."""
         is_free = self._drawing.acquire(timeout=0.5)
         with suppress(Exception):
             if self._is_open:

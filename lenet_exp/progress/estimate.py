@@ -137,8 +137,8 @@ def in_words(left: TimeLeft) -> str:
     """Return a time left in words, with its interval.
 
     Example:
-        >>> in_words(TimeLeft(230, 350, 540)), in_words(TimeLeft(3000, 5000, 9000))
-        ('about 6 min (4 to 9)', 'about 1.4 h (0.8 to 2.5)')
+        >>> in_words(TimeLeft(230, 350, 540)), in_words(TimeLeft(4000, 6000, 9000))
+        ('about 6 min (4 to 9)', 'about 1.7 h (1.1 to 2.5)')
     """
     unit_s, unit = _unit(left.middle_s)
     low, middle, high = (_number(s / unit_s, unit) for s in (left.low_s, left.middle_s, left.high_s))
