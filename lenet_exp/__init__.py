@@ -85,8 +85,8 @@ def run_sweep(
     """Run an experiment, as the command ``lenet-exp sweep`` does, and return its results.
 
     A sweep trains the baseline, searches the space, and confirms the best configurations on fresh seeds. It
-    prints its progress on standard error. If it was interrupted, the next call continues it; once all is
-    done, a call trains nothing.
+    shows how it stands: as a board in a notebook, else in lines on standard error. If it was interrupted, the
+    next call continues it; once all is done, a call trains nothing.
 
     Args:
         experiment: Return value of `load_experiment`, or a name or path that `load_experiment` accepts.
@@ -111,10 +111,12 @@ def run_sweep(
     from lenet_exp.execution.processes import start_fork_server
 
     start_fork_server()  # imports torch while this process imports the rest
-    from lenet_exp.sweep import run
+    from lenet_exp.progress.display import shown
 
-    run.run_main_job(
-        run.Request(
+    with shown(in_terminal=False) as reporter:
+        from lenet_exp.sweep import run
+
+        request = run.Request(
             chosen,
             folder,
             workers=workers,
@@ -125,7 +127,7 @@ def run_sweep(
             storage=url,
             prints=False,
         )
-    )
+        run.run_main_job(request, reporter)
     return open_results(chosen, folder, storage=url)
 
 

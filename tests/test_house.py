@@ -25,6 +25,7 @@ FLOORS = (
     ("training",),
     ("tracking",),
     ("results",),
+    ("progress",),
     ("sweep",),
     ("cli",),
 )
@@ -57,7 +58,7 @@ OWNERS = {
     "scipy": {"results.verdicts", "results.figures.hyperparameters"},
     "matplotlib": {"results.figures", "results.views"},
     "plotly": {"results.figures", "results.views"},
-    "rich": {"results.views.console", "data.download"},
+    "rich": {"results.views.console", "data.download", "progress"},
     "typer": {"cli"},
     "multiprocessing": {"execution"},
     "ctypes": {"execution"},
@@ -127,7 +128,7 @@ def ours(path: Path) -> Iterator[str]:
 
 
 def test_the_top_of_the_package_is_its_wings() -> None:
-    """Whoever opens the folder sees ten wings and hardly anything else."""
+    """Whoever opens the folder sees its wings and hardly anything else."""
     entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
 
@@ -236,6 +237,7 @@ def test_a_library_is_imported_by_its_owners_alone(library: str) -> None:
         ("execution.executor", ["torch", "optuna", "mlflow", "pandas"]),
         ("execution.worker", ["torch", "optuna", "mlflow", "pandas"]),
         ("execution.processes", ["torch", "optuna", "mlflow", "pandas", "pydantic", "numpy"]),
+        ("progress.display", ["torch", "optuna", "mlflow", "pandas", "pydantic", "numpy", "rich"]),
         ("sweep.driver", ["torch", "mlflow", "pandas", "scipy"]),
         ("sweep.run", ["torch", "optuna", "mlflow", "pandas", "scipy"]),
         ("sweep.confirmation", ["torch", "optuna", "mlflow", "scipy"]),

@@ -12,7 +12,7 @@ __getattr__, __dir__ = face(
     "own_folder read_file sync_file writable_folder write_atomically write_new",
     layout="Layout artifacts folder_name layouts mlflow_db study_db",
     lineage="Lineage MARK check_lineage",
-    messages="counted repair_command say step store_flags",
+    messages="counted is_listened_to listen repair_command say step store_flags",
     records="EpochResult IMAGES_IN_WORDS METRICS Role RunKey State TrainOn without_seed",
     seeding="derive_seed",
 )

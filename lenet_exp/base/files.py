@@ -155,12 +155,13 @@ def _parent(path: Path) -> str:
     return f"{parent} is {_kind(parent.lstat().st_mode)} where a folder belongs"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write a file so that readers see either the old content or all of the new content.
 
     Args:
         path: File to replace or create, in a folder that exists.
         content: All bytes of the new file.
+        durable: True to return when it is on the disk; False if a power cut may undo it.
 
     Raises:
         DiskError: If the disk is full or the folder cannot be written; ``path`` is unchanged.
@@ -168,13 +169,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     part = path.with_name(f"{path.name}.part")
     try:
-        write_new(part, content)
+        write_new(part, content, durable=durable)
         if path.suffix == ".csv":
             failpoints.point("in_csv")
         if not path.is_symlink():  # a link is replaced; what it leads to stays as it is
             check_file(path)
         part.replace(path)
-        sync_file(path.parent)
+        if durable:
+            sync_file(path.parent)
     except (OSError, LenetExpError) as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -183,12 +185,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise disk_error(path, error) from error
 
 
-def write_new(path: Path, content: bytes) -> None:
+def write_new(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Create a file and return when it is on the disk; what an earlier process left in its place is deleted.
 
     Args:
         path: File to create, in a folder that exists. A link in its place is deleted, not followed.
         content: All bytes of the file.
+        durable: True to return when it is on the disk; False if a power cut may undo it.
 
     Raises:
         StoreError: If a folder is in its place.
@@ -201,7 +204,8 @@ def write_new(path: Path, content: bytes) -> None:
     with os.fdopen(open_file(path, new), "wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
 
 
 def sync_file(path: Path) -> None:

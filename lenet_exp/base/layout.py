@@ -6,7 +6,7 @@
       study.db, mlflow.db, artifacts/      stores that all experiments share
       <experiment>/                        `Layout.home`
         .lock, experiment.toml, leaderboard.csv, report.html, traceback.txt
-        ablation.csv, curves.csv, curves.png
+        ablation.csv, curves.csv, curves.png, progress.json
         figures/                           a picture of each figure, as PNG
         spool/                             a JSON-lines file for each attempt, and one for the study
         checkpoints/<attempt>/             checkpoints while it trains, then weights.safetensors
@@ -132,6 +132,7 @@ class Layout:
     curves = Below("curves.csv", "Every epoch of a list of runs, as CSV.")
     curves_picture = Below("curves.png", "Learning curves of a list of runs, as PNG.")
     traceback = Below("traceback.txt", "Traceback of the latest attempt that raised an exception.")
+    progress = Below("progress.json", "State of the sweep that runs or ran last, for `lenet-exp watch`.")
     spool = Below("spool", "Folder of the spool's files: one for each attempt, and one for the study.")
     checkpoints = Below(
         "checkpoints", "Folder of checkpoints and weights, with a subfolder for each attempt."
@@ -191,7 +192,7 @@ class Layout:
             refuse_second_name(database)
         files = (
             *(self.lock, self.experiment_file, self.leaderboard, self.report, self.overview),
-            *(self.ablation, self.curves, self.curves_picture, self.traceback, self.readings),
+            *(self.ablation, self.curves, self.curves_picture, self.traceback, self.readings, self.progress),
         )
         for path in files:
             check_file(path)

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -30,11 +30,29 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+class _Listener:
+    """The function that gets the lines of `say` while a sweep shows how it stands."""
+
+    hear: Callable[[str], bool] | None = None
+
+
+def listen(hear: Callable[[str], bool] | None) -> None:
+    """Give the lines of `say` to ``hear``, and to standard error if it returns False; None ends that."""
+    _Listener.hear = hear
+
+
+def is_listened_to() -> bool:
+    """Return True while `listen` has a function, so that nothing else may draw on the terminal."""
+    return _Listener.hear is not None
+
+
 def say(line: str) -> None:
     """Print a line on standard error, with control characters escaped.
 
     If standard error is closed, or nobody reads it any more, the line is lost and no error is raised.
     """
+    if _Listener.hear is not None and _Listener.hear(line):
+        return
     # A closed stream raises ValueError; sys.stderr is None if the process started without one. In a signal
     # handler, a stream that is being written to raises RuntimeError.
     with suppress(OSError, ValueError, RuntimeError):
@@ -42,7 +60,7 @@ def say(line: str) -> None:
             sys.stderr.write(f"{printable(line)}\n")
 
 
-class Progress:
+class Count:
     """How far a step is.
 
     Attributes:
@@ -63,7 +81,7 @@ class Progress:
 
 
 @contextmanager
-def step(what: str) -> Iterator[Progress]:
+def step(what: str) -> Iterator[Count]:
     """Context manager: tell the user what is being done, if it takes longer than a second.
 
     A step that counts what it works through tells every few seconds how far it is.
@@ -71,13 +89,13 @@ def step(what: str) -> Iterator[Progress]:
     Args:
         what: Phrase such as ``writing the page``.
     """
-    progress, is_over = Progress(), threading.Event()
+    count, is_over = Count(), threading.Event()
 
     def tell() -> None:
         told = None
         wait_s = TOLD_AFTER_S
         while not is_over.wait(wait_s):
-            line = f"{what}: {progress.text}" if progress.text else what
+            line = f"{what}: {count.text}" if count.text else what
             if line != told:
                 say(line)
             told, wait_s = line, TOLD_EVERY_S
@@ -85,7 +103,7 @@ def step(what: str) -> Iterator[Progress]:
     telling = threading.Thread(target=tell, name="step", daemon=True)
     telling.start()
     try:
-        yield progress
+        yield count
     finally:
         is_over.set()
         # Nothing is told of a step that is over.

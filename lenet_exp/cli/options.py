@@ -74,6 +74,14 @@ _DEVICES = "cpu, cuda, cuda:1, mps, or auto for an accelerator if there is one, 
 ExperimentArgument = Annotated[
     Path | None, typer.Argument(metavar="EXPERIMENT", help=_EXPERIMENT, show_default=False)
 ]
+WatchedArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="EXPERIMENT",
+        help="experiment file, or its name in experiments/ (default: the one whose sweep runs)",
+        show_default=False,
+    ),
+]
 ExperimentOption = Annotated[
     Path | None, typer.Option("--experiment", metavar="PATH", help=_EXPERIMENT, show_default=False)
 ]
@@ -158,6 +166,10 @@ RequireTracking = Annotated[
         "--require-tracking",
         "stop with exit code 7 if the MLflow store does not answer; without this flag the sweep goes on",
     ),
+]
+Plain = Annotated[
+    bool,
+    switch("--plain", "write a line for each training instead of a live board (default in a file or pipe)"),
 ]
 Storage = Annotated[
     str | None,

@@ -22,7 +22,10 @@ from lenet_exp.base.errors import LenetExpError, UnreachableError, mask_url, pri
 from lenet_exp.base.messages import counted, say, step
 from lenet_exp.cli import options
 from lenet_exp.cli.options import load_experiment, switch, workers_count
+from lenet_exp.execution.processes import TRAINER, start_fork_server
+from lenet_exp.execution.resources import Limits, size_bytes
 from lenet_exp.execution.signals import exit_command, own_process
+from lenet_exp.progress.display import shown
 
 app = typer.Typer(
     name="lenet-exp",
@@ -109,6 +112,7 @@ def _sweep(
     trial_memory: options.TrialMemory = None,
     min_free: options.MinFree = "200M",
     overrides: options.Overrides = None,
+    plain: options.Plain = False,
 ) -> None:
     """Run the main job: train the baseline, search for better networks, and confirm the best on fresh seeds.
 
@@ -116,43 +120,39 @@ def _sweep(
 
     Example: lenet-exp sweep experiments/quick.toml --trials 8 --set search.sampler=random
     """
-    from lenet_exp.execution.processes import TRAINER, start_fork_server
-    from lenet_exp.execution.resources import Limits, size_bytes
+    with shown(plain=plain) as reporter:  # before anything is loaded that takes time
+        asked = load_experiment(experiment, overrides, {"search.trials": trials})
+        n_workers = workers_count(workers)
+        limits = Limits(trial_timeout, trial_memory, size_bytes(min_free, "--min-free"))
+        # Tests of everything but the training name a trainer of their own here.
+        trainer = os.environ.get("LENET_EXP_TRAINER", TRAINER)
+        # The fork server loads torch, which takes longest, while this process loads everything else.
+        start_fork_server(trainer)
+        from lenet_exp.sweep.run import Request, run_main_job
 
-    asked = load_experiment(experiment, overrides, {"search.trials": trials})
-    n_workers = workers_count(workers)
-    limits = Limits(trial_timeout, trial_memory, size_bytes(min_free, "--min-free"))
-    # Tests of everything but the training name a trainer of their own here.
-    trainer = os.environ.get("LENET_EXP_TRAINER", TRAINER)
-    # The fork server loads torch, which takes longest, while this process loads everything else.
-    start_fork_server(trainer)
-    from lenet_exp.sweep.run import Request, run_main_job
-
-    run_main_job(
-        Request(
-            experiment=asked,
-            root=root,
-            workers=n_workers,
-            timeout_s=timeout,
-            limits=limits,
-            trainer=trainer,
-            device=device,
-            tracking_uri=tracking_uri,
-            require_tracking=require_tracking,
-            storage=storage,
-            confirm=not no_confirm,
+        run_main_job(
+            Request(
+                experiment=asked,
+                root=root,
+                workers=n_workers,
+                timeout_s=timeout,
+                limits=limits,
+                trainer=trainer,
+                device=device,
+                tracking_uri=tracking_uri,
+                require_tracking=require_tracking,
+                storage=storage,
+                confirm=not no_confirm,
+            ),
+            reporter,
         )
-    )
 
 
 @app.command("confirm")
 def _confirm(
     experiment: options.ExperimentArgument = None,
     again: Annotated[
-        bool,
-        switch(
-            "--again", "choose finalists anew and read the test split once more, recorded as a repetition"
-        ),
+        bool, switch("--again", "choose finalists anew and read the test split again, which is recorded")
     ] = False,
     dataset: options.Dataset = None,
     workers: options.Workers = "auto",
@@ -162,33 +162,34 @@ def _confirm(
     tracking_uri: options.Tracking = None,
     storage: options.Storage = None,
     overrides: options.Overrides = None,
+    plain: options.Plain = False,
 ) -> None:
     """Train the best configurations and the baseline on fresh seeds, then read the test split once for all.
 
     Example: lenet-exp confirm fashion_mnist --dataset mnist
     """
-    from lenet_exp.execution.processes import start_fork_server
+    with shown(plain=plain) as reporter:
+        asked, n_workers = load_experiment(experiment, overrides), workers_count(workers)
+        start_fork_server()
+        from lenet_exp.sweep.run import Request, run_main_job
 
-    asked, n_workers = load_experiment(experiment, overrides), workers_count(workers)
-    start_fork_server()
-    from lenet_exp.sweep.run import Request, run_main_job
-
-    is_folder_given = any(override.partition("=")[0].strip() == "data.folder" for override in overrides or ())
-    run_main_job(
-        Request(
-            experiment=asked,
-            root=root,
-            workers=n_workers,
-            timeout_s=timeout,
-            device=device,
-            tracking_uri=tracking_uri,
-            storage=storage,
-            search=False,
-            again=again,
-            dataset=dataset,
-            dataset_folder=asked.data.folder if is_folder_given else None,
+        names = [override.partition("=")[0].strip() for override in overrides or ()]
+        run_main_job(
+            Request(
+                experiment=asked,
+                root=root,
+                workers=n_workers,
+                timeout_s=timeout,
+                device=device,
+                tracking_uri=tracking_uri,
+                storage=storage,
+                search=False,
+                again=again,
+                dataset=dataset,
+                dataset_folder=asked.data.folder if "data.folder" in names else None,
+            ),
+            reporter,
         )
-    )
 
 
 @app.command("leaderboard")
@@ -243,6 +244,21 @@ def _sync(
     typer.echo(f"{done}, deleted {report.n_deleted}")
     if report.lacking:
         raise UnreachableError(report.what_is_lacking)
+
+
+@app.command("watch")
+def _watch(
+    experiment: options.WatchedArgument = None,
+    root: options.Root = Path("mlruns"),
+    plain: options.Plain = False,
+) -> None:
+    """Show how a sweep stands that runs elsewhere on --root, until it ends; Ctrl-C ends only the watching.
+
+    Example: lenet-exp watch quick
+    """
+    from lenet_exp.progress.watch import watch_sweep
+
+    watch_sweep(load_experiment(experiment).name if experiment else None, root, plain=plain)
 
 
 @app.command("doctor")

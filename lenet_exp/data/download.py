@@ -18,7 +18,7 @@ from typing import IO, cast
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from lenet_exp.base.messages import say
+from lenet_exp.base.messages import is_listened_to, say
 
 #: Seconds to wait for a connection, and then for each chunk of a response.
 TIMEOUT_S = 10
@@ -115,7 +115,7 @@ def _read(response: HTTPResponse) -> bytes:
 @contextmanager
 def _progress(url: str, have: int, total: int | None) -> Iterator[Callable[[int], None]]:
     """Context manager: show a download's progress; yield a function to call with the bytes so far."""
-    if not sys.stderr.isatty():
+    if is_listened_to() or not sys.stderr.isatty():
         size = f" ({total:,} bytes)" if total else ""
         say(f"downloading {url}{size}")
         yield lambda _: None

@@ -10,5 +10,5 @@ __getattr__, __dir__ = face(
     protocol="Conditions Ended Epoch Machine Task Warned",
     resources="Capacity DEFAULT Limits MIN_FREE_BYTES RunningTime WorkerPlan check_room measure plan "
     "size_bytes trial_memory",
-    signals="exit_command own_process signals_to terminable unwinding",
+    signals="exit_command own_process signals_to terminable unwinding when_ending",
 )

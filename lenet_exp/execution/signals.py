@@ -51,12 +51,14 @@ class _State:
         asked: Exit code of the first signal in the process of a command; None before it.
         exit_code: Exit code that a command has ended with; None before that.
         is_ending: True once `end_process` has begun.
+        before_end: Function that restores the terminal before `end_process` ends the process.
     """
 
     is_own = False
     asked: int | None = None
     exit_code: int | None = None
     is_ending = False
+    before_end: Callable[[], None] | None = None
 
 
 class Interrupt(KeyboardInterrupt):
@@ -117,11 +119,19 @@ def _end() -> None:
         os._exit(_State.exit_code)
 
 
+def when_ending(restore: Callable[[], None] | None) -> None:
+    """Set what `end_process` calls before it says anything, in whichever thread it is; it must not block."""
+    _State.before_end = restore
+
+
 def end_process(exit_code: int) -> None:
     """Say that the command was interrupted, and end this process and all that it has started, at once."""
     if _State.is_ending:
         return
     _State.is_ending = True
+    if restore := _State.before_end:
+        with suppress(Exception):  # the process has to end whatever the terminal is like
+            restore()
     with suppress(OSError):  # nobody may read it; `sys.stderr` may be in the middle of a line
         os.write(2, f"error: {INTERRUPTED}\n".encode())
     _kill_descendants()

@@ -36,6 +36,7 @@ class Agenda:
         self._study = study
         experiment = study.experiment
         self._fixed = deque(fixed_trainings(experiment) if fixed is None else fixed)
+        self._n_fixed = len(self._fixed)
         self._trials = experiment.trials if fixed is None else 0
         #: Number of trainings that had ended, and are tried again.
         self.n_again = self._try_again(limits, is_confirmation=fixed is not None)
@@ -54,12 +55,16 @@ class Agenda:
         """Queue the ended trainings that may end otherwise this time, and return their number."""
         baseline = self._study.experiment.baseline_configuration.id
         again = []
+        #: Number of fixed trainings that have not begun, or begin again.
+        self._n_fixed_left = 0
         for training in self._fixed:
             record = self._study.fixed_record(training)
+            self._n_fixed_left += record is None
             # No verdict can do without them, so whatever ended them is worth another try.
             is_needed = is_confirmation or training.configuration.id == baseline
             if record and (_is_missing(record) if is_needed else allows_more(limits, record)):
                 again.append(record)
+        self._n_fixed_left += len(again)
         cut = [r for r in self._study.records() if r.key.role == "trial" and allows_more(limits, r)]
         # If the budget is met without them, they stay as they are.
         if self._study.n_finished - len(cut) < self._trials:
@@ -73,6 +78,24 @@ class Agenda:
         """True if nothing is left to train."""
         idle = not (self._fixed or self._held)
         return idle and (self._exhausted or self._study.n_finished >= self._trials)
+
+    def position(self, running: Collection[Attempt]) -> tuple[int, int, int]:
+        """Return how many trainings have ended, of how many, and how many have not begun.
+
+        The first two numbers count trials if there is a search; the third counts fixed trainings too.
+
+        Args:
+            running: All attempts that are being trained.
+        """
+        n_parked = sum(map(len, self._parked.values()))
+        aside = [*running, *self._held]
+        n_fixed_open = sum(attempt.fixed is not None for attempt in aside)
+        n_open = n_parked + len(aside) - n_fixed_open
+        n_undrawn = max(0, self._trials - self._study.n_finished - n_open) if not self._exhausted else 0
+        n_waiting = self._n_fixed_left + n_undrawn + n_parked + len(self._held)
+        if self._trials:
+            return self._study.n_finished, self._trials, n_waiting
+        return self._n_fixed - self._n_fixed_left - n_fixed_open, self._n_fixed, n_waiting
 
     def next(self, running: Collection[Attempt]) -> Attempt | None:
         """Return the attempt to start next, or None if none is left or a running one has to end first.
@@ -91,6 +114,7 @@ class Agenda:
     def repeat(self, fixed: FixedTraining) -> None:
         """Put a fixed training at the end of the queue again, because an attempt at it failed."""
         self._fixed.append(fixed)
+        self._n_fixed_left += 1
 
     def known(self, attempt: Attempt) -> TrialRecord | None:
         """Return the trial whose result the attempt can take instead of training; None if there is none."""
@@ -139,6 +163,7 @@ class Agenda:
         while self._fixed:
             attempt = self._study.ask_fixed(self._fixed.popleft())
             if attempt is not None:
+                self._n_fixed_left -= 1
                 return attempt
         n_parked = sum(map(len, self._parked.values()))
         n_open = n_parked + sum(attempt.fixed is None for attempt in (*running, *self._held))

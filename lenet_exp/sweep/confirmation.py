@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +26,7 @@ from lenet_exp.data import testset
 from lenet_exp.data.split import division
 from lenet_exp.execution.calls import run_in_process
 from lenet_exp.execution.protocol import Conditions
+from lenet_exp.progress.reporter import Reporter
 from lenet_exp.results import champion
 from lenet_exp.results.conclusion import seeds_needed
 from lenet_exp.results.evaluation import (
@@ -54,6 +54,7 @@ from lenet_exp.sweep.finalists import (
     nothing_new_in_words,
     second_stage,
     stages_in_words,
+    utc_now,
 )
 from lenet_exp.training.evaluate import (
     SavedNetwork,
@@ -95,6 +96,7 @@ class Confirmation:
         settle: Function that waits for uploads to end; called before each timing, which they would disturb.
         announce: Function that gets each line of text for the user.
         is_transferred: True if the finalists come from a search on another data set.
+        reporter: Reporter that is told how the confirmation stands.
     """
 
     conditions: Conditions
@@ -105,6 +107,7 @@ class Confirmation:
     settle: Callable[[], object]
     announce: Callable[[str], None]
     is_transferred: bool = False
+    reporter: Reporter = field(default_factory=Reporter)
 
     def __post_init__(self) -> None:
         self.experiment, self.layout = self.conditions.experiment, self.conditions.layout
@@ -192,6 +195,7 @@ class Confirmation:
             NoResultError: If trainings gave no network.
         """
         while True:
+            self.reporter.phase("confirmation", in_words(plan))
             if not self.train(confirmation_trainings(plan, is_transferred=self.is_transferred)):
                 return None
             self._ensure_trained(plan)
@@ -274,6 +278,7 @@ class Confirmation:
         networks = self._networks(trained, plan)  # all of them before a reading is spent on any
         evaluation = self._begin_reading(plan)
         data = self.experiment.data
+        self.reporter.phase("reading", data.dataset)
         self.announce(
             f"reading the test split of {data.dataset}, for {counted(len(trained), 'network')} at once"
         )
@@ -289,7 +294,7 @@ class Confirmation:
         fresh = {finalist.config: _fresh(trained, finalist) for finalist in plan.everyone}
         evaluation = replace(
             evaluation,
-            completed=_now(),
+            completed=utc_now(),
             digest=images.digest,
             n_images=images.count,
             scores=scores,
@@ -320,11 +325,10 @@ class Confirmation:
         """
         evaluations, earlier = read_evaluations(self.study.kept(READINGS)), self._earlier(plan)
         if len(evaluations) > len(earlier):
-            evaluation = replace(evaluations[-1], begun=(*evaluations[-1].begun, _now()))
+            evaluation = replace(evaluations[-1], begun=(*evaluations[-1].begun, utc_now()))
         else:
-            dataset = self.experiment.data.dataset
-            number = len(earlier) + 1
-            basics = number, plan, dataset, __version__, bool(earlier), (_now(),)
+            number, dataset = len(earlier) + 1, self.experiment.data.dataset
+            basics = number, plan, dataset, __version__, bool(earlier), (utc_now(),)
             evaluation = Evaluation(
                 *basics,
                 study=self.study.lineage.id,
@@ -394,7 +398,3 @@ class Confirmation:
 def _fresh(trained: Sequence[tuple[Finalist, int, TrialRecord]], finalist: Finalist) -> list[float]:
     """Return a finalist's validation accuracies on the fresh seeds; empty without a validation split."""
     return [record.value for other, _, record in trained if other == finalist and record.value is not None]
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

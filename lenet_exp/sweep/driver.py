@@ -18,6 +18,7 @@ from lenet_exp.execution import signals
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions, Ended, Epoch, Task, Warned
 from lenet_exp.execution.resources import RunningTime, check_room
+from lenet_exp.progress.reporter import Reporter, ended_as
 from lenet_exp.study.records import Attempt, TrialRecord
 from lenet_exp.study.study import Study
 from lenet_exp.sweep.agenda import Agenda, Failures
@@ -53,6 +54,7 @@ class Driver:
         timeout_s: float | None = None,
         announce: Callable[[str], None] = lambda _: None,
         when_spare: Callable[[], object] = lambda: None,
+        reporter: Reporter | None = None,
     ) -> None:
         """Queue what is left to train, without starting it; `run` does the work.
 
@@ -65,8 +67,10 @@ class Driver:
             timeout_s: Seconds from now after which no attempt is started; None for no limit.
             announce: Function that gets a line of text for the user when an attempt ends or gives a warning.
             when_spare: Function called, perhaps often, while a worker is idle as only the last attempts run.
+            reporter: Reporter that is told how the sweep stands; None for one that shows nothing.
         """
         self._conditions = conditions
+        self._reporter = reporter or Reporter()
         self._agenda = Agenda(study, fixed, conditions.limits)
         self._study = study
         self._executor = executor
@@ -104,6 +108,7 @@ class Driver:
                 "Ctrl-C again drops them" if patience_s is None else f"in {patience_s:g} s they are dropped"
             )
             self._announce(f"finishing the running epochs of {labels}; {until}")
+            self._reporter.stopping(f"finishing the running epochs; {until}")
 
     def run(self) -> None:
         """Train until nothing is left to train, the time is up, or `interrupt` is called.
@@ -137,6 +142,7 @@ class Driver:
         while True:
             if not self._stop_level and not self._timed_out():
                 self._fill()
+            self._reporter.position(*self._agenda.position(self._attempts()))
             if not self._running:
                 return
             for event in self._executor.events(self._remaining_s()):
@@ -285,6 +291,7 @@ class Driver:
         device = min(self._conditions.machine.devices, key=in_use.count)
         self._running[attempt.key] = _Running(attempt, co_runners, device)
         self._executor.submit(Task(attempt, self._conditions, device))
+        self._reporter.begin(attempt)
 
     # Events from the workers.
 
@@ -293,6 +300,7 @@ class Driver:
         if running is None:  # pruned a moment ago
             return
         running.last = event.result
+        self._reporter.epoch(event.key, event.result)
         # A replayed epoch was judged in the attempt that trained it.
         if self._writer.epoch(event.key, event.result) and not event.replayed:
             self._executor.stop(event.key)
@@ -337,7 +345,8 @@ class Driver:
         self._end(running.attempt, state, last.val_accuracy if last else None, result)
         outcome = _accuracy(last) if last and state == "COMPLETE" else reason
         speed = f", {last.examples_per_s:,.0f} examples/s" if last else ""
-        self._announce(f"{running.attempt.label}: {outcome}{speed}")
+        self._reporter.position(*self._agenda.position(self._attempts()))
+        self._announce(self._reporter.with_position(f"{running.attempt.label}: {outcome}{speed}"))
 
     def _failed(self, event: Ended, *, retry: bool, crashed: bool, exclusive: bool = False) -> None:
         """End an attempt as failed; see `Writer.fail` for what the flags mean."""
@@ -347,6 +356,7 @@ class Driver:
         is_retried = self._writer.fail(
             event.key, event.reason, retry=retry, crashed=crashed, exclusive=exclusive, limits=limits
         )
+        self._reporter.end(event.key, attempt.label, "retried" if is_retried else "failed")
         if event.how == "stopped":
             return
         retrying = f"; trying again{' alone' if exclusive else ''}" if is_retried else ""
@@ -367,7 +377,9 @@ class Driver:
         weights_of: RunKey | None = None,
     ) -> None:
         """Record how an attempt ended, as `Writer.end` does, and start the trials that waited for it."""
-        self._agenda.remember(self._writer.end(attempt.key, state, value, result, weights_of))
+        record = self._writer.end(attempt.key, state, value, result, weights_of)
+        self._reporter.end(attempt.key, attempt.label, ended_as(record), value)
+        self._agenda.remember(record)
         self._release(attempt)
 
     def _release(self, attempt: Attempt) -> None:

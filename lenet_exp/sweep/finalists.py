@@ -45,7 +45,7 @@ def freeze(
     else:
         n_seeds = settings.seeds
     return ConfirmationPlan(
-        frozen=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        frozen=utc_now(),
         finalists=tuple(finalists),
         baseline=Finalist(experiment.baseline_configuration, "baseline", None),
         seeds=_fresh_seeds(experiment, skipped + n_seeds)[skipped:],
@@ -55,6 +55,11 @@ def freeze(
         first_stage=first_stage,
         skipped=skipped,
     )
+
+
+def utc_now() -> str:
+    """Return the time as records have it, such as ``2026-11-28T01:33:20Z``."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _fresh_seeds(experiment: Experiment, number: int) -> tuple[int, ...]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -32,6 +32,7 @@ from lenet_exp.execution.processes import TRAINER
 from lenet_exp.execution.protocol import Conditions
 from lenet_exp.execution.resources import DEFAULT, Limits, check_room, measure, plan
 from lenet_exp.execution.signals import signals_to, terminable, unwinding
+from lenet_exp.progress.reporter import Reporter
 from lenet_exp.results.conclusion import confirmation_summary
 from lenet_exp.results.read import own_files, show_leaderboard, write_own_files
 from lenet_exp.sweep import confirmation, finalists
@@ -101,14 +102,19 @@ class Request:
         return self.confirm and (self.conducted.is_confirmed or not self.search)
 
 
-def run_main_job(request: Request) -> None:
+def run_main_job(request: Request, reporter: Reporter | None = None) -> None:
     """Search, confirm and record as the request asks, and print the leaderboard.
+
+    Args:
+        request: Everything that the user asked for.
+        reporter: Reporter that is told how the sweep stands; None for one that shows nothing.
 
     Raises:
         LenetExpError: If a file, a store or the device cannot be used, or the job fails or is interrupted.
             Each of its subclasses has the exit code with which the command ends.
     """
     layout = Layout.of(request.root, request.conducted.name)
+    reporter = reporter or Reporter()
     from lenet_exp.tracking.tracker import tracked
 
     if not request.search:
@@ -134,8 +140,18 @@ def run_main_job(request: Request) -> None:
                 stores = store_flags(request.storage, request.tracking_uri)
                 sync_command = conditions.experiment.command("sync", layout.root) + stores
                 metadata = study_metadata(conditions.experiment, layout, conditions.images, study.lineage)
-                with unwinding(), closing(study), tracked(metadata, tracking, spool, sync_command) as tracker:
-                    MainJob(request, conditions, executor, study, spool, tracker, began, held).run()
+                # A sweep that was refused before leaves what the last one has said of itself.
+                with (
+                    reporter.recording(layout.progress),
+                    unwinding(),
+                    closing(study),
+                    tracked(metadata, tracking, spool, sync_command) as tracker,
+                ):
+                    reporter.begin_experiment(
+                        conditions.experiment, conditions.plan.workers, study.records(), tracker.state
+                    )
+                    MainJob(request, conditions, executor, study, spool, tracker, reporter, began, held).run()
+                reporter.close()  # results go to a terminal that is free
                 if request.prints:
                     study.patiently(lambda: _conclude(conditions.experiment, layout, request.storage))
     finally:
@@ -207,6 +223,7 @@ class MainJob:
         study: Study,
         spool: Spool,
         tracker: Tracker,
+        reporter: Reporter,
         began: float,
         held: AdvisoryLock | None = None,
     ) -> None:
@@ -219,6 +236,7 @@ class MainJob:
             study: Study whose fingerprint has been checked, and in which no attempt is RUNNING.
             spool: Spool to which every epoch is written first.
             tracker: Tracker whose thread is already uploading the spool to MLflow.
+            reporter: Reporter that is told how the job stands.
             began: Time from which ``request.timeout_s`` counts, in seconds of the monotonic clock.
             held: Lock on the study in PostgreSQL; None if the study is a file.
         """
@@ -226,7 +244,7 @@ class MainJob:
 
         self._request, self._conditions = request, conditions
         self._executor, self._study, self._spool, self._tracker = executor, study, spool, tracker
-        self._began, self._held = began, held
+        self._reporter, self._began, self._held = reporter, began, held
         self._writer = Writer(study, spool, conditions.layout, tracker.notify)
         self._refresh_summary()
 
@@ -236,6 +254,8 @@ class MainJob:
         Raises:
             NoResultError: If nothing completed, or what a verdict needs did not; the files are written first.
         """
+        if self._request.search:
+            self._reporter.search(is_confirmed=self._request.confirms)
         is_searched = not self._request.search or self._train(None)
         missing = finalists.missing_result(self._study.records()) if self._request.search else None
         if self._request.confirms and not is_searched:
@@ -246,7 +266,9 @@ class MainJob:
             except NoResultError as error:
                 missing = str(error)
         # The leaderboard is written once more now that MLflow has given every run its id.
+        self._reporter.phase("uploading", line="uploading to MLflow")
         self._tracker.drain()
+        self._reporter.phase("page", line="writing tables and page")
         self._writer.write_leaderboard()
         experiment, layout = self._conditions.experiment, self._conditions.layout
         write_own_files(experiment, layout, self._study.records(), self._spool)
@@ -255,6 +277,7 @@ class MainJob:
 
         # Report, finalists and printed leaderboard read through connections of their own, which do not wait.
         self._study.patiently(lambda: write_report(experiment, layout.root, storage=self._request.storage))
+        self._reporter.phase("uploading")
         if missing is not None:
             raise NoResultError(missing)
         if limited := finalists.cut_short(self._study.records()):
@@ -271,6 +294,7 @@ class MainJob:
         """
         from lenet_exp.study.storage import full_disk_named
         from lenet_exp.sweep.driver import Driver
+        from lenet_exp.tracking.tracker import outage_told
 
         request = self._request
         spent_s = time.monotonic() - self._began
@@ -283,6 +307,7 @@ class MainJob:
             timeout_s=None if request.timeout_s is None else max(0.0, request.timeout_s - spent_s),
             announce=say,
             when_spare=_load_plots,
+            reporter=self._reporter,
         )
         n_finished, n_trials = self._study.n_finished, self._conditions.experiment.trials
         if fixed is None and 0 < n_trials <= n_finished:
@@ -297,7 +322,7 @@ class MainJob:
 
         if self._held is not None:
             self._held.on_lost = stop_at_once
-        with signals_to(driver.interrupt), full_disk_named(root), _tracking_error_told(self._tracker):
+        with signals_to(driver.interrupt), full_disk_named(root), outage_told(self._tracker):
             try:
                 driver.run()
             except SweepInterruptedError as interrupt:
@@ -317,6 +342,7 @@ class MainJob:
             train=self._train,
             settle=self._tracker.drain,
             announce=say,
+            reporter=self._reporter,
             is_transferred=experiment.name != request.experiment.name,
         ).run(
             lambda: self._study.patiently(
@@ -360,20 +386,6 @@ def _amount(experiment: Experiment) -> str:
     if experiment.space:
         return counted(experiment.trials, "trial")
     return counted(len(fixed_trainings(experiment)), "training")
-
-
-@contextmanager
-def _tracking_error_told(tracker: Tracker) -> Iterator[None]:
-    """Context manager: give an interrupt caused by --require-tracking the message of the outage."""
-    try:
-        yield
-    except SweepInterruptedError as stop:
-        if stop.exit_code != UnreachableError.exit_code:
-            raise
-        raise SweepInterruptedError(
-            f"{tracker.problem}; stopped, as --require-tracking asks; run the same command again to go on",
-            stop.exit_code,
-        ) from None
 
 
 def _conclude(experiment: Experiment, layout: Layout, storage: str | None) -> None:

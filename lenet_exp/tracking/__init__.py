@@ -8,7 +8,7 @@ __getattr__, __dir__ = face(
     model="load_network",
     spool="STUDY Spool",
     store="check_reachable local_uri log_file",
-    tracker="Tracker tracked",
+    tracker="Tracker outage_told tracked",
     ui="open_ui",
     uploader="SyncReport lacking not_whole",
 )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lenet_exp.base.errors import SweepInterruptedError
+from lenet_exp.base.errors import SweepInterruptedError, UnreachableError
 from lenet_exp.base.messages import counted, say
 from lenet_exp.base.records import State
 from lenet_exp.tracking import store, uploader
@@ -94,6 +94,10 @@ class Tracker:
     def n_left(self) -> int:
         """Number of runs that are not completely in MLflow, the study's own included."""
         return len(self._uploader.left())
+
+    def state(self) -> str:
+        """Return ``live``, or how many runs the spool has to keep for a store that has a problem."""
+        return f"spooling {counted(self.n_left, 'run')}" if self.problem else "live"
 
     def notify(self) -> None:
         """Tell the thread that the spool has pending lines. This takes microseconds."""
@@ -261,3 +265,17 @@ def tracked(
                 # Without the repair that a warning has advised, `sync` would fail as the sweep did.
                 first = "after that repair " if "--repair" in (tracker.problem or "") else ""
                 say(f"{left} not in MLflow yet; nothing is lost: {first}'{sync_command}' uploads the rest")
+
+
+@contextmanager
+def outage_told(tracker: Tracker) -> Iterator[None]:
+    """Context manager: give an interrupt caused by --require-tracking the message of the outage."""
+    try:
+        yield
+    except SweepInterruptedError as stop:
+        if stop.exit_code != UnreachableError.exit_code:
+            raise
+        raise SweepInterruptedError(
+            f"{tracker.problem}; stopped, as --require-tracking asks; run the same command again to go on",
+            stop.exit_code,
+        ) from None

@@ -194,13 +194,19 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 
 def test_a_sweep_ends_with_its_leaderboard(done: Done) -> None:
-    """Exit code 0, the table on standard output, a line for each training on standard error."""
+    """Exit code 0, the table on standard output, a line for each training and phase on standard error.
+
+    Each training's line says how far the sweep is, and how long it still takes.
+    """
     assert done.code == 0, done.err
     begin, *lines = done.err.splitlines()
     assert re.fullmatch(r"finished: 3 trials, \d+ at once \(.+\), on .+", begin)
-    shown = re.findall(r"^(.+): val_accuracy 0\.\d{4}, [\d,]+ examples/s$", done.err, re.MULTILINE)
+    position = r"[0-3] of 3 trials, about \d+ s( \(\d+ to \d+\))? left"
+    ended = re.compile(rf"(.+): val_accuracy 0\.\d{{4}}, [\d,]+ examples/s; {position}")
+    shown = [match[1] for line in lines if (match := ended.fullmatch(line))]
     assert sorted(shown) == ["baseline", "trial 0", "trial 1", "trial 2"]
-    assert len([line for line in lines if not line.startswith("uploading to MLflow")]) == 4
+    others = [line for line in lines if not ended.fullmatch(line) and not line.endswith(" left")]
+    assert others == ["uploading to MLflow", "writing tables and page"]
     assert "differs from the baseline" in done.out
     assert f"leaderboard: {done.sweep.home / 'leaderboard.csv'}\n" in done.out
 
@@ -336,7 +342,8 @@ def test_a_finished_sweep_run_again_does_nothing(
 
     printed = capsys.readouterr()
     assert (code, printed.out) == (0, done.out)
-    assert printed.err == f"{done.err.splitlines()[0]}\nalready 3 of 3 trials done\n"
+    phases = "uploading to MLflow\nwriting tables and page\n"
+    assert printed.err == f"{done.err.splitlines()[0]}\nalready 3 of 3 trials done\n{phases}"
     assert state() == before
 
 

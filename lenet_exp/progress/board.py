@@ -1,0 +1,171 @@
+"""The board: how a sweep stands, laid out for a width and a height. No colour stands without a word."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lenet_exp.base.errors import printable
+from lenet_exp.base.messages import counted
+from lenet_exp.progress.estimate import duration_in_words, in_words
+from lenet_exp.progress.state import Note, Phase, Progress, Running
+
+#: Widths from which trainings and the rest stand side by side, and below which words are shortened.
+_WIDE, _NARROW = 150, 60
+#: Blue and orange are told apart by everybody (Okabe and Ito), and are readable on black and on white.
+_ACCENT, _WARNING = "dodger_blue2", "dark_orange3"
+
+PHASES: dict[Phase, str] = {
+    "loading": "loading libraries, data and stores",
+    "search": "searching",
+    "confirmation": "confirming on fresh seeds",
+    "reading": "reading the test split",
+    "page": "writing tables and page",
+    "uploading": "uploading to MLflow",
+    "done": "done",
+    "interrupted": "interrupted",
+    "failed": "failed",
+}
+
+
+def board(progress: Progress, width: int, height: int = 40) -> RenderableType:
+    """Return what shows how a sweep stands, at most ``height`` rows high.
+
+    Args:
+        progress: State of the sweep.
+        width: Columns of the terminal.
+        height: Rows that the board may take; what matters least is left out.
+    """
+    head = [*_head(progress, width)]
+    facts = [*_facts(progress, width)]
+    notes = [_note(note) for note in progress.notes]
+    if width >= _WIDE and progress.running:
+        rows = max(1, height - len(head))
+        left = _running(progress.running, width * 3 // 5, rows)[:rows]
+        right = [*facts, *notes[max(0, len(notes) - max(0, rows - len(facts))) :]][:rows]
+        beside = Table.grid(padding=(0, 4, 0, 0))
+        beside.add_column(width=width * 3 // 5 - 4, no_wrap=True)
+        beside.add_column(no_wrap=True)
+        beside.add_row(Group(*left), Group(*right))
+        return Group(*head, beside) if left or right else Group(*head)
+    # From the top: what it is at, then a row for each training, then what is known; notes take what is left.
+    left = _running(progress.running, width, max(2, height - len(head) - len(facts)))
+    lines = [*head, *left, *facts]
+    n_notes = min(len(notes), max(0, height - len(lines)))
+    return Group(*lines[:height], *notes[len(notes) - n_notes :])
+
+
+def _line(*parts: tuple[str, str] | str) -> Text:
+    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
+
+
+def _head(progress: Progress, width: int) -> Iterator[Text]:
+    """Yield what the sweep is at, and how far it has come."""
+    is_narrow = width < _NARROW
+    detail = f": {printable(progress.detail)}" if progress.detail and not is_narrow else ""
+    name = printable(progress.experiment) or "sweep"
+    yield _line((name, "bold"), "  ", (PHASES[progress.phase], _ACCENT), detail)
+    if progress.stopping:
+        yield _line((f"! {printable(progress.stopping)}", f"bold {_WARNING}"))
+    if not progress.n_total:
+        return
+    known = progress.left is not None and not progress.has_ended
+    left = in_words(progress.left) + " left" if progress.left and known else ""
+    if not left and progress.running:
+        left = "time left: not known yet"
+    amount = f"{progress.n_done} of {counted(progress.n_total, progress.unit)}"
+    bar_width = max(8, min(40, width - len(amount) - (1 if is_narrow else len(left) + 5)))
+    n_full = round(bar_width * min(1.0, progress.n_done / progress.n_total))
+    bar = (("━" * n_full, _ACCENT), ("╌" * (bar_width - n_full), "dim"))
+    if is_narrow:
+        yield _line(*bar, " ", amount)
+        if left:
+            yield _line(left)
+    else:
+        yield _line(*bar, "  ", (amount, "bold"), f"  {left}" if left else "")
+
+
+def _running(running: Sequence[Running], width: int, rows: int) -> list[Text]:
+    """Return a row of titles and one for each training; if there is no room, their number."""
+    if not running:
+        return []
+    shown = running if len(running) < rows else running[: max(1, rows - 2)]
+    is_narrow = width < _NARROW
+    n_label = max(8, *(len(run.label) for run in shown)) if shown else 8
+    n_label = min(n_label, width // 3)
+    titles = ("epoch", "acc.") if is_narrow else ("epoch", "val_accuracy", "examples/s")
+    gap = " " if is_narrow else "  "
+    lines = [
+        _line((gap.join([_fit("training", n_label), *(title.rjust(len(title)) for title in titles)]), "dim"))
+    ]
+    if not is_narrow:
+        lines[0].append(f"{gap}what distinguishes it", "dim")
+    for run in shown:
+        accuracy = f"{run.accuracy:.4f}" if run.accuracy is not None else "-"
+        speed = f"{run.examples_per_s:,.0f}" if run.examples_per_s is not None else "-"
+        epochs = f"{run.epoch}/{run.epochs}"
+        cells = [epochs.rjust(5), accuracy.rjust(6 if is_narrow else 12)]
+        cells += [] if is_narrow else [speed.rjust(10)]
+        label = _fit(printable(run.label), n_label)
+        lines.append(_line((label, "bold"), gap, gap.join(cells), f"{gap}{printable(run.differs)}"))
+    if len(shown) < len(running):
+        lines.append(_line((f"and {counted(len(running) - len(shown), 'training')} more", "dim")))
+    return lines
+
+
+def _fit(text: str, width: int) -> str:
+    return text.ljust(width) if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _facts(progress: Progress, width: int) -> Iterator[Text]:
+    """Yield the incumbent, the counts, and the state of MLflow and of the machine."""
+    is_narrow = width < _NARROW
+    if best := progress.incumbent:
+        against = "" if is_narrow else " against the baseline"
+        delta = "" if best.delta is None else f"  {best.delta:+.4f}{against}"
+        if best.label == "baseline":
+            delta = ""
+        metric = "" if is_narrow else "val_accuracy "
+        yield _line(
+            ("best      ", "dim"),
+            (printable(best.label), "bold"),
+            f"  {metric}{best.val_accuracy:.4f}",
+            (delta, "bold"),
+        )
+    counts = vars(progress.counts)
+    if any(counts.values()):
+        # In a narrow terminal, what did not happen need not be said.
+        told = [f"{n} {name}" for name, n in counts.items() if n or not is_narrow]
+        style = _WARNING if progress.counts.failed else ""
+        yield _line(("ended     ", "dim"), (", ".join(told), style))
+    machine = [f"{n / 1e9:.1f} GB {what}" for n, what in _machine(progress)]
+    if progress.tracking:
+        is_live = progress.tracking == "live"
+        state = (f"MLflow {printable(progress.tracking)}", "" if is_live else f"bold {_WARNING}")
+        yield _line(("now       ", "dim"), state, "".join(f", {text}" for text in machine))
+    elif machine:
+        yield _line(("now       ", "dim"), ", ".join(machine))
+    if progress.ran_s >= 1:
+        yield _line(("time      ", "dim"), _ran(progress))
+
+
+def _ran(progress: Progress) -> str:
+    return f"{duration_in_words(progress.ran_s)}, pid {progress.pid}"
+
+
+def _machine(progress: Progress) -> Iterator[tuple[int, str]]:
+    if progress.memory_bytes is not None:
+        yield progress.memory_bytes, "of memory free"
+    if progress.disk_bytes is not None:
+        yield progress.disk_bytes, "of disk free"
+
+
+def _note(note: Note) -> Text:
+    text = printable(note.text)
+    style = f"bold {_WARNING}" if text.startswith(("warning", "error")) else ""
+    at = time.strftime("%H:%M:%S", time.localtime(note.at))
+    return _line((f"{at}  ", "dim"), (text, style))
