@@ -1,6 +1,6 @@
 """Shows how a sweep stands: as a board in a terminal or a notebook, or as plain lines, as the place allows.
 
-Everything is drawn by a thread of its own, four times a second at most. If it fails, the board is dropped and
+Everything is drawn by a thread of its own, twice a second at most. If it fails, the board is dropped and
 the sweep goes on with plain lines.
 """
 
@@ -25,7 +25,7 @@ from lenet_exp.progress.reporter import Reporter
 from lenet_exp.progress.state import Progress
 
 #: Seconds between two frames at least, and the largest share of a core that drawing may take.
-FRAME_S, SHARE = 0.25, 0.01
+FRAME_S, SHARE = 0.5, 0.01
 
 
 class Place(Protocol):

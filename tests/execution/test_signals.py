@@ -76,11 +76,15 @@ print("still there")
 def test_a_command_ends_with_all_that_it_started_wherever_a_signal_meets_it(
     number: signal.Signals, code: int
 ) -> None:
-    """Here it meets code that catches every exception, and a child that does not listen."""
+    """Here it meets code that catches every exception, and a child that does not listen.
+
+    What is drawn on the terminal is removed before the last line.
+    """
     program = """
-import subprocess, time
-from lenet_exp.execution.signals import own_process
+import subprocess, sys, time
+from lenet_exp.execution.signals import own_process, when_ending
 own_process()
+when_ending(lambda: print("the terminal is free", file=sys.stderr, flush=True))
 subprocess.Popen(["sh", "-c", "trap '' INT TERM; sleep 60; true"])
 print("ready", flush=True)
 while True:
@@ -99,7 +103,9 @@ while True:
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=20)
 
-    assert (process.returncode, err) == (code, "error: interrupted; run the same command again to go on\n")
+    freed, error = err.splitlines()
+    assert (process.returncode, freed) == (code, "the terminal is free")
+    assert error == "error: interrupted; run the same command again to go on"
     assert _left(process) == {}
 
 

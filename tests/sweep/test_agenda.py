@@ -45,6 +45,27 @@ def end_trials(study: Study, *results: dict[str, Any]) -> None:
             study.tell(key, "COMPLETE", 0.75)
 
 
+def test_the_position_counts_trials_and_all_that_waits(tmp_path: Path) -> None:
+    """A baseline that waits, runs or has ended is no trial, but takes time; of a list, trainings count."""
+    study = open_study(EXPERIMENT, tmp_path)
+    agenda = Agenda(study)
+    assert agenda.position([]) == (0, 2, 3)
+    baseline = begun(agenda.next([]))
+    trial = begun(agenda.next([baseline]))
+    assert agenda.position([baseline, trial]) == (0, 2, 1)
+    study.tell(baseline.key, "COMPLETE", 0.5)
+    study.tell(trial.key, "COMPLETE", 0.75)
+    assert agenda.position([]) == (1, 2, 1)
+    assert Agenda(study).position([]) == (1, 2, 1)
+
+    confirmed = Agenda(study, fixed=[FixedTraining("confirm a", "confirm", "a", trial.configuration, 1)])
+    assert confirmed.position([]) == (0, 1, 1)
+    running = begun(confirmed.next([]))
+    assert confirmed.position([running]) == (0, 1, 0)
+    study.tell(running.key, "COMPLETE", 0.5)
+    assert confirmed.position([]) == (1, 1, 0)
+
+
 @pytest.mark.parametrize(
     ("result", "limits", "is_again"),
     [
