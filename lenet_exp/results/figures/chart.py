@@ -5,6 +5,7 @@ As both draw from the same description, a page and a picture never disagree, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -16,6 +17,9 @@ import numpy as np
 BASELINE, TRIAL, FRONT, FAINT = "#d55e00", "#0072b2", "#e69f00", "#8a949e"
 #: Colours that curves take in turn; they differ in lightness too, and curves also differ in dash.
 COLOURS = (TRIAL, FRONT, "#009e73", "#cc79a7", "#56b4e9", "#8c6d1f", "#7b68c8", "#5a6570")
+
+#: Place on a parallel axis, whose values are in [0, 1], of what does not use the dimension.
+UNUSED = -0.16
 
 Value: TypeAlias = float | str
 Symbol = Literal["circle", "diamond", "triangle-down", "cross", "square"]
@@ -194,6 +198,17 @@ class Images:
     per_row: int = 8
     symmetric: bool = False
 
+    def pixels(self) -> np.ndarray:
+        """Return the images as 8-bit colours, ``(n, height, width, 3)``, a number's alike in all images."""
+        numbers = np.nan_to_num(np.asarray(self.images, float))
+        if not self.symmetric:
+            shares = (numbers - numbers.min()) / (np.ptp(numbers) or 1)
+            return np.repeat((255 * shares).round().astype(np.uint8)[..., None], 3, axis=-1)
+        shares = (numbers / (np.abs(numbers).max() or 1))[..., None]
+        below, middle, above = (np.array(c, float) for c in ((0, 114, 178), (225, 225, 225), (213, 94, 0)))
+        colours = middle + np.where(shares < 0, middle - below, above - middle) * shares
+        return np.asarray(colours.round().astype(np.uint8))
+
 
 @dataclass(frozen=True)
 class Parallel:
@@ -267,3 +282,64 @@ class Chart:
 
 def _is_drawn(mark: Mark) -> bool:
     return isinstance(mark, Reference) or len(getattr(mark, "y", ())) > 0
+
+
+class ParallelAxis:
+    """A dimension of parallel coordinates: places of its values are in [0, 1], that of None is `UNUSED`."""
+
+    def __init__(self, axis: Axis, column: Sequence[Value | None]) -> None:
+        """Fit the axis to its values.
+
+        Args:
+            axis: Dimension; its ``low`` and ``high`` are ignored.
+            column: Value of each line, at least one of which is not None.
+        """
+        self._axis, self._has_unused = axis, None in column
+        self._values = sorted({value for value in column if value is not None}, key=self._number)
+        low, high = self._number(self._values[0]), self._number(self._values[-1])
+        self._low, self._span = (low, high - low) if high > low else (low - 1, 2.0)
+
+    def _number(self, value: Value) -> float:
+        if isinstance(value, str):
+            return float(list(self._axis.categories).index(value))
+        return math.log10(value) if self._axis.scale == "log" else value
+
+    def share(self, value: Value | None) -> float:
+        """Return the place of a value."""
+        return UNUSED if value is None else (self._number(value) - self._low) / self._span
+
+    def ticks(self) -> list[tuple[float, Value]]:
+        """Return where ticks stand, and their values: all of a few, or else both ends and the middle."""
+        values: list[Value] = self._values
+        if not isinstance(values[0], str) and len(values) > 4:
+            middle = self._low + self._span / 2
+            values = [values[0], 10**middle if self._axis.scale == "log" else middle, values[-1]]
+        unused: list[tuple[float, Value]] = [(UNUSED, "not used")]
+        return unused * self._has_unused + [(self.share(v), v) for v in values]
+
+
+def between(colours: Sequence[str], share: float) -> str:
+    """Return the colour at a place between others.
+
+    Args:
+        colours: Colours from the smallest number to the largest, as ``#rrggbb``.
+        share: Part of the way from the first to the last, in [0, 1].
+    """
+    rgb = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in colours])
+    at = share * (len(colours) - 1)
+    mixed = [round(float(np.interp(at, range(len(colours)), channel))) for channel in rgb.T]
+    return "#" + "".join(f"{part:02x}" for part in mixed)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return the ticks of a logarithmic axis: its decades, with more between them where they are few.
+
+    Args:
+        low: Logarithm to the base 10 of the axis's start.
+        high: Logarithm to the base 10 of its end.
+    """
+    span = high - low
+    steps = (1,) if span > 3 else (1, 3) if span > 1.3 else (1, 2, 5) if span > 0.4 else range(1, 10)
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    ticks = [step * 10.0**decade for decade in decades for step in steps]
+    return [tick for tick in ticks if low <= math.log10(tick) <= high]
