@@ -330,7 +330,7 @@ def _report(
 
     Example: lenet-exp report quick
     """
-    from lenet_exp.results.views.page import write_report
+    from lenet_exp.results.views.page.report import write_report
 
     chosen = load_experiment(experiment)
     typer.echo(write_report(chosen, root, tracking_uri=tracking_uri, storage=storage, say=say))
