@@ -6,16 +6,17 @@ Nothing is written to the study or the spool, so all of this may be used while a
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lenet_exp.base.errors import ConfigError, LenetExpError, NoResultError, UnreachableError, mask_url
 from lenet_exp.base.layout import Layout, study_db
 from lenet_exp.base.lineage import Lineage, check_lineage
-from lenet_exp.base.messages import repair_command
-from lenet_exp.base.records import without_seed
+from lenet_exp.base.messages import repair_command, say
+from lenet_exp.base.records import RunKey, without_seed
 from lenet_exp.config.experiment import Data, Experiment
 from lenet_exp.results.champion import has_baseline
 from lenet_exp.results.conclusion import NOT_CONFIRMED, ConfirmationSummary, confirmation_summary
@@ -54,6 +55,11 @@ class ExperimentResults:
     def leaderboard(self) -> Table:
         """Return the leaderboard, see `lenet_exp.results.leaderboard.ranked`."""
         return ranked(self.records, self.spool.run_ids(), self.confirmation)
+
+    @cached_property
+    def run_logs(self) -> Mapping[RunKey, RunLog]:
+        """The log of every attempt that the spool has, by key; of a damaged one a warning is printed."""
+        return {log.key: log for log in self.spool.run_logs(lambda line: say(f"warning: {line}"))}
 
     def attempt(self, record: TrialRecord) -> RunLog | None:
         """Return the log of the training that gave ``record`` its result, or None if the spool has no log.

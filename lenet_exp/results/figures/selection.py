@@ -1,16 +1,20 @@
-"""Select what a study's plots show: the records, their order and colours, and where an axis starts."""
+"""Select what figures show: the records and their order, their texts, and where an axis starts."""
 
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from lenet_exp.base.records import EpochResult
-from lenet_exp.config.hyperparameters import HYPERPARAMETERS
+from lenet_exp.config.hyperparameters import HYPERPARAMETERS, split_key
 from lenet_exp.results.aggregate import pareto_front
 from lenet_exp.study.records import TrialRecord
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def tried(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 def complete(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return the trials or listed runs that are complete, sorted by number."""
-    return [r for r in tried(records) if r.state == "COMPLETE" and r.value is not None]
+    return [r for r in tried(records) if r.state == "COMPLETE" and _is_number(r.value)]
 
 
 def baseline_of(records: Sequence[TrialRecord]) -> TrialRecord | None:
@@ -89,3 +93,71 @@ def varied(records: Sequence[TrialRecord]) -> list[str]:
 def last_accuracy(record: TrialRecord) -> float:
     """Return the val_accuracy after an attempt's last epoch, or 0 if there was no epoch."""
     return record.value if record.value is not None else record.history.get(record.epochs, 0.0)
+
+
+def measured(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the trials or listed runs with a val_accuracy after their last epoch, sorted by number."""
+    return [r for r in tried(records) if _is_number(last_accuracy(r))]
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def baseline_accuracy(records: Sequence[TrialRecord]) -> float | None:
+    """Return the baseline's val_accuracy, over its seeds the mean; None if it is not complete."""
+    values = [r.value for r in records if r.key.role == "baseline" and r.value is not None]
+    return statistics.fmean(values) if values else None
+
+
+def best_of(records: Sequence[TrialRecord]) -> TrialRecord | None:
+    """Return the complete trial or listed run with the highest val_accuracy, the first of equal ones."""
+    return max(complete(records), key=lambda r: (r.value or 0.0, -r.trial), default=None)
+
+
+def sample(items: Sequence[Item], most: int) -> list[Item]:
+    """Return at most so many items, evenly spaced, so that every drawing of a study shows the same.
+
+    Args:
+        items: Items in their order.
+        most: Largest number of items to return.
+
+    Example:
+        >>> sample(range(10), 4)
+        [0, 2, 5, 7]
+    """
+    n = min(len(items), most)
+    return [items[i * len(items) // n] for i in range(n)]
+
+
+def condition(name: str) -> str:
+    """Return when a hyper-parameter is used, such as ``only with 2 or more conv_layers``; empty if always.
+
+    Example:
+        >>> condition("kernel_size_3"), condition("lr")
+        ('only with 3 conv_layers', '')
+    """
+    if name == "momentum":
+        return "only with sgd"
+    base, layer = split_key(name)
+    if layer is None:
+        return ""
+    layers, n, most = ("fc_layers", layer + 1, 3) if base == "fc_width" else ("conv_layers", layer, 3)
+    return "" if n == 1 else f"only with {n}{'' if n == most else ' or more'} {layers}"
+
+
+def summary(record: TrialRecord, names: Sequence[str]) -> str:
+    """Return the text that is shown when a record is pointed at: its label, accuracy, values and reason.
+
+    Args:
+        record: Record of an attempt.
+        names: Hyper-parameters to name; one that the record does not use is left out.
+    """
+    values = [f"{n} {_shown(record.values[n])}" for n in names if record.values.get(n) is not None]
+    rows = [", ".join(values[i : i + 3]) for i in range(0, len(values), 3)]
+    accuracy = f"{record.label}: {last_accuracy(record):.4f}"
+    return "\n".join([accuracy, *rows, *([record.reason[:200]] if record.reason else [])])
+
+
+def _shown(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,264 @@
+"""The figures of a search in time: its history, what its workers did when, and how fast they trained."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from lenet_exp.base.records import without_seed
+from lenet_exp.results.figures.chart import (
+    BASELINE,
+    COLOURS,
+    FAINT,
+    TRIAL,
+    Axis,
+    Bars,
+    Chart,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    Reference,
+    Symbol,
+)
+from lenet_exp.results.figures.selection import (
+    baseline_accuracy,
+    best_of,
+    complete,
+    floor,
+    incumbent,
+    last_accuracy,
+    measured,
+    summary,
+    tried,
+    varied,
+)
+from lenet_exp.results.lookup import ExperimentResults
+from lenet_exp.study.records import TrialRecord
+from lenet_exp.tracking.events import RunLog
+
+#: Sentence of a caption where points are drawn at the lower edge.
+CLIPPED = "Triangles stand for values below the axis."
+#: Name in the legend, colour and symbol of a trial, by its state.
+_STATES: Mapping[str, tuple[str, str, Symbol]] = {
+    "FAIL": ("failed, at its last epoch", FAINT, "cross"),
+    "PRUNED": ("pruned, at its last epoch", FAINT, "circle"),
+    "COMPLETE": ("complete", TRIAL, "circle"),
+}
+
+
+def history(results: ExperimentResults) -> Chart | None:
+    """Return the val_accuracy of each trial or listed run, with the incumbent and the baseline."""
+    records = measured(results.records)
+    if not records:
+        return None
+    low = floor([last_accuracy(r) for r in records])
+    names, marks = varied(records), list[Mark]()
+    for state, (name, colour, symbol) in _STATES.items():
+        shown = [r for r in records if r.state == state]
+        below = [last_accuracy(r) < low for r in shown]
+        symbols: list[Symbol] = ["triangle-down" if is_below else symbol for is_below in below]
+        y = [max(last_accuracy(r), low) for r in shown]
+        hover = [summary(r, names) for r in shown]
+        size = 8 if state == "COMPLETE" else 6
+        marks.append(Points(_order(shown), y, name, colour, symbols, hover=hover, size=size))
+    best_so_far = incumbent(records)
+    if best_so_far and not _is_list(records):
+        x, y = map(list, zip(*best_so_far, strict=True))
+        marks.append(
+            Line([*x, records[-1].trial], [max(v, low) for v in (*y, y[-1])], "best so far", is_step=True)
+        )
+    reference = baseline_accuracy(results.records)
+    if reference is not None:
+        marks.append(Reference(max(reference, low)))
+    sentences = [_best(results.records), *_not_shown(results.records)]
+    if any(last_accuracy(r) < low for r in records):
+        sentences.append(CLIPPED)
+    title = "Accuracy of each run" if _is_list(records) else "Accuracy of each trial, in the order drawn"
+    return Chart(
+        "history", title, " ".join(sentences), [Panel(marks, _order_axis(records), Axis("val_accuracy"))]
+    )
+
+
+def _is_list(records: Sequence[TrialRecord]) -> bool:
+    return bool(records) and records[0].key.role == "run"
+
+
+def _order(records: Sequence[TrialRecord]) -> list[float | str]:
+    """Return where records stand along the axis: trials at their numbers, listed runs at their names."""
+    return [without_seed(r.label) if r.key.role == "run" else float(r.trial) for r in records]
+
+
+def _order_axis(records: Sequence[TrialRecord]) -> Axis:
+    if _is_list(records):
+        return Axis("", "category", list(dict.fromkeys(without_seed(r.label) for r in records)))
+    return Axis("trial", is_integer=True)
+
+
+def _best(records: Sequence[TrialRecord]) -> str:
+    """Return a sentence on the best trial or listed run, and since when none is better."""
+    done, best, baseline = complete(records), best_of(records), baseline_accuracy(records)
+    kind = "run" if _is_list(tried(records)) else "trial"
+    if best is None or best.value is None:
+        return f"None of {_count(len(tried(records)), kind)} is complete."
+    text = f"The best of {_count(len(done), f'complete {kind}')} is {best.label} with {best.value:.4f}"
+    if baseline is not None:
+        text += f", {best.value - baseline:+.4f} against the baseline's {baseline:.4f}"
+    later = sum(r.trial > best.trial for r in tried(records))
+    if kind == "run":
+        return f"{text}."
+    if not later:
+        return f"{text}; it is the last, so more trials may be better still."
+    return f"{text}; none of the {_count(later, 'later trial')} is better."
+
+
+def _not_shown(records: Sequence[TrialRecord]) -> list[str]:
+    """Return a sentence on the trials that have no accuracy, if there are any."""
+    ours = [r for r in records if r.key.role in ("trial", "run") and not r.superseded]
+    shown = {r.key for r in measured(records)}
+    missing = [r.kind for r in ours if r.key not in shown]
+    counts = [f"{missing.count(kind)} {kind}" for kind in dict.fromkeys(missing)]
+    return [f"Without an accuracy, so not shown: {', '.join(counts)}."] if counts else []
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+# Time.
+
+#: Name in the legend and colour of an attempt, by how it ended; a fixed training has a name of its own.
+_ENDS = {
+    "complete": TRIAL,
+    "pruned": "#56b4e9",
+    "failed": "#cc79a7",
+    "baseline": BASELINE,
+    "confirmation": "#009e73",
+    "not ended": FAINT,
+}
+#: Height of a worker's row, in pixels.
+_ROW = 26
+
+
+def timeline(results: ExperimentResults) -> Chart | None:
+    """Return what each worker did when: a bar for each attempt, from its start to its end in the spool."""
+    spans = sorted((log.start_ms / 1000, _end_s(log), log) for log in results.run_logs.values() if _ran(log))
+    if not spans:
+        return None
+    first, last = spans[0][0], max(end for _, end, _ in spans)
+    unit, unit_s = _unit(last - first)
+    lanes = _lanes([(start, end) for start, end, _ in spans])
+    workers = [f"worker {number + 1}" for number in range(max(lanes) + 1)]
+    marks: list[Mark] = []
+    for name, colour in _ENDS.items():
+        bars = [
+            ((start - first) / unit_s, (end - first) / unit_s, workers[lane], _attempt_text(log, end - start))
+            for (start, end, log), lane in zip(spans, lanes, strict=True)
+            if _end_name(log) == name
+        ]
+        start, end, y, hover = map(list, zip(*bars, strict=True)) if bars else ([], [], [], [])
+        marks.append(Bars(start, end, y, name, colour, hover))
+    caption = _busy([(start, end) for start, end, _ in spans], len(workers))
+    panel = Panel(
+        marks,
+        Axis(f"time since the first start, {unit}", low=0),
+        Axis("", "category", workers),
+        height=70 + _ROW * len(workers),
+    )
+    return Chart("timeline", "What each worker did when", caption, [panel], columns=1)
+
+
+def _ran(log: RunLog) -> bool:
+    """Return whether an attempt was trained, and its log has two times at least."""
+    is_copy = "lenet_exp.duplicate_of" in log.metadata.get("tags", {})
+    return not is_copy and bool(log.epochs or (log.end and log.end.state == "FAIL"))
+
+
+def _end_s(log: RunLog) -> float:
+    """Return when an attempt ended, or else its last epoch, in seconds since 1970."""
+    return max(log.start_ms, log.end.time_ms if log.end else max(log.epoch_ms, default=0)) / 1000
+
+
+def _end_name(log: RunLog) -> str:
+    if log.end is None:
+        return "not ended"
+    if log.end.state == "FAIL":
+        return "failed"
+    if log.key.role in ("baseline", "confirm"):
+        return {"baseline": "baseline", "confirm": "confirmation"}[log.key.role]
+    return "complete" if log.end.state == "COMPLETE" else "pruned"
+
+
+def _attempt_text(log: RunLog, duration_s: float) -> str:
+    reason = [log.end.reason[:200]] if log.end and log.end.reason else []
+    label = log.metadata.get("label", log.key.stem)
+    return "\n".join([f"{label}: {_count(len(log.epochs), 'epoch')} in {duration_s:.1f} s", *reason])
+
+
+def _lanes(spans: Sequence[tuple[float, float]]) -> list[int]:
+    """Return a row for each span, given by their starts, so that those in a row do not overlap."""
+    ends: list[float] = []
+    lanes = []
+    for start, end in spans:
+        # A worker gets its next attempt in the moment that the last one ends, and clocks have milliseconds.
+        free = (lane for lane, busy_until in enumerate(ends) if busy_until <= start + 0.002)
+        lane = next(free, len(ends))
+        ends[lane : lane + 1] = [end]
+        lanes.append(lane)
+    return lanes
+
+
+def _busy(spans: Sequence[tuple[float, float]], n_workers: int) -> str:
+    """Return sentences on how busy the workers were, and on the longest time in which nothing ran."""
+    first, last = spans[0][0], max(end for _, end in spans)
+    share = sum(end - start for start, end in spans) / (n_workers * (last - first) or 1)
+    latest, gap_s = first, 0.0
+    for start, end in spans:
+        gap_s, latest = max(gap_s, start - latest), max(latest, end)
+    text = f"{_count(n_workers, 'worker')} trained for {share:.2f} of {_duration(last - first)}"
+    text += f" between the first start and the last end, in {_count(len(spans), 'attempt')}."
+    return f"{text} The longest time in which nothing ran: {_duration(gap_s)}." if gap_s >= 1 else text
+
+
+def _unit(seconds: float) -> tuple[str, int]:
+    return next((unit for unit in (("h", 3600), ("min", 60)) if seconds > 3 * unit[1]), ("s", 1))
+
+
+def _duration(seconds: float) -> str:
+    unit, unit_s = _unit(seconds)
+    return f"{seconds / unit_s:.1f} {unit}"
+
+
+# Speed.
+
+
+def throughput(results: ExperimentResults) -> Chart | None:
+    """Return the examples per second of each trial or listed run, by how many trained beside it."""
+    records = [
+        r for r in tried(results.records) if r.result.get("examples_per_s") and "duplicate_of" not in r.result
+    ]
+    if not records:
+        return None
+    names, marks, sentences = varied(records), list[Mark](), list[str]()
+    groups: dict[int, list[TrialRecord]] = {}
+    for record in records:
+        groups.setdefault(int(record.result.get("co_runners", 0)), []).append(record)
+    for number, (n_beside, group) in enumerate(sorted(groups.items())):
+        speeds = [float(r.result["examples_per_s"]) for r in group]
+        name = f"with {n_beside} beside" if n_beside else "alone"
+        hover = [
+            f"{speed:,.0f} examples/s\n{summary(r, names)}" for speed, r in zip(speeds, group, strict=True)
+        ]
+        marks.append(Points(_order(group), speeds, name, COLOURS[number % len(COLOURS)], hover=hover))
+        sentences.append(f"{statistics.median(speeds):,.0f} {name}")
+    caption = f"Median examples/s: {', '.join(sentences)}."
+    baseline = [
+        s for r in results.records if r.key.role == "baseline" and (s := r.result.get("examples_per_s"))
+    ]
+    if baseline:
+        marks.append(Reference(statistics.fmean(baseline)))
+        slower = sum(float(r.result["examples_per_s"]) < statistics.fmean(baseline) for r in records)
+        caption += f" {slower} of {len(records)} were slower than the baseline."
+    caption += " The size of a network counts too, so points of one colour differ."
+    panel = Panel(marks, _order_axis(records), Axis("examples/s", low=0), height=300)
+    return Chart("throughput", "How fast each training was", caption, [panel])
