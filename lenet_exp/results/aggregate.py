@@ -60,6 +60,38 @@ def _over_group(group: Sequence[TrialRecord], baseline: dict[int, TrialRecord]) 
     return replace(complete[0], value=statistics.fmean(values), result=result)
 
 
+def configurations(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Return the record of each row of the leaderboard, which leaves out the trainings of a confirmation."""
+    return over_seeds(r for r in records if not r.superseded and r.key.role != "confirm")
+
+
+def is_compared(record: TrialRecord) -> bool:
+    """Return True if the Pareto fronts, in the leaderboard and in the figure, compare a configuration.
+
+    They compare all complete ones, the baseline among them, by accuracy on the validation split and by the
+    speed beside other trainings. A confirmation measures both otherwise, but only of its finalists.
+    """
+    return record.state == "COMPLETE" and record.value is not None
+
+
+def on_front(records: Sequence[TrialRecord], name: str, sign: int) -> list[bool]:
+    """Return which records are on the Pareto front of accuracy and a measurement.
+
+    Args:
+        records: Records of `configurations`; those that are not compared are not on it.
+        name: Name of the measurement in a result, such as ``n_parameters``; a record without it is not on the
+            front.
+        sign: 1 if more of the measurement is better, -1 if less is.
+    """
+
+    def number(value: float | None) -> float:
+        return math.nan if value is None else value
+
+    return pareto_front(
+        [(number(r.value if is_compared(r) else None), sign * number(r.result.get(name))) for r in records]
+    )
+
+
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
     """Return which points are on the Pareto front of two quantities, more of each being better.
 

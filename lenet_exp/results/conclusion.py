@@ -167,7 +167,7 @@ def seeds_needed(evaluation: Evaluation, difference: float, level: float) -> See
     ties = [verdict for verdict in evaluation.verdicts if verdict["verdict"] == "tie"]
     seeds = {}
     for verdict in ties:
-        differences = _differences(evaluation, verdict["config"])
+        differences = paired_differences(evaluation, verdict["config"])
         n = len(differences)
         sd = estimate(differences).sd
         # From seeds that lack a network, are two, or do not differ, nobody can tell how they vary.
@@ -179,7 +179,7 @@ def seeds_needed(evaluation: Evaluation, difference: float, level: float) -> See
     return SeedsToSettle(difference, level, seeds)
 
 
-def _differences(evaluation: Evaluation, config: str) -> list[float]:
+def paired_differences(evaluation: Evaluation, config: str) -> list[float]:
     """Return a finalist's differences from the baseline on the seeds that both have."""
     of = {(score.config, score.seed): score.test_accuracy for score in evaluation.scores}
     baseline = evaluation.plan.baseline.config
@@ -245,7 +245,7 @@ def _about_ties(evaluation: Evaluation, to_settle: SeedsToSettle) -> tuple[list[
     numbers: dict[str, int] = {}
     for verdict in evaluation.verdicts:
         config, label = verdict["config"], evaluation.label(verdict["config"])
-        high, n = verdict["delta_high"], len(_differences(evaluation, config))
+        high, n = verdict["delta_high"], len(paired_differences(evaluation, config))
         if verdict["verdict"] != "tie":
             continue
         if n < verdict["n_seeds"]:

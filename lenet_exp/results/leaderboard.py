@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lenet_exp.base.errors import DataError
 from lenet_exp.base.records import RunKey
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS
-from lenet_exp.results.aggregate import over_seeds, pareto_front
+from lenet_exp.results.aggregate import configurations, is_compared, on_front
 from lenet_exp.results.conclusion import NOT_CONFIRMED, ConfirmationSummary
 from lenet_exp.results.table import Table, read_csv
 from lenet_exp.study.records import TrialRecord
@@ -93,11 +93,11 @@ def ranked(
         ``val_accuracy``. Rows of equal accuracy share a rank, and the ranks they use up are skipped. Rows
         that are not complete have no rank.
     """
-    shown = over_seeds(r for r in records if not r.superseded and r.key.role != "confirm")
+    shown = configurations(records)
     baseline = _baseline(shown)
     rows = [
-        _row(record, baseline, run_ids.get(record.key), confirmation.cells.get(record.config))
-        for record in shown
+        _row(record, baseline, run_ids.get(record.key), confirmation.cells.get(record.config), fronts)
+        for record, fronts in zip(shown, _fronts(shown), strict=True)
     ]
     rows.sort(key=attrgetter("order"))
     # A list need not be confirmed, and an ablation never is.
@@ -110,9 +110,8 @@ def ranked(
                 "rank": rank,
                 "verdict": row.cells["verdict"]
                 or ("not confirmed" if row.score and row.cells["role"] in awaited else None),
-                **dict(zip(_PARETO, fronts, strict=True)),
             }
-            for row, rank, fronts in zip(rows, _ranks(rows), _fronts(rows), strict=True)
+            for row, rank in zip(rows, _ranks(rows), strict=True)
         ],
     )
 
@@ -126,15 +125,11 @@ class _Row:
         order: Sort key: confirmed rows first, then other complete rows, then the rest; each by accuracy.
         score: True if the row is confirmed, with the accuracy that ranks it; None for a row that is not
             complete.
-        smallness: Minus the number of parameters; NaN if unknown.
-        speed: Training examples per second; NaN if unknown.
     """
 
     cells: Mapping[str, Any]
     order: tuple[bool, bool, float, int]
     score: tuple[bool, float | None] | None
-    smallness: float
-    speed: float
 
 
 def _baseline(records: Sequence[TrialRecord]) -> _Baseline:
@@ -152,17 +147,27 @@ def _code(record: TrialRecord) -> str | None:
 
 
 def _row(
-    record: TrialRecord, baseline: _Baseline, run_id: str | None, confirmed_cells: _Cells | None
+    record: TrialRecord,
+    baseline: _Baseline,
+    run_id: str | None,
+    confirmed_cells: _Cells | None,
+    fronts: _Cells,
 ) -> _Row:
-    cells = _cells(record, baseline, run_id, confirmed_cells)
+    cells = _cells(record, baseline, run_id, confirmed_cells) | dict(fronts)
     complete = record.state == "COMPLETE"
     # Only a confirmation's test_accuracy counts: a listed run may have one that [watch] measured.
     confirmed = complete and confirmed_cells is not None and confirmed_cells["test_accuracy"] is not None
     value = cells["test_accuracy"] if confirmed else cells["val_accuracy"]
     number = -1 if record.key.role == "baseline" else record.trial
     order = (not complete, not confirmed, -value if value is not None else math.inf, number)
-    smallness, speed = -_number(cells["n_parameters"]), _number(cells["examples_per_s"])
-    return _Row(cells, order, (confirmed, value) if complete else None, smallness, speed)
+    return _Row(cells, order, (confirmed, value) if complete else None)
+
+
+def _fronts(records: Sequence[TrialRecord]) -> Iterator[_Cells]:
+    """Yield the cells that say whether a row is on the Pareto fronts; None for a row that is not compared."""
+    flags = [on_front(records, name, sign) for name, sign in (("n_parameters", -1), ("examples_per_s", 1))]
+    for record, *is_on in zip(records, *flags, strict=True):
+        yield dict(zip(_PARETO, is_on if is_compared(record) else [None, None], strict=True))
 
 
 def _cells(
@@ -254,32 +259,3 @@ def _ranks(rows: Sequence[_Row]) -> list[int | None]:
         ranks.append(ranks[-1] if score == above else position)
         above = score
     return ranks
-
-
-#: Whether a row is on the Pareto front of accuracy and size, and on that of accuracy and speed; None if it is
-#: not compared.
-_Fronts = tuple[bool | None, bool | None]
-
-
-def _fronts(rows: Sequence[_Row]) -> list[_Fronts]:
-    """Return whether each row is on the two Pareto fronts.
-
-    Only rows that were measured alike are compared: the confirmed ones if there are any, else all complete
-    ones. The other rows get None.
-    """
-    known = [
-        (i, row, value) for i, row in enumerate(rows) if row.score and (value := row.score[1]) is not None
-    ]
-    # The rows are sorted, so the confirmed ones come first.
-    n_confirmed = sum(row.score[0] for _, row, _ in known if row.score)
-    compared = known[:n_confirmed] or known
-    smaller = pareto_front([(value, row.smallness) for _, row, value in compared])
-    faster = pareto_front([(value, row.speed) for _, row, value in compared])
-    fronts: list[_Fronts] = [(None, None)] * len(rows)
-    for (i, *_), pair in zip(compared, zip(smaller, faster, strict=True), strict=True):
-        fronts[i] = pair
-    return fronts
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -121,6 +121,59 @@ def _loaded(network: SavedNetwork, image_size: int) -> LeNet:
     return model.eval()
 
 
+@dataclass(frozen=True)
+class Inspection:
+    """What a trained network does with some images.
+
+    Attributes:
+        predicted: Predicted class of each image, ``(n,)``.
+        confidence: Softmax probability of the predicted class, ``(n,)``, in [0, 1].
+        filters: Filters of the first convolution, ``(channels, kernel, kernel)``.
+        maps: Feature maps of one image, ``(channels, rows, columns)`` for each convolution, after its
+            activation and before pooling.
+    """
+
+    predicted: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    filters: NDArray[np.float32]
+    maps: tuple[NDArray[np.float32], ...]
+
+
+def inspect_networks(
+    networks: Sequence[SavedNetwork], images: ImageSet, indices: NDArray[np.int64]
+) -> list[Inspection]:
+    """Run each network on some images; the first of them is that of `Inspection.maps`.
+
+    Args:
+        networks: Networks to run, one after the other; nothing is written.
+        images: Training part of the data set.
+        indices: Indices of the images, ``(n,)``, at least one.
+
+    Raises:
+        DataError: If a file is missing or damaged.
+    """
+    import torch
+    from torch import nn
+
+    pixels = torch.from_numpy(images.open()[0][indices])[:, None]  # (n, 1, size, size)
+    inspections = []
+    with torch.inference_mode():
+        for network in networks:
+            model = _loaded(network, images.image_size).to(memory_format=torch.channels_last)
+            chunks = [model(chunk.float() / 255).softmax(dim=1).max(dim=1) for chunk in pixels.split(500)]
+            confidence, predicted = (torch.cat(parts).numpy() for parts in zip(*chunks, strict=True))
+            x, maps = pixels[:1].float() / 255, []
+            assert isinstance(model.features, nn.Sequential)
+            for layer in model.features:
+                x = layer(x)
+                # What is neither convolution nor pooling is an activation.
+                if not isinstance(layer, nn.Conv2d | nn.AvgPool2d | nn.MaxPool2d):
+                    maps.append(x[0].numpy())
+            filters = model.features[0].weight[:, 0].numpy()
+            inspections.append(Inspection(predicted, confidence, filters, tuple(maps)))
+    return inspections
+
+
 def correct_predictions(predictions: Path, labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return for each image whether a network classified it correctly, ``(n_images,)``.
 

@@ -1,0 +1,145 @@
+"""Draw what has no axes: small images in rows, and parallel coordinates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+
+from lenet_exp.base.errors import printable
+from lenet_exp.results.figures import chart as ch
+from lenet_exp.results.figures.drawing.marks import draw_bar
+from lenet_exp.results.figures.drawing.sheet import (
+    DIMENSION,
+    GREY,
+    INK,
+    SMALL,
+    Box,
+    Sheet,
+    line_height,
+    shortened,
+    text_width,
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where small images are placed: their number in a row, the side of one, and the height of its title."""
+
+    per_row: int
+    pitch: float
+    tile: float
+    title: float
+    rows: int
+
+    @classmethod
+    def of(cls, images: ch.Images, width: float) -> Grid:
+        """Return the grid in which images fit into a width, with titles that are not cut off."""
+        lines = [line for title in images.titles for line in title.split("\n")]
+        widest = max([34.0, *(min(text_width(line, SMALL), 120) + 8 for line in lines)])
+        n = len(images.images)
+        per_row = max(1, min(images.per_row, n, int(width // widest)))
+        pitch = min(width / per_row, max(widest, 104))
+        title = max((title.count("\n") + 1 for title in images.titles), default=0) * line_height(SMALL)
+        return cls(per_row, pitch, min(pitch - 8, 96), title, -(-n // per_row))
+
+    @property
+    def height(self) -> float:
+        """Height of all rows, in pixels."""
+        return self.rows * (self.tile + self.title + 8)
+
+
+def draw_images(sheet: Sheet, mark: ch.Images, box: Box) -> None:
+    """Draw small images in rows, each with its title above it.
+
+    Args:
+        sheet: Figure to draw into.
+        mark: The images.
+        box: Place of all rows.
+    """
+    grid = Grid.of(mark, box.width)
+    axes = sheet.blank(box)
+    low, high = (float(mark.images.min()), float(mark.images.max())) if mark.images.size else (0.0, 1.0)
+    most = max(abs(low), abs(high)) or 1.0
+    scale: dict[str, Any] = {"cmap": "gray", "vmin": low, "vmax": high if high > low else low + 1}
+    if mark.symmetric:
+        scale = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
+    for number, image in enumerate(mark.images):
+        row, column = divmod(number, grid.per_row)
+        left, top = column * grid.pitch, row * (grid.tile + grid.title + 8) + grid.title
+        extent = (left, left + grid.tile, top + grid.tile, top)
+        axes.imshow(image, extent=extent, interpolation="nearest", aspect="auto", **scale)
+        if number < len(mark.titles):
+            lines = [
+                shortened(printable(line), grid.pitch - 6, SMALL) for line in mark.titles[number].split("\n")
+            ]
+            for i, line in enumerate(reversed(lines)):
+                y = top - 2 - i * line_height(SMALL)
+                axes.text(left, y, line, size=SMALL, va="bottom", color=INK, parse_math=False)
+    axes.set(xlim=(0, box.width), ylim=(box.height, 0))
+
+
+def draw_parallel(sheet: Sheet, mark: ch.Parallel, box: Box) -> None:
+    """Draw parallel coordinates whose axes lie below one another, so that names and values stay legible.
+
+    Args:
+        sheet: Figure to draw into.
+        mark: The parallel coordinates.
+        box: Place of the axes with their texts, and of the colour bar.
+    """
+    names = [shortened(printable(each.title), 0.35 * box.width, SMALL) for each in mark.dimensions]
+    left = max((text_width(name, SMALL) for name in names), default=0) + 16
+    right = box.width - 26
+    axes = sheet.blank(box)
+    scales = [_scale(each, [v[i] for v in mark.values]) for i, each in enumerate(mark.dimensions)]
+    low, high = min(mark.colours, default=0.0), max(mark.colours, default=1.0)
+    norm = Normalize(low, high if high > low else low + 1)
+    rows = [i * DIMENSION + 12 for i in range(len(names))]
+    for y, name, (_, ticks) in zip(rows, names, scales, strict=True):
+        axes.plot([left, right], [y, y], color="#9aa5b1", linewidth=1, zorder=1)
+        axes.text(0, y, name, size=SMALL, va="center", color=INK, parse_math=False)
+        end = -math.inf
+        for share, text in ticks:
+            x, half = left + share * (right - left), text_width(text, SMALL) / 2
+            if x - half > end and x - half > left - 14:
+                axes.text(x, y + 4, text, size=SMALL, ha="center", va="top", color=GREY, parse_math=False)
+                end = x + half + 6
+    # The largest last, so that they are in front.
+    for values, colour in sorted(zip(mark.values, mark.colours, strict=True), key=lambda each: each[1]):
+        shares = [scale(value) for value, (scale, _) in zip(values, scales, strict=True)]
+        xs = [left + share * (right - left) for share in shares]
+        style: dict[str, Any] = {"color": colormaps["viridis"](norm(colour)), "alpha": 0.7, "marker": "o"}
+        axes.plot(xs, rows, linewidth=1.2, markersize=2.5, zorder=2, **style)
+    draw_bar(sheet, ScalarMappable(norm, "viridis"), mark.label, box)
+
+
+def _scale(axis: ch.Axis, values: Sequence[ch.Value | None]) -> tuple[Any, list[tuple[float, str]]]:
+    """Return a function from a value to its share of an axis (NaN if unused), and its ticks."""
+    if axis.scale == "category":
+        last = max(1, len(axis.categories) - 1)
+        places = {name: number / last for number, name in enumerate(axis.categories)}
+        return lambda v: math.nan if v is None else places[str(v)], [
+            (share, shortened(printable(name), 90, SMALL)) for name, share in places.items()
+        ]
+    numbers = [float(value) for value in values if value is not None]
+    low = axis.low if axis.low is not None else min(numbers, default=0.0)
+    high = axis.high if axis.high is not None else max(numbers, default=1.0)
+    high = high if high > low else low + (abs(low) or 1.0)
+    is_log = axis.scale == "log" and low > 0
+    middle = math.sqrt(low * high) if is_log else (low + high) / 2
+    if axis.is_integer:
+        middle = round(middle)
+
+    def share(value: ch.Value | None) -> float:
+        if value is None:
+            return math.nan
+        if is_log:
+            return math.log(float(value) / low) / math.log(high / low)
+        return (float(value) - low) / (high - low)
+
+    return share, [(share(tick), f"{tick:.3g}") for tick in dict.fromkeys((low, middle, high))]

@@ -1,0 +1,231 @@
+"""Draw a panel with axes: points, lines, intervals, bars and cells, and ticks that do not overlap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps, ticker
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgb
+
+from lenet_exp.base.errors import printable
+from lenet_exp.results.figures import chart as ch
+from lenet_exp.results.figures.drawing.sheet import (
+    BAR,
+    DASHES,
+    EMPTY,
+    INK,
+    MARKERS,
+    PT,
+    SMALL,
+    TEXT,
+    Box,
+    Sheet,
+    line_height,
+    renderer,
+    shortened,
+    text_width,
+    wrapped,
+)
+
+
+def draw_axes(sheet: Sheet, panel: ch.Panel, box: Box) -> None:
+    """Draw a panel's axes with their marks, and the colour bar of cells below them.
+
+    Args:
+        sheet: Figure to draw into.
+        panel: Panel with two axes.
+        box: Place of the axes with all their texts.
+    """
+    assert panel.x is not None
+    assert panel.y is not None
+    axes = sheet.axes(box)
+    axes.grid(color="#e4e9ee", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#9aa5b1")
+    axes.tick_params(labelsize=SMALL, color="#9aa5b1", labelcolor=INK, length=3)
+    if panel.x.scale == "log":
+        axes.set_xscale("log")
+    if panel.y.scale == "log":
+        axes.set_yscale("log")
+    heat = None
+    for number, mark in enumerate(panel.marks):
+        heat = _draw_mark(axes, panel.x, panel.y, mark, 2 + number) or heat
+    bar = BAR if heat is not None else 0
+    inner = Box(box.left, box.top, box.width, box.height - bar)
+    _set_axis(axes, panel.x, inner, is_x=True)
+    _set_axis(axes, panel.y, inner, is_x=False)
+    sheet.fit(axes, inner)
+    _thin(axes, is_x=True)
+    _thin(axes, is_x=False)
+    if heat is not None:
+        label = next(mark.label for mark in panel.marks if isinstance(mark, ch.Heat))
+        draw_bar(sheet, heat, label, box)
+
+
+def _positions(values: Sequence[ch.Value], axis: ch.Axis) -> list[float]:
+    if axis.scale != "category":
+        return [float(value) for value in values]
+    place = {name: float(number) for number, name in enumerate(axis.categories)}
+    return [place[str(value)] for value in values]
+
+
+def _draw_mark(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Mark, order: int) -> ScalarMappable | None:
+    match mark:
+        case ch.Points():
+            _draw_points(axes, x, y, mark, order)
+        case ch.Line():
+            axes.plot(
+                _positions(mark.x, x),
+                _positions(mark.y, y),
+                color=mark.colour,
+                linestyle=DASHES[mark.dash],
+                drawstyle="steps-post" if mark.is_step else "default",
+                alpha=mark.opacity,
+                linewidth=mark.width * PT,
+                # A curve of a single epoch would not be seen.
+                marker="o" if len(mark.x) == 1 else "",
+                markersize=4,
+                zorder=order,
+            )
+        case ch.Intervals():
+            width = mark.width * PT
+            rows = _positions(mark.y, y)
+            axes.hlines(rows, mark.low, mark.high, color=mark.colour, linewidth=width, zorder=order)
+        case ch.Bars():
+            lengths = np.subtract(mark.end, mark.start)
+            rows = _positions(mark.y, y)
+            axes.barh(rows, lengths, left=mark.start, height=0.7, color=mark.colour, zorder=order)
+        case ch.Reference():
+            line = axes.axhline if mark.axis == "y" else axes.axvline
+            line(mark.at, color=mark.colour, linestyle=DASHES["dash"], linewidth=1.2, zorder=order)
+        case ch.Heat():
+            return _draw_heat(axes, x, y, mark, order)
+        case ch.Images() | ch.Parallel():
+            pass  # they stand alone, without axes
+    return None
+
+
+def _draw_points(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Points, order: int) -> None:
+
+    across, up = _positions(mark.x, x), _positions(mark.y, y)
+    colour, white = np.array(to_rgb(mark.colour)), np.ones(3)
+    shades = mark.shades or [1.0] * len(across)
+    symbols = mark.symbols or ["circle"] * len(across)
+    for symbol in dict.fromkeys(symbols):
+        chosen = [i for i, each in enumerate(symbols) if each == symbol]
+        is_open: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.5} if symbol != "cross" else {}
+        axes.scatter(
+            [across[i] for i in chosen],
+            [up[i] for i in chosen],
+            s=(mark.size * PT) ** 2,
+            c=[white + (colour - white) * (0.3 + 0.7 * shades[i]) for i in chosen],
+            marker=MARKERS[symbol],
+            **is_open,
+            zorder=order,
+        )
+
+
+def _draw_heat(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Heat, order: int) -> ScalarMappable:
+
+    across, up = _positions(mark.x, x), _positions(mark.y, y)
+    z = np.ma.masked_invalid(np.asarray(mark.z, float))
+    low, high = (float(z.min()), float(z.max())) if z.count() else (0.0, 1.0)
+    norm = Normalize(low, high if high > low else low + 1)
+    colours = colormaps["Blues" if mark.texts else "viridis"].with_extremes(bad=EMPTY)
+    style: dict[str, Any] = {"cmap": colours, "norm": norm, "zorder": order - 1.5}
+    if mark.is_smooth and min(z.shape) > 1 and z.count() == z.size:
+        return axes.contourf(across, up, z, levels=np.linspace(low, norm.vmax or 1, 11), **style)
+    mesh = axes.pcolormesh(across, up, z, shading="nearest", **style)
+    for row, texts in enumerate(mark.texts):
+        for column, text in enumerate(texts):
+            is_dark = not np.ma.is_masked(z[row, column]) and norm(z[row, column]) > 0.6
+            axes.text(
+                across[column],
+                up[row],
+                text,
+                color="white" if is_dark else INK,
+                ha="center",
+                va="center",
+                size=7,
+                parse_math=False,
+                zorder=order,
+            )
+    return mesh
+
+
+def _set_axis(axes: Axes, described: ch.Axis, box: Box, *, is_x: bool) -> None:
+    """Set title, limits and ticks of an axis."""
+    axis = axes.xaxis if is_x else axes.yaxis
+    room = box.width if is_x else box.height
+    axis.set_label_text(shortened(printable(described.title), room - 20, TEXT), size=TEXT, color=INK)
+    axis.label.set_parse_math(False)
+    if described.scale == "category":
+        _set_categories(axes, described, box, is_x=is_x)
+        return
+    low, high = described.low, described.high
+    (axes.set_xlim if is_x else axes.set_ylim)(low, high)
+    most = max(map(abs, axis.get_view_interval()))
+    n_ticks = max(2, int(room // (80 if is_x else 50)))
+    if described.scale == "log":
+        axis.set_minor_locator(ticker.NullLocator())
+        low, high = axis.get_view_interval()
+        few = high / low < 30  # less than one and a half decades, which may have a single power of ten
+        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if few else (1,), numticks=n_ticks + 2))
+    else:
+        axis.set_major_locator(ticker.MaxNLocator(n_ticks, integer=described.is_integer, min_n_ticks=1))
+    if most >= 10_000:
+        axis.set_major_formatter(ticker.EngFormatter(sep=""))
+    elif described.scale == "log":
+        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        axis.set_major_formatter(ticker.ScalarFormatter(useOffset=False))
+
+
+def _set_categories(axes: Axes, described: ch.Axis, box: Box, *, is_x: bool) -> None:
+    """Put a tick with its text at each category; texts that are too long are turned, wrapped or shortened."""
+    names = [printable(name) for name in described.categories]
+    places = range(len(names))
+    if is_x:
+        room = (box.width - 60) / max(1, len(names))
+        is_turned = any(text_width(name, SMALL) > room - 6 for name in names)
+        labels = [shortened(name, 0.4 * box.height, SMALL) if is_turned else name for name in names]
+        turned: dict[str, Any] = {"rotation": 90} if is_turned else {}
+        axes.set_xticks(places, labels, parse_math=False, **turned)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.grid(visible=False, axis="x")
+    else:
+        n_lines = max(1, int((box.height - 50) / max(1, len(names)) / line_height(SMALL)))
+        wrapped = [wrapped(name, 0.4 * box.width, SMALL) for name in names]
+        labels = ["\n".join(lines[:n_lines]) for lines in wrapped]
+        axes.set_yticks(places, labels, parse_math=False)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+
+
+def _thin(axes: Axes, *, is_x: bool) -> None:
+    """Hide the labels of ticks that would be drawn over the label before them."""
+    end = -math.inf
+    ticks = (axes.xaxis if is_x else axes.yaxis).get_major_ticks()
+    boxes = [(tick.label1.get_window_extent(renderer()), tick) for tick in ticks if tick.label1.get_text()]
+    for extent, tick in sorted(boxes, key=lambda each: each[0].x0 if is_x else each[0].y0):
+        low, high = (extent.x0, extent.x1) if is_x else (extent.y0, extent.y1)
+        tick.label1.set_visible(low >= end)
+        end = high + (4 if is_x else 0) if low >= end else end
+
+
+def draw_bar(sheet: Sheet, mappable: ScalarMappable, label: str, box: Box) -> None:
+    """Draw a horizontal colour bar at the lower edge of a box."""
+    width = min(box.width - 40, 320)
+    place = Box(box.left + (box.width - width) / 2, box.top + box.height - BAR + 8, width, 9)
+    bar = sheet.figure.colorbar(mappable, cax=sheet.axes(place), orientation="horizontal")
+    bar.locator = ticker.MaxNLocator(4)
+    bar.update_ticks()
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=SMALL, length=2, pad=2)
+    bar.ax.set_xlabel(printable(label), size=SMALL, labelpad=2, parse_math=False)
