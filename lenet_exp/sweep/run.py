@@ -254,7 +254,14 @@ class MainJob:
         from lenet_exp.results.views.page.report import write_report
 
         # Report, finalists and printed leaderboard read through connections of their own, which do not wait.
-        self._study.patiently(lambda: write_report(experiment, layout.root, tracking_uri=self._request.tracking_uri, storage=self._request.storage))
+        self._study.patiently(
+            lambda: write_report(
+                experiment,
+                layout.root,
+                tracking_uri=self._request.tracking_uri,
+                storage=self._request.storage,
+            )
+        )
         if missing is not None:
             raise NoResultError(missing)
         if limited := finalists.cut_short(self._study.records()):

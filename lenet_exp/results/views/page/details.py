@@ -1,4 +1,4 @@
-"""The page's lists: what an experiment cost, what it searched, how it was measured, and with which versions."""
+"""The page's lists: what an experiment cost and searched, how it was measured, and with which versions."""
 
 from __future__ import annotations
 
@@ -10,37 +10,33 @@ from datetime import UTC, datetime
 from lenet_exp.base.messages import counted
 from lenet_exp.base.records import IMAGES_IN_WORDS
 from lenet_exp.config.experiment import Experiment
-from lenet_exp.config.hyperparameters import HYPERPARAMETERS, PER_LAYER, split_key
+from lenet_exp.config.hyperparameters import PER_LAYER, Configuration, split_key
 from lenet_exp.config.space import SPACE_KEYS, Choice, Dimension, Fixed
 from lenet_exp.results.lookup import ExperimentResults
 from lenet_exp.study.records import TrialRecord
 
 #: A list of names with their values.
 Details = list[tuple[str, str]]
-#: What trainings of each role are called on the page.
+#: What trainings of each role are for.
 _ROLES = {
-    "baseline": "baseline",
-    "trial": "trial",
-    "run": "listed run",
-    "ablation": "alternative",
-    "confirm": "confirmation",
+    "baseline": "of the baseline",
+    "trial": "of the search",
+    "run": "of listed runs",
+    "ablation": "of alternatives",
+    "confirm": "of the confirmation",
 }
 
 
 def cost(results: ExperimentResults) -> Details:
     """Return what the experiment cost: trainings, time, images trained on, and the machine."""
-    records = [r for r in results.records if not r.result.get("duplicate_of")]
+    records = [r for r in results.records if "duplicate_of" not in r.result]
     roles = Counter(r.key.role for r in records)
-    ended = Counter(r.kind for r in records if not r.superseded)
+    ended = Counter(r.kind for r in records)
     trained_s = math.fsum(r.result.get("train_s") or 0.0 for r in records)
+    parts = ", ".join(f"{roles[role]:,} {whose}" for role, whose in _ROLES.items() if roles[role])
+    ends = ", ".join(f"{n:,} {kind}" for kind, n in ended.most_common())
     details = [
-        (
-            "trainings",
-            f"{len(records):,} ({', '.join(f'{n:,} {_ROLES[role]}' for role, n in roles.items())}):"
-            f" {', '.join(f'{n:,} {kind}' for kind, n in ended.most_common())}"
-            if records
-            else "none has ended yet",
-        ),
+        ("trainings", f"{len(records):,}: {parts}; {ends}" if records else "none has ended yet"),
         ("training time", f"{duration(trained_s)} of all trainings together, evaluation left out"),
     ]
     begin, end = _period(results)
@@ -112,49 +108,39 @@ def space(results: ExperimentResults) -> tuple[str, Sequence[tuple[str, str, str
     """
     experiment = results.experiment
     base = _base(results)
+    written: dict[str, list[str]] = {}
     if experiment.space:
         heading, written = "searched", _searched(experiment)
     elif experiment.ablate:
-        heading, written = "alternatives", {}
+        heading = "alternatives"
         for alternative, _ in experiment.alternatives():
             written.setdefault(alternative.factor, []).append(alternative.value)
     else:
-        heading, written = "listed", {}
+        heading = "listed"
         for _, configuration in experiment.runs():
-            for name, value in configuration.to_dict().items():
-                if (
-                    value is not None
-                    and name != "precision"
-                    and str(value) not in written.setdefault(name, [])
-                ):
-                    written[name].append(str(value))
-        written = {name: values for name, values in written.items() if values != [base.get(name, "")]}
-    rows = [(name, ", ".join(values), _value(base, name)) for name, values in written.items()]
-    names = {split_key(name)[0] for name in written} | written.keys()
-    fixed = [
-        (name, "fixed", value)
-        for name in SPACE_KEYS
-        if name not in names and split_key(name)[1] is None and (value := _value(base, name))
-    ]
-    if "epochs" not in written:
-        fixed.append(("epochs", "fixed", base["epochs"]))
+            for name, value in _values(configuration).items():
+                if name != "precision" and value not in written.setdefault(name, []):
+                    written[name].append(value)
+        written = {name: values for name, values in written.items() if values != [base.get(name)]}
+    rows = [(name, ", ".join(values), base.get(split_key(name)[0], "")) for name, values in written.items()]
+    names = {split_key(name)[0] for name in written}
+    fixed = [(name, "fixed", value) for name, value in base.items() if name not in names]
     return heading, [*rows, *fixed]
 
 
 def _base(results: ExperimentResults) -> dict[str, str]:
-    """Return the baseline's values as texts: those that it was trained with, if it was."""
-    experiment = results.experiment
+    """Return the baseline's values: those that it was trained with, if it was."""
     trained = next((r.configuration for r in results.records if r.key.role == "baseline"), None)
-    values = (trained or experiment.baseline_configuration).to_dict()
-    return {name: str(value) for name, value in values.items() if value is not None}
+    return _values(trained or results.experiment.baseline_configuration)
 
 
-def _value(base: Mapping[str, str], name: str) -> str:
-    """Return the baseline's value of a hyper-parameter; of one with layers, each layer's."""
-    if name in PER_LAYER:
-        values = [base[key] for key in HYPERPARAMETERS if split_key(key)[0] == name and key in base]
-        return ", ".join(values) if len(set(values)) > 1 else "".join(values[:1])
-    return base.get(name, "")
+def _values(configuration: Configuration) -> dict[str, str]:
+    """Return the values that a configuration uses as texts, those of layers as ``6-16``."""
+    layers: dict[str, list[str]] = {}
+    for key, value in configuration.to_dict().items():
+        if value is not None:
+            layers.setdefault(split_key(key)[0], []).append(str(value))
+    return {name: "-".join(values) for name, values in layers.items()}
 
 
 def _searched(experiment: Experiment) -> dict[str, list[str]]:

@@ -1,7 +1,7 @@
-"""One HTML page about an experiment: what won and by how much, what it cost, the figures, and the leaderboard.
+"""One HTML page about an experiment: what won and by how much, what it cost, figures, and the leaderboard.
 
-The page is self-contained and may be shared: it includes plotly's script, its content security policy forbids it
-to load anything, and it names no path, host or account of this machine.
+The page is self-contained and may be shared: it includes plotly's script, its content security policy forbids
+it to load anything, and it names no path, host or account of this machine.
 """
 
 from __future__ import annotations
@@ -16,23 +16,25 @@ from typing import Any
 
 from lenet_exp import __version__
 from lenet_exp.base.files import write_atomically
+from lenet_exp.base.messages import counted
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.ablation import ablation_table
 from lenet_exp.results.figures.browser import figure_html
 from lenet_exp.results.figures.chart import Chart
 from lenet_exp.results.lookup import ExperimentResults, read_results
-from lenet_exp.results.views.page import details
 from lenet_exp.results.views.console import row_label
 from lenet_exp.results.views.gallery import draw_pictures, gallery
-from lenet_exp.results.views.page.table import ablation_html, leaderboard_html, mlflow_server
+from lenet_exp.results.views.page import details
+from lenet_exp.results.views.page.diagnostics import diagnostics
 from lenet_exp.results.views.page.shareable import html, shared_file, without_place
+from lenet_exp.results.views.page.table import ablation_html, leaderboard_html, mlflow_server
 from lenet_exp.tracking.spool import STUDY
 from lenet_exp.tracking.store import local_uri
 
 #: Sections of figures in their order, each with the keys of its charts; what is in none comes last.
 _SECTIONS = {
-    "The answer": ("confirmation", "ablation", "pareto_fronts"),
-    "The search": ("history", "learning_curves", "curves", "parallel"),
+    "The answer": ("confirmation", "ablation", "pareto"),
+    "The search": ("history", "curves", "parallel"),
     "What each choice does": ("importance", "slices", "contour"),
     "Inside the layers": ("dead_share", "saturated_share", "grad_norm", "watched"),
     "The networks": ("confusion", "mistakes", "filters", "activations"),
@@ -48,7 +50,7 @@ def write_report(
     storage: str | None = None,
     say: Callable[[str], Any] | None = None,
 ) -> Path:
-    """Write the HTML page and a picture of each figure beside the leaderboard; upload them if ``say`` is given.
+    """Write the HTML page, and a picture of each figure beside it; upload them if ``say`` is given.
 
     Args:
         experiment: The experiment to report on.
@@ -68,7 +70,7 @@ def write_report(
     results = read_results(experiment, root, storage)
     steps = without_place(results.confirmation.next_steps, experiment, root)
     results = replace(results, confirmation=replace(results.confirmation, next_steps=steps))
-    charts = gallery(results)
+    charts = [*gallery(results), *diagnostics(results)]
     pictures = draw_pictures(charts, results.layout)
     path = results.layout.report
     write_atomically(path, page(results, charts, mlflow_server(tracking_uri)).encode())
@@ -167,24 +169,17 @@ def answer(results: ExperimentResults) -> list[str]:
     if best is None:
         return ["No trial or listed run is complete yet."]
     is_list = bool(results.experiment.run)
-    first = f"Of the list, {row_label(best)} is best" if is_list else f"The best so far is {row_label(best)}"
-    text = f"{first} with val_accuracy {best['val_accuracy']:.4f}"
+    text = f"{'Of the list, the best is' if is_list else 'The best so far is'} {row_label(best)}"
+    text += f" with val_accuracy {best['val_accuracy']:.4f}"
     if baseline is None:
         return [f"{text}; the baseline is not complete."]
     text += f", {best['val_accuracy'] - baseline['val_accuracy']:+.4f} against the baseline's"
     text += f" {baseline['val_accuracy']:.4f}."
     if is_list and not results.experiment.is_confirmed:
-        n_seeds = best["n_seeds"] or 1
-        seeds = "a single seed" if n_seeds == 1 else f"{n_seeds} seeds"
-        return [
-            text,
-            f"how sure: it is {seeds}; another seed would change the last digits. A list is not confirmed.",
-        ]
-    command = f"lenet-exp confirm {shared_file(results.experiment)}"
-    return [
-        f"{text} This is not confirmed: the best of many owes some of its lead to luck.",
-        f"next: '{command}'",
-    ]
+        n_seeds = counted(best["n_seeds"] or 1, "seed")
+        return [text, f"how sure: this is {n_seeds}; others give other last digits. A list is not confirmed."]
+    luck = "this is not confirmed, and the best of many owes some of its lead to luck"
+    return [text, f"how sure: {luck}.", f"next: 'lenet-exp confirm {shared_file(results.experiment)}'"]
 
 
 def _confirmed(results: ExperimentResults) -> str | None:
@@ -214,7 +209,7 @@ def _confirmed(results: ExperimentResults) -> str | None:
 
 
 def _ablated(results: ExperimentResults) -> list[str]:
-    """Return which alternatives of an ablation are better or worse than the baseline, and how sure that is."""
+    """Return which alternatives of an ablation are better or worse than the baseline, and how sure it is."""
     rows = [row for row in ablation_table(results.experiment, results.records).plain_rows() if row["verdict"]]
     if not rows:
         return ["No alternative has a verdict yet."]
@@ -236,8 +231,11 @@ def _ablated(results: ExperimentResults) -> list[str]:
     text += " than the baseline in mean val_accuracy"
     if sentences and ties:
         text += f"; {ties} of {len(rows)} {'is a tie' if ties == 1 else 'are ties'}"
-    sure = "how sure: the brackets hold all true differences together with a chance of 0.95; p is corrected for all"
-    return [f"{text}.", f"{sure} alternatives. They are about other seeds on these validation images."]
+    return [
+        f"{text}.",
+        "how sure: the brackets hold all true differences together with a chance of 0.95; p is corrected for"
+        " all alternatives. They are about other seeds on these validation images.",
+    ]
 
 
 # The sections below it.
@@ -252,8 +250,9 @@ def _sections(results: ExperimentResults, charts: Sequence[Chart], server: str |
     }
     figures["How it was run"] += [chart for chart in charts if chart.key not in placed]
     if experiment.run:
-        # A list asks for its curves.
-        figures = {"The runs": figures.pop("The search"), **figures}
+        # A list asks for its curves, and for what explains them.
+        runs = sorted(figures.pop("The search"), key=lambda chart: chart.key != "curves")
+        figures = {"The runs": runs, "Inside the layers": figures.pop("Inside the layers"), **figures}
     sections = {name: "\n".join(map(figure_html, shown)) for name, shown in figures.items() if shown}
     if experiment.ablate:
         table = {"The alternatives": ablation_html(results, server)}

@@ -1,4 +1,4 @@
-"""Texts of a page that may be shared: without paths of this machine, names of hosts and accounts, or secrets."""
+"""Texts of a page that may be shared: without paths, names of this machine and its user, or secrets."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The page's tables: a row for each configuration, sorted and filtered by the reader, with its curve and commands.
+"""The page's tables: a row for each configuration, which unfolds to its curve and commands.
 
-A table is complete without JavaScript; what a row unfolds to is in a JSON list beside it.
+Readers sort and filter them. A table is complete without JavaScript; what a row unfolds to is JSON beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from lenet_exp.config.hyperparameters import HYPERPARAMETERS, Configuration, split_key
+from lenet_exp.config.hyperparameters import HYPERPARAMETERS, PER_LAYER, Configuration, split_key
 from lenet_exp.results.ablation import MEANINGS as ABLATION_MEANINGS
 from lenet_exp.results.ablation import ablation_table
 from lenet_exp.results.leaderboard import MEANINGS
@@ -25,7 +25,7 @@ from lenet_exp.study.records import TrialRecord
 #: Rows of the leaderboard on the page; the CSV file has all.
 MAX_ROWS = 200
 #: Most hyper-parameters among the columns that are shown at first.
-_MAX_VARIED = 6
+_MAX_VARIED = 8
 #: Most points of a row's curve; of more epochs, every so-many-th is taken.
 _MAX_POINTS = 60
 
@@ -86,11 +86,12 @@ def leaderboard_html(results: ExperimentResults, server: str | None) -> str:
         }
         for row, record in zip(cut, records, strict=True)
     ]
-    names = _varied(rows)
+    rows = [{**row, **_layers(row)} for row in rows]
+    names = _by_layers(_varied(every))
     used = [c for c in (rows[0] if rows else {}) if any(row[c] is not None for row in rows)]
     first = [c for c in (*_FIRST, *names[:_MAX_VARIED], *_LAST) if c in used]
-    others = [c for c in used if c not in first and c not in _LEFT_OUT]
-    meanings = {**MEANINGS, "label": _LABEL, **{key: _meaning(key) for key in HYPERPARAMETERS}}
+    others = [c for c in used if c not in first and c not in _LEFT_OUT and c not in PER_LAYER]
+    meanings = {**MEANINGS, "label": _LABEL, **{key: _meaning(key) for key in (*HYPERPARAMETERS, *PER_LAYER)}}
     if not results.confirmation.cells:
         meanings["verdict"] = "how it ended; nothing is confirmed yet"
     note = _note(every, rows)
@@ -135,13 +136,33 @@ def _meaning(key: str) -> str:
     field = Configuration.model_fields.get(name)
     if field is None:
         return "number of convolution layers" if name == "conv_layers" else "number of fully connected layers"
-    return f"{field.description}{f'; of layer {layer}' if layer else ''}"
+    where = f"; of layer {layer}" if layer else "; layer by layer" if name in PER_LAYER else ""
+    return f"{field.description}{where}"
 
 
 def _varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the hyper-parameters that differ between complete rows, the baseline's included."""
     complete = [row for row in rows if row["rank"] is not None]
     return [name for name in HYPERPARAMETERS if len({row[name] for row in complete} - {None}) > 1]
+
+
+def _layers(row: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return each hyper-parameter of layers in one cell, such as ``6-16``."""
+    cells: dict[str, str | None] = {}
+    for name, most in PER_LAYER.items():
+        values = [row[f"{name}_{layer}"] for layer in range(1, most + 1)]
+        cells[name] = "-".join(str(value) for value in values if value is not None) or None
+    return cells
+
+
+def _by_layers(names: Sequence[str]) -> list[str]:
+    """Return varied hyper-parameters, those of layers once, in the order of the columns shown at first."""
+    merged = list(dict.fromkeys(split_key(name)[0] for name in names))
+    # These show the number of layers too.
+    told = {"conv_layers": {"kernel_size", "channels"}, "fc_layers": {"fc_width"}}
+    merged = [name for name in merged if not told.get(name, set()) & set(merged)]
+    # Padding follows from the kernels as a rule.
+    return sorted(merged, key=lambda name: (name == "padding", name in PER_LAYER))
 
 
 def _note(every: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:
