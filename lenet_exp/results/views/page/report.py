@@ -34,9 +34,9 @@ from lenet_exp.tracking.store import local_uri
 #: Sections of figures in their order, each with the keys of its charts; what is in none comes last.
 _SECTIONS = {
     "The answer": ("confirmation", "ablation", "pareto"),
-    "The search": ("history", "curves", "parallel"),
+    "The search": ("history", "curves", "watched", "parallel"),
     "What each choice does": ("importance", "slices", "contour"),
-    "Inside the layers": ("dead_share", "saturated_share", "grad_norm", "watched"),
+    "Inside the layers": ("dead_share", "saturated_share", "grad_norm"),
     "The networks": ("confusion", "mistakes", "filters", "activations"),
     "How it was run": ("timeline", "throughput"),
 }
@@ -251,7 +251,7 @@ def _sections(results: ExperimentResults, charts: Sequence[Chart], server: str |
     figures["How it was run"] += [chart for chart in charts if chart.key not in placed]
     if experiment.run:
         # A list asks for its curves, and for what explains them.
-        runs = sorted(figures.pop("The search"), key=lambda chart: chart.key != "curves")
+        runs = sorted(figures.pop("The search"), key=lambda chart: chart.key == "history")
         figures = {"The runs": runs, "Inside the layers": figures.pop("Inside the layers"), **figures}
     sections = {name: "\n".join(map(figure_html, shown)) for name, shown in figures.items() if shown}
     if experiment.ablate:
