@@ -5,8 +5,9 @@
     <root>/
       study.db, mlflow.db, artifacts/      stores that all experiments share
       <experiment>/                        `Layout.home`
-        .lock, experiment.toml, leaderboard.csv, report.html, overview.png, traceback.txt
+        .lock, experiment.toml, leaderboard.csv, report.html, traceback.txt
         ablation.csv, curves.csv, curves.png
+        figures/                           a picture of each figure, as PNG
         spool/                             a JSON-lines file for each attempt, and one for the study
         checkpoints/<attempt>/             checkpoints while it trains, then weights.safetensors
         confirm/                           readings.json, and each network's predictions on the test images
@@ -125,7 +126,8 @@ class Layout:
     experiment_file = Below("experiment.toml", "Copy of the experiment file, without secrets.")
     leaderboard = Below("leaderboard.csv", "Ranking of all configurations, as CSV.")
     report = Below("report.html", "HTML page of the results.")
-    overview = Below("overview.png", "Plots of the trials, learning curves and Pareto fronts, as PNG.")
+    figures = Below("figures", "Folder of the pictures of all figures.")
+    overview = Below("overview.png", "Picture that was written until November 2026; a sweep removes it.")
     ablation = Below("ablation.csv", "Results of an ablation, as CSV.")
     curves = Below("curves.csv", "Every epoch of a list of runs, as CSV.")
     curves_picture = Below("curves.png", "Learning curves of a list of runs, as PNG.")
@@ -148,6 +150,10 @@ class Layout:
         """Return the path of the predictions that the network of attempt ``key`` made on the test images."""
         return self.home / "confirm" / f"{key.stem}.npz"
 
+    def figure(self, key: str) -> Path:
+        """Return the path of a figure's picture, as PNG."""
+        return self.figures / f"{key}.png"
+
     def relative(self, path: Path) -> str:
         """Return ``path`` as it is recorded: relative to the experiment's folder, with forward slashes."""
         return path.relative_to(self.home).as_posix()
@@ -166,8 +172,8 @@ class Layout:
         """
         if os.path.lexists(self.root):
             make_folder(self.root)  # which tells if it is no folder
-        folders = (self.home, self.spool, self.checkpoints, self.readings.parent, artifacts(self.root))
-        for folder in folders:
+        folders = (self.home, self.spool, self.checkpoints, self.readings.parent, self.figures)
+        for folder in (*folders, artifacts(self.root)):
             check_folder(folder, self.root)
         for database in (study_db(self.root), mlflow_db(self.root)):
             check_database(database)

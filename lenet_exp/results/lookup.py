@@ -79,7 +79,9 @@ class ExperimentResults:
         same = [r for r in of_role if r.trial == number] or [r for r in of_role if r.number == number]
         return min(same, key=lambda other: other.superseded)
 
-    def add_to_run(self, stem: str, path: Path, uri: str, say: Callable[[str], Any]) -> bool:
+    def add_to_run(
+        self, stem: str, path: Path, uri: str, say: Callable[[str], Any], folder: str | None = None
+    ) -> bool:
         """Upload a file to the MLflow run of an attempt or of the study; return True if it was uploaded.
 
         Args:
@@ -87,12 +89,13 @@ class ExperimentResults:
             path: File to upload; it also stays where it is.
             uri: URI of the MLflow store.
             say: Called with a one-line warning if the file could not be uploaded.
+            folder: Folder among the run's artifacts to upload it to; None for none.
         """
         run_id = self.spool.run_id(stem)
         try:
             if run_id is None:
                 raise UnreachableError(f"{stem} has no run in MLflow yet")
-            log_file(uri, run_id, path)
+            log_file(uri, run_id, path, folder)
         except LenetExpError as error:
             say(f"warning: {error}; {path.name} was not uploaded, and is only in {path.parent}")
             return False

@@ -58,7 +58,7 @@ def study_metadata(
         images: Training images, those of the validation split included.
         lineage: Id of the study, and the sweeps that wrote to it.
     """
-    files = (layout.experiment_file, layout.leaderboard, layout.readings, layout.overview, layout.report)
+    files = (layout.experiment_file, layout.leaderboard, layout.readings, layout.figures, layout.report)
     return StudyMetadata(
         # The same experiment below two roots is two studies, even on one MLflow server.
         study=lineage.id,

@@ -218,7 +218,7 @@ def _metadata(study: Study, layout: Layout) -> StudyMetadata:
     name, lineage = study.experiment.name, study.lineage
     fingerprint = dict(lineage.fingerprint)
     data = fingerprint.get("data", {})
-    files = (layout.experiment_file, layout.leaderboard, layout.readings, layout.overview, layout.report)
+    files = (layout.experiment_file, layout.leaderboard, layout.readings, layout.figures, layout.report)
     return StudyMetadata(
         study=lineage.id,
         experiment=name,

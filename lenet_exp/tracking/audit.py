@@ -21,7 +21,7 @@ from lenet_exp.training.weights import recorded_digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment, LoggedModel, Run
+    from mlflow.entities import Experiment, FileInfo, LoggedModel, Run
 
 #: MLflow's status of a run, by the state of its attempt.
 STATUS: dict[State, str] = {
@@ -348,6 +348,12 @@ def _size(spool: Spool, weights: str) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
+def _all_artifacts(client: MlflowClient, run_id: str) -> Iterator[FileInfo]:
+    """Yield the artifacts of a run, and those in its folders."""
+    for file in client.list_artifacts(run_id):
+        yield from client.list_artifacts(run_id, file.path) if file.is_dir else (file,)
+
+
 def _study_lacks(client: MlflowClient, spool: Spool, study: StudyLog, kept: Stored) -> str | None:
     run, metadata = kept.runs[STUDY], study.metadata
     if study.end and run.info.status != STATUS[study.end.state]:
@@ -357,8 +363,8 @@ def _study_lacks(client: MlflowClient, spool: Spool, study: StudyLog, kept: Stor
         return "it lacks tags"
     if not metadata.params.keys() <= run.data.params.keys():
         return "it lacks parameters"
-    stored_files = model.file_marks(run.info.artifact_uri, lambda: client.list_artifacts(run.info.run_id))
-    files = {Path(name).name for name in metadata.files if (spool.home / name).is_file()}
+    stored_files = model.file_marks(run.info.artifact_uri, lambda: _all_artifacts(client, run.info.run_id))
+    files = model.artifacts_of(spool.home, metadata.files).keys()
     if study.end and (missing := sorted(files - stored_files.keys())):
         return f"it lacks {missing[0]}"
     if study.end and (changed := model.changed_files(stored_files, run.data.tags)):

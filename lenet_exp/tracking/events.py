@@ -36,8 +36,8 @@ class StudyMetadata:
         params: Parameters of the study's run, by name; a value that has been logged is never changed.
         tags: Tags of the study's run, by name; a later value replaces an earlier one.
         dataset: Data set to log as the input of every run; None to log none.
-        files: Files to upload to the study's run, absolute or relative to the experiment's folder; one that
-            does not exist yet is uploaded once it does.
+        files: Files and folders to upload to the study's run, absolute or relative to the experiment's
+            folder; what does not exist yet is uploaded once it does.
         image_size: Side of the images that the models take, in pixels.
         fingerprint: Settings that may not change in the study (see `lenet_exp.sweep.fingerprint`); a rebuild
             of the study's storage restores them.

@@ -208,6 +208,23 @@ def marks(folder: Path) -> dict[str, list[Any]]:
     return {path.relative_to(folder).as_posix(): mark(path.read_bytes()) for path in files}
 
 
+def artifacts_of(home: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Return the files to upload by their path among the artifacts, which has no folder but their own.
+
+    Args:
+        home: The experiment's folder.
+        names: Files, and folders of files, absolute or relative to it; what does not exist is left out.
+    """
+    files: dict[str, Path] = {}
+    for path in (home / name for name in names):
+        if path.is_dir():
+            inside = sorted(each for each in path.iterdir() if each.is_file() and each.suffix != ".part")
+            files |= {f"{path.name}/{each.name}": each for each in inside}
+        elif path.is_file():
+            files[path.name] = path
+    return files
+
+
 def mark(content: bytes) -> list[Any]:
     """Return size in bytes and SHA-256 of a file's content."""
     return [len(content), hashlib.sha256(content).hexdigest()]

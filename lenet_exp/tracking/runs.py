@@ -258,20 +258,19 @@ class MlflowRuns:
     def upload_files(self) -> None:
         """Upload the study's files that have changed since this object looked at all runs."""
         is_new = False
-        for name in self._study.metadata.files:
-            path = self._spool.home / name
-            if not path.is_file() or self._uploaded.get(path) == path.stat().st_mtime_ns:
+        for name, path in model.artifacts_of(self._spool.home, self._study.metadata.files).items():
+            if self._uploaded.get(path) == path.stat().st_mtime_ns:
                 continue
             changed = path.stat().st_mtime_ns
             content = path.read_bytes()
-            model.clear_way(self._client.get_run(self._study_id).info.artifact_uri, [path.name])
+            model.clear_way(self._client.get_run(self._study_id).info.artifact_uri, [name])
             if path.suffix == ".toml":
                 content = mask_url(content.decode()).encode()
-                self._client.log_text(self._study_id, content.decode(), path.name)
+                self._client.log_text(self._study_id, content.decode(), name)
             else:
-                self._client.log_artifact(self._study_id, str(path))
+                self._client.log_artifact(self._study_id, str(path), name.rpartition("/")[0] or None)
             self._uploaded[path] = changed
-            self._marks[path.name] = model.mark(content)
+            self._marks[name] = model.mark(content)
             is_new = True
         if is_new:
             self._log(self._study_id, tags={model.FILES: json.dumps(self._marks, sort_keys=True)})

@@ -127,13 +127,14 @@ def prepare(uri: str, artifact_root: Path | None = None) -> None:
         _move_artifacts(path, folder.resolve().as_uri())
 
 
-def log_file(uri: str, run_id: str, path: Path) -> None:
+def log_file(uri: str, run_id: str, path: Path, folder: str | None = None) -> None:
     """Upload a file to the artifacts of a run.
 
     Args:
         uri: URI of the store, as MLflow takes it.
         run_id: Id of the run.
         path: File to upload, under its own name.
+        folder: Folder among the artifacts to upload it to; None for none.
 
     Raises:
         UnreachableError: If the store does not answer, or has no such run.
@@ -143,7 +144,7 @@ def log_file(uri: str, run_id: str, path: Path) -> None:
         client = connect(uri)
         # MLflow caches where a run's files go, so log_artifact alone would not notice that the run is gone.
         client.get_run(run_id)
-        client.log_artifact(run_id, str(path))
+        client.log_artifact(run_id, str(path), folder)
     except LenetExpError:
         raise
     except Exception as error:  # a server, a database and a file system have exceptions of their own

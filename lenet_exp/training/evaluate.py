@@ -160,7 +160,9 @@ def inspect_networks(
     with torch.inference_mode():
         for network in networks:
             model = _loaded(network, images.image_size).to(memory_format=torch.channels_last)
-            chunks = [model(chunk.float() / 255).softmax(dim=1).max(dim=1) for chunk in pixels.split(500)]
+            chunks = [
+                model(chunk.float() / 255).softmax(dim=1).max(dim=1) for chunk in torch.split(pixels, 500)
+            ]
             confidence, predicted = (torch.cat(parts).numpy() for parts in zip(*chunks, strict=True))
             x, maps = pixels[:1].float() / 255, []
             assert isinstance(model.features, nn.Sequential)
@@ -169,7 +171,7 @@ def inspect_networks(
                 # What is neither convolution nor pooling is an activation.
                 if not isinstance(layer, nn.Conv2d | nn.AvgPool2d | nn.MaxPool2d):
                     maps.append(x[0].numpy())
-            filters = model.features[0].weight[:, 0].numpy()
+            filters = next(model.features.parameters())[:, 0].numpy()
             inspections.append(Inspection(predicted, confidence, filters, tuple(maps)))
     return inspections
 

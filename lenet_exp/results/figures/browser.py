@@ -40,15 +40,15 @@ from lenet_exp.results.figures.chart import (
     log_ticks,
 )
 
-#: Colours from the smallest number to the largest; both hold on white and on black, for any colour vision.
-_CELLS = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838")
+#: Colours from the smallest number to the largest, for any colour vision: of cells (viridis), of cells with
+#: texts, and of lines, all of which have to be seen on white and on black.
+_CELLS = ("#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#fde725")
+_TEXT_CELLS = ("#f7fbff", "#c6dbef", "#6baed6", "#2171b5", "#08306b")
 _LINES = ("#0072b2", "#8a949e", "#e69f00")
 #: Number of colours that the lines of parallel coordinates have; lines of one colour are drawn together.
 _SHADES = 12
 #: Longest text at a tick, in characters; of a longer one the middle is left out.
 _TICK_CHARACTERS = 22
-#: Part of an axis that stays free at its ends.
-_MARGIN = 0.05
 #: Height of a row of parallel coordinates, in pixels.
 _ROW = 58
 _PATHS = {
@@ -99,8 +99,8 @@ def specification(panel: Panel) -> dict[str, Any]:
             case Heat():
                 data.append(_heat(mark, x, y))
     layout = {
-        "xaxis": _axis(x, _values(panel.marks, "x")),
-        "yaxis": _axis(y, _values(panel.marks, "y"), is_upright=True),
+        "xaxis": _axis(x, panel.values("x")),
+        "yaxis": _axis(y, panel.values("y"), is_upright=True),
         "shapes": shapes,
         "barmode": "overlay",
         "height": panel.height,
@@ -180,40 +180,14 @@ def _axis(axis: Axis, values: Sequence[Value], *, is_upright: bool = False) -> d
         }
         ends = [-0.6, len(axis.categories) - 0.4]
         return spec | {"range": ends[::-1] if is_upright else ends}
-    numbers = [v for v in values if not isinstance(v, str) and math.isfinite(v)]
-    if axis.scale == "log":
-        numbers = [math.log10(number) for number in numbers if number > 0]
-    ends = [min(numbers, default=0.0), max(numbers, default=1.0)]
-    span = ends[1] - ends[0] or (0.1 if axis.scale == "log" else abs(ends[0]) * 0.02 or 1.0)
-    given = [math.log10(v) if v and axis.scale == "log" else v for v in (axis.low, axis.high)]
-    low, high = (
-        end + sign * _MARGIN * span if limit is None else limit
-        for end, sign, limit in zip(ends, (-1, 1), given, strict=True)
-    )
-    if low == high:
-        low, high = low - span, high + span
+    low, high = axis.ends(values)
     spec["range"] = [_round(low), _round(high)]
     if axis.scale == "log":
         ticks = log_ticks(low, high)
         spec |= {"tickvals": ticks, "ticktext": [_tick(tick) for tick in ticks]}
-    elif axis.is_integer and span <= 8:
+    elif axis.is_integer and high - low <= 9:
         spec |= {"dtick": 1, "tick0": 0}
     return spec
-
-
-def _values(marks: Sequence[Mark], axis: str) -> list[Value]:
-    """Return every position along an axis that has to be in its range."""
-    ends = {"x": ("x", "low", "high", "start", "end"), "y": ("y",)}[axis]
-    return [
-        value
-        for mark in marks
-        for values in (
-            [[mark.at] * (mark.axis == axis)]
-            if isinstance(mark, Reference)
-            else [getattr(mark, end, ()) for end in ends]
-        )
-        for value in values
-    ]
 
 
 # Marks.
@@ -254,7 +228,13 @@ def _points(points: Points, x: Axis, y: Axis) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",
-        "x": _place(points.x, x),
+        "x": [
+            # Multiples of the golden ratio, less their whole part, are spread evenly, however many there are.
+            place
+            if place is None or not points.spread
+            else _round(place + points.spread * (i * 0.618034 % 1 - 0.5))
+            for i, place in enumerate(_place(points.x, x))
+        ],
         "y": _place(points.y, y),
         "text": _hover(points.hover, points.x, points.y),
         "hovertemplate": "%{text}<extra></extra>",
@@ -305,7 +285,7 @@ def _heat(heat: Heat, x: Axis, y: Axis) -> dict[str, Any]:
         "x": _place(heat.x, x),
         "y": _place(heat.y, y),
         "z": [[_round(number) for number in row] for row in np.asarray(heat.z, float)],
-        "colorscale": _scale(_CELLS),
+        "colorscale": _scale(_TEXT_CELLS if heat.texts else _CELLS),
         "showscale": False,
         "hovertemplate": f"{_text(heat.label)} %{{z}}<extra></extra>",
         "hoverongaps": False,
@@ -354,9 +334,17 @@ def _parallel(parallel: Parallel) -> dict[str, Any]:
         trace["hovertemplate"] = "%{text}<extra></extra>"
     spec["layout"]["xaxis"] |= {"visible": False, "range": [UNUSED - 0.08, 1.08]}
     spec["layout"]["annotations"] = [
-        {"text": _tick(value), "x": place, "y": row, "yshift": -11, "showarrow": False}
+        {
+            "text": _tick(value if isinstance(value, str) else float(f"{value:.3g}")),
+            "x": place,
+            "y": row,
+            # Many neighbours would overlap, and a long one would leave the page at either end.
+            "yshift": -11 - 12 * (len(scale.ticks()) > 4 and number % 2),
+            "xanchor": "right" if place > 0.95 else "left" if 0 <= place < 0.05 else "center",
+            "showarrow": False,
+        }
         for row, scale in enumerate(scales)
-        for place, value in scale.ticks()
+        for number, (place, value) in enumerate(scale.ticks())
     ]
     return spec
 
@@ -388,7 +376,7 @@ def _colour_bar(mark: Heat | Parallel) -> str:
     numbers = numbers[np.isfinite(numbers)]
     if not numbers.size:
         return ""
-    colours = ", ".join(_CELLS if isinstance(mark, Heat) else _LINES)
+    colours = ", ".join(_LINES if isinstance(mark, Parallel) else _TEXT_CELLS if mark.texts else _CELLS)
     low, high = (_html(_tick(float(number))) for number in (numbers.min(), numbers.max()))
     return (
         f'<div class="colour-bar"><span>{_html(mark.label)}</span> <span>{low}</span> '

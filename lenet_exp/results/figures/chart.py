@@ -19,7 +19,7 @@ BASELINE, TRIAL, FRONT, FAINT = "#d55e00", "#0072b2", "#e69f00", "#8a949e"
 COLOURS = (TRIAL, FRONT, "#009e73", "#cc79a7", "#56b4e9", "#8c6d1f", "#7b68c8", "#5a6570")
 
 #: Place on a parallel axis, whose values are in [0, 1], of what does not use the dimension.
-UNUSED = -0.16
+UNUSED = -0.28
 
 Value: TypeAlias = float | str
 Symbol = Literal["circle", "diamond", "triangle-down", "cross", "square"]
@@ -33,7 +33,8 @@ class Axis:
 
     Attributes:
         title: Quantity along the axis, with its unit, such as ``examples/s``.
-        scale: Kind of the axis; a category axis shows ``categories`` in their order.
+        scale: Kind of the axis; a category axis shows ``categories`` in their order,
+            upright from the top down.
         categories: Texts along a category axis; empty for other axes.
         low: Value at which the axis starts; None to fit the data.
         high: Value at which the axis ends; None to fit the data.
@@ -46,6 +47,19 @@ class Axis:
     low: float | None = None
     high: float | None = None
     is_integer: bool = False
+
+    def ends(self, values: Sequence[Value]) -> tuple[float, float]:
+        """Return start and end: ``low`` and ``high``, or around all values; in logarithms for a log axis."""
+        is_log = self.scale == "log"
+        numbers = [v for v in values if not isinstance(v, str) and math.isfinite(v) and (v > 0 or not is_log)]
+        ends = (min(numbers, default=1.0), max(numbers, default=1.0))
+        if is_log:
+            ends = (math.log10(ends[0]), math.log10(ends[1]))
+        low, high = (math.log10(v) if v and is_log else v for v in (self.low, self.high))
+        span = ends[1] - ends[0] or max(0.02 * abs(ends[0]), 0.01)
+        start = ends[0] - 0.05 * span if low is None else low
+        end = ends[1] + 0.05 * span if high is None else high
+        return (start, end) if start < end else (start - span, start + span)
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,7 @@ class Points:
         shades: Number of each point in [0, 1] that makes it darker, such as its age; empty for one shade.
         hover: Text that a browser shows beside each point; empty for its position.
         size: Diameter in pixels.
+        spread: Length along x over which a browser spreads points of equal x; categories are 1 apart.
     """
 
     x: Sequence[Value]
@@ -71,6 +86,7 @@ class Points:
     shades: Sequence[float] = ()
     hover: Sequence[str] = ()
     size: float = 8
+    spread: float = 0
 
 
 @dataclass(frozen=True)
@@ -155,6 +171,8 @@ class Heat:
         label: Quantity and unit of the numbers; the title of the colour bar.
         texts: Text in each cell, of the same shape; empty for none.
         is_smooth: True to draw contours between the positions instead of cells.
+        low: Number at which the colours start; None for the least. Panels to be compared need the same.
+        high: Number at which the colours end; None for the largest.
     """
 
     x: Sequence[Value]
@@ -163,6 +181,8 @@ class Heat:
     label: str
     texts: Sequence[Sequence[str]] = ()
     is_smooth: bool = False
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -250,6 +270,17 @@ class Panel:
     title: str = ""
     height: int = 360
 
+    def values(self, axis: Literal["x", "y"]) -> list[Value]:
+        """Return every position along an axis that has to be between its ends."""
+        names = {"x": ("x", "low", "high", "start", "end"), "y": ("y",)}[axis]
+        values: list[Value] = []
+        for mark in self.marks:
+            if isinstance(mark, Reference):
+                values += [mark.at] * (mark.axis == axis)
+            else:
+                values += [value for name in names for value in getattr(mark, name, ())]
+        return values
+
 
 @dataclass(frozen=True)
 class Chart:
@@ -311,10 +342,12 @@ class ParallelAxis:
     def ticks(self) -> list[tuple[float, Value]]:
         """Return where ticks stand, and their values: all of a few, or else both ends and the middle."""
         values: list[Value] = self._values
-        if not isinstance(values[0], str) and len(values) > 4:
+        if not isinstance(values[0], str):
             middle = self._low + self._span / 2
-            values = [values[0], 10**middle if self._axis.scale == "log" else middle, values[-1]]
-        unused: list[tuple[float, Value]] = [(UNUSED, "not used")]
+            is_few = len(values) <= 4 and np.diff([self.share(v) for v in values]).min(initial=1) > 0.2
+            inner = 10**middle if self._axis.scale == "log" else middle
+            values = values if is_few else [values[0], inner, values[-1]]
+        unused: list[tuple[float, Value]] = [(UNUSED, "unused")]
         return unused * self._has_unused + [(self.share(v), v) for v in values]
 
 

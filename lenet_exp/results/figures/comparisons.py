@@ -38,8 +38,8 @@ def confirmation(results: ExperimentResults) -> Chart | None:
     rows = [f"{evaluation.label(v['config'])}: {_told(v, 'delta')}, {v['verdict']}" for v in verdicts]
     seeds = [paired_differences(evaluation, verdict["config"]) for verdict in verdicts]
     marks: list[Mark] = [
-        _intervals(verdicts, rows, "_other_images", FAINT, 2.5, "interval for other seeds and other images"),
         _intervals(verdicts, rows, "", TRIAL, 7, "interval for other seeds, these images"),
+        _intervals(verdicts, rows, "_other_images", FAINT, 2.5, "interval for other seeds and other images"),
         Points(
             [difference for row in seeds for difference in row],
             [name for name, row in zip(rows, seeds, strict=True) for _ in row],
@@ -96,15 +96,16 @@ def ablation(results: ExperimentResults) -> Chart | None:
     ]
     axes = Axis("difference in val_accuracy from the baseline"), Axis("", "category", rows)
     panel = Panel(marks, *axes, height=_AROUND + max(_ROW - 6 * (len(rows) > 8), 34) * len(rows))
-    best = max(judged, key=lambda row: abs(row["val_delta"]))
-    clear = [row for row in judged if row["verdict"] != "tie"]
+    largest = max(judged, key=lambda row: abs(row["val_delta"]))
+    n_clear = sum(row["verdict"] != "tie" for row in judged)
+    factor, value = printable(largest["factor"]), printable(largest["value"])
     caption = (
-        f"The largest difference is that of {printable(best['factor'])} = {printable(best['value'])},"
-        f" {best['val_delta']:+.4f}. Of {counted(len(judged), 'alternative')}, {len(clear)} differ from the"
-        " baseline by more than the seeds explain: their intervals do not contain 0."
+        f"The largest difference is that of {factor} = {value}, {largest['val_delta']:+.4f}."
+        f" {n_clear} of {counted(len(judged), 'alternative')} differ from the baseline by more than the seeds"
+        " explain."
     )
     if missing := len(table) - 1 - len(judged):
-        caption += f" {counted(missing, 'alternative')} without a result on every seed is left out."
+        caption += f" Left out, without a result on every seed: {missing}."
     title = "Each alternative against the baseline, on validation images"
     return Chart("ablation", title, caption, [panel], columns=1)
 

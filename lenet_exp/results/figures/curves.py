@@ -21,7 +21,7 @@ from lenet_exp.results.figures.chart import (
     Mark,
     Panel,
 )
-from lenet_exp.results.figures.selection import best_of, floor, sample, summary, tried, varied
+from lenet_exp.results.figures.selection import best_of, floor, sample, summary, tried
 from lenet_exp.results.lookup import ExperimentResults
 from lenet_exp.study.records import TrialRecord
 
@@ -73,7 +73,7 @@ def _epochs(results: ExperimentResults, record: TrialRecord) -> Sequence[EpochRe
 
 def _of_search(results: ExperimentResults) -> tuple[list[_Curve], str]:
     """Return the curves of a search and their caption: pruned ones below complete ones, the best on top."""
-    records, names = tried(results.records), varied(results.records)
+    records = tried(results.records)
     top, name = _winner(results)
     others = [r for r in records if r is not top]
     shown = sample(others, MAX_CURVES)
@@ -90,7 +90,7 @@ def _of_search(results: ExperimentResults) -> tuple[list[_Curve], str]:
     drawn += [({"name": "baseline", "colour": BASELINE, "width": 3}, r) for r in _baselines(results)[:1]]
     if top:
         drawn.append(({"name": name, "colour": FRONT, "width": 3}, top))
-    curves = [(style, epochs, summary(r, names)) for style, r in drawn if (epochs := _epochs(results, r))]
+    curves = [(style, epochs, summary(r, [])) for style, r in drawn if (epochs := _epochs(results, r))]
     caption = _end_of(curves)
     if len(shown) < len(others):
         caption += f" Of {len(others):,} other trials a sample of {len(shown)} is shown, evenly spaced."

@@ -24,7 +24,7 @@ from lenet_exp.results.figures.selection import baseline_of, complete
 from lenet_exp.results.lookup import ExperimentResults
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.training.evaluate import Inspection, SavedNetwork, inspect_networks
-from lenet_exp.training.weights import recorded_digest
+from lenet_exp.training.weights import read_weights, recorded_digest
 
 #: Most validation images that the networks classify for the figures: LeNet takes a second for them.
 MAX_IMAGES = 5_000
@@ -80,6 +80,7 @@ def see(results: ExperimentResults) -> Seen | None:
     for record in map(results.original, chosen):
         digest = recorded_digest(record.key, record.result, kept)
         files = results.layout.weights(record.key), results.layout.predictions(record.key)
+        read_weights(files[0], digest)  # tells what is missing before a process loads torch
         networks.append(SavedNetwork(record.configuration, *files, digest))
     inspected = run_in_process(inspect_networks, networks, images, indices)
     part = "the" if len(indices) == len(validation) else f"{len(indices):,} of the"
@@ -101,27 +102,29 @@ def _chosen(results: ExperimentResults) -> list[TrialRecord]:
 
 
 def confusion(seen: Seen) -> Chart:
-    """Return the confusion matrices."""
-    n = len(seen.classes)
-    panels, sentences = [], []
+    """Return the confusion matrices, which share one scale of colours."""
+    n, names = len(seen.classes), list(seen.classes)
+    matrices, sentences = [], []
     for label, network in zip(seen.labels, seen.networks, strict=True):
         counts = np.zeros((n, n), int)
         np.add.at(counts, (seen.truth, network.predicted), 1)
         errors = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         np.fill_diagonal(errors, np.nan)
-        right = float((network.predicted == seen.truth).mean())
-        worst = np.unravel_index(int(np.nanargmax(errors)), errors.shape)
+        true, taken = divmod(int(np.nanargmax(errors)), n)
         sentences.append(
-            f"{label} takes {seen.classes[worst[0]]} for {seen.classes[worst[1]]} most often,"
-            f" {counts[worst]} times of {counts[worst[0]].sum()}."
+            f"{_who(label)} takes {names[true]} for {names[taken]} most often,"
+            f" {counts[true, taken]} times of {counts[true].sum()}."
         )
-        names = list(seen.classes)
-        heat = Heat(names, names, errors, "share of the class that is taken for another", counts.astype(str))
-        axes = Axis("predicted", "category", names), Axis("true", "category", names)
-        panels.append(Panel([heat], *axes, title=f"{label}: {right:.4f} right", height=400))
-    caption = (
-        f"{' '.join(sentences)} Each row has the images of a class, each cell their number; {seen.which}."
-    )
+        right = float((network.predicted == seen.truth).mean())
+        matrices.append((f"{label}: {right:.4f} right", counts, errors))
+    most = max(float(np.nanmax(errors)) for _, _, errors in matrices)
+    axes = Axis("predicted class", "category", names), Axis("true class", "category", names)
+    panels = []
+    for title, counts, errors in matrices:
+        texts: list[list[str]] = counts.astype(str).tolist()
+        heat = Heat(names, names, errors, "share of a class taken for another", texts, low=0, high=most)
+        panels.append(Panel([heat], *axes, title=title, height=400))
+    caption = f"{' '.join(sentences)} Each cell has the number of images; they are {seen.which}."
     return Chart("confusion", "What is taken for what", caption, panels)
 
 
@@ -139,12 +142,15 @@ def mistakes(seen: Seen) -> Chart | None:
             for i in sure
         ]
         certain = int((network.confidence[wrong] > 0.9).sum())
-        sentences.append(f"{label} is wrong in {len(wrong):,}, in {certain:,} of them surer than 0.9.")
+        sentences.append(f"{_who(label)} is wrong in {len(wrong):,}, in {certain:,} of them surer than 0.9.")
         title = f"{label}: the {counted(len(sure), 'surest mistake')}"
         panels.append(Panel([Images(seen.pixels[sure], titles, per_row=4)], title=title))
     if not panels:
         return None
-    caption = f"Of {seen.which}, {' '.join(sentences)} Above each image: its class, the network's, and how sure it is."
+    caption = (
+        f"Of {seen.which}, {' '.join(sentences)}"
+        " Above each image: its class, the network's, and how sure it is."
+    )
     return Chart("mistakes", "The most confident mistakes", caption, panels)
 
 
@@ -156,25 +162,41 @@ def filters(seen: Seen) -> Chart:
         shown = network.filters[:_FILTERS]
         size = np.abs(network.filters).reshape(n, -1).max(axis=1)
         weak = int((size < 0.1 * size.max()).sum())
-        sentences.append(
-            f"Of the {n} filters of {label}, {weak or 'none'} {'is' if weak == 1 else 'are'} nearly zero."
-        )
-        title = f"{label}: {n} filters of {side}×{side}" + (f", the first {_FILTERS}" if n > _FILTERS else "")
+        of = f"Of the {n} filters of {_who(label, is_first=False)}"
+        sentences.append(f"{of}, {weak or 'none'} {'is' if weak == 1 else 'are'} nearly zero.")
+        title = f"{label}: {n} filters of {side}x{side}" + (f", the first {_FILTERS}" if n > _FILTERS else "")
         panels.append(Panel([Images(shown, symmetric=True)], title=title))
-    caption = f"{' '.join(sentences)} Red weights are positive, blue negative; a filter with a light and a dark side finds edges."
+    caption = (
+        f"{' '.join(sentences)} Red weights are positive, blue negative;"
+        " a filter with a red and a blue side finds edges."
+    )
     return Chart("filters", "Filters of the first convolution", caption, panels)
 
 
 def activations(seen: Seen) -> Chart:
-    """Return the feature maps of one image."""
+    """Return the feature maps of one image, each network in a column of its own."""
     index, truth = int(seen.indices[0]), seen.classes[seen.truth[0]]
-    panels, sentences = [], []
+    # Layers that only some of them have are left out, so that the columns stay side by side.
+    n_layers = min(_LAYERS, *(len(network.maps) for network in seen.networks))
+    rows: list[list[Panel]] = [[] for _ in range(1 + n_layers)]
+    sentences = []
     for label, network in zip(seen.labels, seen.networks, strict=True):
-        for layer, maps in enumerate(network.maps[:_LAYERS], start=1):
-            title = f"{label}, convolution {layer}: {min(len(maps), _MAPS)} of {len(maps)} maps of {maps.shape[1]}×{maps.shape[2]}"
-            panels.append(Panel([Images(maps[:_MAPS])], title=title))
-        answer = seen.classes[network.predicted[0]]
-        sentences.append(f"{label} says {answer} ({network.confidence[0]:.3f})")
-    panels.insert(0, Panel([Images(seen.pixels[:1])], title=f"validation image {index}: {truth}"))
-    caption = f"{' and '.join(sentences)}. A map is light where its filter, after the activation, answers most strongly."
+        answer = f"{seen.classes[network.predicted[0]]} ({network.confidence[0]:.3f})"
+        sentences.append(f"{_who(label)} says {answer}.")
+        rows[0].append(Panel([Images(seen.pixels[:1])], title=f"{label}: {truth}, taken for {answer}"))
+        for layer, maps in enumerate(network.maps[:n_layers], start=1):
+            shape = f"{min(len(maps), _MAPS)} of {len(maps)} maps of {maps.shape[1]}x{maps.shape[2]}"
+            panel = Panel([Images(maps[:_MAPS])], title=f"{label}, convolution {layer}: {shape}")
+            rows[layer].append(panel)
+    caption = (
+        f"Validation image {index} is of the class {truth}. {' '.join(sentences)}"
+        " A map is light where its filter, after the activation, answers most strongly."
+    )
+    panels = [panel for row in rows for panel in row]
     return Chart("activations", "What the networks see in an image", caption, panels)
+
+
+def _who(label: str, *, is_first: bool = True) -> str:
+    """Return a network's label as the subject of a sentence."""
+    the = "The" if is_first else "the"
+    return f"{the} {label}" if label.startswith("baseline") else label

@@ -44,7 +44,7 @@ from lenet_exp.results.figures.drawing.sheet import (
 )
 
 
-def picture(chart: ch.Chart, width_px: int = 1000) -> bytes:
+def chart_png(chart: ch.Chart, width_px: int = 1000) -> bytes:
     """Return a chart as a PNG; where it is narrow, the panels lie below one another.
 
     Args:
@@ -143,7 +143,10 @@ def _swatch(mark: ch.Mark) -> dict[str, Any]:
     match mark:
         case ch.Points():
             symbol = mark.symbols[0] if len(set(mark.symbols)) == 1 else "circle"
-            return {"color": mark.colour, "linestyle": "", "marker": MARKERS[symbol], "markersize": 6}
+            # White points, which lie on coloured cells, have to be seen here too.
+            edge = GREY if mark.colour.lower() == "#ffffff" else mark.colour
+            style = {"marker": MARKERS[symbol], "markersize": 6, "markeredgecolor": edge}
+            return {"color": mark.colour, "linestyle": ""} | style
         case ch.Line():
             style = {"linestyle": DASHES[mark.dash], "alpha": mark.opacity}
             return {"color": mark.colour, "linewidth": mark.width * PT} | style

@@ -39,6 +39,8 @@ from lenet_exp.tracking.events import RunLog
 
 #: Sentence of a caption where points are drawn at the lower edge.
 CLIPPED = "Triangles stand for values below the axis."
+#: Largest number of trials whose hyper-parameters are shown when they are pointed at.
+MAX_DESCRIBED = 300
 #: Name in the legend, colour and symbol of a trial, by its state.
 _STATES: Mapping[str, tuple[str, str, Symbol]] = {
     "FAIL": ("failed, at its last epoch", FAINT, "cross"),
@@ -53,7 +55,7 @@ def history(results: ExperimentResults) -> Chart | None:
     if not records:
         return None
     low = floor([last_accuracy(r) for r in records])
-    names, marks = varied(records), list[Mark]()
+    names, marks = _named(records), list[Mark]()
     for state, (name, colour, symbol) in _STATES.items():
         shown = [r for r in records if r.state == state]
         below = [last_accuracy(r) < low for r in shown]
@@ -78,6 +80,11 @@ def history(results: ExperimentResults) -> Chart | None:
     return Chart(
         "history", title, " ".join(sentences), [Panel(marks, _order_axis(records), Axis("val_accuracy"))]
     )
+
+
+def _named(records: Sequence[TrialRecord]) -> list[str]:
+    """Return the hyper-parameters to name where a trial is pointed at: of many trials none."""
+    return varied(records) if len(records) <= MAX_DESCRIBED else []
 
 
 def _is_list(records: Sequence[TrialRecord]) -> bool:
@@ -239,7 +246,7 @@ def throughput(results: ExperimentResults) -> Chart | None:
     ]
     if not records:
         return None
-    names, marks, sentences = varied(records), list[Mark](), list[str]()
+    names, marks, sentences = _named(records), list[Mark](), list[str]()
     groups: dict[int, list[TrialRecord]] = {}
     for record in records:
         groups.setdefault(int(record.result.get("co_runners", 0)), []).append(record)

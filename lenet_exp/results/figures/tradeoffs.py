@@ -38,13 +38,14 @@ def pareto_fronts(results: ExperimentResults) -> Chart | None:
     panels, sentence = [], ""
     for name, title, sign in _COSTS:
         known = [record for record in compared if record.result.get(name)]
-        if len(known) < 2:
+        if len({record.result[name] for record in known}) < 2:
             continue
         front = [r for r, is_on in zip(known, on_front(known, name, sign), strict=True) if is_on]
-        front.sort(key=lambda record: (record.result[name], _accuracy(record)))
+        # From the cheapest on, so that a step holds for what costs more and is no better.
+        front.sort(key=lambda record: (-sign * record.result[name], _accuracy(record)))
         values = [record.result[name] for record in known]
         scale: Scale = "log" if max(values) > 3 * min(values) else "linear"
-        axes = Axis(title, scale), Axis("val_accuracy")
+        axes = Axis(title, scale), Axis("val_accuracy (share of images)")
         panels.append(Panel(_marks(known, front, name, low), *axes, title=f"accuracy and {name}", height=300))
         sentence = sentence or _sentence(known, front, name)
     if not panels:
@@ -62,7 +63,8 @@ def _marks(known: Sequence[TrialRecord], front: Sequence[TrialRecord], name: str
     best = [r for r in front if r.key.role != "baseline"]
     baseline = [r for r in known if r.key.role == "baseline"]
     line = [record.result[name] for record in front], [max(_accuracy(record), low) for record in front]
-    marks: list[Mark] = [Line(*line, name="Pareto front", colour=FRONT)] if len(front) > 1 else []
+    step = Line(*line, name="Pareto front", colour=FRONT, is_step=True)
+    marks: list[Mark] = [step] if len(front) > 1 else []
     marks.append(_points(others, name, low, "not on the front"))
     marks.append(_points(best, name, low, "on the front", colour=FRONT))
     marks.append(_points(baseline, name, low, "baseline", "diamond", colour=BASELINE, size=11))
@@ -90,10 +92,10 @@ def _points(
 
 def _sentence(known: Sequence[TrialRecord], front: Sequence[TrialRecord], name: str) -> str:
     """Return what to see in the first panel."""
-    where = counted(len(front), "configuration")
     first, last = front[0], front[-1]
     lie = "lies" if len(front) == 1 else "lie"
-    text = f"Of {len(known)}, {where} {lie} on the front of accuracy and {name}"
+    of = counted(len(known), "configuration")
+    text = f"Of {of}, {len(front)} {lie} on the front of accuracy and {name}"
     text += f": {_named(first, name)}" + (f" to {_named(last, name)}" if last is not first else "") + "."
     baseline = next((r for r in known if r.key.role == "baseline"), None)
     if baseline is None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,53 +91,32 @@ def draw_parallel(sheet: Sheet, mark: ch.Parallel, box: Box) -> None:
         box: Place of the axes with their texts, and of the colour bar.
     """
     names = [shortened(printable(each.title), 0.35 * box.width, SMALL) for each in mark.dimensions]
-    left = max((text_width(name, SMALL) for name in names), default=0) + 16
+    half_unused = text_width("unused", SMALL) / 2
+    left = max((text_width(name, SMALL) for name in names), default=0) + half_unused + 8
     right = box.width - 26
     axes = sheet.blank(box)
-    scales = [_scale(each, [v[i] for v in mark.values]) for i, each in enumerate(mark.dimensions)]
+    scales = [ch.ParallelAxis(each, [v[i] for v in mark.values]) for i, each in enumerate(mark.dimensions)]
     low, high = min(mark.colours, default=0.0), max(mark.colours, default=1.0)
     norm = Normalize(low, high if high > low else low + 1)
     rows = [i * DIMENSION + 12 for i in range(len(names))]
-    for y, name, (_, ticks) in zip(rows, names, scales, strict=True):
-        axes.plot([left, right], [y, y], color="#9aa5b1", linewidth=1, zorder=1)
+
+    def place(share: float) -> float:
+        return left + (share - ch.UNUSED) / (1 - ch.UNUSED) * (right - left)
+
+    for y, name, scale in zip(rows, names, scales, strict=True):
+        axes.plot([place(0), right], [y, y], color="#9aa5b1", linewidth=1, zorder=1)
         axes.text(0, y, name, size=SMALL, va="center", color=INK, parse_math=False)
-        end = -math.inf
-        for share, text in ticks:
-            x, half = left + share * (right - left), text_width(text, SMALL) / 2
-            if x - half > end and x - half > left - 14:
-                axes.text(x, y + 4, text, size=SMALL, ha="center", va="top", color=GREY, parse_math=False)
+        end = left - half_unused - 1
+        for share, value in scale.ticks():
+            text = shortened(printable(f"{value:.3g}" if isinstance(value, float) else str(value)), 90, SMALL)
+            x, half = place(share), text_width(text, SMALL) / 2
+            if x - half > end:
+                shown = axes.text(x, y + 5, text, size=SMALL, ha="center", va="top", color=GREY, zorder=3)
+                shown.set(parse_math=False, bbox={"pad": 0.5, "facecolor": "white", "linewidth": 0})
                 end = x + half + 6
     # The largest last, so that they are in front.
     for values, colour in sorted(zip(mark.values, mark.colours, strict=True), key=lambda each: each[1]):
-        shares = [scale(value) for value, (scale, _) in zip(values, scales, strict=True)]
-        xs = [left + share * (right - left) for share in shares]
+        xs = [place(scale.share(value)) for value, scale in zip(values, scales, strict=True)]
         style: dict[str, Any] = {"color": colormaps["viridis"](norm(colour)), "alpha": 0.7, "marker": "o"}
         axes.plot(xs, rows, linewidth=1.2, markersize=2.5, zorder=2, **style)
     draw_bar(sheet, ScalarMappable(norm, "viridis"), mark.label, box)
-
-
-def _scale(axis: ch.Axis, values: Sequence[ch.Value | None]) -> tuple[Any, list[tuple[float, str]]]:
-    """Return a function from a value to its share of an axis (NaN if unused), and its ticks."""
-    if axis.scale == "category":
-        last = max(1, len(axis.categories) - 1)
-        places = {name: number / last for number, name in enumerate(axis.categories)}
-        return lambda v: math.nan if v is None else places[str(v)], [
-            (share, shortened(printable(name), 90, SMALL)) for name, share in places.items()
-        ]
-    numbers = [float(value) for value in values if value is not None]
-    low = axis.low if axis.low is not None else min(numbers, default=0.0)
-    high = axis.high if axis.high is not None else max(numbers, default=1.0)
-    high = high if high > low else low + (abs(low) or 1.0)
-    is_log = axis.scale == "log" and low > 0
-    middle = math.sqrt(low * high) if is_log else (low + high) / 2
-    if axis.is_integer:
-        middle = round(middle)
-
-    def share(value: ch.Value | None) -> float:
-        if value is None:
-            return math.nan
-        if is_log:
-            return math.log(float(value) / low) / math.log(high / low)
-        return (float(value) - low) / (high - low)
-
-    return share, [(share(tick), f"{tick:.3g}") for tick in dict.fromkeys((low, middle, high))]

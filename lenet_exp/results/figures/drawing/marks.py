@@ -18,11 +18,11 @@ from lenet_exp.results.figures.drawing.sheet import (
     BAR,
     DASHES,
     EMPTY,
+    GREY,
     INK,
     MARKERS,
     PT,
     SMALL,
-    TEXT,
     Box,
     Sheet,
     line_height,
@@ -31,6 +31,9 @@ from lenet_exp.results.figures.drawing.sheet import (
     text_width,
     wrapped,
 )
+
+#: Most lines of a category's text below an axis.
+_MOST_LINES = 4
 
 
 def draw_axes(sheet: Sheet, panel: ch.Panel, box: Box) -> None:
@@ -44,7 +47,8 @@ def draw_axes(sheet: Sheet, panel: ch.Panel, box: Box) -> None:
     assert panel.x is not None
     assert panel.y is not None
     axes = sheet.axes(box)
-    axes.grid(color="#e4e9ee", linewidth=0.8)
+    if not any(isinstance(mark, ch.Heat) for mark in panel.marks):
+        axes.grid(color="#e4e9ee", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#9aa5b1")
@@ -57,10 +61,22 @@ def draw_axes(sheet: Sheet, panel: ch.Panel, box: Box) -> None:
     for number, mark in enumerate(panel.marks):
         heat = _draw_mark(axes, panel.x, panel.y, mark, 2 + number) or heat
     bar = BAR if heat is not None else 0
-    inner = Box(box.left, box.top, box.width, box.height - bar)
+    # The titles are no part of the axes, as a long one would take their width.
+    above = wrapped(panel.y.title, box.width, SMALL)
+    below = wrapped(panel.x.title, box.width, SMALL)
+    bottom = box.height - bar - len(below) * line_height(SMALL)
+    sheet.text(box.left, box.top, above, SMALL, color=GREY)
+    used = len(above) * line_height(SMALL) + 4
+    inner = Box(box.left, box.top + used, box.width, bottom - used - 2)
     _set_axis(axes, panel.x, inner, is_x=True)
     _set_axis(axes, panel.y, inner, is_x=False)
-    sheet.fit(axes, inner)
+    middle = sheet.fit(axes, inner)
+    for number, line in enumerate(below):
+        # In the middle of the axes, as far as it then stays in the box.
+        half = text_width(line, SMALL) / 2
+        left = min(max(middle, box.left + half), box.left + box.width - half)
+        top = box.top + bottom + number * line_height(SMALL)
+        sheet.text(left, top, [line], SMALL, color=GREY, ha="center")
     _thin(axes, is_x=True)
     _thin(axes, is_x=False)
     if heat is not None:
@@ -114,12 +130,15 @@ def _draw_mark(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Mark, order: int) ->
 def _draw_points(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Points, order: int) -> None:
 
     across, up = _positions(mark.x, x), _positions(mark.y, y)
+    if mark.spread:  # as in a browser: evenly, however many there are
+        across = [place + mark.spread * (i * 0.618034 % 1 - 0.5) for i, place in enumerate(across)]
     colour, white = np.array(to_rgb(mark.colour)), np.ones(3)
+    edge = GREY if mark.colour == "#ffffff" else "white"
     shades = mark.shades or [1.0] * len(across)
     symbols = mark.symbols or ["circle"] * len(across)
     for symbol in dict.fromkeys(symbols):
         chosen = [i for i, each in enumerate(symbols) if each == symbol]
-        is_open: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.5} if symbol != "cross" else {}
+        is_open: dict[str, Any] = {"edgecolors": edge, "linewidths": 0.5} if symbol != "cross" else {}
         axes.scatter(
             [across[i] for i in chosen],
             [up[i] for i in chosen],
@@ -136,6 +155,7 @@ def _draw_heat(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Heat, order: int) ->
     across, up = _positions(mark.x, x), _positions(mark.y, y)
     z = np.ma.masked_invalid(np.asarray(mark.z, float))
     low, high = (float(z.min()), float(z.max())) if z.count() else (0.0, 1.0)
+    low, high = low if mark.low is None else mark.low, high if mark.high is None else mark.high
     norm = Normalize(low, high if high > low else low + 1)
     colours = colormaps["Blues" if mark.texts else "viridis"].with_extremes(bad=EMPTY)
     style: dict[str, Any] = {"cmap": colours, "norm": norm, "zorder": order - 1.5}
@@ -160,11 +180,9 @@ def _draw_heat(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Heat, order: int) ->
 
 
 def _set_axis(axes: Axes, described: ch.Axis, box: Box, *, is_x: bool) -> None:
-    """Set title, limits and ticks of an axis."""
+    """Set limits and ticks of an axis."""
     axis = axes.xaxis if is_x else axes.yaxis
     room = box.width if is_x else box.height
-    axis.set_label_text(shortened(printable(described.title), room - 20, TEXT), size=TEXT, color=INK)
-    axis.label.set_parse_math(False)
     if described.scale == "category":
         _set_categories(axes, described, box, is_x=is_x)
         return
@@ -175,7 +193,7 @@ def _set_axis(axes: Axes, described: ch.Axis, box: Box, *, is_x: bool) -> None:
     if described.scale == "log":
         axis.set_minor_locator(ticker.NullLocator())
         low, high = axis.get_view_interval()
-        few = high / low < 30  # less than one and a half decades, which may have a single power of ten
+        few = high / low < 100  # less than two decades, which may have a single power of ten
         axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if few else (1,), numticks=n_ticks + 2))
     else:
         axis.set_major_locator(ticker.MaxNLocator(n_ticks, integer=described.is_integer, min_n_ticks=1))
@@ -193,16 +211,19 @@ def _set_categories(axes: Axes, described: ch.Axis, box: Box, *, is_x: bool) -> 
     places = range(len(names))
     if is_x:
         room = (box.width - 60) / max(1, len(names))
-        is_turned = any(text_width(name, SMALL) > room - 6 for name in names)
-        labels = [shortened(name, 0.4 * box.height, SMALL) if is_turned else name for name in names]
+        is_turned = room < 60 and any(text_width(name, SMALL) > room - 6 for name in names)
+        broken = [wrapped(name, room - 6, SMALL) for name in names]
+        labels = ["\n".join(lines[:_MOST_LINES]) for lines in broken]
+        if is_turned:
+            labels = [shortened(name, 0.4 * box.height, SMALL) for name in names]
         turned: dict[str, Any] = {"rotation": 90} if is_turned else {}
         axes.set_xticks(places, labels, parse_math=False, **turned)
         axes.set_xlim(-0.5, len(names) - 0.5)
         axes.grid(visible=False, axis="x")
     else:
         n_lines = max(1, int((box.height - 50) / max(1, len(names)) / line_height(SMALL)))
-        wrapped = [wrapped(name, 0.4 * box.width, SMALL) for name in names]
-        labels = ["\n".join(lines[:n_lines]) for lines in wrapped]
+        broken = [wrapped(name, 0.4 * box.width, SMALL) for name in names]
+        labels = ["\n".join(lines[:n_lines]) for lines in broken]
         axes.set_yticks(places, labels, parse_math=False)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")

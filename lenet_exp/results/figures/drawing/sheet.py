@@ -66,14 +66,14 @@ class Sheet:
         axes.set_axis_off()
         return axes
 
-    def fit(self, axes: Axes, box: Box) -> None:
-        """Shrink axes so that they fill a box together with their labels and titles."""
+    def fit(self, axes: Axes, box: Box) -> float:
+        """Shrink axes so that they fill a box with the labels of their ticks; return their middle."""
         place = box
         for _ in range(2):  # what ticks there are depends on the size
             axes.set_position(self._rectangle(place))
             tight = axes.get_tightbbox(renderer(), bbox_extra_artists=[])
             if tight is None:
-                return
+                break
             left, right = box.left - tight.x0, box.left + box.width - tight.x1
             top, bottom = self.height - box.top - tight.y1, self.height - box.top - box.height - tight.y0
             place = Box(
@@ -83,6 +83,7 @@ class Sheet:
                 max(place.height + top - bottom, 30),
             )
         axes.set_position(self._rectangle(place))
+        return place.left + place.width / 2
 
     def _rectangle(self, box: Box) -> tuple[float, float, float, float]:
         bottom = self.height - box.top - box.height
@@ -101,6 +102,7 @@ def _font(size: float, weight: str) -> Any:
     return FontProperties(size=size, weight=weight)
 
 
+@cache
 def text_width(text: str, size: float, weight: str = "normal") -> float:
     """Return the width of a line of text, in pixels."""
     return float(renderer().get_text_width_height_descent(text, _font(size, weight), False)[0])
@@ -123,10 +125,14 @@ def shortened(text: str, width: float, size: float, weight: str = "normal") -> s
 def wrapped(text: str, width: float, size: float, weight: str = "normal") -> list[str]:
     """Return a text as lines that are at most ``width`` pixels wide; a longer word loses its middle."""
     lines: list[str] = []
+    left = 0.0  # pixels that the last line has left
     for word in printable(text).split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(longer, size, weight) <= width:
-            lines[-1] = longer
+        # Words are measured one by one, as many occur more than once.
+        needed = text_width(f" {word}", size, weight)
+        if needed <= left:
+            lines[-1] += f" {word}"
+            left -= needed
         else:
             lines.append(shortened(word, width, size, weight))
+            left = width - text_width(word, size, weight)
     return lines

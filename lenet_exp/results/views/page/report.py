@@ -71,13 +71,14 @@ def write_report(
     steps = without_place(results.confirmation.next_steps, experiment, root)
     results = replace(results, confirmation=replace(results.confirmation, next_steps=steps))
     charts = [*gallery(results), *diagnostics(results)]
-    pictures = draw_pictures(charts, results.layout)
+    draw_pictures(charts, results.layout)
     path = results.layout.report
     write_atomically(path, page(results, charts, mlflow_server(tracking_uri)).encode())
     if say is not None:
-        for file in (*pictures, path):
-            uri = tracking_uri or local_uri(root.absolute())
-            if not results.add_to_run(STUDY, file, uri, say):
+        uri = tracking_uri or local_uri(root.absolute())
+        pictures = results.layout.figures
+        for file in (path, *sorted(pictures.glob("*.png"))):
+            if not results.add_to_run(STUDY, file, uri, say, None if file == path else pictures.name):
                 break
     return path
 
