@@ -1,4 +1,4 @@
-"""The HTML page of an experiment: verdict, cost, figures, sorted tables, in one file that may be shared."""
+"""The HTML page of an experiment: verdict, cost, figures and tables, in one file that may be shared."""
 
 from lenet_exp.base.faces import face
 

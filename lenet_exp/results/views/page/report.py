@@ -22,8 +22,8 @@ from lenet_exp.results.ablation import ablation_table
 from lenet_exp.results.figures.browser import figure_html
 from lenet_exp.results.figures.chart import Chart
 from lenet_exp.results.lookup import ExperimentResults, read_results
+from lenet_exp.results.views import gallery
 from lenet_exp.results.views.console import row_label
-from lenet_exp.results.views.gallery import draw_pictures, gallery
 from lenet_exp.results.views.page import details
 from lenet_exp.results.views.page.diagnostics import diagnostics
 from lenet_exp.results.views.page.shareable import html, shared_file, without_place
@@ -70,8 +70,8 @@ def write_report(
     results = read_results(experiment, root, storage)
     steps = without_place(results.confirmation.next_steps, experiment, root)
     results = replace(results, confirmation=replace(results.confirmation, next_steps=steps))
-    charts = [*gallery(results), *diagnostics(results)]
-    draw_pictures(charts, results.layout)
+    charts = [*gallery.gallery(results), *diagnostics(results)]
+    gallery.draw_pictures(charts, results.layout)
     path = results.layout.report
     write_atomically(path, page(results, charts, mlflow_server(tracking_uri)).encode())
     if say is not None:
