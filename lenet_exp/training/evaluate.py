@@ -155,6 +155,7 @@ def inspect_networks(
     import torch
     from torch import nn
 
+    torch.set_num_threads(1)  # a few hundred images at a time: two threads would mostly wait for each other
     pixels = torch.from_numpy(images.open()[0][indices])[:, None]  # (n, 1, size, size)
     inspections = []
     with torch.inference_mode():

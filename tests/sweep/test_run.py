@@ -204,7 +204,7 @@ def test_the_study_s_run_says_what_was_searched_and_on_what(finished: Finished, 
     metadata = study.metadata
     assert (metadata.experiment, metadata.files) == (
         "mini",
-        ("experiment.toml", "leaderboard.csv", "confirm/readings.json", "overview.png", "report.html"),
+        ("experiment.toml", "leaderboard.csv", "confirm/readings.json", "figures", "report.html"),
     )
     assert metadata.study.startswith("mini-")
     expected = {"trials": 0, "sampler": "random", "seed": 0, "validation": 200, "epochs": 1}

@@ -93,7 +93,7 @@ def draw_parallel(sheet: Sheet, mark: ch.Parallel, box: Box) -> None:
     names = [shortened(printable(each.title), 0.35 * box.width, SMALL) for each in mark.dimensions]
     half_unused = text_width("unused", SMALL) / 2
     left = max((text_width(name, SMALL) for name in names), default=0) + half_unused + 8
-    right = box.width - 26
+    right = box.width - 32
     axes = sheet.blank(box)
     scales = [ch.ParallelAxis(each, [v[i] for v in mark.values]) for i, each in enumerate(mark.dimensions)]
     low, high = min(mark.colours, default=0.0), max(mark.colours, default=1.0)
@@ -108,7 +108,7 @@ def draw_parallel(sheet: Sheet, mark: ch.Parallel, box: Box) -> None:
         axes.text(0, y, name, size=SMALL, va="center", color=INK, parse_math=False)
         end = left - half_unused - 1
         for share, value in scale.ticks():
-            text = shortened(printable(f"{value:.3g}" if isinstance(value, float) else str(value)), 90, SMALL)
+            text = shortened(printable(f"{value:.3g}" if isinstance(value, float) else str(value)), 60, SMALL)
             x, half = place(share), text_width(text, SMALL) / 2
             if x - half > end:
                 shown = axes.text(x, y + 5, text, size=SMALL, ha="center", va="top", color=GREY, zorder=3)

@@ -249,4 +249,4 @@ def draw_bar(sheet: Sheet, mappable: ScalarMappable, label: str, box: Box) -> No
     bar.update_ticks()
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=SMALL, length=2, pad=2)
-    bar.ax.set_xlabel(printable(label), size=SMALL, labelpad=2, parse_math=False)
+    bar.ax.set_xlabel(shortened(printable(label), width, SMALL), size=SMALL, labelpad=2, parse_math=False)
