@@ -54,7 +54,7 @@ OWNERS = {
     "alembic": {"tracking.store"},
     "pydantic": {"config"},
     "pandas": {"results"},
-    "scipy": {"results.verdicts"},
+    "scipy": {"results.verdicts", "results.figures.hyperparameters"},
     "matplotlib": {"results.figures", "results.views"},
     "plotly": {"results.figures", "results.views"},
     "rich": {"results.views.console", "data.download"},

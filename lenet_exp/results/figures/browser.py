@@ -38,6 +38,7 @@ from lenet_exp.results.figures.chart import (
     Value,
     between,
     log_ticks,
+    shortened,
 )
 
 #: Colours from the smallest number to the largest, for any colour vision: of cells (viridis), of cells with
@@ -142,9 +143,7 @@ def _text(text: str) -> str:
 
 def _tick(value: Value) -> str:
     if isinstance(value, str):
-        text = printable(value)
-        half = _TICK_CHARACTERS // 2
-        return _text(text if len(text) <= _TICK_CHARACTERS else f"{text[: half - 1]}…{text[-half:]}")
+        return _text(shortened([value], _TICK_CHARACTERS)[0])
     return f"{value:,.0f}" if abs(value) >= 1000 and value == int(value) else f"{value:.4g}"
 
 
@@ -174,17 +173,15 @@ def _axis(axis: Axis, values: Sequence[Value], *, is_upright: bool = False) -> d
     spec: dict[str, Any] = {"title": {"text": _text(axis.title), "standoff": 8}, "automargin": True}
     spec |= {"nticks": 6, "zeroline": False, "type": "log" if axis.scale == "log" else "linear"}
     if axis.scale == "category":
-        spec |= {
-            "tickvals": list(range(len(axis.categories))),
-            "ticktext": [_tick(category) for category in axis.categories],
-        }
-        ends = [-0.6, len(axis.categories) - 0.4]
+        n, names = len(axis.categories), shortened(axis.categories, _TICK_CHARACTERS)
+        spec |= {"tickvals": list(range(n)), "ticktext": list(map(_text, names))}
+        ends = [-0.6, n - 0.4]
         return spec | {"range": ends[::-1] if is_upright else ends}
     low, high = axis.ends(values)
     spec["range"] = [_round(low), _round(high)]
     if axis.scale == "log":
         ticks = log_ticks(low, high)
-        spec |= {"tickvals": ticks, "ticktext": [_tick(tick) for tick in ticks]}
+        spec |= {"tickvals": ticks, "ticktext": list(map(_tick, ticks))}
     elif axis.is_integer and high - low <= 9:
         spec |= {"dtick": 1, "tick0": 0}
     return spec
@@ -288,14 +285,12 @@ def _heat(heat: Heat, x: Axis, y: Axis) -> dict[str, Any]:
         "colorscale": _scale(_TEXT_CELLS if heat.texts else _CELLS),
         "showscale": False,
         "hovertemplate": f"{_text(heat.label)} %{{z}}<extra></extra>",
-        "hoverongaps": False,
     }
     if heat.texts:
         spec |= {"text": [list(map(_text, row)) for row in heat.texts], "texttemplate": "%{text}"}
     if heat.is_smooth:
-        del spec["hoverongaps"]
         return spec | {"contours": {"coloring": "heatmap"}, "line": {"width": 0.5}}
-    return spec | {"xgap": 1, "ygap": 1}
+    return spec | {"xgap": 1, "ygap": 1, "hoverongaps": False}
 
 
 def _reference(reference: Reference) -> dict[str, Any]:

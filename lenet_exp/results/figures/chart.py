@@ -5,6 +5,7 @@ As both draw from the same description, a page and a picture never disagree, and
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Axis:
     is_integer: bool = False
 
     def ends(self, values: Sequence[Value]) -> tuple[float, float]:
-        """Return start and end: ``low`` and ``high``, or around all values; in logarithms for a log axis."""
+        """Return start and end: ``low`` and ``high``, or around all values; logarithms of a log axis."""
         is_log = self.scale == "log"
         numbers = [v for v in values if not isinstance(v, str) and math.isfinite(v) and (v > 0 or not is_log)]
         ends = (min(numbers, default=1.0), max(numbers, default=1.0))
@@ -376,3 +377,24 @@ def log_ticks(low: float, high: float) -> list[float]:
     decades = range(math.floor(low), math.ceil(high) + 1)
     ticks = [step * 10.0**decade for decade in decades for step in steps]
     return [tick for tick in ticks if low <= math.log10(tick) <= high]
+
+
+def shortened(names: Sequence[str], most: int) -> list[str]:
+    """Return names of at most so many characters; a longer one loses what all begin with, then its middle.
+
+    Args:
+        names: Names that stand beside each other.
+        most: Largest number of characters of each.
+
+    Example:
+        >>> shortened(["convolutions with 3", "convolutions with 5"], 10)
+        ['…3', '…5']
+    """
+    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    n_same = len(list(alike)) if len(names) > 1 else 0
+    short = []
+    for name in names:
+        text = f"…{name[n_same:]}" if len(name) > most and n_same > 1 else name
+        half = most // 2
+        short.append(text if len(text) <= most else f"{text[: half - 1]}…{text[-half:]}")
+    return short

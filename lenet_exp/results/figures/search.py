@@ -20,6 +20,7 @@ from lenet_exp.results.figures.chart import (
     Points,
     Reference,
     Symbol,
+    Value,
 )
 from lenet_exp.results.figures.selection import (
     baseline_accuracy,
@@ -39,6 +40,8 @@ from lenet_exp.tracking.events import RunLog
 
 #: Sentence of a caption where points are drawn at the lower edge.
 CLIPPED = "Triangles stand for values below the axis."
+#: Height of a worker's or listed run's row, in pixels.
+_ROW = 26
 #: Largest number of trials whose hyper-parameters are shown when they are pointed at.
 MAX_DESCRIBED = 300
 #: Name in the legend, colour and symbol of a trial, by its state.
@@ -63,7 +66,7 @@ def history(results: ExperimentResults) -> Chart | None:
         y = [max(last_accuracy(r), low) for r in shown]
         hover = [summary(r, names) for r in shown]
         size = 8 if state == "COMPLETE" else 6
-        marks.append(Points(_order(shown), y, name, colour, symbols, hover=hover, size=size))
+        marks.append(Points(*_placed(shown, y), name, colour, symbols, hover=hover, size=size))
     best_so_far = incumbent(records)
     if best_so_far and not _is_list(records):
         x, y = map(list, zip(*best_so_far, strict=True))
@@ -72,14 +75,12 @@ def history(results: ExperimentResults) -> Chart | None:
         )
     reference = baseline_accuracy(results.records)
     if reference is not None:
-        marks.append(Reference(max(reference, low)))
+        marks.append(Reference(max(reference, low), "x" if _is_list(records) else "y"))
     sentences = [_best(results.records), *_not_shown(results.records)]
     if any(last_accuracy(r) < low for r in records):
         sentences.append(CLIPPED)
     title = "Accuracy of each run" if _is_list(records) else "Accuracy of each trial, in the order drawn"
-    return Chart(
-        "history", title, " ".join(sentences), [Panel(marks, _order_axis(records), Axis("val_accuracy"))]
-    )
+    return Chart("history", title, " ".join(sentences), [_panel(records, marks, Axis("val_accuracy"))], 1)
 
 
 def _named(records: Sequence[TrialRecord]) -> list[str]:
@@ -91,15 +92,20 @@ def _is_list(records: Sequence[TrialRecord]) -> bool:
     return bool(records) and records[0].key.role == "run"
 
 
-def _order(records: Sequence[TrialRecord]) -> list[float | str]:
-    """Return where records stand along the axis: trials at their numbers, listed runs at their names."""
-    return [without_seed(r.label) if r.key.role == "run" else float(r.trial) for r in records]
-
-
-def _order_axis(records: Sequence[TrialRecord]) -> Axis:
+def _placed(
+    records: Sequence[TrialRecord], values: Sequence[float]
+) -> tuple[Sequence[Value], Sequence[Value]]:
+    """Return x and y: trials along x by their numbers, listed runs along y, where there is room for names."""
     if _is_list(records):
-        return Axis("", "category", list(dict.fromkeys(without_seed(r.label) for r in records)))
-    return Axis("trial", is_integer=True)
+        return values, [without_seed(r.label) for r in records]
+    return [float(r.trial) for r in records], values
+
+
+def _panel(records: Sequence[TrialRecord], marks: Sequence[Mark], axis: Axis) -> Panel:
+    if not _is_list(records):
+        return Panel(marks, Axis("trial", is_integer=True), axis)
+    names = list(dict.fromkeys(without_seed(r.label) for r in records))
+    return Panel(marks, axis, Axis("", "category", names), height=80 + _ROW * len(names))
 
 
 def _best(records: Sequence[TrialRecord]) -> str:
@@ -109,6 +115,8 @@ def _best(records: Sequence[TrialRecord]) -> str:
     if best is None or best.value is None:
         return f"None of {_count(len(tried(records)), kind)} is complete."
     text = f"The best of {_count(len(done), f'complete {kind}')} is {best.label} with {best.value:.4f}"
+    if len(done) > 1 and all(r.value == best.value for r in done):
+        text = f"All {len(done):,} complete {kind}s have {best.value:.4f}"
     if baseline is not None:
         text += f", {best.value - baseline:+.4f} against the baseline's {baseline:.4f}"
     later = sum(r.trial > best.trial for r in tried(records))
@@ -116,7 +124,8 @@ def _best(records: Sequence[TrialRecord]) -> str:
         return f"{text}."
     if not later:
         return f"{text}; it is the last, so more trials may be better still."
-    return f"{text}; none of the {_count(later, 'later trial')} is better."
+    none = "the later trial is not" if later == 1 else f"none of the {later:,} later trials is"
+    return f"{text}; {none} better."
 
 
 def _not_shown(records: Sequence[TrialRecord]) -> list[str]:
@@ -143,8 +152,6 @@ _ENDS = {
     "confirmation": "#009e73",
     "not ended": FAINT,
 }
-#: Height of a worker's row, in pixels.
-_ROW = 26
 
 
 def timeline(results: ExperimentResults) -> Chart | None:
@@ -222,8 +229,8 @@ def _busy(spans: Sequence[tuple[float, float]], n_workers: int) -> str:
     latest, gap_s = first, 0.0
     for start, end in spans:
         gap_s, latest = max(gap_s, start - latest), max(latest, end)
-    text = f"{_count(n_workers, 'worker')} trained for {share:.2f} of {_duration(last - first)}"
-    text += f" between the first start and the last end, in {_count(len(spans), 'attempt')}."
+    text = f"{_count(n_workers, 'worker')} trained in {share:.2f} of the time from first start to last end"
+    text += f", {_duration(last - first)}, in {_count(len(spans), 'attempt')}."
     return f"{text} The longest time in which nothing ran: {_duration(gap_s)}." if gap_s >= 1 else text
 
 
@@ -256,16 +263,17 @@ def throughput(results: ExperimentResults) -> Chart | None:
         hover = [
             f"{speed:,.0f} examples/s\n{summary(r, names)}" for speed, r in zip(speeds, group, strict=True)
         ]
-        marks.append(Points(_order(group), speeds, name, COLOURS[number % len(COLOURS)], hover=hover))
+        colour = COLOURS[number % len(COLOURS)]
+        marks.append(Points(*_placed(group, speeds), name, colour, hover=hover))
         sentences.append(f"{statistics.median(speeds):,.0f} {name}")
     caption = f"Median examples/s: {', '.join(sentences)}."
     baseline = [
         s for r in results.records if r.key.role == "baseline" and (s := r.result.get("examples_per_s"))
     ]
     if baseline:
-        marks.append(Reference(statistics.fmean(baseline)))
+        marks.append(Reference(statistics.fmean(baseline), "x" if _is_list(records) else "y"))
         slower = sum(float(r.result["examples_per_s"]) < statistics.fmean(baseline) for r in records)
-        caption += f" {slower} of {len(records)} were slower than the baseline."
+        caption += f" {slower:,} of {len(records):,} were slower than the baseline."
     caption += " The size of a network counts too, so points of one colour differ."
-    panel = Panel(marks, _order_axis(records), Axis("examples/s", low=0), height=300)
-    return Chart("throughput", "How fast each training was", caption, [panel])
+    panel = _panel(records, marks, Axis("examples/s", low=0))
+    return Chart("throughput", "How fast each training was", caption, [panel], columns=1)

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from lenet_exp.results.figures.chart import Line
+from lenet_exp.results.figures.curves import MAX_COLOURED, MAX_CURVES, learning_curves
+from tests.labs.charts import listed, marks, record, results
+
+
+def test_the_best_and_the_baseline_stand_out(tmp_path: Path) -> None:
+    """Their lines are thick and in front of the others; pruned ones are behind."""
+    records = [record(-1, 0.85), record(0, 0.84), record(1, 0.6, "PRUNED"), record(2, 0.88)]
+
+    chart = learning_curves(results(records, tmp_path))
+
+    assert list(marks(chart)) == ["pruned or failed", "complete", "baseline", "best: trial 2"]
+    assert chart is not None
+    for panel, values in zip(chart.panels, ([0.44, 0.88], [0.56, 0.12]), strict=True):
+        front = panel.marks[-1]
+        assert isinstance(front, Line)
+        assert front.width == max(line.width for line in panel.marks if isinstance(line, Line))
+        assert [round(y, 6) for y in front.y if isinstance(y, float)] == values
+    assert chart.caption.startswith("Best: trial 2 ends at 0.8800 after epoch 2 (+0.4400 in that epoch)")
+
+
+def test_of_many_trials_the_same_sample_is_drawn_every_time(tmp_path: Path) -> None:
+    """The best is always there, and the caption tells how many are not."""
+    made = results([record(i, 0.5 + i / 10_000) for i in range(500)], tmp_path)
+
+    first, second = learning_curves(made), learning_curves(made)
+
+    assert first == second
+    assert first is not None
+    assert len(first.panels[0].marks) == MAX_CURVES + 1
+    assert "best: trial 499" in marks(first)
+    assert "Of 499 other trials a sample of 200 is shown" in first.caption
+
+
+def test_each_of_a_few_listed_runs_has_a_look_of_its_own(tmp_path: Path) -> None:
+    """Neighbours differ in colour and in dash; those beyond eight are told by pointing at them."""
+    names = [f"run {number}" for number in range(10)]
+    runs = listed([record(i, 0.8) for i in range(10)], *names)
+
+    drawn = marks(learning_curves(results(runs, tmp_path, run=[{"name": "a", "lr": 0.1}])))
+
+    assert list(drawn) == ["other runs", *names[:MAX_COLOURED]]
+    looks = [(m.colour, m.dash) for m in drawn.values() if isinstance(m, Line)]
+    assert len(set(looks)) == len(looks)
