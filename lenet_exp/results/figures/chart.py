@@ -279,7 +279,9 @@ class Panel:
             if isinstance(mark, Reference):
                 values += [mark.at] * (mark.axis == axis)
             else:
-                values += [value for name in names for value in getattr(mark, name, ())]
+                # A heat's low and high are colours.
+                along = names[:1] if isinstance(mark, Heat) else names
+                values += [value for name in along for value in getattr(mark, name, ())]
         return values
 
 
