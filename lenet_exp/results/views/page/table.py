@@ -319,11 +319,11 @@ def _unfolded(results: ExperimentResults, record: TrialRecord, server: str | Non
     if record.state == "COMPLETE":
         commands["draw its activations"] = _command(results, "activations", run, "--classes 0,1")
     run_id = results.spool.run_ids().get(results.original(record).key)
-    baseline = results.experiment.baseline_configuration.hyperparameters()
+    baseline = _baseline_values(results)
     differences = [
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in record.values.items()
-        if value is not None and value != baseline[name] and name != "precision"
+        if value is not None and value != baseline[name]
     ]
     parts = {
         "curve": _curve(record.history),
@@ -334,6 +334,12 @@ def _unfolded(results: ExperimentResults, record: TrialRecord, server: str | Non
         "url": f"{server}/#/runs/{quote(run_id)}" if server and run_id else "",
     }
     return {name: value for name, value in parts.items() if value}
+
+
+def _baseline_values(results: ExperimentResults) -> dict[str, Any]:
+    """Return the baseline's hyper-parameters, as it was trained if it was."""
+    trained = next((r.configuration for r in results.records if r.key.role == "baseline"), None)
+    return (trained or results.experiment.baseline_configuration).hyperparameters()
 
 
 def _curve(history: Mapping[int, float]) -> list[tuple[int, float]]:
