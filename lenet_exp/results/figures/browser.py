@@ -240,8 +240,8 @@ def _points(points: Points, x: Axis, y: Axis) -> dict[str, Any]:
             "color": points.colour,
             "size": points.size,
             "symbol": list(points.symbols) or "circle",
-            # A transparent point is light on white and dark on black: further from what stands out.
-            "opacity": [_round(0.25 + 0.75 * shade) for shade in points.shades] or 0.9,
+            # A transparent point is light on white and dark on black, so it is the fainter on both.
+            "opacity": [_round(0.4 + 0.6 * shade) for shade in points.shades] or 0.9,
             "line": {"width": 0.7, "color": "#5a6570"},
         },
     }

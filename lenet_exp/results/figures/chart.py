@@ -73,7 +73,7 @@ class Points:
         name: Name in the legend; empty to leave it out.
         colour: Colour of all points, as ``#rrggbb``.
         symbols: Symbol of each point; empty for circles.
-        shades: Number of each point in [0, 1] that makes it darker, such as its age; empty for one shade.
+        shades: Number of each point in [0, 1] that makes it stand out, such as its age; empty for one shade.
         hover: Text that a browser shows beside each point; empty for its position.
         size: Diameter in pixels.
         spread: Length along x over which a browser spreads points of equal x; categories are 1 apart.

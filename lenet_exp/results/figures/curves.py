@@ -79,7 +79,7 @@ def _of_search(results: ExperimentResults) -> tuple[list[_Curve], str]:
     shown = sample(others, MAX_CURVES)
     styles = {
         "pruned or failed": {"colour": FAINT, "opacity": 0.45, "width": 1},
-        "complete": {"colour": TRIAL, "opacity": 0.4, "width": 1},
+        "complete": {"colour": TRIAL, "opacity": 0.5, "width": 1},
     }
     drawn = [
         ({"name": kind, **style}, r)

@@ -254,7 +254,7 @@ def slices(results: ExperimentResults) -> Chart | None:
     best = best_of(records)
     shown = [f"{name} {_text(best.values[name])}" for name in names if best and best.values[name] is not None]
     caption = f"The best, {best.label if best else ''}, has {', '.join(shown)}."
-    caption += " Later trials are darker." if is_search else ""
+    caption += " Earlier trials are fainter." if is_search else ""
     if any((r.value or 0.0) < low for r in records):
         caption += f" {CLIPPED}"
     return Chart("slices", "Accuracy against each hyper-parameter", caption, panels, columns=4)

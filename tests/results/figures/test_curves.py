@@ -31,7 +31,9 @@ def test_of_many_trials_the_same_sample_is_drawn_every_time(tmp_path: Path) -> N
 
     assert first == second
     assert first is not None
-    assert len(first.panels[0].marks) == MAX_CURVES + 1
+    drawn = [mark.hover for mark in first.panels[0].marks if isinstance(mark, Line)]
+    assert len(drawn) == MAX_CURVES + 1
+    assert drawn[198:] == ["trial 494: 0.5494", "trial 496: 0.5496", "trial 499: 0.5499"]
     assert "best: trial 499" in marks(first)
     assert "Of 499 other trials a sample of 200 is shown" in first.caption
 

@@ -15,7 +15,8 @@ STUDY = [
     record(2, 0.88),
     record(3, 0.10),
     record(4, 0.86),
-    record(5, float("nan"), "PRUNED"),
+    record(5, 0.83, "PRUNED"),
+    record(7, float("nan"), "PRUNED"),
     replace(record(6, 0.9), state="FAIL", value=None, result={"retried": True}),
 ]
 
@@ -32,7 +33,7 @@ def test_the_history_shows_what_trials_are_judged_by(tmp_path: Path) -> None:
     assert done.y[2] > 0.5  # type: ignore[operator]
     assert "0.1000" in done.hover[2]
     assert isinstance(best, Line)
-    assert list(zip(best.x, best.y, strict=True)) == [(0, 0.84), (2, 0.88), (3, 0.88), (4, 0.88), (4, 0.88)]
+    assert list(zip(best.x, best.y, strict=True)) == [(0, 0.84), (2, 0.88), (3, 0.88), (4, 0.88), (5, 0.88)]
     assert isinstance(baseline, Reference)
     assert baseline.at == 0.85
     assert chart is not None
