@@ -60,7 +60,7 @@ def see(results: ExperimentResults) -> Seen | None:
     The networks run in a process of its own, which loads torch.
 
     Raises:
-        NoResultError: If the images are not in the cache: a figure is no reason to download them.
+        NoResultError: If the images would have to be downloaded, which a figure is no reason for.
         DataError: If weights or images are missing or damaged.
     """
     chosen = _chosen(results)
@@ -68,7 +68,7 @@ def see(results: ExperimentResults) -> Seen | None:
         return None
     section = results.experiment.data
     dataset = find_dataset(section)
-    if not (Cache(dataset.name).folder / dataset.train.images.name).is_file():
+    if not (section.folder or (Cache(dataset.name).folder / dataset.train.images.name).is_file()):
         raise NoResultError(f"the images of {dataset.name} are not on this machine")
     images = training_images(section)
     pixels, labels = images.open()

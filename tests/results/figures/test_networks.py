@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,9 +68,10 @@ def test_the_figures_show_the_best_network_and_the_baseline_on_validation_images
 
 def test_what_is_missing_is_told_and_not_downloaded(results: ExperimentResults, swept: Swept) -> None:
     """Images that are not in the cache, and weights that are gone."""
-    with pytest.raises(NoResultError, match="the images of fashion-mnist-mini are not on this machine"):
-        see(results)
-    training_images(results.experiment.data)
+    mnist = results.experiment.data.model_copy(update={"dataset": "mnist", "folder": None})
+    elsewhere = replace(results, experiment=results.experiment.model_copy(update={"data": mnist}))
+    with pytest.raises(NoResultError, match="the images of mnist are not on this machine"):
+        see(elsewhere)
     (swept.home / "checkpoints" / "baseline-00000-1" / "weights.safetensors").unlink()
     with pytest.raises(DataError, match=r"baseline-00000-1.*cannot be read"):
         see(results)
