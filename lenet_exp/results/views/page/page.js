@@ -135,9 +135,9 @@ const filterable = part("filter", (controls, table) => {
   controls.hidden = false;
   const [search, state, told] = ["input", "select", "output"].map((tag) => controls.querySelector(tag));
   const rows = [...table.tBodies[0].rows];
-  const texts = rows.map((row) => row.textContent.toLowerCase());
+  const texts = rows.map((row) => [...row.cells].map((cell) => cell.textContent.toLowerCase()).join("\n"));
   const filter = part("filter", () => {
-    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = search.value.toLowerCase().split(",").map((word) => word.trim()).filter(Boolean);
     let shown = 0;
     rows.forEach((row, i) => {
       const fits = words.every((word) => texts[i].includes(word))

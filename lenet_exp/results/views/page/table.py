@@ -216,7 +216,7 @@ def _html(results: ExperimentResults, table: _Table, server: str | None) -> str:
 _TABLE = """\
 {note}
 <div class="controls" hidden>
-<label>filter <input type="search" placeholder="trial 12, tanh, …"></label>
+<label>filter <input type="search" placeholder="trial 12, or tanh, sgd"></label>
 <label>state <select><option value="">all</option>{states}</select></label>
 <output></output>
 </div>
