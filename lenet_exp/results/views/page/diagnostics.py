@@ -64,7 +64,7 @@ def diagnostics(results: ExperimentResults) -> list[Chart]:
         panels = [
             Panel(lines, Axis("epoch", is_integer=True), upright, name.removeprefix(f"{key}_"), height=260)
             for name, lines in drawn.items()
-            if any(line.y for line in lines)
+            if any(value for line in lines for value in line.y)
         ]
         if panels:
             charts.append(Chart(key, kind.title, f"{_extreme(runs, layers, kind)} {kind.about}", panels, 3))
@@ -123,6 +123,6 @@ def _extreme(runs: Mapping[str, Sequence[EpochResult]], metrics: Sequence[str], 
         return "Nothing is known of the last epoch."
     value, name, layer = max(last) if kind.is_share else min(last)
     if kind.is_share and value == 0:
-        return "None after the last epoch, in any run."
+        return "After the last epoch there is none in any run."
     extreme = "largest" if kind.is_share else "smallest"
     return f"After the last epoch the {extreme} is {value:.3g}, of {name} in {layer}."

@@ -178,7 +178,10 @@ def answer(results: ExperimentResults) -> list[str]:
     text += f" {baseline['val_accuracy']:.4f}."
     if is_list and not results.experiment.is_confirmed:
         n_seeds = counted(best["n_seeds"] or 1, "seed")
-        return [text, f"how sure: this is {n_seeds}; others give other last digits. A list is not confirmed."]
+        return [
+            text,
+            f"how sure: it rests on {n_seeds}; others give other last digits. A list is not confirmed.",
+        ]
     luck = "this is not confirmed, and the best of many owes some of its lead to luck"
     return [text, f"how sure: {luck}.", f"next: 'lenet-exp confirm {shared_file(results.experiment)}'"]
 

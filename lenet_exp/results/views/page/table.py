@@ -26,6 +26,8 @@ from lenet_exp.study.records import TrialRecord
 MAX_ROWS = 200
 #: Most hyper-parameters among the columns that are shown at first.
 _MAX_VARIED = 8
+#: Most columns on paper.
+_MAX_PRINTED = 14
 #: Most points of a row's curve; of more epochs, every so-many-th is taken.
 _MAX_POINTS = 60
 
@@ -173,11 +175,12 @@ def _note(every: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]])
         for name in HYPERPARAMETERS
         if rows and name not in names and rows[0].get(name) is not None
     ]
+    kind = "runs" if any(row["role"] == "run" for row in every) else "trials"
     sentences = []
     if len(every) > len(rows):
         sentences += [f"The first {MAX_ROWS} of {len(every):,} rows; leaderboard.csv has all of them."]
     if same and names:
-        sentences += [f"The same in all complete trials: {', '.join(same)}."]
+        sentences += [f"The same in all complete {kind}: {', '.join(same)}."]
     return html(" ".join(sentences))
 
 
@@ -185,10 +188,10 @@ def _html(results: ExperimentResults, table: _Table, server: str | None) -> str:
     """Return a table with its controls, its columns' explanations and what its rows unfold to."""
     columns = [*table.first, *table.others]
     numeric = {c for c in columns if any(isinstance(row[c], int | float) for row in table.rows)}
-    classes = {
-        c: " ".join(filter(None, ["n" if c in numeric else "", "more" if c in table.others else ""]))
-        for c in columns
-    }
+    # What a sheet of paper has no room for is on the screen only.
+    less = table.first[_MAX_PRINTED - len(_LAST) : -len(_LAST)] if len(table.first) > _MAX_PRINTED else ()
+    marks = {"n": numeric, "more": table.others, "less": less}
+    classes = {c: " ".join(mark for mark, marked in marks.items() if c in marked) for c in columns}
     champion = results.confirmation.evaluation.champion if results.confirmation.evaluation else ""
     lines = [
         _row_html(row, columns, classes, record, row["config"] == champion)
@@ -204,7 +207,8 @@ def _html(results: ExperimentResults, table: _Table, server: str | None) -> str:
         heads="".join(_head(c, classes[c]) for c in columns),
         rows="\n".join(lines),
         meanings="".join(
-            f'<dt>{_breakable(c)}</dt><dd id="about-{html(c)}">{html(table.meanings[c])}</dd>'
+            f'<dt class="{classes[c]}">{_breakable(c)}</dt>'
+            f'<dd class="{classes[c]}" id="about-{html(c)}">{html(table.meanings[c])}</dd>'
             for c in columns
         ),
         # An ending tag within a string would end the script.
