@@ -94,6 +94,18 @@ def test_every_column_of_the_leaderboard_is_explained() -> None:
     assert all(len(row) == 3 and all(row) for row in table)
 
 
+def test_a_column_has_one_explanation() -> None:
+    """The page explains a column of the leaderboard in the words of the reference."""
+    table = [row for row in rows(section(EXPERIMENTS, "leaderboard.csv")) if row[0] != "the hyper-parameters"]
+    told = {
+        name: re.sub(r"\[(.*?)\]\(.*?\)|`", r"\1", text)
+        for row in table
+        for name, text in [(n, row[1]) for n in names([row[0]])]
+    }
+
+    assert told == leaderboard.MEANINGS
+
+
 def test_every_column_of_an_ablation_is_explained() -> None:
     """Each of them once."""
     table = rows(section(EXPERIMENTS, "ablation.csv"))

@@ -351,7 +351,7 @@ def _report(
     """
     chosen = load_experiment(experiment)
     with step("writing the page"):
-        from lenet_exp.results.views.page import write_report
+        from lenet_exp.results.views.page.report import write_report
 
         page = write_report(chosen, root, tracking_uri=tracking_uri, storage=storage, say=say)
     typer.echo(page)

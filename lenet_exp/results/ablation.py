@@ -19,13 +19,31 @@ from lenet_exp.results.verdicts.seeds import seeds_to_settle
 from lenet_exp.results.verdicts.statistics import estimate
 from lenet_exp.study.records import TrialRecord
 
+#: What each column is, in order; experiments/README.md says the same.
+MEANINGS = {
+    **dict.fromkeys(("factor", "value"), "what was changed, and to what"),
+    "config": "name of the configuration",
+    "n_seeds": "seeds that were trained to the end",
+    **dict.fromkeys(("val_accuracy", "val_accuracy_sem"), "mean over them, and its standard error"),
+    **dict.fromkeys(
+        ("val_delta", "val_delta_low", "val_delta_high"),
+        "difference to the baseline on the same seeds, and its joint interval",
+    ),
+    "val_p_value": "after Holm's correction over the table",
+    "verdict": "better, worse or tie",
+    **dict.fromkeys(
+        ("seeds_to_settle_low", "seeds_to_settle_high"), "seeds that find a difference of confirm.margin"
+    ),
+    **dict.fromkeys(
+        ("examples_per_s", "examples_per_s_ratio"),
+        "training images a second: mean over seeds; over the baseline's",
+    ),
+    **dict.fromkeys(("n_parameters", "macs"), "size; multiply-adds for one image, forward"),
+    "epochs": "epochs that were trained",
+    "note": "why seeds have no result; such a row has no verdict",
+}
 #: The columns, in order.
-COLUMNS = (
-    *("factor", "value", "config", "n_seeds", "val_accuracy", "val_accuracy_sem"),
-    *("val_delta", "val_delta_low", "val_delta_high", "val_p_value", "verdict"),
-    *("seeds_to_settle_low", "seeds_to_settle_high"),
-    *("examples_per_s", "examples_per_s_ratio", "n_parameters", "macs", "epochs", "note"),
-)
+COLUMNS = tuple(MEANINGS)
 
 
 def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> Table:

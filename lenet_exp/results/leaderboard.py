@@ -23,17 +23,51 @@ if TYPE_CHECKING:
 #: The cells that a confirmation adds to a configuration's row, by column.
 _Cells = Mapping[str, Any]
 
-#: The leaderboard's columns, in order; those of the confirmation are empty until there is one.
-COLUMNS = (
-    *("rank", "role", "trial", "name", "config", "state", "n_seeds"),
-    *("val_accuracy", "val_accuracy_sem", "val_delta", "test_accuracy", "test_accuracy_sem"),
-    *("delta", "delta_low", "delta_high", "p_value", "verdict"),
-    *("examples_per_s", "train_s", "n_parameters", "macs", "epochs"),
-    *HYPERPARAMETERS,
-    *("variant", "fresh_val_accuracy", "level", "delta_low_other_images", "delta_high_other_images"),
-    *("permutation_p", "mcnemar_p", "seeds_to_settle_low", "seeds_to_settle_high"),
-    *("pareto_parameters", "pareto_speed", "mlflow_run_id"),
-)
+#: What each column is but those of the hyper-parameters, in order; experiments/README.md says the same. Those
+#: of the confirmation are empty until there is one.
+MEANINGS = {
+    "rank": "1 is the best; equal rows share one",
+    "role": "trial, baseline, run or ablation",
+    "trial": "number of the trial",
+    "name": "of a listed run, or the factor and value of an alternative",
+    "config": "name of the configuration",
+    "state": "COMPLETE, PRUNED or FAIL",
+    "n_seeds": "seeds behind the accuracies: of the confirmation if confirmed, else of the training",
+    "val_accuracy": "after the last epoch, in the search; mean over seeds of a listed run",
+    "val_accuracy_sem": "standard error of that mean",
+    "val_delta": "val_accuracy less the baseline's, on the seeds that both have",
+    "test_accuracy": "mean over the confirmation's seeds; of a list with test_split, that of the run",
+    "test_accuracy_sem": "standard error of that mean",
+    "delta": "test_accuracy less the baseline's, on the same seeds; 0 for the baseline",
+    **dict.fromkeys(
+        ("delta_low", "delta_high"), "joint interval of delta, for other seeds on these test images"
+    ),
+    "p_value": "of the test that decides",
+    "verdict": "better, worse, tie or not confirmed",
+    "examples_per_s": "training images a second in the last epoch; if confirmed, timed again with nothing"
+    " beside it",
+    "train_s": "seconds of all training passes together, evaluation left out",
+    **dict.fromkeys(("n_parameters", "macs"), "size; multiply-adds for one image, forward"),
+    "epochs": "epochs that were trained",
+    "variant": "other code than the baseline's trained this row: version and hash",
+    "fresh_val_accuracy": "mean val_accuracy on the confirmation's seeds",
+    "level": "level at which the verdict was reached",
+    **dict.fromkeys(
+        ("delta_low_other_images", "delta_high_other_images"), "the same for other images like these as well"
+    ),
+    **dict.fromkeys(("permutation_p", "mcnemar_p"), "two other tests, which decide nothing"),
+    **dict.fromkeys(
+        ("seeds_to_settle_low", "seeds_to_settle_high"), "seeds that find a difference of confirm.margin"
+    ),
+    **dict.fromkeys(
+        ("pareto_parameters", "pareto_speed"), "no row is at least as accurate and smaller, or faster"
+    ),
+    "mlflow_run_id": "the run in MLflow",
+}
+_NAMES = tuple(MEANINGS)
+_AT = _NAMES.index("variant")
+#: The leaderboard's columns, in order.
+COLUMNS = (*_NAMES[:_AT], *HYPERPARAMETERS, *_NAMES[_AT:])
 _PARETO = ("pareto_parameters", "pareto_speed")
 
 #: The baseline's val_accuracy and the version of the code that trained it; None if unknown.
@@ -66,8 +100,20 @@ def ranked(
         for record, fronts in zip(shown, _fronts(shown), strict=True)
     ]
     rows.sort(key=attrgetter("order"))
-    cells = [{**row.cells, "rank": rank} for row, rank in zip(rows, _ranks(rows), strict=True)]
-    return Table(COLUMNS, cells)
+    # A list need not be confirmed, and an ablation never is.
+    awaited = {"trial", "run"} if confirmation.cells else {"trial"}
+    return Table(
+        COLUMNS,
+        [
+            {
+                **row.cells,
+                "rank": rank,
+                "verdict": row.cells["verdict"]
+                or ("not confirmed" if row.score and row.cells["role"] in awaited else None),
+            }
+            for row, rank in zip(rows, _ranks(rows), strict=True)
+        ],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +174,6 @@ def _cells(
     record: TrialRecord, baseline: _Baseline, run_id: str | None, confirmed_cells: _Cells | None
 ) -> dict[str, Any]:
     complete = record.state == "COMPLETE"
-    is_baseline = record.key.role == "baseline"
     value = record.value if complete else record.history.get(record.epochs)
     baseline_value, baseline_code = baseline
     val_delta = None
@@ -148,7 +193,6 @@ def _cells(
         "val_accuracy_sem": result.get("val_accuracy_sem"),
         "test_accuracy": result.get("test_accuracy") if complete else None,
         "val_delta": result.get("val_delta", val_delta),
-        "verdict": "not confirmed" if complete and not is_baseline else None,
         **{name: result.get(name) for name in ("examples_per_s", "train_s", "n_parameters", "macs")},
         "epochs": record.epochs,
         **record.values,

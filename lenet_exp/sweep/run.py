@@ -273,10 +273,17 @@ class MainJob:
         experiment, layout = self._conditions.experiment, self._conditions.layout
         write_own_files(experiment, layout, self._study.records(), self._spool)
         # Imported late: `_load_plots` may have loaded it while the last trainings ran.
-        from lenet_exp.results.views.page import write_report
+        from lenet_exp.results.views.page.report import write_report
 
         # Report, finalists and printed leaderboard read through connections of their own, which do not wait.
-        self._study.patiently(lambda: write_report(experiment, layout.root, storage=self._request.storage))
+        self._study.patiently(
+            lambda: write_report(
+                experiment,
+                layout.root,
+                tracking_uri=self._request.tracking_uri,
+                storage=self._request.storage,
+            )
+        )
         self._reporter.phase("uploading")
         if missing is not None:
             raise NoResultError(missing)
@@ -377,7 +384,7 @@ def storage_lock(url: str | None, name: str) -> AbstractContextManager[AdvisoryL
 @cache
 def _load_plots() -> None:
     """Start a thread that imports the plotting libraries, which takes a second; later calls do nothing."""
-    module = "lenet_exp.results.views.page"
+    module = "lenet_exp.results.views.page.report"
     Thread(target=import_module, args=[module], name="plots", daemon=True).start()
 
 

@@ -4,13 +4,13 @@ from lenet_exp.base.faces import face
 
 __getattr__, __dir__ = face(
     __name__,
-    chart="BASELINE COLOURS Chart FAINT FRONT TRIAL",
+    browser="figure_html",
+    chart="Axis BASELINE COLOURS Chart Dash FAINT Line Panel",
     comparisons="ablation confirmation",
     curves="learning_curves",
     hyperparameters="contour importance parallel slices",
     networks="Seen activations confusion filters mistakes see",
     picture="chart_png plain png",
     search="history throughput timeline",
-    selection="Curve baseline_of complete floor incumbent last_accuracy on_front tried varied",
     tradeoffs="pareto_fronts",
 )

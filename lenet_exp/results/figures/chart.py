@@ -272,14 +272,14 @@ class Panel:
     height: int = 360
 
     def values(self, axis: Literal["x", "y"]) -> list[Value]:
-        """Return every position along an axis that has to be between its ends."""
-        names = {"x": ("x", "low", "high", "start", "end"), "y": ("y",)}[axis]
+        """Return every position along an axis that has to be between its ends; a heat's are its cells."""
         values: list[Value] = []
         for mark in self.marks:
             if isinstance(mark, Reference):
                 values += [mark.at] * (mark.axis == axis)
             else:
-                values += [value for name in names for value in getattr(mark, name, ())]
+                ends = () if axis == "y" or isinstance(mark, Heat) else ("low", "high", "start", "end")
+                values += [value for name in (axis, *ends) for value in getattr(mark, name, ())]
         return values
 
 

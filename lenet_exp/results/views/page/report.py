@@ -1,0 +1,281 @@
+"""One HTML page about an experiment: what won and by how much, what it cost, figures, and the leaderboard.
+
+The page is self-contained and may be shared: it includes plotly's script, its content security policy forbids
+it to load anything, and it names no path, host or account of this machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from lenet_exp import __version__
+from lenet_exp.base.files import write_atomically
+from lenet_exp.base.messages import counted
+from lenet_exp.config.experiment import Experiment
+from lenet_exp.results.ablation import ablation_table
+from lenet_exp.results.figures.browser import figure_html
+from lenet_exp.results.figures.chart import Chart
+from lenet_exp.results.lookup import ExperimentResults, read_results
+from lenet_exp.results.views import gallery
+from lenet_exp.results.views.console import row_label
+from lenet_exp.results.views.page import details
+from lenet_exp.results.views.page.diagnostics import diagnostics
+from lenet_exp.results.views.page.shareable import html, shared_file, without_place
+from lenet_exp.results.views.page.table import ablation_html, leaderboard_html, mlflow_server
+from lenet_exp.tracking.spool import STUDY
+from lenet_exp.tracking.store import local_uri
+
+#: Sections of figures in their order, each with the keys of its charts; what is in none comes last.
+_SECTIONS = {
+    "The answer": ("confirmation", "ablation", "pareto"),
+    "The search": ("history", "curves", "watched", "parallel"),
+    "What each choice does": ("importance", "slices", "contour"),
+    "Inside the layers": ("dead_share", "saturated_share", "grad_norm"),
+    "The networks": ("confusion", "mistakes", "filters", "activations"),
+    "How it was run": ("timeline", "throughput"),
+}
+
+
+def write_report(
+    experiment: Experiment,
+    root: Path,
+    *,
+    tracking_uri: str | None = None,
+    storage: str | None = None,
+    say: Callable[[str], Any] | None = None,
+) -> Path:
+    """Write the HTML page, and a picture of each figure beside it; upload them if ``say`` is given.
+
+    Args:
+        experiment: The experiment to report on.
+        root: Folder below which sweeps write everything.
+        tracking_uri: URI of an MLflow store; None for the one below ``root``.
+        storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
+        say: Called with a one-line warning if an upload to MLflow fails; None uploads nothing. A sweep passes
+            None, as its uploader uploads the files.
+
+    Returns:
+        Path of the HTML page.
+
+    Raises:
+        NoResultError: If the experiment was never run below ``root``.
+        DiskError: If a file cannot be written.
+    """
+    results = read_results(experiment, root, storage)
+    steps = without_place(results.confirmation.next_steps, experiment, root)
+    results = replace(results, confirmation=replace(results.confirmation, next_steps=steps))
+    charts = [*gallery.gallery(results), *diagnostics(results)]
+    gallery.draw_pictures(charts, results.layout)
+    path = results.layout.report
+    write_atomically(path, page(results, charts, mlflow_server(tracking_uri)).encode())
+    if say is not None:
+        uri = tracking_uri or local_uri(root.absolute())
+        pictures = results.layout.figures
+        for file in (path, *sorted(pictures.glob("*.png"))):
+            if not results.add_to_run(STUDY, file, uri, say, None if file == path else pictures.name):
+                break
+    return path
+
+
+def page(results: ExperimentResults, charts: Sequence[Chart], server: str | None = None) -> str:
+    """Return the page as HTML.
+
+    Args:
+        results: Everything that the experiment has recorded.
+        charts: Figures to show, in order.
+        server: Address of the MLflow server that has the runs; None if they are in files.
+    """
+    from plotly.offline import get_plotlyjs
+
+    experiment = results.experiment
+    sections = _sections(results, charts, server)
+    verdict, *others = answer(results)
+    # A browser reads "\r\n" as "\n" before it compares a script with its hash.
+    plotly, script = (text.replace("\r\n", "\n") for text in (get_plotlyjs(), _resource("page.js")))
+    return _resource("page.html").format(
+        policy=_policy(plotly, script),
+        style=_resource("page.css"),
+        title=html(experiment.name),
+        kind=html(_kind(experiment)),
+        question="<br>".join(html(line) for line in experiment.question.splitlines()),
+        verdict=html(verdict),
+        answer="\n".join(map(_paragraph, others)),
+        cost=_list(details.cost(results)),
+        contents="\n".join(f'<li><a href="#{_anchor(name)}">{html(name)}</a></li>' for name in sections),
+        sections="\n".join(
+            f'<section id="{_anchor(name)}">\n<h2>{html(name)}</h2>\n{content}\n</section>'
+            for name, content in sections.items()
+        ),
+        version=html(__version__),
+        plotly=plotly,
+        script=script,
+    )
+
+
+def _resource(name: str) -> str:
+    return files("lenet_exp.results.views.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(*scripts: str) -> str:
+    """Return the content security policy: nothing is loaded, and only the page's own scripts run."""
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:;"
+        " base-uri 'none'; form-action 'none'"
+    )
+
+
+def _kind(experiment: Experiment) -> str:
+    kind = "ablation" if experiment.ablate else "list of runs" if experiment.run else "search"
+    return f"lenet_exp: {kind} on {experiment.data.dataset}"
+
+
+def _anchor(name: str) -> str:
+    return name.lower().replace(" ", "-")
+
+
+def _paragraph(sentence: str) -> str:
+    """Return a sentence as a paragraph of HTML; what it is about, up to its first colon, in bold."""
+    about, colon, rest = sentence.partition(": ")
+    return f"<p><b>{html(about)}:</b> {html(rest)}</p>" if colon else f"<p>{html(sentence)}</p>"
+
+
+def _list(named: details.Details) -> str:
+    return f"<dl>{''.join(f'<dt>{html(name)}</dt><dd>{html(value)}</dd>' for name, value in named)}</dl>"
+
+
+# What the page says first.
+
+
+def answer(results: ExperimentResults) -> list[str]:
+    """Return the experiment's result in one sentence, then how sure it is, and what to do next."""
+    summary = results.confirmation
+    if summary.evaluation and summary.sentences:
+        *others, champion = summary.sentences
+        steps = [f"next: {step}" for step in summary.next_steps]
+        return [_confirmed(results) or champion, *others, *steps]
+    if results.experiment.ablate:
+        return _ablated(results)
+    rows = results.leaderboard().plain_rows()
+    ranked = [row for row in rows if row["rank"] is not None and row["val_accuracy"] is not None]
+    baseline = next((row for row in ranked if row["role"] == "baseline"), None)
+    best = next((row for row in ranked if row["role"] != "baseline"), None)
+    if best is None:
+        return ["No trial or listed run is complete yet."]
+    is_list = bool(results.experiment.run)
+    text = f"{'Of the list, the best is' if is_list else 'The best so far is'} {row_label(best)}"
+    text += f" with val_accuracy {best['val_accuracy']:.4f}"
+    if baseline is None:
+        return [f"{text}; the baseline is not complete."]
+    text += f", {best['val_accuracy'] - baseline['val_accuracy']:+.4f} against the baseline's"
+    text += f" {baseline['val_accuracy']:.4f}."
+    if is_list and not results.experiment.is_confirmed:
+        n_seeds = counted(best["n_seeds"] or 1, "seed")
+        return [
+            text,
+            f"how sure: it rests on {n_seeds}; others give other last digits. A list is not confirmed.",
+        ]
+    luck = "this is not confirmed, and the best of many owes some of its lead to luck"
+    return [text, f"how sure: {luck}.", f"next: 'lenet-exp confirm {shared_file(results.experiment)}'"]
+
+
+def _confirmed(results: ExperimentResults) -> str | None:
+    """Return the outcome of the last confirmation in one sentence; None if it has no verdict."""
+    evaluation = results.confirmation.evaluation
+    if evaluation is None or not evaluation.verdicts or not evaluation.has_baseline:
+        return None
+    is_baseline = evaluation.champion == evaluation.plan.baseline.config
+    verdict = next(
+        (v for v in evaluation.verdicts if v["config"] == evaluation.champion), evaluation.verdicts[0]
+    )
+    label = evaluation.label(verdict["config"])
+    # The first part is outcome, difference, interval and p; what follows is told in full further down.
+    said = (
+        str(verdict["sentence"])
+        .split("; ")[0]
+        .partition(" (")[0]
+        .replace("tie: undecided", "a tie: undecided")
+    )
+    if is_baseline:
+        return f"The baseline stays champion, as no finalist is shown to be better: {label} is {said}."
+    outcome = said.replace("better: ", "better than the baseline: ")
+    open_ = (
+        "; on other images like these it is open" if (verdict.get("delta_low_other_images") or 1) <= 0 else ""
+    )
+    return f"{label} is {outcome} ({verdict['mean']:.4f} against {verdict['baseline_mean']:.4f}){open_}."
+
+
+def _ablated(results: ExperimentResults) -> list[str]:
+    """Return which alternatives of an ablation are better or worse than the baseline, and how sure it is."""
+    rows = [row for row in ablation_table(results.experiment, results.records).plain_rows() if row["verdict"]]
+    if not rows:
+        return ["No alternative has a verdict yet."]
+    sentences = []
+    for outcome in ("better", "worse"):
+        decided = sorted(
+            (row for row in rows if row["verdict"] == outcome), key=lambda row: -abs(row["val_delta"])
+        )
+        named = (
+            f"{row['factor']} {row['value']} ({row['val_delta']:+.4f}"
+            f" [{row['val_delta_low']:+.4f}, {row['val_delta_high']:+.4f}])"
+            for row in decided
+        )
+        sentences += (
+            [f"{', '.join(named)} {'is' if len(decided) == 1 else 'are'} {outcome}"] if decided else []
+        )
+    ties = sum(row["verdict"] == "tie" for row in rows)
+    text = "; ".join(sentences) or "No alternative is shown to be better or worse"
+    text += " than the baseline in mean val_accuracy"
+    if sentences and ties:
+        text += f"; {ties} of {len(rows)} {'is a tie' if ties == 1 else 'are ties'}"
+    return [
+        f"{text}.",
+        "how sure: the brackets hold all true differences together with a chance of 0.95; p is corrected for"
+        " all alternatives. They are about other seeds on these validation images.",
+    ]
+
+
+# The sections below it.
+
+
+def _sections(results: ExperimentResults, charts: Sequence[Chart], server: str | None) -> dict[str, str]:
+    """Return the content of each section as HTML, by heading: the figures, the table, and what was done."""
+    experiment = results.experiment
+    placed = {key for keys in _SECTIONS.values() for key in keys}
+    figures: dict[str, list[Chart]] = {
+        name: [c for c in charts if c.key in keys] for name, keys in _SECTIONS.items()
+    }
+    figures["How it was run"] += [chart for chart in charts if chart.key not in placed]
+    if experiment.run:
+        # A list asks for its curves, and for what explains them.
+        runs = sorted(figures.pop("The search"), key=lambda chart: chart.key == "history")
+        figures = {"The runs": runs, "Inside the layers": figures.pop("Inside the layers"), **figures}
+    sections = {name: "\n".join(map(figure_html, shown)) for name, shown in figures.items() if shown}
+    if experiment.ablate:
+        table = {"The alternatives": ablation_html(results, server)}
+        answer_first = {name: text for name, text in sections.items() if name == "The answer"}
+        sections = answer_first | table | sections
+    else:
+        sections["Leaderboard"] = leaderboard_html(results, server)
+    heading, rows = details.space(results)
+    return sections | {
+        "What was varied, and what was not": _space_table(heading, rows),
+        "How it was measured": _list(details.measurement(results)),
+        "Versions": _list(details.versions(results)),
+    }
+
+
+def _space_table(heading: str, rows: Sequence[tuple[str, str, str]]) -> str:
+    head = "".join(f'<th scope="col">{html(name)}</th>' for name in ("hyper-parameter", heading, "baseline"))
+    body = "\n".join(f"<tr>{''.join(f'<td>{html(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        '<div class="wide"><table class="plain"><thead><tr>'
+        f"{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>"
+    )

@@ -1,0 +1,92 @@
+"""Texts of a page that may be shared: without paths, names of this machine and its user, or secrets."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import re
+import shlex
+from collections.abc import Iterable
+from functools import cache
+from html import escape
+from pathlib import Path
+
+from lenet_exp.base.errors import mask_url, printable
+from lenet_exp.config.experiment import Experiment
+
+#: A folder at the start of an absolute path, also as a URL; what it is called within is kept.
+_FOLDER = re.compile(
+    r"(?<![\w.:/<])(?:file://)?~?/(?:[^\s/'\"<>|;,:()]+/)+|\b[A-Za-z]:\\(?:[^\s\\'\"<>|]+\\)*"
+)
+#: Fewest characters of a name that is taken out wherever it stands: a shorter one may be a word.
+_MIN_CHARACTERS = 4
+#: Names of accounts that are words, and say nothing about a person.
+_ANYBODY = {
+    "root",
+    "user",
+    "users",
+    "test",
+    "admin",
+    "runner",
+    "ubuntu",
+    "debian",
+    "build",
+    "nobody",
+    "localhost",
+}
+
+
+def shareable(text: str) -> str:
+    """Return a text with each absolute path cut down to its last part, and names and secrets left out.
+
+    Example:
+        >>> shareable("no images in /home/ann/data/mnist, nor at https://ann:pw@example.org/mnist")
+        'no images in mnist, nor at https://***@example.org/mnist'
+    """
+    home = str(Path.home())
+    # The folder that is a user's own would leave the user's name as its last part.
+    text = re.sub(rf"{re.escape(home)}(?![\w-])", "~", mask_url(text)) if len(home) > 1 else mask_url(text)
+    text = _FOLDER.sub("", text)
+    names = _names()
+    return names.sub("…", text) if names else text
+
+
+def html(text: object) -> str:
+    """Return a text for the page: `shareable`, escaped, and with control characters visible."""
+    return escape(printable(shareable(str(text))))
+
+
+def shared_file(experiment: Experiment) -> str:
+    """Return the experiment's file as a command names it, quoted and without its folder."""
+    return shlex.quote(shareable(Path(_file(experiment)).name))
+
+
+def without_place(steps: Iterable[str], experiment: Experiment, root: Path) -> tuple[str, ...]:
+    """Return advice whose commands name neither the root nor the experiment file's folder.
+
+    Args:
+        steps: Advice in plain words, with commands as `Experiment.command` gives them.
+        experiment: The experiment that the commands are about.
+        root: Root folder as it was given to these commands.
+    """
+    place, file = f" --root {shlex.quote(str(root))}", shlex.quote(_file(experiment))
+    return tuple(step.replace(place, "").replace(f" {file}", f" {shared_file(experiment)}") for step in steps)
+
+
+def _file(experiment: Experiment) -> str:
+    """Return the path of the experiment's file, as the user named it."""
+    return shlex.split(experiment.command("report", Path("mlruns")))[-1]
+
+
+@cache
+def _names() -> re.Pattern[str] | None:
+    """Return what matches the names of this machine and its user as words, or None if they say nothing."""
+    host = platform.node()
+    try:
+        account = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        account = ""
+    names = {host, host.partition(".")[0], account, Path.home().name}
+    telling = [n for n in names if len(n) >= _MIN_CHARACTERS and n.lower() not in _ANYBODY]
+    longest_first = sorted(map(re.escape, telling), key=len, reverse=True)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(longest_first)})(?!\w)") if telling else None

@@ -1,0 +1,211 @@
+"""The page as a browser shows it: from disk, without a request, at two widths, in the dark and on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lenet_exp.config import loader
+from lenet_exp.results.views.page.report import write_report
+from tests.labs.swept import Swept
+
+CHROMIUM = Path("/usr/bin/chromium")
+playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium"),
+    # Playwright's own event loop is closed after the last test.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's chromium; Playwright never downloads its own."""
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def address(swept_once: Swept) -> str:
+    """The page of a finished sweep, as a file."""
+    return write_report(loader.load(swept_once.file), swept_once.root).absolute().as_uri()
+
+
+@pytest.fixture
+def opened(browser: Any, address: str, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The page in a window of the given size and colours; no script may fail, and nothing be requested."""
+    width, scheme = getattr(request, "param", (1400, "light"))
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab = context.new_page()
+    wrong: list[str] = []
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+    tab.on("request", lambda asked: wrong.append(asked.url) if asked.url.startswith("http") else None)
+    tab.goto(address)
+    yield tab
+    context.close()
+    assert wrong == []
+
+
+def names(tab: Any) -> list[str]:
+    return [
+        text.split("\n")[0].strip()
+        for text in tab.locator("table.rows tbody tr:visible .name").all_inner_texts()
+    ]
+
+
+@pytest.mark.parametrize(
+    "opened", [(1400, "light"), (800, "dark"), (400, "light"), (400, "dark")], indirect=True
+)
+def test_the_page_is_as_wide_as_the_window(opened: Any) -> None:
+    """Nothing overflows at any width, and every figure is drawn once it is seen."""
+    for figure in opened.locator("figure.chart").all():
+        figure.scroll_into_view_if_needed()
+    opened.wait_for_function("document.querySelectorAll('.plot:not(:has(.main-svg)), .undrawn').length === 0")
+
+    assert opened.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    wide = """() => [...document.querySelectorAll('.plot .main-svg')]
+        .filter((svg) => svg.getBoundingClientRect().right > innerWidth + 1).length"""
+    assert opened.evaluate(wide) == 0
+
+
+@pytest.mark.parametrize("opened", [(1000, "light"), (1000, "dark")], indirect=True)
+def test_every_text_stands_out_from_its_ground(opened: Any) -> None:
+    """Contrast is at least 4.5, as WCAG asks for."""
+    assert opened.evaluate(CONTRAST) == []
+
+
+def test_a_column_sorts_by_click_and_by_key(opened: Any) -> None:
+    """The largest number first, then the smallest; what has no value stays last; the head says so."""
+    head = opened.locator("th", has_text="val_accuracy").first
+    best_first = names(opened)
+
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    head.locator("button").press("Enter")
+
+    assert head.get_attribute("aria-sort") == "ascending"
+    values = [float(text) for text in opened.locator("tbody tr td:nth-child(6)").all_inner_texts()]
+    assert sorted(names(opened)) == sorted(best_first)
+    assert values == sorted(values)
+
+
+def test_a_text_and_a_state_filter_the_rows(opened: Any) -> None:
+    """All that stands between commas has to be in a row; the page says how many rows are left."""
+    opened.get_by_placeholder("trial 12").fill("trial 2")
+    assert names(opened) == ["trial 2"]
+    assert opened.locator("output").inner_text() == "1 of 4 rows"
+
+    opened.get_by_placeholder("trial 12").fill("")
+    opened.locator(".controls select").select_option(index=1)
+
+    assert 0 < len(names(opened)) < 4
+
+
+def test_a_column_is_explained_to_pointer_and_keyboard(opened: Any) -> None:
+    """A head tells what its column is while it is pointed at or has the focus, until Escape."""
+    button = opened.locator("th button", has_text="val_accuracy").first
+    tip = opened.locator("#tip")
+    assert tip.is_hidden()
+
+    button.hover()
+    assert tip.inner_text().startswith("after the last epoch")
+    opened.mouse.move(0, 0)
+    assert tip.is_hidden()
+    button.focus()
+    assert tip.is_visible()
+    opened.keyboard.press("Escape")
+
+    assert tip.is_hidden()
+
+
+def test_a_row_unfolds_to_its_curve_and_a_command_to_copy(opened: Any) -> None:
+    """And folds again; the command names no folder."""
+    button = opened.locator(".name button", has_text="trial 2")
+
+    button.click()
+
+    unfolded = opened.locator("tr.unfold")
+    assert unfolded.locator("svg path").count() == 2
+    assert unfolded.locator("code").first.inner_text() == "lenet-exp replay 2 --experiment swept.toml"
+    unfolded.locator("button", has_text="copy").first.click()
+    opened.wait_for_function("document.querySelector('tr.unfold button').textContent === 'copied'")
+    button.click()
+    assert unfolded.count() == 0
+
+
+def test_all_columns_are_shown_on_request(opened: Any) -> None:
+    """The box works without a script too, as it is the style sheet's."""
+    few = opened.locator("th:visible").count()
+
+    opened.locator("input.columns").check()
+
+    assert opened.locator("th:visible").count() > few + 10
+
+
+def test_paper_has_all_figures_and_no_boxes_to_scroll(opened: Any, tmp_path: Path) -> None:
+    """Before it is printed, all figures are drawn, explanations are open, and the page fits its sheet."""
+    opened.pdf(path=str(tmp_path / "page.pdf"), prefer_css_page_size=True)
+
+    assert opened.locator(".plot:not(:has(.main-svg))").count() == 0
+    opened.set_viewport_size({"width": 695, "height": 900})
+    opened.emulate_media(media="print")
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 695
+    assert opened.locator(".meanings").is_visible()
+    assert opened.locator(".controls").is_hidden()
+
+
+def test_without_scripts_texts_and_tables_are_there(browser: Any, address: str) -> None:
+    """And the page says what is missing."""
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(address)
+
+    assert len(names(tab)) == 4
+    assert "the figures are not drawn" in tab.locator("noscript p").inner_text()
+    assert tab.locator(".controls").is_hidden()
+    context.close()
+
+
+def test_a_part_that_fails_leaves_the_others(browser: Any, address: str) -> None:
+    """Where figures cannot be drawn, the tables still sort."""
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.add_init_script("Object.defineProperty(window, 'IntersectionObserver', {value: undefined})")
+    tab.goto(address)
+    head = tab.locator("th", has_text="val_accuracy").first
+
+    head.locator("button").click()
+
+    assert head.get_attribute("aria-sort") == "descending"
+    context.close()
+
+
+#: Texts of the page outside of figures whose contrast to their ground is below 4.5, by the formula of WCAG 2.
+CONTRAST = """() => {
+  const rgb = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+    .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (at) => {
+    for (; at; at = at.parentElement) {
+      const colour = rgb(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  return [...document.querySelectorAll('body *:not(script, style, figure *, option)')]
+    .filter((at) => [...at.childNodes].some((n) => n.nodeType === 3 && n.data.trim()))
+    .filter((at) => at.getClientRects().length)
+    .filter((at) => {
+      const [a, b] = [light(rgb(getComputedStyle(at).color)), light(ground(at))];
+      return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) < 4.5;
+    })
+    .map((at) => `${at.tagName}.${at.className}: ${at.textContent.slice(0, 40)}`);
+}"""

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import getpass
+import platform
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from lenet_exp.base.errors import NoResultError, StoreError
+from lenet_exp.base.records import RunKey
+from lenet_exp.cli import program
+from lenet_exp.config import loader
+from lenet_exp.config.loader import parse
+from lenet_exp.results.conclusion import NOT_CONFIRMED
+from lenet_exp.results.evaluation import ConfirmationPlan, Evaluation, Finalist, Score
+from lenet_exp.results.lookup import ExperimentResults, read_results
+from lenet_exp.results.views.page.report import answer, page, write_report
+from lenet_exp.results.views.page.shareable import shareable
+from lenet_exp.tracking.spool import STUDY as STUDY_STEM
+from lenet_exp.tracking.store import connect, local_uri
+from tests.labs.swept import Swept
+from tests.results.figures.test_selection import EVIL, STUDY, record
+
+#: Heading, verdict and cost; then the sections that every search has.
+SECTIONS = ["What it cost", "The answer", "The search", "What each choice does", "How it was run"]
+ALWAYS = ["What was varied, and what was not", "How it was measured", "Versions"]
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its elements, and the text outside of scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._raw = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element."""
+        self.elements.append((tag, dict(attrs)))
+        self._raw = tag if tag in ("script", "style") else ""
+
+    def handle_endtag(self, _: str) -> None:
+        """Come out of a script."""
+        self._raw = ""
+
+    def handle_data(self, data: str) -> None:
+        """Note what is shown."""
+        self.text += "" if self._raw else data
+
+
+@pytest.fixture
+def results(swept_once: Swept) -> ExperimentResults:
+    """What the sweep recorded."""
+    return read_results(loader.load(swept_once.file), swept_once.root)
+
+
+def headings(html: str) -> list[str]:
+    return re.findall(r"<h2>(.*?)</h2>", html)
+
+
+def written(html: str) -> str:
+    """Return the page without plotly's script, which is the same on every page."""
+    return re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+
+
+def test_the_sweep_writes_the_page_and_mlflow_has_it(swept_once: Swept, results: ExperimentResults) -> None:
+    """At its end, beside the leaderboard, and with the study's run."""
+    run_id = results.spool.run_id(STUDY_STEM)
+    assert run_id is not None
+
+    there = {file.path for file in connect(local_uri(swept_once.root)).list_artifacts(run_id)}
+
+    assert {"leaderboard.csv", "report.html", "figures"} <= there
+    assert "trial 2" in Page((swept_once.home / "report.html").read_text()).text
+
+
+def test_the_page_loads_nothing(swept_once: Swept) -> None:
+    """It opens without a network: scripts are in it once, and a policy forbids anything else."""
+    html = (swept_once.home / "report.html").read_text()
+
+    elements = Page(html).elements
+
+    linked = [a[name] or "" for _, a in elements for name in ("src", "href", "srcset", "data") if name in a]
+    assert all(link.startswith(("#", "data:image/")) for link in linked)
+    assert not {tag for tag, _ in elements} & {"link", "iframe", "object", "base", "form"}
+    policy = next(a["content"] for _, a in elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy.partition("script-src")[2].partition(";")[0]
+    assert html.count("plotly.js v") == 1
+    assert len(html) < 6_000_000
+
+
+def test_all_sections_figures_and_rows_are_there(swept_once: Swept, results: ExperimentResults) -> None:
+    """The figures by what they tell; one row for the baseline and each trial; the contents lead to each."""
+    html = (swept_once.home / "report.html").read_text()
+    elements = Page(html).elements
+
+    assert headings(html)[:1] == SECTIONS[:1]
+    assert [name for name in headings(html) if name in SECTIONS] == [
+        s for s in SECTIONS if s in headings(html)
+    ]
+    assert headings(html)[-4:] == ["Leaderboard", *ALWAYS]
+    anchors = {a["href"] for tag, a in elements if tag == "a"}
+    assert anchors == {f"#{name.lower().replace(' ', '-')}" for name in headings(html)[1:]}
+    assert sum(a.get("class") == "chart" for _, a in elements) >= 6
+    body = written(html).partition('<table class="rows">')[2].partition("</table>")[0]
+    assert body.count("<tr ") == 1 + 3
+    assert body.count('class="baseline"') == 1
+    best = max((r for r in results.records if r.key.role == "trial"), key=lambda r: r.value or 0)
+    assert f"{best.value:.4f}" in Page(html).text
+
+
+def test_the_command_writes_and_adds_to_mlflow(swept: Swept, capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints where the page is; without MLflow it warns once, and links to the server all the same."""
+    page_file = swept.home / "report.html"
+    page_file.unlink()
+
+    with pytest.raises(SystemExit, match=r"^0$"):
+        program.main(["report", str(swept.file), "--root", str(swept.root)])
+
+    shown = capsys.readouterr()
+    assert shown.out == f"{page_file}\n"
+    assert "uploaded" not in shown.err
+    assert "/#/runs/" not in written(page_file.read_text())
+    uri = "http://ann:s3cret@127.0.0.1:9"
+    with pytest.raises(SystemExit, match=r"^0$"):
+        program.main(["report", str(swept.file), "--root", str(swept.root), "--tracking-uri", uri])
+    assert capsys.readouterr().err.count("was not uploaded") == 1
+    html = written(page_file.read_text())
+    assert "http://127.0.0.1:9/#/runs/" in html
+    assert "s3cret" not in html
+
+
+def test_nothing_of_the_machine_is_on_the_page(
+    results: ExperimentResults, swept_once: Swept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No path, account, host or password: not of the settings, and not in a question, a name or a reason."""
+    folder = Path.home() / "pictures" / "mine"
+    telling = f"see {folder}/x.gz, {swept_once.root}/notes and https://ann:s3cret@example.org/a"
+    telling += f" on {platform.node()}"
+    named = replace(STUDY[1], label=telling, key=RunKey("run", 1, 1), result={"reason": telling})
+    data = results.experiment.data.model_copy(update={"folder": str(folder)})
+    told = results.experiment.model_copy(update={"question": telling, "data": data})
+
+    html = page(replace(results, experiment=told, records=[*results.records, named]), [])
+    html += (swept_once.home / "report.html").read_text()
+
+    for secret in (
+        str(Path.home()),
+        str(swept_once.root),
+        "s3cret",
+        "ann:",
+        "/pictures",
+        str(swept_once.file),
+    ):
+        assert secret not in written(html)
+    for name in (platform.node(), getpass.getuser()):
+        # A short name, or one like root, may be a word.
+        assert len(name) < 5 or name == "root" or not re.search(rf"\b{re.escape(name)}\b", written(html))
+    assert "x.gz" in html
+    assert (
+        shareable("3/4 of it, and/or https://example.org/a/b") == "3/4 of it, and/or https://example.org/a/b"
+    )
+
+
+def test_names_are_shown_and_not_obeyed(results: ExperimentResults) -> None:
+    """A question, a label and a reason with tags and control characters are text."""
+    named = replace(STUDY[1], label=EVIL, key=RunKey("run", 1, 1), result={"reason": EVIL, "device": EVIL})
+    asked = results.experiment.model_copy(update={"question": f"{EVIL}\nsecond line"})
+    plain = Page(page(replace(results, records=[STUDY[0], STUDY[2]]), []))
+
+    html = page(replace(results, experiment=asked, records=[STUDY[0], named]), [])
+
+    shown = Page(html)
+    assert "alert(1)" in shown.text
+    assert r"\x1b[31m" in shown.text
+    assert "\x1b" not in shown.text
+    for tag in ("script", "b"):
+        counts = [sum(name == tag for name, _ in each.elements) for each in (shown, plain)]
+        assert counts[0] == counts[1]
+    assert "<script>alert" not in html
+
+
+def test_an_unconfirmed_answer_says_so(results: ExperimentResults) -> None:
+    """The best and its difference in one sentence; then how sure that is, and what to do next."""
+    before = replace(results, confirmation=NOT_CONFIRMED, records=STUDY)
+
+    verdict, sure, step = answer(before)
+
+    assert (
+        verdict
+        == "The best so far is trial 2 with val_accuracy 0.8800, +0.0300 against the baseline's 0.8500."
+    )
+    assert sure.startswith("how sure: this is not confirmed")
+    assert step == "next: 'lenet-exp confirm swept.toml'"
+    assert answer(replace(before, records=[])) == ["No trial or listed run is complete yet."]
+    assert answer(replace(before, records=[record(0, 0.8)]))[0].endswith("the baseline is not complete.")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "delta", "verdict"),
+    [
+        ("better", 0.03, "trial 2 is better than the baseline: {} (0.8800 against 0.8500)."),
+        (
+            "tie",
+            0.01,
+            "The baseline stays champion, as no finalist is shown to be better: trial 2 is a tie: undecided,"
+            " {}.",
+        ),
+    ],
+)
+def test_a_confirmed_answer_is_the_verdict(
+    results: ExperimentResults, outcome: str, delta: float, verdict: str
+) -> None:
+    """What won, by how much and how sure, in one sentence and in the conclusion's words."""
+    baseline, finalist = (Finalist(STUDY[i].configuration, STUDY[i].label, None) for i in (0, 1))
+    plan = ConfirmationPlan("", (finalist,), baseline, (1, 2), "train", 0.05, 4)
+    scores = [Score("", each.config, seed, 0.85, 0.1) for each in plan.everyone for seed in (1, 2)]
+    said = (
+        f"{delta:+.4f} in mean test accuracy over 2 paired seeds, p 0.0010 (at most 0.04 is needed); the same"
+    )
+    judged = {
+        "config": finalist.config,
+        "verdict": outcome,
+        "sentence": f"{'tie: undecided,' if outcome == 'tie' else 'better:'} {said}",
+        **{"mean": 0.85 + delta, "baseline_mean": 0.85, "delta_low": None},
+    }
+    champion = (baseline if outcome == "tie" else finalist).config
+    evaluation = Evaluation(
+        *(1, plan, "mnist", "0", False, ()),
+        completed="now",
+        scores=tuple(scores),
+        verdicts=(judged,),
+        champion=champion,
+    )
+    summary = replace(
+        NOT_CONFIRMED, evaluation=evaluation, sentences=("x: y", "champion: z"), next_steps=("look",)
+    )
+
+    said_first, *others = answer(replace(results, confirmation=summary, records=STUDY))
+
+    assert said_first == verdict.format(said.partition(" (")[0])
+    assert others == ["x: y", "next: look"]
+
+
+def test_a_list_says_its_names_and_is_never_unconfirmed(results: ExperimentResults) -> None:
+    """Names and not numbers; what no confirmation waits for is not called "not confirmed"."""
+    runs = [
+        replace(
+            record(i, 0.8 + i / 100, lr=0.01 * (i + 1)), key=RunKey("run", i, 1), label=f"my {name}, seed 1"
+        )
+        for i, name in enumerate(("wide", "deep"))
+    ]
+    experiment = parse(
+        {"name": "l", "run": [{"name": "my wide", "lr": 0.01}, {"name": "my deep", "lr": 0.02}]}
+    )
+
+    html = page(
+        replace(results, experiment=experiment, records=[STUDY[0], *runs], confirmation=NOT_CONFIRMED), []
+    )
+
+    text = Page(html).text
+    assert "Of the list, the best is my deep with val_accuracy 0.8100, -0.0400 against" in text
+    rows = written(html).partition("<tbody>")[2].partition("</tbody>")[0]
+    assert "my wide" in rows
+    assert not re.search(r"run \d|not confirmed", rows)
+    assert "--experiment EXPERIMENT" in html
+
+
+def test_an_ablation_shows_its_table(results: ExperimentResults) -> None:
+    """A row for each alternative instead of a leaderboard; before any verdict it says that there is none."""
+    experiment = parse({"name": "a", "ablate": {"pooling": ["avg"], "seeds": 2}})
+
+    html = page(replace(results, experiment=experiment, records=STUDY[:1], confirmation=NOT_CONFIRMED), [])
+
+    assert headings(html)[1:] == ["The alternatives", *ALWAYS]
+    assert Page(html).text.count("No alternative has a verdict yet.") == 1
+    rows = written(html).partition("<tbody>")[2].partition("</tbody>")[0]
+    assert re.findall(r'class="name">(\w+)', rows) == ["baseline", "pooling"]
+
+
+def test_what_cannot_be_written_is_told(swept: Swept, tmp_path: Path) -> None:
+    """An experiment that was never run, a folder that is in the way."""
+    with pytest.raises(NoResultError, match="was never run under"):
+        write_report(loader.load(swept.file), tmp_path / "nowhere")
+    (swept.home / "report.html").unlink()
+    (swept.home / "report.html").mkdir()
+    with pytest.raises(StoreError, match=r"report\.html is a folder where a file belongs; move it away"):
+        write_report(loader.load(swept.file), swept.root)
