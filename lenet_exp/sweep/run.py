@@ -35,7 +35,7 @@ from lenet_exp.execution.signals import signals_to, terminable, unwinding
 from lenet_exp.results.conclusion import confirmation_summary
 from lenet_exp.results.read import own_files, show_leaderboard, write_own_files
 from lenet_exp.sweep import confirmation, finalists
-from lenet_exp.sweep.fingerprint import fingerprint, study_metadata
+from lenet_exp.sweep.fingerprint import fingerprint, study_metadata, study_result
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 
@@ -247,8 +247,9 @@ class MainJob:
                 missing = str(error)
         # The leaderboard is written once more now that MLflow has given every run its id.
         self._tracker.drain()
-        self._writer.write_leaderboard()
         experiment, layout = self._conditions.experiment, self._conditions.layout
+        table = self._writer.write_leaderboard()
+        self._tracker.result = study_result(experiment, table, self._writer.confirmation)
         write_own_files(experiment, layout, self._study.records(), self._spool)
         # Imported late: `_load_plots` may have loaded it while the last trainings ran.
         from lenet_exp.results.views.page import write_report
