@@ -5,6 +5,7 @@ from lenet_exp.base.faces import face
 __getattr__, __dir__ = face(
     __name__,
     architecture="InfeasibleError POOL cost flat_features layers",
+    describe="description differences",
     experiment="Confirm Data Experiment MAX_CONFIRM_SEEDS Training Watch",
     hyperparameters="Activation CLASSES Configuration HYPERPARAMETERS Init Loss Precision",
     loader="experiment_path load",

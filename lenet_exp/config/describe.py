@@ -22,7 +22,7 @@ _NAMES = tuple(
 )
 
 
-def describe(values: Mapping[str, Any]) -> str:
+def description(values: Mapping[str, Any]) -> str:
     """Return a configuration in a few words; what is 0, not used or not in ``values`` is left out.
 
     Args:
@@ -30,7 +30,7 @@ def describe(values: Mapping[str, Any]) -> str:
             leaderboard; may include ``epochs``. Other keys are ignored.
 
     Example:
-        >>> describe({"pooling": "max", "kernel_size_1": 5, "kernel_size_2": 3, "momentum": None, "lr": 0.01})
+        >>> description({"pooling": "max", "kernel_size_1": 5, "kernel_size_2": 3, "lr": 0.01})
         'max k5-3 lr 0.01'
     """
     given = {name: _value(values, name) for name in _NAMES if _keys(name) & values.keys()}
@@ -41,7 +41,7 @@ def differences(values: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
     """Return in a few words what differs from the baseline; empty if nothing does.
 
     Args:
-        values: Values by key, as for `describe`.
+        values: Values by key, as for `description`.
         baseline: The baseline's values. What one of the two lacks is not compared.
 
     Example:
@@ -65,10 +65,17 @@ def _keys(name: str) -> set[str]:
 
 
 def _value(values: Mapping[str, Any], name: str) -> Any:
-    """Return a value, or those of all layers that have one as a tuple; None if it is not used or missing."""
+    """Return a value, or those of all layers that have one as a tuple; None if it is not used or missing.
+
+    A padding that keeps the size of the maps is ``same``, as in an experiment file: it follows from the
+    kernels.
+    """
     if name not in PER_LAYER:
         return values.get(name)
-    return tuple(value for key in sorted(_keys(name)) if (value := values.get(key)) is not None)
+    layers = tuple(value for key in sorted(_keys(name)) if (value := values.get(key)) is not None)
+    if name == "padding" and layers == tuple(k // 2 for k in _value(values, "kernel_size")):
+        return "same"
+    return layers
 
 
 def _text(name: str, value: Any) -> str:

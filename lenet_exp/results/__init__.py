@@ -7,7 +7,7 @@ __getattr__, __dir__ = face(
     ablation="ablation_table",
     aggregate="pareto_front",
     champion="elected has_baseline",
-    conclusion="NOT_CONFIRMED confirmation_summary seeds_needed",
+    conclusion="ConfirmationSummary NOT_CONFIRMED confirmation_summary seeds_needed",
     evaluation="ConfirmationPlan Evaluation Finalist FirstStage PLAN READINGS SPEEDS Score last_reading_of "
     "next_level read_evaluations settled_by",
     leaderboard="ranked read_leaderboard",

@@ -12,7 +12,7 @@ from lenet_exp import __version__
 from lenet_exp.base.errors import mask_url
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.lineage import Lineage
-from lenet_exp.config.describe import describe
+from lenet_exp.config.describe import description
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.images import ImageSet
 from lenet_exp.data.split import division
@@ -93,7 +93,7 @@ def study_result(experiment: Experiment, table: Table, confirmation: Confirmatio
     Args:
         experiment: Experiment of the study.
         table: The leaderboard.
-        confirmation: What the last confirmation concluded.
+        confirmation: Results of the last confirmation.
     """
     complete = [row for row in table.plain_rows() if row["state"] == "COMPLETE"]
     champion = confirmation.evaluation.champion if confirmation.evaluation else None
@@ -104,13 +104,13 @@ def study_result(experiment: Experiment, table: Table, confirmation: Confirmatio
     label = best["name"] or (best["role"] if best["trial"] is None else f"trial {best['trial']}")
     verdict = best["verdict"] or "the baseline"
     gain = "" if best["val_delta"] is None else f", {best['val_delta']:+.4f} of the baseline's"
-    found = confirmation.sentences or (
+    sentences = confirmation.sentences or (
         f"best so far: {label}, val_accuracy {best['val_accuracy']:.4f}{gain}; not confirmed on fresh seeds",
     )
     note = [
         f"**{experiment.question}**" if experiment.question else "",
-        "\n".join(f"- {sentence}" for sentence in found),
-        f"{label}: {describe(best)}",
+        "\n".join(f"- {sentence}" for sentence in sentences),
+        f"{label}: {description(best)}",
         "*Artifacts* has the page with figures and tables, `report.html`.",
     ]
     return {

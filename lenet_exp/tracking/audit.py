@@ -369,12 +369,12 @@ def _size(spool: Spool, weights: str) -> int | None:
 
 def _study_lacks(client: MlflowClient, spool: Spool, study: StudyLog, kept: Stored) -> str | None:
     run, metadata = kept.runs[STUDY], study.metadata
-    found = study.end.result.get("metrics", {}) if study.end else {}
+    measured = study.end.result.get("metrics", {}) if study.end else {}
     if study.end and run.info.status != STATUS[study.end.state]:
         return f"its status is {run.info.status}"
     if not texts(study_tags(study)).items() <= run.data.tags.items():
         return "it lacks tags"
-    if not found.items() <= run.data.metrics.items():
+    if not measured.items() <= run.data.metrics.items():
         return "it lacks metrics"
     if not metadata.params.keys() <= run.data.params.keys():
         return "it lacks parameters"

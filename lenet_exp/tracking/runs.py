@@ -300,8 +300,8 @@ class MlflowRuns:
         """Log what the study found, upload its files, and end its own run."""
         from mlflow.entities import Metric
 
-        found = end.result.get("metrics", {})
-        self._log(self._study_id, metrics=[Metric(name, found[name], end.time_ms, 0) for name in found])
+        measured = end.result.get("metrics", {})
+        self._log(self._study_id, metrics=[Metric(name, measured[name], end.time_ms, 0) for name in measured])
         self.upload_files()
         self.end_run(self._study_id, self._study.start_ms, end)
 

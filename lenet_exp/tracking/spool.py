@@ -87,7 +87,7 @@ class Spool:
         Args:
             state: COMPLETE; PRUNED if the work was interrupted and can be continued; or FAIL.
             reason: Cause of the end, in one line; None if there is nothing to explain.
-            result: What was found: ``metrics`` and ``tags`` of the study's run; None for nothing.
+            result: Results of the sweep: ``metrics`` and ``tags`` of the study's run; None for nothing.
 
         Raises:
             DiskError: If the line cannot be written.

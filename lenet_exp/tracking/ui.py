@@ -124,7 +124,7 @@ def _ask(port: int, method: str, **request: Any) -> Mapping[str, Any]:
     Args:
         port: Port that the server listens on.
         method: Name of the call, such as ``runs/search``.
-        **request: Its arguments.
+        **request: Arguments of the call.
     """
     with contextlib.closing(http.client.HTTPConnection(HOST, port, timeout=10)) as connection:
         headers = {"Content-Type": "application/json"}

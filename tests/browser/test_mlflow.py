@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.labs.browser_lab import opened, screenshot, watch
+from tests.labs.browser_lab import free_port, opened, screenshot, watch
 from tests.labs.places import MINI_FOLDER, PROJECT
 
 if TYPE_CHECKING:
@@ -62,10 +61,8 @@ def address(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Itera
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     ui = subprocess.Popen(
-        [*command, "ui", "--root", "runs", "--port", str(port)],
+        [*command, "ui", "--root", "runs", "--port", str(free_port())],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from lenet_exp.config.describe import describe, differences
+from lenet_exp.config.describe import description, differences
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS, PRESETS, configuration, overlay
 
 #: Another valid value for each hyper-parameter, by name.
@@ -21,11 +21,11 @@ def values(**changed: Any) -> dict[str, Any]:
 
 def test_the_whole_configuration_is_described() -> None:
     """Values that speak for themselves stand alone, those of layers are joined, and what is 0 is left out."""
-    assert describe(values()) == (
+    assert description(values()) == (
         "max k5-5 p2-0 c6-16 relu fc120-84 xavier_uniform sgd lr 0.009 cross_entropy batch 256"
         " precision auto epochs 10"
     )
-    assert "fc none " in describe(values(fc_layers=1))
+    assert "fc none " in description(values(fc_layers=1))
 
 
 @pytest.mark.parametrize("name", OTHER)
@@ -35,7 +35,7 @@ def test_every_hyperparameter_tells_two_configurations_apart(name: str) -> None:
 
     assert differences(changed, values())
     assert differences(values(), changed)
-    assert describe(changed) != describe(values())
+    assert description(changed) != description(values())
 
 
 def test_no_hyperparameter_is_forgotten() -> None:
@@ -52,7 +52,8 @@ def test_no_hyperparameter_is_forgotten() -> None:
         ({"pooling": "avg", "kernel_size_2": 3, "lr": 0.00312345}, "avg k5-3 lr 0.00312"),
         ({"lr": 0.0090001}, "lr 0.0090001"),
         ({"loss": "mse", "init": "default"}, "init default mse"),
-        ({"conv_layers": 1, "fc_layers": 1}, "k5 p2 c6 fc none"),
+        ({"conv_layers": 1, "fc_layers": 1}, "k5 same c6 fc none"),
+        ({"kernel_size": [3, 7], "padding": "same"}, "k3-7 same"),
         ({"optimizer": "sgd", "momentum": 0.9}, "sgd momentum 0.9"),
         ({"optimizer": "sgd", "momentum": 0.0}, "sgd"),
         ({"batch_size": 65_536, "weight_decay": 1e-4}, "wd 0.0001 batch 65536"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -112,6 +113,12 @@ def overlaps(page: Page, selector: str = "body", slack: float = 2.0) -> list[str
         slack: Pixels that two boxes may share in each direction, as a line's box is higher than its letters.
     """
     return list(page.evaluate(f"given => {_BOXES}.overlaps(given)", {"selector": selector, "slack": slack}))
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 def screenshot(page: Page, name: str, *, full_page: bool = False) -> Path:

@@ -69,7 +69,7 @@ def test_what_the_table_of_runs_should_show_is_there(lab: Lab) -> None:
     )
     lab.spool.start_study(metadata)
     for key in (TRIAL, BASELINE):  # the trial ends first, and waits for the baseline
-        lab.begin(key, **{SOURCE: "lenet-exp sweep exp", "mlflow.user": "ada"})
+        lab.begin(key, 2, **{SOURCE: "lenet-exp sweep exp", "mlflow.user": "ada"})
         lab.spool.end(key, "COMPLETE")
     tags = {"verdict": "better", "mlflow.note.content": "it won"}
     lab.spool.end_study("COMPLETE", result={"metrics": {"val_accuracy": 0.82}, "tags": tags})
