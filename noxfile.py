@@ -1,4 +1,4 @@
-"""The checks: ``nox -s tests proofs lint types smoke``; ``crash``, ``statistics``, ``bench``, ``gpu``.
+"""The checks: ``nox -s tests proofs lint types smoke``, and others by name: ``browser``, ``crash``, ``gpu``.
 
 ``nox -l`` lists them. All but ``smoke`` share one environment, ``.venv``, which is the README's own: torch
 alone is several gigabytes. With ``--no-venv`` they run in the environment that nox is in, and install
@@ -36,7 +36,7 @@ def _python(session: nox.Session, *groups: str) -> str:
 def tests(session: nox.Session) -> None:
     """Run the test suite but for its slow proofs; arguments go to pytest (``-n 0``: one after the other)."""
     # A file's tests stay together, as they share what takes long to make.
-    at_once = ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile", "-m", "not slow"]
+    at_once = ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile", "-m", "not slow and not browser"]
     session.run(_python(session, "tests"), "-m", "pytest", *at_once, *session.posargs, external=True)
 
 
@@ -44,6 +44,13 @@ def tests(session: nox.Session) -> None:
 def proofs(session: nox.Session) -> None:
     """Run the slow tests: outages, kills, full disks and restarts in the middle of real sweeps."""
     session.run(_python(session, "tests"), "-m", "pytest", "-m", "slow", *session.posargs, external=True)
+
+
+@nox.session(python=False)
+def browser(session: nox.Session) -> None:
+    """Look at MLflow's pages and at the report in the system's Chromium, without a window."""
+    python = _python(session, "tests", "browser")
+    session.run(python, "-m", "pytest", "-m", "browser", "tests/browser", *session.posargs, external=True)
 
 
 @nox.session(python=False)
@@ -71,7 +78,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=False)
 def types(session: nox.Session) -> None:
     """Check the types, strictly."""
-    session.run(_python(session, "tests", "types"), "-m", "mypy", external=True)
+    session.run(_python(session, "tests", "types", "browser"), "-m", "mypy", external=True)
 
 
 @nox.session(reuse_venv=True)

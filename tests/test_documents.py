@@ -137,6 +137,10 @@ def _check(words: list[str]) -> None:
             _check_command("sweep", arguments)
         case ["nox", *arguments]:
             _check_nox(arguments)
+        case ["python", "-c", code]:
+            compile(code, "document", "exec")
+        case ["optuna-dashboard", storage]:  # tests/browser opens it
+            assert storage == "sqlite:///copy.db"
         case ["python", script]:
             assert (PROJECT / script).is_file()
         case (

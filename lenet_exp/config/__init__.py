@@ -7,7 +7,8 @@ __getattr__, __dir__ = face(
     architecture="InfeasibleError POOL cost flat_features layers",
     describe="description differences",
     experiment="Confirm Data Experiment MAX_CONFIRM_SEEDS Training Watch",
-    hyperparameters="Activation CLASSES Configuration HYPERPARAMETERS Init Loss PER_LAYER Precision split_key",
+    hyperparameters="Activation CLASSES Configuration HYPERPARAMETERS Init Loss PER_LAYER Precision "
+    "split_key",
     loader="experiment_path load",
     space="Choice Dimension Fixed Range SPACE_KEYS",
     trainings="FixedTraining fixed_trainings trained_on",

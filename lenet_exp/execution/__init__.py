@@ -8,7 +8,7 @@ __getattr__, __dir__ = face(
     executor="LocalExecutor",
     processes="TRAINER keep_freed_memory start_fork_server",
     protocol="Conditions Ended Epoch Machine Task Warned",
-    resources="Capacity DEFAULT Limits MIN_FREE_BYTES RunningTime WorkerPlan check_room measure plan "
-    "size_bytes trial_memory",
+    resources="Capacity DEFAULT Limits MIN_FREE_BYTES RunningTime WorkerPlan check_room measure "
+    "plan size_bytes trial_memory",
     signals="exit_command own_process signals_to terminable unwinding when_ending",
 )

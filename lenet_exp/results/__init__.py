@@ -4,12 +4,12 @@ from lenet_exp.base.faces import face
 
 __getattr__, __dir__ = face(
     __name__,
-    ablation="MEANINGS ablation_table",
+    ablation="ABLATION_MEANINGS ablation_table",
     aggregate="configurations is_compared on_front pareto_front",
     champion="elected has_baseline",
-    conclusion="NOT_CONFIRMED confirmation_summary paired_differences seeds_needed",
-    evaluation="ConfirmationPlan Evaluation Finalist FirstStage PLAN READINGS SPEEDS Score last_reading_of "
-    "next_level read_evaluations settled_by",
+    conclusion="ConfirmationSummary NOT_CONFIRMED confirmation_summary paired_differences seeds_needed",
+    evaluation="ConfirmationPlan Evaluation Finalist FirstStage PLAN READINGS SPEEDS Score "
+    "last_reading_of next_level read_evaluations settled_by",
     leaderboard="MEANINGS ranked read_leaderboard",
     lookup="ExperimentResults ensure_related read_related read_results",
     read="own_files show_leaderboard write_own_files",

@@ -20,7 +20,7 @@ from lenet_exp.results.verdicts.statistics import estimate
 from lenet_exp.study.records import TrialRecord
 
 #: What each column is, in order; experiments/README.md says the same.
-MEANINGS = {
+ABLATION_MEANINGS = {
     **dict.fromkeys(("factor", "value"), "what was changed, and to what"),
     "config": "name of the configuration",
     "n_seeds": "seeds that were trained to the end",
@@ -43,7 +43,7 @@ MEANINGS = {
     "note": "why seeds have no result; such a row has no verdict",
 }
 #: The columns, in order.
-COLUMNS = tuple(MEANINGS)
+COLUMNS = tuple(ABLATION_MEANINGS)
 
 
 def ablation_table(experiment: Experiment, records: Sequence[TrialRecord]) -> Table:

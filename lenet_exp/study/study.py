@@ -231,6 +231,7 @@ class Study(KeptValues):
         ended = replace(ended, result=with_digest(ended))
         with self._storage.transaction():
             trial.set_user_attr(RESULT, ended.result)
+            trial.set_user_attr("label", ": ".join(filter(None, (record["label"], kept.get("reason")))))
             failpoints.point("in_tell")
             study.tell(trial, final, state=TrialState[state])
         self._flush()

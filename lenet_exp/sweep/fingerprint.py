@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import getpass
+import subprocess
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from lenet_exp import __version__
 from lenet_exp.base.errors import mask_url
 from lenet_exp.base.layout import Layout
 from lenet_exp.base.lineage import Lineage
+from lenet_exp.config.describe import description
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.images import ImageSet
 from lenet_exp.data.split import division
+from lenet_exp.results.conclusion import ConfirmationSummary
 from lenet_exp.results.read import own_files
-from lenet_exp.tracking.events import DatasetMetadata, StudyMetadata
+from lenet_exp.results.table import Table
+from lenet_exp.tracking.events import SOURCE, DatasetMetadata, StudyMetadata
 
 
 def fingerprint(experiment: Experiment, images: ImageSet) -> dict[str, Any]:
@@ -65,6 +72,7 @@ def study_metadata(
         experiment=experiment.name,
         params=_params(experiment),
         tags={
+            **source_tags(experiment.name),
             "mlflow.note.content": mask_url(experiment.question),
             "version": __version__,
             "sweep": lineage.sweeps[-1] if lineage.sweeps else None,
@@ -75,6 +83,73 @@ def study_metadata(
         fingerprint=fingerprint(experiment, images),
         sweeps=lineage.sweeps,
     )
+
+
+def study_result(experiment: Experiment, table: Table, confirmation: ConfirmationSummary) -> dict[str, Any]:
+    """Return ``metrics`` and ``tags`` of the study's own run in MLflow, which say what was found.
+
+    They are those of the champion, or without a confirmation of the best row of the leaderboard.
+
+    Args:
+        experiment: Experiment of the study.
+        table: The leaderboard.
+        confirmation: Results of the last confirmation.
+    """
+    complete = [row for row in table.plain_rows() if row["state"] == "COMPLETE"]
+    champion = confirmation.evaluation.champion if confirmation.evaluation else None
+    best = next((row for row in complete if row["config"] == champion), complete[0] if complete else None)
+    if best is None:
+        return {}
+    names = ("val_accuracy", "val_delta", "test_accuracy", "delta")
+    label = best["name"] or (best["role"] if best["trial"] is None else f"trial {best['trial']}")
+    verdict = best["verdict"] or "the baseline"
+    gain = "" if best["val_delta"] is None else f", {best['val_delta']:+.4f} of the baseline's"
+    sentences = confirmation.sentences or (
+        f"best so far: {label}, val_accuracy {best['val_accuracy']:.4f}{gain}; not confirmed on fresh seeds",
+    )
+    note = [
+        f"**{experiment.question}**" if experiment.question else "",
+        "\n".join(f"- {sentence}" for sentence in sentences),
+        f"{label}: {description(best)}",
+        "*Artifacts* has the page with figures and tables, `report.html`.",
+    ]
+    return {
+        "metrics": {name: round(best[name], 6) for name in names if best[name] is not None},
+        "tags": {
+            "mlflow.note.content": mask_url("\n\n".join(filter(None, note))),
+            "verdict": verdict,
+            "best": label,
+        },
+    }
+
+
+def source_tags(experiment: str) -> dict[str, str]:
+    """Return MLflow's tags for where a run comes from: command, user and, in a checkout, the code's commit.
+
+    Args:
+        experiment: Name of the experiment.
+    """
+    try:
+        user = getpass.getuser()  # as MLflow does; LOGNAME names another
+    except (OSError, KeyError, ImportError):  # a container's user may have no name
+        user = "unknown"
+    commit = {"mlflow.source.git.commit": name} if (name := _commit()) else {}
+    source = {SOURCE: f"lenet-exp sweep {experiment}", "mlflow.source.type": "LOCAL"}
+    return {**source, "mlflow.user": user, **commit}
+
+
+@cache
+def _commit() -> str | None:
+    """Return the commit of the checkout that this code is in; None if there is none, or no git."""
+    folder = Path(__file__).parents[2]
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD", "--show-toplevel"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    commit, _, top = answer.stdout.strip().partition("\n")
+    # An installed package may lie in the checkout of another project.
+    return commit if top and Path(top).resolve() == folder.resolve() else None
 
 
 def _params(experiment: Experiment) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from lenet_exp.progress.reporter import Reporter
 from lenet_exp.results.conclusion import confirmation_summary
 from lenet_exp.results.read import own_files, show_leaderboard, write_own_files
 from lenet_exp.sweep import confirmation, finalists
-from lenet_exp.sweep.fingerprint import fingerprint, study_metadata
+from lenet_exp.sweep.fingerprint import fingerprint, study_metadata, study_result
 from lenet_exp.tracking import store
 from lenet_exp.tracking.spool import Spool
 
@@ -269,8 +269,9 @@ class MainJob:
         self._reporter.phase("uploading", line="uploading to MLflow")
         self._tracker.drain()
         self._reporter.phase("page", line="writing tables and page")
-        self._writer.write_leaderboard()
         experiment, layout = self._conditions.experiment, self._conditions.layout
+        table = self._writer.write_leaderboard()
+        self._tracker.result = study_result(experiment, table, self._writer.confirmation)
         write_own_files(experiment, layout, self._study.records(), self._spool)
         # Imported late: `_load_plots` may have loaded it while the last trainings ran.
         from lenet_exp.results.views.page.report import write_report

@@ -20,9 +20,10 @@ from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.execution import checkpoint
 from lenet_exp.results.conclusion import NOT_CONFIRMED
 from lenet_exp.results.leaderboard import ranked
-from lenet_exp.results.table import to_csv
+from lenet_exp.results.table import Table, to_csv
 from lenet_exp.study.records import DIGEST, Attempt, TrialRecord
 from lenet_exp.study.study import Study
+from lenet_exp.sweep.fingerprint import source_tags
 from lenet_exp.tracking.spool import Spool
 from lenet_exp.training.weights import SHA256, weights_digest
 
@@ -71,7 +72,7 @@ class Writer:
                 "params": configuration.to_dict(),
                 "seed": attempt.seed,
                 "config": configuration.id,
-                "tags": dict(tags),
+                "tags": {**source_tags(self._layout.home.name), **tags},
                 "study_id": self._study.lineage.id,
                 "study": self._study.drawn(attempt.key),
             },
@@ -198,10 +199,11 @@ class Writer:
         origin = self._origins.pop(key, key)
         checkpoint.discard(self._layout.training(origin))
 
-    def write_leaderboard(self) -> None:
-        """Rewrite ``leaderboard.csv`` from all attempts that have ended."""
+    def write_leaderboard(self) -> Table:
+        """Rewrite ``leaderboard.csv`` from all attempts that have ended, and return the leaderboard."""
         began = time.monotonic()
         table = ranked(self._study.records(), self._spool.run_ids(), self.confirmation)
         write_atomically(self._layout.leaderboard, to_csv(table).encode())
         took_s = time.monotonic() - began
         self._leaderboard_due = began + took_s / LEADERBOARD_SHARE
+        return table

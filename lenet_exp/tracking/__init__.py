@@ -4,7 +4,7 @@ from lenet_exp.base.faces import face
 
 __getattr__, __dir__ = face(
     __name__,
-    events="Champion DatasetMetadata RunLog StudyMetadata extended_run_log extended_study_log",
+    events="Champion DatasetMetadata RunLog SOURCE StudyMetadata extended_run_log extended_study_log",
     model="load_network",
     spool="STUDY Spool",
     store="check_reachable local_uri log_file",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lenet_exp.base.errors import DataError, StoreError, mask_url
 from lenet_exp.base.records import RunKey, State, without_seed
 from lenet_exp.tracking import model
-from lenet_exp.tracking.events import RunLog, StudyLog, StudyMetadata
+from lenet_exp.tracking.events import SOURCE, RunLog, StudyLog, StudyMetadata, deltas, label_of
 from lenet_exp.tracking.spool import STUDY, Spool
 from lenet_exp.training.weights import recorded_digest
 
@@ -217,9 +217,23 @@ def own_tags(study: str, stem: str) -> dict[str, str]:
     return {"lenet_exp.study": study, "lenet_exp.key": f"{study}/{stem}"}
 
 
-def label_of(run_log: RunLog) -> str:
-    """Return the name that an attempt's run gets when it is created."""
-    return str(run_log.metadata.get("label") or f"{run_log.key.role}-{run_log.key.trial}")
+def baseline_accuracy(spool: Spool) -> float | None:
+    """Return the baseline's last ``val_accuracy``; None if the baseline is not complete."""
+    stems = [stem for stem in spool.stems() if stem.startswith("baseline-")]
+    logs = (spool.read(RunKey.from_stem(stem)) for stem in sorted(stems, reverse=True))
+    complete = (log for log in logs if log and log.epochs and log.end and log.end.state == "COMPLETE")
+    return next((log.epochs[-1].val_accuracy for log in complete), None)
+
+
+def study_tags(study: StudyLog) -> dict[str, Any]:
+    """Return the tags of the study's own run; what the last sweep found replaces what it began with."""
+    metadata = study.metadata
+    ended = study.end.result.get("tags", {}) if study.end else {}
+    return {
+        "lenet_exp.role": "study",
+        **prefixed({**metadata.tags, **ended}),
+        **own_tags(metadata.study, STUDY),
+    }
 
 
 def params_of(run_log: RunLog) -> dict[str, Any]:
@@ -262,6 +276,7 @@ def lacking(client: MlflowClient, spool: Spool, study: StudyLog, kept: Stored) -
                 logs[stem] = run_log
         except StoreError as error:  # one damaged file must not keep the other runs from MLflow
             lacks[stem] = str(error)
+    baseline = baseline_accuracy(spool)
     models = _models(client, kept) if any(log.end and log.end.weights for log in logs.values()) else {}
     for stem in (*logs, STUDY):
         run = kept.runs.get(stem)
@@ -274,7 +289,7 @@ def lacking(client: MlflowClient, spool: Spool, study: StudyLog, kept: Stored) -
         else:
             study_run = kept.runs.get(STUDY)
             tags = tags_of(logs[stem], study.metadata.study, study_run.info.run_id if study_run else "")
-            lack = _run_lacks(client, run, logs[stem], tags) or _model_lacks(
+            lack = _run_lacks(client, run, logs[stem], tags, baseline) or _model_lacks(
                 client, spool, logs[stem], run, models, study.kept
             )
         if lack:
@@ -282,7 +297,9 @@ def lacking(client: MlflowClient, spool: Spool, study: StudyLog, kept: Stored) -
     return lacks
 
 
-def _run_lacks(client: MlflowClient, run: Run, run_log: RunLog, tags: Mapping[str, Any]) -> str | None:
+def _run_lacks(
+    client: MlflowClient, run: Run, run_log: RunLog, tags: Mapping[str, Any], baseline: float | None
+) -> str | None:
     end = run_log.end
     if run_log.end is None:
         tags = {name: value for name, value in tags.items() if name != "lenet_exp.state"}
@@ -293,6 +310,8 @@ def _run_lacks(client: MlflowClient, run: Run, run_log: RunLog, tags: Mapping[st
     if not texts(params_of(run_log)).items() <= run.data.params.items():
         return "it lacks parameters"
     wanted = {**(run_log.epochs[-1].metrics() if run_log.epochs else {}), **run_log.test}
+    if SOURCE in tags:  # runs from before December 2026 have neither a source nor a delta
+        wanted |= deltas(run_log, baseline)
     for name, value in wanted.items():
         if math.isfinite(value) and run.data.metrics.get(name) != value:
             # Somebody may have logged a point of their own, which comes after ours and cannot be deleted.
@@ -356,11 +375,13 @@ def _all_artifacts(client: MlflowClient, run_id: str) -> Iterator[FileInfo]:
 
 def _study_lacks(client: MlflowClient, spool: Spool, study: StudyLog, kept: Stored) -> str | None:
     run, metadata = kept.runs[STUDY], study.metadata
+    measured = study.end.result.get("metrics", {}) if study.end else {}
     if study.end and run.info.status != STATUS[study.end.state]:
         return f"its status is {run.info.status}"
-    tags = {**prefixed(metadata.tags), **own_tags(metadata.study, STUDY), "lenet_exp.role": "study"}
-    if not texts(tags).items() <= run.data.tags.items():
+    if not texts(study_tags(study)).items() <= run.data.tags.items():
         return "it lacks tags"
+    if not measured.items() <= run.data.metrics.items():
+        return "it lacks metrics"
     if not metadata.params.keys() <= run.data.params.keys():
         return "it lacks parameters"
     stored_files = model.file_marks(run.info.artifact_uri, lambda: _all_artifacts(client, run.info.run_id))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lenet_exp.base.lineage import Lineage
 from lenet_exp.base.records import EpochResult, RunKey, State
+from lenet_exp.config.describe import differences
 from lenet_exp.tracking import jsonl
+
+#: MLflow's tag with the command that made a run; runs from before December 2026 have none.
+SOURCE = "mlflow.source.name"
+# Characters of the part of a run's name that says what differs.
+_NAME_LENGTH = 80
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,7 @@ class End:
         reason: Cause of the end, in one line; None if there is nothing to explain.
         weights: Path of ``weights.safetensors``, relative to the experiment's folder; None if there are none.
         result: Measurements that the study stores too; recovery and a rebuild of its storage read them here.
+            At the study's end: ``metrics`` and ``tags`` of its run, which say what was found.
     """
 
     time_ms: int
@@ -143,6 +152,39 @@ class StudyLog:
         return Lineage(metadata.study, metadata.sweeps, self.n_kept, fingerprint=metadata.fingerprint)
 
 
+def label_of(run_log: RunLog) -> str:
+    """Return an attempt's label, with which the name of its run begins."""
+    return str(run_log.metadata.get("label") or f"{run_log.key.role}-{run_log.key.trial}")
+
+
+def name_of(run_log: RunLog, study: StudyMetadata) -> str:
+    """Return the name that an attempt's run gets: its label, and what differs from the baseline.
+
+    Args:
+        run_log: Log of the attempt.
+        study: Metadata of the study, with the baseline.
+    """
+    baseline = study.fingerprint.get("baseline", {})
+    changes = textwrap.shorten(
+        differences(run_log.metadata.get("params", {}), baseline), _NAME_LENGTH, placeholder=" …"
+    )
+    return f"{label_of(run_log)}: {changes}" if changes else label_of(run_log)
+
+
+def deltas(run_log: RunLog, baseline: float | None) -> dict[str, float]:
+    """Return an attempt's ``val_delta`` by name; empty if it is not complete, or confirms.
+
+    Args:
+        run_log: Log of the attempt.
+        baseline: The baseline's ``val_accuracy``; None if it is not known.
+    """
+    is_complete = run_log.epochs and run_log.end and run_log.end.state == "COMPLETE"
+    if baseline is None or not is_complete or run_log.key.role == "confirm":
+        return {}
+    delta = round(run_log.epochs[-1].val_accuracy - baseline, 6)  # so that MLflow's table shows 0.0272
+    return {"val_delta": delta} if math.isfinite(delta) else {}
+
+
 def extended_run_log(
     run_log: RunLog | None, key: RunKey, entries: Iterable[Mapping[str, Any]]
 ) -> RunLog | None:
@@ -205,7 +247,10 @@ def extended_study_log(study_log: StudyLog | None, entries: Iterable[Mapping[str
             # Until November 2026 the lines were not numbered.
             study_log = replace(study_log, kept=kept, n_kept=entry.get("n_kept", study_log.n_kept + 1))
         elif study_log:
-            study_log = replace(study_log, end=End(entry["time_ms"], entry["state"], entry["reason"]))
+            result = entry.get("result", {})  # until December 2026 there was none
+            study_log = replace(
+                study_log, end=End(entry["time_ms"], entry["state"], entry["reason"], result=result)
+            )
     return study_log
 
 

@@ -333,6 +333,7 @@ def check_study_line(entry: Mapping[str, Any]) -> None:
                 RunKey.from_stem(str(stem))
         case _:
             _check_end(entry)
+            _check({"result": {}, **entry}, result=(dict,))
 
 
 def _event(entry: Mapping[str, Any], *events: str) -> str:

@@ -18,8 +18,9 @@ from lenet_exp.base.errors import DataError, mask_url
 from lenet_exp.base.records import RunKey
 from lenet_exp.tracking import audit, model
 from lenet_exp.tracking.audit import EXPERIMENT, STATUS, Stored, texts
-from lenet_exp.tracking.events import Champion, End, RunLog, StudyLog
+from lenet_exp.tracking.events import Champion, End, RunLog, StudyLog, deltas, label_of, name_of
 from lenet_exp.tracking.spool import STUDY, Spool
+from lenet_exp.tracking.ui import VIEW, experiment_tags
 from lenet_exp.training.weights import recorded_digest
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class MlflowRuns:
         self._uploaded: dict[Path, int] = {}
         self._marks: dict[str, list[Any]] = {}
         self._gone: set[str] = set()
+        self._without_delta: dict[str, tuple[str, RunLog]] = {}
+        self._baseline: float | None = None
         self._experiment_id = self._study_id = ""
         self.adopt()
 
@@ -74,19 +77,18 @@ class MlflowRuns:
         if kept.experiment is None:
             location = self._artifact_root.resolve().as_uri() if self._artifact_root else None
             name = self._study.metadata.experiment
-            tags = {EXPERIMENT: name}
-            self._experiment_id = str(self._client.create_experiment(name, location, tags))
+            self._experiment_id = str(self._client.create_experiment(name, location, {EXPERIMENT: name}))
         else:
             self._experiment_id = str(kept.experiment.experiment_id)
             if kept.experiment.lifecycle_stage != "active":
                 self._client.restore_experiment(self._experiment_id)
                 kept = self._look()  # its runs are restored with it
-            if (
-                kept.experiment and EXPERIMENT not in kept.experiment.tags
-            ):  # created before November 2026, or by somebody else
-                self._client.set_experiment_tag(
-                    self._experiment_id, EXPERIMENT, self._study.metadata.experiment
-                )
+        tagged = kept.experiment.tags if kept.experiment else {}
+        wanted = {EXPERIMENT: self._study.metadata.experiment, **experiment_tags(self._study.metadata)}
+        for name, value in texts(wanted).items():
+            # Only the view is ours alone: people may edit the description.
+            if name not in tagged or (name == VIEW and tagged[name] != value):
+                self._client.set_experiment_tag(self._experiment_id, name, value)
         others = [stem for stem, run in kept.runs.items() if self._takes_over and self._differs(stem, run)]
         for run in (*kept.copies, *map(kept.runs.__getitem__, others)):
             self._delete(run)
@@ -139,7 +141,10 @@ class MlflowRuns:
     def begin(self, run_log: RunLog) -> str:
         """Find or create the attempt's run, log what is known at its start, and return the run's id."""
         tags = audit.tags_of(run_log, self._study.metadata.study, self._study_id)
-        run_id, is_new = self._run(run_log.key.stem, run_log.start_ms, audit.label_of(run_log), tags)
+        name = name_of(run_log, self._study.metadata)
+        run_id, is_new = self._run(run_log.key.stem, run_log.start_ms, name, tags)
+        if not is_new and self._client.get_run(run_id).info.run_name == label_of(run_log) != name:
+            self._client.update_run(run_id, name=name)  # until December 2026 the label was the whole name
         self._log(run_id, params=audit.params_of(run_log), tags=tags)
         self._log_dataset(run_id)
         if not is_new and run_log.end is None:
@@ -189,6 +194,7 @@ class MlflowRuns:
             The reason why the model could not be logged; None if it was, or if there is none to log.
         """
         self._log_test(run_id, run_log)
+        self._log_delta(run_id, run_log)
         self.end_run(run_id, run_log.start_ms, end)
         if end.state != "COMPLETE" or end.weights is None:
             return None
@@ -207,6 +213,19 @@ class MlflowRuns:
             finite = {name: value for name, value in run_log.test.items() if math.isfinite(value)}
             metrics = [Metric(name, value, run_log.test_ms, step) for name, value in finite.items()]
             self._log(run_id, metrics=metrics)
+
+    def _log_delta(self, run_id: str, run_log: RunLog) -> None:
+        """Log how far the accuracy is from the baseline's; while that is not known, the attempt waits."""
+        from mlflow.entities import Metric
+
+        waiting = self._without_delta
+        waiting[run_log.key.stem] = run_id, run_log
+        if self._baseline is None:
+            self._baseline = audit.baseline_accuracy(self._spool)
+        for stem, (waiting_id, log) in list(waiting.items()) if self._baseline is not None else ():
+            for name, value in deltas(log, self._baseline).items():
+                self._log(waiting_id, metrics=[Metric(name, value, log.epoch_ms[-1], log.epochs[-1].epoch)])
+            del waiting[stem]
 
     def end_run(self, run_id: str, start_ms: int, end: End) -> None:
         """Set a run's final status.
@@ -249,8 +268,9 @@ class MlflowRuns:
         run = self._client.get_run(self._study_id)
         # MLflow refuses to change a parameter, but a sweep may go on with other flags.
         params = {name: value for name, value in metadata.params.items() if name not in run.data.params}
-        tags = {"lenet_exp.role": "study", "lenet_exp.state": "RUNNING", **audit.prefixed(metadata.tags)}
-        self._log(self._study_id, params=params, tags=tags | audit.own_tags(metadata.study, STUDY))
+        self._log(
+            self._study_id, params=params, tags={"lenet_exp.state": "RUNNING", **audit.study_tags(study)}
+        )
         self._log_dataset(self._study_id)
         if run.info.status != "RUNNING":
             self._client.update_run(self._study_id, status="RUNNING")
@@ -276,7 +296,11 @@ class MlflowRuns:
             self._log(self._study_id, tags={model.FILES: json.dumps(self._marks, sort_keys=True)})
 
     def finish_study(self, end: End) -> None:
-        """Upload the study's files, and end the study's own run."""
+        """Log what the study found, upload its files, and end its own run."""
+        from mlflow.entities import Metric
+
+        measured = end.result.get("metrics", {})
+        self._log(self._study_id, metrics=[Metric(name, measured[name], end.time_ms, 0) for name in measured])
         self.upload_files()
         self.end_run(self._study_id, self._study.start_ms, end)
 

@@ -79,17 +79,21 @@ class Spool:
         self._write(STUDY, {"event": "start", "metadata": asdict(metadata)})
         self.study_id = metadata.study
 
-    def end_study(self, state: State, reason: str | None = None) -> None:
+    def end_study(
+        self, state: State, reason: str | None = None, result: Mapping[str, Any] | None = None
+    ) -> None:
         """Append the line that says that the sweep's process has ended its work.
 
         Args:
             state: COMPLETE; PRUNED if the work was interrupted and can be continued; or FAIL.
             reason: Cause of the end, in one line; None if there is nothing to explain.
+            result: Results of the sweep: ``metrics`` and ``tags`` of the study's run; None for nothing.
 
         Raises:
             DiskError: If the line cannot be written.
         """
-        self._write(STUDY, {"event": "end", "state": state, "reason": reason})
+        end = {"event": "end", "state": state, "reason": reason}
+        self._write(STUDY, {**end, "result": dict(result)} if result else end)
 
     def start(self, key: RunKey, metadata: Mapping[str, Any]) -> None:
         """Write that an attempt starts.

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lenet_exp.base.errors import SweepInterruptedError, UnreachableError
 from lenet_exp.base.messages import counted, say
@@ -72,6 +73,8 @@ class Tracker:
         self._is_drained = False
         # Numbers of notifications: those made, and those that an upload without a failure has come after.
         self._asked = self._served = 0
+        #: What the sweep found: ``metrics`` and ``tags`` of the study's run, written when it ends.
+        self.result: Mapping[str, Any] = {}
         #: The last text that ``on_problem`` got; None if there was none or an outage has ended since.
         self.problem: str | None = None
 
@@ -138,7 +141,7 @@ class Tracker:
             state: COMPLETE; PRUNED if the sweep was interrupted and can be continued; or FAIL.
             reason: Cause of the end, in one line; None if there is nothing to explain.
         """
-        self._spool.end_study(state, reason)
+        self._spool.end_study(state, reason, self.result)
         self.notify()
 
     def close(self, timeout_s: float | None = None) -> bool:

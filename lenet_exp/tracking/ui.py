@@ -1,10 +1,16 @@
-"""Serves MLflow's own pages about the runs below a root folder, to this machine alone, until stopped."""
+"""Serves MLflow's own pages about the runs below a root folder, to this machine alone, until stopped.
+
+The page that opens is the runs of the latest experiment, sorted by accuracy, with the columns that matter.
+MLflow itself would open a page about traces, and a table without a metric. It keeps such a *view* as a tag of
+its experiment, which the address names.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import http.client
+import json
 import os
 import signal
 import socket
@@ -13,14 +19,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from lenet_exp.base.errors import PortError, UnreachableError, mask_url
 from lenet_exp.base.layout import artifacts
 from lenet_exp.tracking import store
+from lenet_exp.tracking.events import StudyMetadata
 
+#: Tag of MLflow's experiment, with the columns and the order of the table of runs.
+VIEW = "mlflow.sharedViewState.lenet_exp"
 #: Address that the server listens on. Whoever reaches the server can read, change and delete the runs.
 HOST = "127.0.0.1"
 #: Seconds that the server may take until it answers.
@@ -37,7 +46,8 @@ def open_ui(root: Path, port: int = 5000, on_ready: Callable[[str], None] = prin
     Args:
         root: Folder of everything that runs write.
         port: Port to listen on, 1 to 65535.
-        on_ready: Function that is called with the page's address once the server answers.
+        on_ready: Function that is called once the server answers, with the address of the runs of the
+            experiment whose run is the latest.
 
     Raises:
         PortError: If the port is in use, or may not be used.
@@ -48,9 +58,79 @@ def open_ui(root: Path, port: int = 5000, on_ready: Callable[[str], None] = prin
     store.prepare(store.local_uri(root), artifacts(root))
     with _signals() as stopped, tempfile.TemporaryFile() as output, _server(root, port, output) as server:
         if _wait_until_ready(server, port, output, stopped):
-            on_ready(f"http://{HOST}:{port}")
+            on_ready(f"http://{HOST}:{port}{_page(port)}")
             while server.poll() is None and not stopped.wait(0.2):
                 pass
+
+
+def experiment_tags(metadata: StudyMetadata) -> dict[str, str]:
+    """Return the tags that tell MLflow's pages what an experiment is, and how to show its runs.
+
+    Args:
+        metadata: Metadata of a study of the experiment.
+    """
+    # What differs by layer would take a column each; the runs' names have it.
+    baseline = metadata.fingerprint.get("baseline", {})
+    params = [
+        name for name in metadata.fingerprint.get("space", {}) if name in baseline and name[-1].isalpha()
+    ]
+    view = {
+        "searchFilter": "",
+        # Only what is complete has a delta, so the others do not stand between.
+        "orderByKey": "metrics.`val_delta`",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": [
+            "attributes.`Duration`",
+            *(f"metrics.`{name}`" for name in ("val_accuracy", "val_delta", "test_accuracy")),
+            *(f"params.`{name}`" for name in params),
+            *(f"tags.`lenet_exp.{name}`" for name in ("role", "state", "verdict")),
+        ],
+    }
+    return {
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.note.content": (
+            f"{metadata.tags.get('mlflow.note.content', '')}\n\n"
+            "The run named like the study has the verdict in its description, and the page (`report.html`)"
+            " among its *Artifacts*. Each other run is a training; `val_delta` is its `val_accuracy` less the"
+            " baseline's. What was interrupted is *killed*, and so is a pruned trial."
+        ).strip(),
+        VIEW: json.dumps(view),
+    }
+
+
+def _page(port: int) -> str:
+    """Return what follows the server's name in the address of the latest experiment's runs."""
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError, LookupError):
+        experiments = _ask(port, "experiments/search", max_results=1000)["experiments"]
+        ids = [each["experiment_id"] for each in experiments]
+        latest = {"experiment_ids": ids, "order_by": ["attributes.start_time DESC"], "max_results": 1}
+        run = _ask(port, "runs/search", **latest)["runs"][0]
+        experiment_id = run["info"]["experiment_id"]
+        tags = next(each.get("tags", []) for each in experiments if each["experiment_id"] == experiment_id)
+        has_view = any(tag["key"] == VIEW for tag in tags)
+        order = "orderByKey=metrics.%60val_accuracy%60&orderByAsc=false"  # no sweep since December 2026
+        shown = f"viewStateShareKey={VIEW.rpartition('.')[2]}" if has_view else order
+        return f"/#/experiments/{experiment_id}/runs?workflowType=machine_learning&{shown}"
+    return ""  # there is no run yet
+
+
+def _ask(port: int, method: str, **request: Any) -> Mapping[str, Any]:
+    """Return the server's answer to a call of MLflow's REST API.
+
+    Args:
+        port: Port that the server listens on.
+        method: Name of the call, such as ``runs/search``.
+        **request: Arguments of the call.
+    """
+    with contextlib.closing(http.client.HTTPConnection(HOST, port, timeout=10)) as connection:
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", f"/api/2.0/mlflow/{method}", json.dumps(request), headers)
+        answer: Mapping[str, Any] = json.loads(connection.getresponse().read())
+        return answer
 
 
 @contextlib.contextmanager

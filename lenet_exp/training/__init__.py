@@ -4,8 +4,8 @@ from lenet_exp.base.faces import face
 
 __getattr__, __dir__ = face(
     __name__,
-    evaluate="Inspection SavedNetwork alone_examples_per_s correct_predictions evaluate_networks faults "
-    "inspect_networks",
+    evaluate="Inspection SavedNetwork alone_examples_per_s correct_predictions "
+    "evaluate_networks faults inspect_networks",
     loop="begin fit",
     network="LeNet initialise",
     weights="SHA256 damaged_weights read_weights recorded_digest restore_weights weights_digest",

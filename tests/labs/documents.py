@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,3 +98,16 @@ def sessions() -> set[str]:
         if isinstance(node, ast.FunctionDef)
         and any("nox.session" in ast.unparse(d) for d in node.decorator_list)
     }
+
+
+def copied_study(root: Path, folder: Path) -> Path:
+    """Return a copy of a study, made by the command in experiments/OPERATIONS.md.
+
+    Args:
+        root: Folder of everything that the sweep wrote.
+        folder: Folder to write the copy to.
+    """
+    (code,) = re.findall(r'python -c "(import sqlite3; .*)"$', OPERATIONS.read_text(), re.MULTILINE)
+    (folder / "mlruns").symlink_to(root)
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+    return folder / "copy.db"

@@ -9,6 +9,8 @@ import pytest
 
 from lenet_exp.base.errors import StoreError
 from lenet_exp.study.storage import close, flush, open_storage, read_storage
+from tests.labs.documents import copied_study
+from tests.labs.swept import Swept
 
 
 def test_the_journal_is_one_that_a_killed_writer_cannot_corrupt(tmp_path: Path) -> None:
@@ -124,3 +126,12 @@ def test_a_damaged_storage_is_refused_and_left_as_it_is(tmp_path: Path, damage: 
         open_storage(tmp_path)
 
     assert path.read_bytes() == before
+
+
+def test_a_copy_for_other_tools_says_what_a_trial_is(swept_once: Swept, tmp_path: Path) -> None:
+    """The documented command copies a study that Optuna's tools can read, with a label on each trial."""
+    copy = copied_study(swept_once.root, tmp_path)
+
+    study = optuna.load_study(study_name="swept", storage=f"sqlite:///{copy}")
+
+    assert [trial.user_attrs["label"] for trial in study.trials] == ["trial 0", "trial 1", "trial 2"]

@@ -1,10 +1,13 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lenet_exp.base.records import METRICS
+from lenet_exp.tracking.events import SOURCE
 from lenet_exp.tracking.runs import MlflowRuns
-from tests.labs.mlflow_lab import BASELINE, STUDY_METADATA, TRIAL, Lab, runs_by_name
+from lenet_exp.tracking.ui import VIEW
+from tests.labs.mlflow_lab import BASELINE, SMALL, STUDY_METADATA, TRIAL, Lab, runs_by_name
 
 
 @pytest.fixture
@@ -56,3 +59,52 @@ def test_a_run_ends_as_its_attempt_did(lab: Lab) -> None:
         runs.finish(run_id, run_log, run_log.end)
 
         assert lab.client().get_run(run_id).info.status == status
+
+
+def test_what_the_table_of_runs_should_show_is_there(lab: Lab) -> None:
+    """Names say what differs, deltas follow the baseline, the study's run says what was found."""
+    baseline = {**SMALL.hyperparameters(), "pooling": "avg"}
+    metadata = replace(
+        STUDY_METADATA, fingerprint={"baseline": baseline, "space": {"pooling": ["avg", "max"]}}
+    )
+    lab.spool.start_study(metadata)
+    for key in (TRIAL, BASELINE):  # the trial ends first, and waits for the baseline
+        lab.begin(key, 2, **{SOURCE: "lenet-exp sweep exp", "mlflow.user": "ada"})
+        lab.spool.end(key, "COMPLETE")
+    tags = {"verdict": "better", "mlflow.note.content": "it won"}
+    lab.spool.end_study("COMPLETE", result={"metrics": {"val_accuracy": 0.82}, "tags": tags})
+
+    report = lab.sync()
+
+    client = lab.client()
+    runs = runs_by_name(client)
+    trial, study = runs["trial 0: max"], runs[STUDY_METADATA.study]
+    assert (trial.data.metrics["val_delta"], trial.data.tags["mlflow.user"]) == (0.0, "ada")
+    assert study.data.metrics == {"val_accuracy": 0.82}
+    assert study.data.tags["lenet_exp.verdict"] == "better"
+    assert study.data.tags["mlflow.note.content"] == "it won"
+    assert "params.`pooling`" in client.get_experiment(study.info.experiment_id).tags[VIEW]
+    assert report.lacking == {}
+    client.set_tag(study.info.run_id, "lenet_exp.verdict", "worse")
+    assert lab.sync(rebuild=True).lacking == {}
+    assert client.get_run(study.info.run_id).data.tags["lenet_exp.verdict"] == "better"
+
+
+def test_runs_of_older_versions_are_left_alone(lab: Lab) -> None:
+    """A run with its label for a name, without source and delta, lacks nothing; a rebuild names it."""
+    lab.spool.start_study(STUDY_METADATA)
+    for key in (BASELINE, TRIAL):
+        lab.begin(key)
+        lab.spool.end(key, "COMPLETE")
+    assert lab.sync().lacking == {}
+    (lab.spool.folder / "study.jsonl").unlink()
+    fingerprint = {"baseline": {**SMALL.hyperparameters(), "pooling": "avg"}}
+    lab.opened().start_study(replace(STUDY_METADATA, fingerprint=fingerprint))
+
+    kept = lab.sync()
+    names = set(runs_by_name(lab.client()))
+    lab.sync(rebuild=True)
+
+    assert kept.n_uploaded == 0
+    assert "trial 0" in names
+    assert "trial 0: max" in runs_by_name(lab.client())

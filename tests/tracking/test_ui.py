@@ -13,7 +13,7 @@ import pytest
 
 from lenet_exp.base.errors import PortError, StoreError, UnreachableError
 from lenet_exp.tracking import ui
-from tests.labs.mlflow_lab import Lab
+from tests.labs.mlflow_lab import STUDY_METADATA, Lab
 
 
 @pytest.fixture
@@ -46,8 +46,10 @@ def processes_of(text: str) -> list[str]:
 
 
 def test_the_ui_serves_until_it_is_stopped(tmp_path: Path, port: int) -> None:
-    """The page answers to this machine's names only, and after Ctrl-C no process of it is left."""
+    """The address is that of the runs, told to this machine's names only; after Ctrl-C no process is left."""
     lab = Lab(tmp_path)
+    lab.spool.start_study(STUDY_METADATA)
+    lab.sync()
     seen: dict[str, object] = {}
 
     def look(address: str) -> None:
@@ -64,7 +66,8 @@ def test_the_ui_serves_until_it_is_stopped(tmp_path: Path, port: int) -> None:
     ui.open_ui(tmp_path, port, on_ready=look)
 
     assert seen == {
-        "address": f"http://127.0.0.1:{port}",
+        "address": f"http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning"
+        "&viewStateShareKey=lenet_exp",
         "page": 200,
         "stranger": 403,
         "experiment": True,

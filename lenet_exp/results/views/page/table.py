@@ -14,8 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS, PER_LAYER, Configuration, split_key
-from lenet_exp.results.ablation import MEANINGS as ABLATION_MEANINGS
-from lenet_exp.results.ablation import ablation_table
+from lenet_exp.results.ablation import ABLATION_MEANINGS, ablation_table
 from lenet_exp.results.leaderboard import MEANINGS
 from lenet_exp.results.lookup import ExperimentResults
 from lenet_exp.results.views.console import cell_text, row_label
