@@ -66,6 +66,7 @@ def used(tree: ast.AST, ours: set[str]) -> Iterator[str]:
     pieces = [
         a for c in calls if isinstance(c.func, ast.Attribute) and c.func.attr in _PIECES for a in c.args
     ]
+    pieces += [part for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for part in n.values]
     names = set(libraries.values())
     for node in ast.walk(tree):
         match node:

@@ -8,23 +8,23 @@ from __future__ import annotations
 import gc
 import json
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from lenet_exp import __version__
 from lenet_exp.base.environment import check_system
-from lenet_exp.base.errors import LenetExpError, UnreachableError, mask_url, printable
+from lenet_exp.base.errors import UnreachableError, mask_url, printable
 from lenet_exp.base.messages import counted, say, step
 from lenet_exp.cli import options
+from lenet_exp.cli.exits import exit_after
 from lenet_exp.cli.options import load_experiment, switch, workers_count
 from lenet_exp.execution.processes import TRAINER, start_fork_server
 from lenet_exp.execution.resources import Limits, size_bytes
-from lenet_exp.execution.signals import exit_command, own_process
+from lenet_exp.execution.signals import own_process
 from lenet_exp.progress.display import shown
 
 app = typer.Typer(
@@ -49,38 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # little: it is done ten times less often (experiments/LOG.md, What was weighed when the house was
     # divided).
     gc.set_threshold(10_000)
-    try:
-        try:
-            check_system()
-            code = app(arguments, prog_name="lenet-exp", standalone_mode=False)
-        finally:
-            sys.stdout.flush()
-    except LenetExpError as error:
-        _tell(str(error))
-        exit_command(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output has closed the pipe, as `| head` does. Python flushes once more when it
-        # ends, and would complain. Typer exits with the same code when it notices first.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        exit_command(1)
-    except typer.Abort:  # Ctrl-C
-        exit_command(130)
-    except Exception as error:
-        # Typer's usage errors have `format_message`; their class has moved between packages.
-        message = getattr(error, "format_message", None)
-        if message is None:
-            raise
-        if text := message().rstrip("."):  # empty without a command, when the help has been shown
-            _tell(f"{text}; see lenet-exp --help")
-        exit_command(2)
-    exit_command(code or 0)
+    exit_after(lambda: _run(arguments))
 
 
-def _tell(message: str) -> None:
-    """Write an error message to standard error, on one line and without secrets."""
-    message = printable(mask_url(message))
-    # A message may quote what the user has written, at any length.
-    say(f"error: {message if len(message) <= 1000 else message[:999] + '…'}")
+def _run(arguments: Sequence[str] | None) -> int | None:
+    check_system()
+    return cast("int | None", app(arguments, prog_name="lenet-exp", standalone_mode=False))
 
 
 @app.callback(invoke_without_command=True)

@@ -12,6 +12,6 @@ __getattr__, __dir__ = face(
     "last_reading_of next_level read_evaluations settled_by",
     leaderboard="MEANINGS ranked read_leaderboard",
     lookup="ExperimentResults ensure_related read_related read_results",
-    read="own_files show_leaderboard write_own_files",
+    read="own_files print_results show_leaderboard write_own_files",
     table="Table finite to_csv",
 )

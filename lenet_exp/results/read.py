@@ -19,6 +19,9 @@ from lenet_exp.results.table import Table, render, to_csv
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.tracking.spool import Spool
 
+#: Rows of the leaderboard that a sweep prints at its end.
+_SHOWN_ROWS = 10
+
 
 def show_leaderboard(
     experiment: Experiment,
@@ -101,6 +104,21 @@ def write_own_files(
         table = curves_table(spool.run_logs(lambda problem: say(f"warning: {problem}")))
         write_atomically(layout.curves, to_csv(table).encode())
         write_atomically(layout.curves_picture, curves_picture(table, experiment.name))
+
+
+def print_results(experiment: Experiment, layout: Layout, storage: str | None) -> None:
+    """Print the leaderboard, the paths of the files that were written, and how to open MLflow's UI.
+
+    Args:
+        experiment: The experiment whose sweep has ended.
+        layout: Paths of the experiment's files.
+        storage: URL of the studies' storage in PostgreSQL; None for the file below the root.
+    """
+    top = None if experiment.ablate else _SHOWN_ROWS
+    show_leaderboard(experiment, layout.root, csv=None, style=None, top=top, storage=storage)
+    for file in (layout.leaderboard, *own_files(experiment, layout), layout.report):
+        sys.stdout.write(f"{file.stem}: {file}\n")
+    sys.stdout.write(f"MLflow's UI: lenet-exp ui --root {layout.root}\n")
 
 
 def _ablation(experiment: Experiment, records: Sequence[TrialRecord]) -> Table:

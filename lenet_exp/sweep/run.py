@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -34,7 +33,7 @@ from lenet_exp.execution.resources import DEFAULT, Limits, check_room, measure, 
 from lenet_exp.execution.signals import signals_to, terminable, unwinding
 from lenet_exp.progress.reporter import Reporter
 from lenet_exp.results.conclusion import confirmation_summary
-from lenet_exp.results.read import own_files, show_leaderboard, write_own_files
+from lenet_exp.results.read import print_results, write_own_files
 from lenet_exp.sweep import confirmation, finalists
 from lenet_exp.sweep.fingerprint import fingerprint, study_metadata, study_result
 from lenet_exp.tracking import store
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
     from lenet_exp.study.study import Study
     from lenet_exp.tracking.tracker import Tracker
 
-#: Rows of the leaderboard that a sweep prints at its end.
-SHOWN_ROWS = 10
 #: With --require-tracking, a sweep stops after an outage of this many seconds; a server restarts in less.
 LOST_AFTER_S = 120.0
 
@@ -153,7 +150,7 @@ def run_main_job(request: Request, reporter: Reporter | None = None) -> None:
                     MainJob(request, conditions, executor, study, spool, tracker, reporter, began, held).run()
                 reporter.close()  # results go to a terminal that is free
                 if request.prints:
-                    study.patiently(lambda: _conclude(conditions.experiment, layout, request.storage))
+                    study.patiently(lambda: print_results(conditions.experiment, layout, request.storage))
     finally:
         executor.close()
 
@@ -394,12 +391,3 @@ def _amount(experiment: Experiment) -> str:
     if experiment.space:
         return counted(experiment.trials, "trial")
     return counted(len(fixed_trainings(experiment)), "training")
-
-
-def _conclude(experiment: Experiment, layout: Layout, storage: str | None) -> None:
-    """Print the leaderboard, the paths of the files that were written, and how to open MLflow's UI."""
-    top = None if experiment.ablate else SHOWN_ROWS
-    show_leaderboard(experiment, layout.root, csv=None, style=None, top=top, storage=storage)
-    for file in (layout.leaderboard, *own_files(experiment, layout), layout.report):
-        sys.stdout.write(f"{file.stem}: {file}\n")
-    sys.stdout.write(f"MLflow's UI: lenet-exp ui --root {layout.root}\n")

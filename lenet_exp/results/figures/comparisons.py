@@ -27,6 +27,8 @@ from lenet_exp.results.table import finite
 
 #: Height in pixels of a row, and of axis and margins.
 _ROW, _AROUND = 46, 70
+#: Columns with the ends of the two intervals of a verdict.
+_SEEDS, _IMAGES = "delta_low delta_high", "delta_low_other_images delta_high_other_images"
 
 
 def confirmation(results: ExperimentResults) -> Chart | None:
@@ -38,8 +40,17 @@ def confirmation(results: ExperimentResults) -> Chart | None:
     rows = [f"{evaluation.label(v['config'])}: {_told(v, 'delta')}, {v['verdict']}" for v in verdicts]
     seeds = [paired_differences(evaluation, verdict["config"]) for verdict in verdicts]
     marks: list[Mark] = [
-        _intervals(verdicts, rows, "", TRIAL, 7, "interval for other seeds, these images"),
-        _intervals(verdicts, rows, "_other_images", FAINT, 2.5, "interval for other seeds and other images"),
+        _intervals(
+            verdicts, rows, "delta_low delta_high", TRIAL, 7, "interval for other seeds, these images"
+        ),
+        _intervals(
+            verdicts,
+            rows,
+            "delta_low_other_images delta_high_other_images",
+            FAINT,
+            2.5,
+            "interval for other seeds and other images",
+        ),
         Points(
             [difference for row in seeds for difference in row],
             [name for name, row in zip(rows, seeds, strict=True) for _ in row],
@@ -83,7 +94,7 @@ def ablation(results: ExperimentResults) -> Chart | None:
         return None
     rows = [f"{row['factor']} = {row['value']}: {row['val_delta']:+.4f}, {row['verdict']}" for row in judged]
     marks: list[Mark] = [
-        _intervals(judged, rows, "", TRIAL, 3, "interval for other seeds", prefix="val_"),
+        _intervals(judged, rows, "val_delta_low val_delta_high", TRIAL, 3, "interval for other seeds"),
         Points(
             [row["val_delta"] for row in judged],
             rows,
@@ -111,16 +122,10 @@ def ablation(results: ExperimentResults) -> Chart | None:
 
 
 def _intervals(
-    rows: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
-    ending: str,
-    colour: str,
-    width: float,
-    legend: str,
-    prefix: str = "",
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str], ends: str, colour: str, width: float, legend: str
 ) -> Intervals:
-    """Return the intervals of those rows that have one."""
-    low, high = f"{prefix}delta_low{ending}", f"{prefix}delta_high{ending}"
+    """Return the intervals of those rows that have one; ``ends`` are the two columns with their ends."""
+    low, high = ends.split()
     known = [
         (row[low], row[high], name)
         for row, name in zip(rows, names, strict=True)
