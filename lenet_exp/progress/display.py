@@ -39,8 +39,13 @@ class Place(Protocol):
             progress: State of the sweep.
         """
 
-    def clear(self, lines: list[str]) -> None:
-        """End what is drawn, and write lines that stay."""
+    def end(self, lines: list[str], progress: Progress) -> None:
+        """End what is drawn, and write lines that stay.
+
+        Args:
+            lines: Lines, the oldest first.
+            progress: State of the sweep.
+        """
 
     def leave(self) -> None:
         """Leave what is drawn where it is."""
@@ -81,8 +86,13 @@ class TerminalPlace:
             self._screen.is_drawn = False
             self._screen.clear(lines)
 
-    def clear(self, lines: list[str]) -> None:
-        """End what is drawn, and write lines that stay."""
+    def end(self, lines: list[str], progress: Progress) -> None:  # noqa: ARG002 - what is over is not shown
+        """Remove what is drawn, and write lines in its place.
+
+        Args:
+            lines: Lines, the oldest first.
+            progress: State of the sweep, which is not shown any more.
+        """
         self._screen.clear(lines)
 
     def leave(self) -> None:
@@ -113,14 +123,19 @@ class NotebookPlace:
             progress: State of the sweep.
         """
         self._handle.update(as_html(progress), raw=True)
-        self.clear(lines)
-
-    def clear(self, lines: list[str]) -> None:
-        """Leave what is shown, and write the warnings, which are to be seen whatever the last notes are."""
         with suppress(OSError, ValueError):
             for line in lines:
                 if line.startswith(("warning", "error")):
                     sys.stderr.write(f"{line}\n")
+
+    def end(self, lines: list[str], progress: Progress) -> None:
+        """Show how the sweep has ended.
+
+        Args:
+            lines: Lines, of which the warnings stay on standard error.
+            progress: State of the sweep.
+        """
+        self.draw(lines, progress)
 
     def leave(self) -> None:
         """Leave what is shown."""
@@ -132,7 +147,9 @@ def as_html(progress: Progress) -> dict[str, str]:
 
     from lenet_exp.progress.board import board
 
-    console = Console(file=io.StringIO(), record=True, width=100, force_terminal=True, highlight=False)
+    # In a notebook rich would show what it prints by itself, beside our display.
+    settings: dict[str, Any] = {"record": True, "force_terminal": True, "force_jupyter": False}
+    console = Console(file=io.StringIO(), width=100, highlight=False, **settings)
     console.print(board(progress, 100))
     style = "font-family: ui-monospace, Menlo, Consolas, monospace; line-height: 1.35; overflow-x: auto"
     code = console.export_html(
@@ -166,7 +183,7 @@ class _Board:
         is_free = self._drawing.acquire(timeout=0.5)
         with suppress(Exception):
             if self._is_open:
-                self._place.clear([])
+                self._place.end([], self._reporter.progress())
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         signal.signal(number, self._suspend if self._is_open else signal.SIG_DFL)
@@ -216,7 +233,7 @@ class _Board:
         # A terminal that was halted (Ctrl-S) holds up the frame, and would hold up this.
         if self._drawing.acquire(timeout=patience_s):
             with suppress(Exception):  # the terminal may be gone
-                self._place.clear(self._scrolled(0))
+                self._place.end(self._scrolled(0), self._reporter.progress())
             self._drawing.release()
         if self._before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTSTP, self._before)

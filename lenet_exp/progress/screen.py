@@ -37,7 +37,6 @@ class Screen:
         self._descriptor = descriptor
         self._text = io.StringIO()
         self._console = Console(file=self._text, force_terminal=True, highlight=False)
-        self._size: tuple[int, int] | None = None
         self._n_drawn = 0
         #: True while something is drawn.
         self.is_drawn = False
@@ -69,9 +68,8 @@ class Screen:
             OSError: If the terminal is gone.
         """
         width, rows = self.size
-        # What was broken into more rows by a smaller width is cleared before it is drawn over.
-        text = [_HIDE, "\r", _REST_OF_SCREEN if self._size != (width, rows) or lines else ""]
-        self._size = width, rows
+        # Each row is drawn over and then cleared to its end, which does not flicker as clearing first does.
+        text = [_HIDE, "\r"]
         text += [f"{line}{_REST_OF_ROW}\r\n" for line in lines]
         drawn = self._rendered(shown, width)[:rows]
         text += [_REST_OF_ROW, *(f"\r\n{row}{_REST_OF_ROW}" for row in drawn), _REST_OF_SCREEN]

@@ -60,7 +60,7 @@ def test_a_board_is_no_higher_than_the_terminal(width: int, height: int) -> None
 
 def test_no_colour_stands_alone_and_no_control_character_gets_through() -> None:
     """What stops and what warns is said; a label with an escape code is shown as it is written."""
-    evil = replace(HALFWAY, stopping="finishing", running=(Running("a\x1b[2J", 1),))
+    evil = replace(HALFWAY, stopping="finishing", running=(Running("a\x1b[2J", 1, "b\x1b[1m"),))
 
     text = "\n".join(rows(evil, 80))
 

@@ -30,9 +30,9 @@ class Wall:
         self.said += lines
         self.drawn.append(progress)
 
-    def clear(self, lines: list[str]) -> None:
+    def end(self, lines: list[str], progress: Progress) -> None:
         """Remember."""
-        self.said += lines
+        self.said, self.drawn = self.said + lines, [*self.drawn, progress]
 
     def leave(self) -> None:
         """Fail: only who watches leaves a board."""
@@ -107,11 +107,13 @@ def test_a_notebook_s_cell_shows_the_board_and_keeps_the_warnings(
     cell: Any = SimpleNamespace(display=lambda *_, **__: handle)
     monkeypatch.setitem(sys.modules, "IPython.display", cell)
 
-    with display.shown(in_terminal=False):
+    with display.shown(in_terminal=False) as reporter:
         say("warning: no answer")
         say("trial 1: 0.5")
+        reporter.phase("done")
 
     assert "loading libraries" in shown[0]["text/html"]
     assert "<pre" in shown[0]["text/html"]
     assert "loading libraries" in shown[0]["text/plain"]
+    assert shown[-1]["text/plain"].startswith("sweep  done")
     assert capsys.readouterr().err == "warning: no answer\n"
