@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lenet_exp.base.errors import SweepInterruptedError
-from lenet_exp.base.files import write_atomically
 from lenet_exp.base.messages import counted, say
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.execution.resources import measure
@@ -264,6 +263,9 @@ class Reporter:
         self._write(path)
 
     def _write(self, path: Path) -> None:
+        # The command line imports this module, and Windows, which lacks fcntl, is to be told so in a line.
+        from lenet_exp.base.files import write_atomically
+
         with suppress(Exception):
             write_atomically(path, self.progress().to_json().encode(), durable=False)
 

@@ -17,7 +17,7 @@ from tests.labs.places import PROJECT
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[run.Request]:
     """What the sweep is asked for, which it does not do."""
     asked: list[run.Request] = []
-    monkeypatch.setattr(run, "run_main_job", asked.append)
+    monkeypatch.setattr(run, "run_main_job", lambda request, _: asked.append(request))
     return asked
 
 

@@ -252,7 +252,7 @@ MALFORMED: list[str | bytes] = list(
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a sweep would write, if it began."""
 
-    def begin(_: object) -> None:
+    def begin(*_: object) -> None:
         raise AssertionError("the file was taken")
 
     monkeypatch.setattr(run, "run_main_job", begin)
