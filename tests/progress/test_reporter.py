@@ -67,6 +67,9 @@ def test_a_plain_line_says_how_far_the_sweep_is(experiment: Experiment) -> None:
     assert reporter.with_position("trial 2: 0.5") == "trial 2: 0.5"
     reporter.is_plain = True
     assert reporter.with_position("trial 2: 0.5") == "trial 2: 0.5; 3 of 4 trials"
+    reporter.phase("confirmation", n_seeds=2)
+    reporter.position(3, 4, 1)
+    assert reporter.with_position("seed 1: 0.5") == "seed 1: 0.5; 3 of 4 trainings, 1 of 2 seeds"
 
 
 def test_the_file_says_how_a_sweep_stands_and_how_it_ended(tmp_path: Path) -> None:
@@ -93,10 +96,8 @@ def test_a_file_that_cannot_be_written_disturbs_nothing(tmp_path: Path) -> None:
 
 
 def test_what_distinguishes_a_configuration_is_short(experiment: Experiment) -> None:
-    """The learning rate first, the values of all layers in one."""
+    """As in the tables, with the values of all layers in one."""
     other = configuration(PRESETS["lenet"] | {"lr": 0.00312, "channels": [4, 31, 31], "activation": "gelu"})
 
     assert distinguishing(experiment.baseline_configuration, experiment) == ""
-    assert distinguishing(other, experiment).startswith("lr 0.0031")
-    assert "channels 4-31" in distinguishing(other, experiment)
-    assert "gelu" in distinguishing(other, experiment)
+    assert distinguishing(other, experiment) == "c4-31 gelu lr 0.00312"
