@@ -346,9 +346,8 @@ def _bench(
     Example: lenet-exp bench --json > bench.json
     """
     with step("loading torch"):
-        from lenet_exp.cli.bench import Question, run_bench
+        from lenet_exp.cli.bench import Question, print_bench, run_bench
     from lenet_exp.config.loader import experiment_path
-    from lenet_exp.results.views.console import print_bench
 
     path, given = experiment_path("bench"), tuple(overrides or ())
     experiment = load_experiment(path, given)
