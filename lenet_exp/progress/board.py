@@ -12,25 +12,12 @@ from rich.text import Text
 from lenet_exp.base.errors import printable
 from lenet_exp.base.messages import counted
 from lenet_exp.progress.estimate import duration_in_words, in_words
-from lenet_exp.progress.state import Note, Phase, Progress, Running
+from lenet_exp.progress.state import PHASES, Note, Progress, Running
 
 #: Widths from which trainings and the rest stand side by side, and below which words are shortened.
 _WIDE, _NARROW = 150, 60
 #: Blue and orange are told apart by everybody (Okabe and Ito), and are readable on black and on white.
 _ACCENT, _WARNING = "dodger_blue2", "dark_orange3"
-
-PHASES: dict[Phase, str] = {
-    "loading": "loading libraries, data and stores",
-    "search": "searching",
-    "confirmation": "confirming on fresh seeds",
-    "timing": "timing each configuration alone",
-    "reading": "reading the test split",
-    "page": "writing tables and page",
-    "uploading": "uploading to MLflow",
-    "done": "done",
-    "interrupted": "interrupted",
-    "failed": "failed",
-}
 
 
 def board(progress: Progress, width: int, height: int = 40) -> RenderableType:

@@ -66,6 +66,8 @@ class Reporter:
         self.is_plain = False
         #: Function that ends what is drawn, so that results can be printed.
         self.close: Callable[[], None] = lambda: None
+        #: Function that is called once everything is loaded.
+        self.loaded: Callable[[], None] = lambda: None
 
     # What the sweep tells.
 
@@ -84,6 +86,7 @@ class Reporter:
             records: Records of the attempts that have ended.
             tracking: Function that returns the state of the upload to MLflow, for `Progress.tracking`.
         """
+        self.loaded()
         self._experiment, self._workers, self._tracking = experiment, workers, tracking
         unit = "trial" if experiment.space else "training"
         self._state = replace(self._state, experiment=experiment.name, unit=unit)

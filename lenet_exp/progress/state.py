@@ -22,6 +22,19 @@ Phase = Literal[
     "interrupted",
     "failed",
 ]
+#: What people are told of each.
+PHASES: dict[Phase, str] = {
+    "loading": "loading libraries, data and stores",
+    "search": "searching",
+    "confirmation": "confirming on fresh seeds",
+    "timing": "timing each configuration alone",
+    "reading": "reading the test split",
+    "page": "writing tables and page",
+    "uploading": "uploading to MLflow",
+    "done": "done",
+    "interrupted": "interrupted",
+    "failed": "failed",
+}
 ENDS: tuple[Phase, ...] = ("done", "interrupted", "failed")
 #: Number of notes that are kept.
 MAX_NOTES = 8

@@ -185,6 +185,8 @@ def _note(every: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]])
 
 def _html(results: ExperimentResults, table: _Table, server: str | None) -> str:
     """Return a table with its controls, its columns' explanations and what its rows unfold to."""
+    if not table.rows:
+        return "<p>No training has ended yet.</p>"
     columns = [*table.first, *table.others]
     numeric = {c for c in columns if any(isinstance(row[c], int | float) for row in table.rows)}
     # What a sheet of paper has no room for is on the screen only.
