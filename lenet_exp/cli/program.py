@@ -306,7 +306,8 @@ def _replay(
 
     Example: lenet-exp replay 3 --experiment quick
     """
-    from lenet_exp.cli.replay import replay, show
+    with step("loading libraries"):
+        from lenet_exp.cli.replay import replay, show
 
     chosen = load_experiment(experiment, overrides)
     show(replay(chosen, root, trial, threads=threads, device=device, storage=storage))

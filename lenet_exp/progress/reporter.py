@@ -183,6 +183,8 @@ class Reporter:
         self._state = replace(self._state, counts=replace(counts, **{ended: getattr(counts, ended) + 1}))
 
     def _complete(self, label: str, value: float) -> None:
+        if self._experiment and self._experiment.ablate:
+            return  # the best of single seeds is nobody's answer; the table compares means over seeds
         best = self._state.incumbent
         if label == "baseline":
             self._baseline = value

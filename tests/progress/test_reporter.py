@@ -9,7 +9,7 @@ from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.config.loader import parse
-from lenet_exp.progress.reporter import Ended, Reporter, distinguishing
+from lenet_exp.progress.reporter import PAGE_S, TIMING_S, Ended, Reporter, distinguishing
 from lenet_exp.progress.state import Counts, Incumbent, Progress
 from lenet_exp.study.records import Attempt
 
@@ -55,6 +55,39 @@ def test_it_knows_what_runs_what_is_best_and_how_attempts_have_ended(experiment:
     assert (running.accuracy, running.examples_per_s) == (0.625, 2000.0)
     assert (progress.phase, progress.n_done, progress.n_total) == ("search", 3, 4)
     assert progress.left is not None
+
+
+def test_an_ablation_has_no_incumbent() -> None:
+    """The best of its trainings is one lucky seed, which says nothing about an alternative."""
+    reporter = Reporter()
+    reporter.begin_experiment(parse({"name": "e", "ablate": {"pooling": ["avg"]}}), 2, [])
+
+    reporter.end(RunKey("ablation", 1, 1), "pooling avg, seed 1", "complete", 0.9)
+
+    progress = reporter.progress()
+    assert (progress.counts.complete, progress.incumbent) == (1, None)
+
+
+def test_the_time_left_counts_what_follows_the_last_training(experiment: Experiment) -> None:
+    """Each finalist's timing, the test split and the page: in a short sweep they take as long as it."""
+    lefts = []
+    for is_confirmed in (False, True):
+        reporter = Reporter()
+        reporter.begin_experiment(experiment, 1, [])
+        reporter.search(is_confirmed=is_confirmed)
+        run = attempt(experiment, 1, "trial 1")
+        reporter.begin(run)
+        reporter.epoch(run.key, EpochResult(4, 1.0, 0.5, 1.0, 0.5, 1000.0, 1.0))
+        lefts.append(reporter.progress().left)
+        reporter.phase("timing", "trial 1")
+        assert reporter.progress().left is None
+
+    without, confirmed = lefts
+    assert without is not None
+    assert confirmed is not None
+    assert PAGE_S <= without.middle_s < PAGE_S + 1
+    assert confirmed.middle_s >= PAGE_S + TIMING_S * (experiment.confirm.top + 1)
+    assert confirmed.low_s < confirmed.middle_s < confirmed.high_s
 
 
 def test_a_plain_line_says_how_far_the_sweep_is(experiment: Experiment) -> None:
