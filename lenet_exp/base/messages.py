@@ -42,11 +42,6 @@ def listen(hear: Callable[[str], bool] | None) -> None:
     _Listener.hear = hear
 
 
-def is_listened_to() -> bool:
-    """Return True while `listen` has a function, so that nothing else may draw on the terminal."""
-    return _Listener.hear is not None
-
-
 def say(line: str) -> None:
     """Print a line on standard error, with control characters escaped.
 

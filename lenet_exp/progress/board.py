@@ -116,7 +116,8 @@ def _facts(progress: Progress, width: int) -> Iterator[Text]:
     """Yield the incumbent, the counts, and the state of MLflow and of the machine."""
     is_narrow = width < _NARROW
     if best := progress.incumbent:
-        against = "" if is_narrow else " against the baseline"
+        searched = " in the search" if progress.n_seeds else ""
+        against = "" if is_narrow else f" against the baseline{searched}"
         delta = "" if best.delta is None else f"  {best.delta:+.4f}{against}"
         if best.label == "baseline":
             delta = "  nothing better yet" if progress.counts.complete > 1 else ""
