@@ -88,9 +88,11 @@ def leaderboard_html(results: ExperimentResults, server: str | None) -> str:
     rows = [{**row, **_layers(row)} for row in rows]
     names = _by_layers(_varied(every))
     used = [c for c in (rows[0] if rows else {}) if any(row[c] is not None for row in rows)]
-    # In a study without any confirmation nothing has a verdict.
-    outcome, unused = ("verdict", "state") if results.confirmation.cells else ("state", "verdict")
-    first = [c for c in (*_FIRST, *names[:_MAX_VARIED], *_LAST) if c in used and c != unused]
+    # In a study without any confirmation nothing has a verdict; after one its delta counts, not the search's.
+    is_confirmed = bool(results.confirmation.cells)
+    outcome, unused = ("verdict", "state") if is_confirmed else ("state", "verdict")
+    later = {unused, "val_delta"} if is_confirmed else {unused}
+    first = [c for c in (*_FIRST, *names[:_MAX_VARIED], *_LAST) if c in used and c not in later]
     left_out = {*_LEFT_OUT, *PER_LAYER, outcome, unused}
     others = [c for c in used if c not in first and c not in left_out]
     meanings = {**MEANINGS, "label": _LABEL, **{key: _meaning(key) for key in (*HYPERPARAMETERS, *PER_LAYER)}}
