@@ -47,11 +47,16 @@ def learning_curves(results: ExperimentResults) -> Chart | None:
     accuracy = [e.val_accuracy for _, epochs, _ in curves for e in epochs if math.isfinite(e.val_accuracy)]
     loss = [e.val_loss for _, epochs, _ in curves for e in epochs if math.isfinite(e.val_loss)]
     low, high = floor(accuracy), -floor([-value for value in loss])
-    if min(accuracy, default=0.0) < low or max(loss, default=0.0) > high:
+    is_cut = min(accuracy, default=0.0) < low, max(loss, default=0.0) > high
+    if any(is_cut):
         caption += " The axes leave out values far from the others."
+    if max(len(epochs) for _, epochs, _ in curves) == 1:
+        caption += " After a single epoch a curve is a point."
+    accuracies = Axis("val_accuracy (share of images)", low=low if is_cut[0] else None)
+    losses = Axis("val_loss (less is better)", high=high if is_cut[1] else None)
     panels = [
-        Panel(_lines(curves, lambda e: e.val_accuracy), _EPOCH, Axis("val_accuracy", low=low)),
-        Panel(_lines(curves, lambda e: e.val_loss), _EPOCH, Axis("val_loss", high=high)),
+        Panel(_lines(curves, lambda e: e.val_accuracy), _EPOCH, accuracies),
+        Panel(_lines(curves, lambda e: e.val_loss), _EPOCH, losses),
     ]
     return Chart("curves", "Learning curves", caption, panels)
 

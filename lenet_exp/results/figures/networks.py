@@ -142,7 +142,8 @@ def mistakes(seen: Seen) -> Chart | None:
             for i in sure
         ]
         certain = int((network.confidence[wrong] > 0.9).sum())
-        sentences.append(f"{_who(label)} is wrong in {len(wrong):,}, in {certain:,} of them surer than 0.9.")
+        who = _who(label, is_first=bool(sentences))
+        sentences.append(f"{who} is wrong in {len(wrong):,}, in {certain:,} of them surer than 0.9.")
         title = f"{label}: the {counted(len(sure), 'surest mistake')}"
         panels.append(Panel([Images(seen.pixels[sure], titles, per_row=4)], title=title))
     if not panels:
@@ -167,8 +168,8 @@ def filters(seen: Seen) -> Chart:
         title = f"{label}: {n} filters of {side}x{side}" + (f", the first {_FILTERS}" if n > _FILTERS else "")
         panels.append(Panel([Images(shown, symmetric=True)], title=title))
     caption = (
-        f"{' '.join(sentences)} Red weights are positive, blue negative;"
-        " a filter with a red and a blue side finds edges."
+        f"{' '.join(sentences)} Orange weights are positive, blue negative;"
+        " a filter with an orange and a blue side finds edges."
     )
     return Chart("filters", "Filters of the first convolution", caption, panels)
 
@@ -198,5 +199,6 @@ def activations(seen: Seen) -> Chart:
 
 def _who(label: str, *, is_first: bool = True) -> str:
     """Return a network's label as the subject of a sentence."""
-    the = "The" if is_first else "the"
-    return f"{the} {label}" if label.startswith("baseline") else label
+    name = f"the {label}" if label.startswith("baseline") else label
+    is_name = not label.startswith(("baseline", "trial "))  # the user's own, which keeps its letters
+    return name if is_name or not is_first else f"{name[0].upper()}{name[1:]}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from lenet_exp.results.figures.chart import Line
@@ -21,6 +22,20 @@ def test_the_best_and_the_baseline_stand_out(tmp_path: Path) -> None:
         assert front.width == max(line.width for line in panel.marks if isinstance(line, Line))
         assert [round(y, 6) for y in front.y if isinstance(y, float)] == values
     assert chart.caption.startswith("Best: trial 2 ends at 0.8800 after epoch 2 (+0.4400 in that epoch)")
+
+
+def test_after_one_epoch_each_curve_is_a_point_within_the_axes(tmp_path: Path) -> None:
+    """The caption says so, and no axis starts where a point is."""
+    records = [replace(record(i, 0.8 + i / 100), history={1: 0.8 + i / 100}) for i in range(3)]
+
+    chart = learning_curves(results(records, tmp_path))
+
+    assert chart is not None
+    assert "After a single epoch a curve is a point." in chart.caption
+    for panel in chart.panels:
+        assert panel.y is not None
+        low, high = panel.y.ends(panel.values("y"))
+        assert all(low < y < high for y in panel.values("y") if isinstance(y, float))
 
 
 def test_of_many_trials_the_same_sample_is_drawn_every_time(tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def test_a_conditional_hyper_parameter_is_judged_among_those_that_use_it(tmp_pat
     used = {estimate.name: estimate.n_trials for estimate in importances(SEARCH)}
 
     assert used["kernel_size_3"] == 18
-    assert "kernel_size_3" not in {estimate.name for estimate in importances(SEARCH[:16])}
+    few = importance(results(SEARCH[:16], tmp_path))
+    assert few is not None
+    assert "used by fewer than 10 trials: kernel_size_3" in few.caption
     assert importance(results(SEARCH[:9], tmp_path)) is None
     chart = importance(results(SEARCH, tmp_path))
     assert chart is not None
@@ -67,6 +69,7 @@ def test_slices_say_when_a_hyper_parameter_is_used(tmp_path: Path) -> None:
     assert list(trials.x) == [r.values["lr"] for r in SEARCH]
     assert isinstance(baseline, Points)
     assert (list(baseline.x), list(baseline.symbols)) == ([0.009], ["diamond"])
+    assert len({panel.y for panel in chart.panels}) == 1  # one range, so that panels can be compared
     assert slices(results([record(0, 0.8), record(1, 0.9)], tmp_path)) is None
 
 
@@ -86,6 +89,11 @@ def test_the_contour_has_the_mean_of_each_cell(tmp_path: Path) -> None:
     assert min(v for v in gelu if v) <= shown.max() <= max(v for v in gelu if v)
     assert f"The highest mean, {shown.max():.4f}" in chart.caption
     assert "activation gelu" in chart.caption
+    # Points at the outer edge lie in a cell too.
+    axis, values = chart.panels[0].y, [r.values[chart.panels[0].y.title] for r in SEARCH]
+    assert axis.low is not None
+    assert axis.high is not None
+    assert axis.low < min(v for v in values if v) <= max(v for v in values if v) < axis.high
 
 
 def test_parallel_coordinates_show_what_is_not_used(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ PANELS = {
         Axis("", "category", NAMES),
         Axis("", "category", NAMES),
     ),
-    "contour": Panel([Heat([1, 2, 3, 4], [1, 2, 3, 4], GRID * math.nan, LONG, is_smooth=True)], *AXES),
+    "contour": Panel([Heat([1, 2, 3, 4], [1, 2, 3, 4], GRID * math.nan, LONG)], *AXES),
     "images": Panel([Images(np.zeros((11, 3, 3)), [f"{EVIL}\n{EVIL}\n0.99"] * 11, 4)], title="eleven"),
     "filters": Panel([Images(np.zeros((40, 3, 3)), symmetric=True)]),
     "parallel": Panel(
