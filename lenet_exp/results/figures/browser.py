@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -92,6 +94,8 @@ def specification(panel: Panel) -> dict[str, Any]:
                 data.append(_bars(mark, y))
             case Heat():
                 data.append(_heat(mark, x, y))
+    if y.scale == "category":  # whose names may leave the title of the other axis little width
+        x = replace(x, title=fill(x.title, 26))
     layout = {
         "xaxis": _axis(x, panel.values("x")),
         "yaxis": _axis(y, panel.values("y"), is_upright=True),

@@ -22,6 +22,7 @@ from lenet_exp.results.figures.chart import (
     Points,
     Reference,
 )
+from lenet_exp.results.figures.selection import subject
 from lenet_exp.results.lookup import ExperimentResults
 from lenet_exp.results.table import finite
 
@@ -72,7 +73,7 @@ def _verdict_caption(
 ) -> str:
     """Return what to see: whether the intervals contain 0, and how many seeds agree."""
     first, above = verdicts[0], sum(difference > 0 for difference in seeds[0])
-    label = printable(evaluation.label(first["config"]))
+    label = subject(printable(evaluation.label(first["config"])))
     text = f"{label} is more accurate than the baseline on {above} of {counted(len(seeds[0]), 'paired seed')}"
     low, high = finite(first["delta_low"]), finite(first["delta_high"])
     if low is not None and high is not None:

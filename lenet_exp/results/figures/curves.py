@@ -21,7 +21,7 @@ from lenet_exp.results.figures.chart import (
     Mark,
     Panel,
 )
-from lenet_exp.results.figures.selection import best_of, floor, sample, summary, tried
+from lenet_exp.results.figures.selection import best_of, floor, last_accuracy, sample, summary, tried
 from lenet_exp.results.lookup import ExperimentResults
 from lenet_exp.study.records import TrialRecord
 
@@ -144,9 +144,12 @@ def _of_list(results: ExperimentResults) -> tuple[list[_Curve], str]:
     for record in sorted(records, key=lambda r: r.trial):
         by_name.setdefault(without_seed(record.label), []).append(record)
     curves: list[_Curve] = []
-    for number, (name, group) in enumerate(by_name.items()):
+    best_first = sorted(by_name, key=lambda name: -max(map(last_accuracy, by_name[name])))
+    coloured = [name for name in by_name if name in best_first[:MAX_COLOURED]]
+    for name, group in by_name.items():
         style: dict[str, Any] = {"name": "other runs", "colour": FAINT, "opacity": 0.6, "width": 1.5}
-        if number < MAX_COLOURED:
+        if name in coloured:
+            number = coloured.index(name)
             style = {"name": name, "colour": COLOURS[number], "dash": _DASHES[number % len(_DASHES)]}
         curves += [(style, epochs, r.label) for r in group if (epochs := _epochs(results, r))]
     curves.sort(key=lambda curve: curve[0]["name"] != "other runs")
@@ -158,6 +161,6 @@ def _of_list(results: ExperimentResults) -> tuple[list[_Curve], str]:
     caption = f"The highest val_accuracy after the last epoch is {best[1][-1].val_accuracy:.4f}, {best[2]}."
     if len(by_name) > MAX_COLOURED:
         caption += (
-            f" The first {MAX_COLOURED} of {len(by_name)} have colours; point at a grey curve for its name."
+            f" The best {MAX_COLOURED} of {len(by_name)} have colours; point at a grey curve for its name."
         )
     return curves, caption

@@ -159,5 +159,21 @@ def summary(record: TrialRecord, names: Sequence[str]) -> str:
     return "\n".join([accuracy, *rows, *([record.reason[:200]] if record.reason else [])])
 
 
+def subject(label: str, *, is_first: bool = True) -> str:
+    """Return a label as the subject of a sentence; a name that the user gave keeps its letters.
+
+    Args:
+        label: Label of a training, such as ``trial 3`` or ``baseline``.
+        is_first: True at the start of a sentence.
+
+    Example:
+        >>> subject("baseline"), subject("trial 3", is_first=False)
+        ('The baseline', 'trial 3')
+    """
+    name = f"the {label}" if label.startswith("baseline") else label
+    is_ours = label.startswith(("baseline", "trial "))
+    return f"{name[0].upper()}{name[1:]}" if is_ours and is_first else name
+
+
 def _shown(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

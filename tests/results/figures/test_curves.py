@@ -54,12 +54,12 @@ def test_of_many_trials_the_same_sample_is_drawn_every_time(tmp_path: Path) -> N
 
 
 def test_each_of_a_few_listed_runs_has_a_look_of_its_own(tmp_path: Path) -> None:
-    """Neighbours differ in colour and in dash; those beyond eight are told by pointing at them."""
+    """Neighbours differ in colour and in dash; all but the best eight are told by pointing at them."""
     names = [f"run {number}" for number in range(10)]
-    runs = listed([record(i, 0.8) for i in range(10)], *names)
+    runs = listed([record(i, 0.8 + i / 100) for i in range(10)], *names)
 
     drawn = marks(learning_curves(results(runs, tmp_path, run=[{"name": "a", "lr": 0.1}])))
 
-    assert list(drawn) == ["other runs", *names[:MAX_COLOURED]]
+    assert list(drawn) == ["other runs", *names[-MAX_COLOURED:]]
     looks = [(m.colour, m.dash) for m in drawn.values() if isinstance(m, Line)]
     assert len(set(looks)) == len(looks)

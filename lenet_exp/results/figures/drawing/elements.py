@@ -50,6 +50,8 @@ def tick_text(value: Value) -> str:
     """Return a value as plotly writes it beside a tick."""
     if isinstance(value, str):
         return plotly_text(shortened([value], TICK_CHARACTERS)[0])
+    if abs(value) >= 10_000:
+        return f"{value / 1e6:.4g}M" if abs(value) >= 1e6 else f"{value / 1e3:.4g}k"
     return f"{value:,.0f}" if abs(value) >= 1000 and value == int(value) else f"{value:.4g}"
 
 

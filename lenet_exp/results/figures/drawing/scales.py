@@ -45,6 +45,7 @@ class ParallelAxis:
             middle = self._low + self._span / 2
             is_few = len(values) <= 4 and np.diff([self.share(v) for v in values]).min(initial=1) > 0.2
             inner = 10**middle if self._axis.scale == "log" else middle
+            inner = round(inner) if all(isinstance(value, int) for value in values) else inner
             values = values if is_few else [values[0], inner, values[-1]]
         unused: list[tuple[float, Value]] = [(UNUSED, "unused")]
         return unused * self._has_unused + [(self.share(v), v) for v in values]
