@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import groupby
 from textwrap import fill
 from typing import Any
@@ -94,11 +93,9 @@ def specification(panel: Panel) -> dict[str, Any]:
                 data.append(_bars(mark, y))
             case Heat():
                 data.append(_heat(mark, x, y))
-    if y.scale == "category":  # whose names may leave the title of the other axis little width
-        x = replace(x, title=fill(x.title, 26))
     layout = {
         "xaxis": _axis(x, panel.values("x")),
-        "yaxis": _axis(y, panel.values("y"), is_upright=True),
+        "yaxis": _axis(y, panel.values("y"), row=panel.height / max(1, len(y.categories))),
         "shapes": shapes,
         "barmode": "overlay",
         "height": panel.height,
@@ -149,19 +146,21 @@ def _place(values: Sequence[Value], axis: Axis) -> list[float | None]:
 # Axes.
 
 
-def _axis(axis: Axis, values: Sequence[Value], *, is_upright: bool = False) -> dict[str, Any]:
-    """Return plotly's axis, with a range that holds all values; ``is_upright`` puts categories top down."""
+def _axis(axis: Axis, values: Sequence[Value], *, row: float = 0) -> dict[str, Any]:
+    """Return plotly's axis, with a range that holds all values; an upright one has the height of a row."""
     spec: dict[str, Any] = {"title": {"text": plotly_text(axis.title), "standoff": 8}, "automargin": True}
     spec |= {"nticks": 6, "zeroline": False, "type": "log" if axis.scale == "log" else "linear"}
     if axis.scale == "category":
-        n, names = len(axis.categories), shortened(axis.categories, TICK_CHARACTERS)
+        n, n_lines = len(axis.categories), 2 if row > 44 else 1
+        names = shortened(axis.categories, n_lines * TICK_CHARACTERS - n_lines + 1)
+        names = [fill(name, TICK_CHARACTERS) for name in names] if row else names
         spec |= {
             "tickvals": list(range(n)),
             "ticktext": list(map(plotly_text, names)),
             "autotickangles": [0, -90],
         }
         ends = [-0.6, n - 0.4]
-        return spec | {"range": ends[::-1] if is_upright else ends}
+        return spec | {"range": ends[::-1] if row else ends}
     low, high = axis.ends(values)
     spec["range"] = [_round(low), _round(high)]
     if axis.scale == "log":

@@ -62,7 +62,7 @@ def confirmation(results: ExperimentResults) -> Chart | None:
         ),
         Reference(0.0, "x", "baseline"),
     ]
-    axes = Axis("difference in test accuracy from the baseline"), Axis("", "category", rows)
+    axes = Axis("difference in test accuracy"), Axis("", "category", rows)
     panel = Panel(marks, *axes, height=_AROUND + _ROW * len(rows))
     title = f"The verdict: finalists against the baseline on {evaluation.n_images:,} test images"
     return Chart("confirmation", title, _verdict_caption(evaluation, verdicts, seeds), [panel], columns=1)
@@ -106,7 +106,7 @@ def ablation(results: ExperimentResults) -> Chart | None:
         ),
         Reference(0.0, "x", "baseline"),
     ]
-    axes = Axis("difference in val_accuracy from the baseline"), Axis("", "category", rows)
+    axes = Axis("difference in val_accuracy"), Axis("", "category", rows)
     panel = Panel(marks, *axes, height=_AROUND + max(_ROW - 6 * (len(rows) > 8), 34) * len(rows))
     largest = max(judged, key=lambda row: abs(row["val_delta"]))
     n_clear = sum(row["verdict"] != "tie" for row in judged)

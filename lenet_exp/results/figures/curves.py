@@ -116,7 +116,11 @@ def _winner(results: ExperimentResults) -> tuple[TrialRecord | None, str]:
 
 
 def _baselines(results: ExperimentResults) -> list[TrialRecord]:
-    return [r for r in results.records if r.key.role == "baseline" and r.state == "COMPLETE"]
+    return [r for r in results.records if r.key.role == "baseline" and _is_drawn(r)]
+
+
+def _is_drawn(record: TrialRecord) -> bool:
+    return record.state == "COMPLETE" and math.isfinite(record.value or 0.0)
 
 
 def _end_of(curves: Sequence[_Curve]) -> str:

@@ -47,7 +47,7 @@ def complete(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 def baseline_of(records: Sequence[TrialRecord]) -> TrialRecord | None:
     """Return the baseline's record, or None if it is not complete."""
-    return next((r for r in records if r.key.role == "baseline" and r.value is not None), None)
+    return next((r for r in records if r.key.role == "baseline" and _is_number(r.value)), None)
 
 
 def incumbent(records: Sequence[TrialRecord]) -> list[tuple[int, float]]:
@@ -107,6 +107,7 @@ def _is_number(value: float | None) -> bool:
 def baseline_accuracy(records: Sequence[TrialRecord]) -> float | None:
     """Return the baseline's val_accuracy, over its seeds the mean; None if it is not complete."""
     values = [r.value for r in records if r.key.role == "baseline" and r.value is not None]
+    values = list(filter(math.isfinite, values))
     return statistics.fmean(values) if values else None
 
 

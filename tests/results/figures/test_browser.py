@@ -76,7 +76,7 @@ def test_every_chart_of_a_finished_sweep_is_whole(swept: Swept) -> None:
         [record(-1, 0.8)],
         [record(0, 0.8)],
         [record(0, 0.5, "PRUNED"), record(1, 0.6, "PRUNED")],
-        [record(0, float("nan"), "PRUNED"), record(1, 0.6), record(2, 0.7, lr=0.1)],
+        [record(-1, float("nan")), record(0, float("nan"), "PRUNED"), record(1, 0.6), record(2, 0.7, lr=0.1)],
         [replace(r, value=0.5, history={1: 0.5}) for r in SEARCH],
     ],
     ids=["nothing", "baseline", "a trial", "all pruned", "a NaN", "all equal"],
@@ -87,7 +87,12 @@ def test_any_study_can_be_drawn(records: list[Any], tmp_path: Path) -> None:
         chart = build(results(records, tmp_path))
         if chart:
             check(chart)
-            assert specs(figure_html(chart))
+            html = figure_html(chart)
+            assert specs(html)
+            assert not re.search(r"\bnan\b", chart.caption)
+            assert not any(
+                None in shape.values() for spec in specs(html) for shape in spec["layout"]["shapes"]
+            )
 
 
 def test_names_are_shown_and_not_obeyed(tmp_path: Path) -> None:

@@ -131,3 +131,13 @@ def test_a_picture_is_as_wide_as_asked_and_says_what_is_drawn() -> None:
     assert shown[-1] == "Caption."
     assert {"line", "point", "baseline"} <= set(shown)
     assert "nothing of this name" not in shown
+
+
+def test_names_that_begin_alike_are_told_apart() -> None:
+    """Where there is no room for whole names, each keeps its end."""
+    names = [f"a wide network of many layers, with a learning rate of 0.{n}" for n in range(9)]
+    panel = Panel([Points([1.0] * 9, names)], Axis("share"), Axis("", "category", names), height=300)
+
+    axes = draw(Chart("key", "Heading", "Caption.", [panel]), 400).axes[0]
+
+    assert len({tick.label1.get_text() for tick in axes.yaxis.get_major_ticks()}) == 9

@@ -14,6 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 
 from lenet_exp.base.errors import printable
 from lenet_exp.results.figures import chart as ch
+from lenet_exp.results.figures.drawing.scales import shortened as without_beginning
 from lenet_exp.results.figures.drawing.sheet import (
     BAR,
     DASHES,
@@ -223,7 +224,11 @@ def _set_categories(axes: Axes, described: ch.Axis, box: Box, *, is_x: bool) -> 
         axes.grid(visible=False, axis="x")
     else:
         n_lines = max(1, int((box.height - 50) / max(1, len(names)) / line_height(SMALL)))
-        broken = [wrapped(name, 0.4 * box.width, SMALL) for name in names]
+        room = 0.4 * box.width
+        if any(len(wrapped(name, room, SMALL)) > n_lines for name in names):
+            # What all begin with would be all that is seen; a character is seldom wider than 8 pixels.
+            names = without_beginning(names, int(n_lines * room / 8))
+        broken = [wrapped(name, room, SMALL) for name in names]
         labels = ["\n".join(lines[:n_lines]) for lines in broken]
         axes.set_yticks(places, labels, parse_math=False)
         axes.set_ylim(len(names) - 0.5, -0.5)
