@@ -93,7 +93,7 @@ def specification(panel: Panel) -> dict[str, Any]:
                 data.append(_bars(mark, y))
             case Heat():
                 data.append(_heat(mark, x, y))
-    layout = {
+    layout: dict[str, Any] = {
         "xaxis": _axis(x, panel.values("x")),
         "yaxis": _axis(y, panel.values("y"), row=panel.height / max(1, len(y.categories))),
         "shapes": shapes,

@@ -130,7 +130,7 @@ def confusion(seen: Seen) -> Chart:
 
 def mistakes(seen: Seen) -> Chart | None:
     """Return the most confident mistakes; None if there are none."""
-    panels, sentences = [], []
+    panels, sentences = list[Panel](), list[str]()
     for label, network in zip(seen.labels, seen.networks, strict=True):
         wrong = np.flatnonzero(network.predicted != seen.truth)
         sure = wrong[np.argsort(-network.confidence[wrong], kind="stable")][:_MISTAKES]

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lenet_exp.results.figures.chart import Heat, Parallel, Points
-from lenet_exp.results.figures.hyperparameters import contour, importance, importances, parallel, slices
+from lenet_exp.results.figures.chart import Axis, Heat, Parallel, Points
+from lenet_exp.results.figures.hyperparameters import (
+    _cells,
+    contour,
+    importance,
+    importances,
+    parallel,
+    slices,
+)
 from tests.labs.charts import marks, record, results
 
 RANDOM = np.random.default_rng(0)
@@ -89,11 +96,12 @@ def test_the_contour_has_the_mean_of_each_cell(tmp_path: Path) -> None:
     assert min(v for v in gelu if v) <= shown.max() <= max(v for v in gelu if v)
     assert f"The highest mean, {shown.max():.4f}" in chart.caption
     assert "activation gelu" in chart.caption
-    # Points at the outer edge lie in a cell too.
-    axis, values = chart.panels[0].y, [r.values[chart.panels[0].y.title] for r in SEARCH]
+    # The outermost points lie within a cell too.
+    axis, centres, cells = _cells(Axis("lr", "log"), [1e-4, 1e-2, 1e-1], [1e-4, 1e-2, 1e-1])
     assert axis.low is not None
     assert axis.high is not None
-    assert axis.low < min(v for v in values if v) <= max(v for v in values if v) < axis.high
+    assert axis.low < 1e-4 < 1e-1 < axis.high
+    assert (len(centres), cells.tolist()) == (5, [0, 3, 4])
 
 
 def test_parallel_coordinates_show_what_is_not_used(tmp_path: Path) -> None:
