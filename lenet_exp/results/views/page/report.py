@@ -75,9 +75,9 @@ def write_report(
     if say is not None:
         uri = tracking_uri or local_uri(root.absolute())
         pictures = results.layout.figures
-        for file in (path, *sorted(pictures.glob("*.png"))):
-            if not results.add_to_run(STUDY, file, uri, say, None if file == path else pictures.name):
-                break
+        # The folder at once: connecting to the store takes longer than a file.
+        if results.add_to_run(STUDY, path, uri, say):
+            results.add_to_run(STUDY, pictures, uri, say, pictures.name)
     return path
 
 
