@@ -325,6 +325,7 @@ def _report(
     Example: lenet-exp report quick
     """
     chosen = load_experiment(experiment)
+    start_fork_server()  # imports torch, which looks into networks, while this process reads the records
     with step("writing the page"):
         from lenet_exp.results.views.page.report import write_report
 
