@@ -125,7 +125,8 @@ def test_on_a_read_only_disk_results_can_be_read_and_nothing_is_begun(
     shown = read_only(recorded, "leaderboard", "mini.toml", "--format", "csv")
     refused = read_only(recorded, "sweep", "mini.toml")
 
-    assert (shown.returncode, shown.stdout, shown.stderr) == (0, expected.out, "")
+    assert (shown.returncode, shown.stdout) == (0, expected.out)
+    assert shown.stderr in ("", "reading the study\n")  # told where it takes longer than a second
     assert (refused.returncode, refused.stdout) == (5, "")
     assert re.fullmatch(
         r"error: .*mini: cannot be written: Read-only file system; choose another .*\n", refused.stderr

@@ -80,7 +80,7 @@ def duration(seconds: float) -> str:
 
     Example:
         >>> duration(5.2), duration(754), duration(7_260)
-        ('5 s', '12 min 34 s', '2 h 1 min')
+        ('5.2 s', '12 min 34 s', '2 h 1 min')
     """
     whole = round(seconds)
     if whole < 60:
