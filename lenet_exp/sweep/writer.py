@@ -72,7 +72,7 @@ class Writer:
                 "params": configuration.to_dict(),
                 "seed": attempt.seed,
                 "config": configuration.id,
-                "tags": {**source_tags(self._layout.home.name), **tags},
+                "tags": {**source_tags(self._study.experiment.name), **tags},
                 "study_id": self._study.lineage.id,
                 "study": self._study.drawn(attempt.key),
             },
