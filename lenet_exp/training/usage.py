@@ -5,6 +5,7 @@ The metrics begin with ``system/``, so that MLflow shows them on a tab of their 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
@@ -45,8 +46,8 @@ class Usage:
         index = self._device.index or 0
         free, total = torch.cuda.mem_get_info(self._device)
         used = {f"system/gpu_{index}_memory_usage_megabytes": (total - free) / 1e6}
-        try:
+        # PyTorch asks NVIDIA's library by way of a package that is not among ours, and that has exceptions of
+        # its own: a part of a GPU has no utilisation.
+        with contextlib.suppress(Exception):
             used[f"system/gpu_{index}_utilization_percentage"] = float(torch.cuda.utilization(self._device))
-        except (ModuleNotFoundError, RuntimeError):
-            pass  # PyTorch asks NVIDIA's library by way of a package that is not among ours
         return used

@@ -86,12 +86,12 @@ def test_the_ui_opens_in_a_browser(
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
     monkeypatch.setattr(ui, "shows_windows", lambda: True)
-    monkeypatch.setattr(ui, "open_ui", lambda root, port, on_ready: on_ready(f"http://127.0.0.1:{port}/"))
+    monkeypatch.setattr(ui, "open_ui", lambda *_, on_ready, **__: on_ready("http://127.0.0.1/"))
 
-    told = command("ui", "--port", "5003", *flags)
+    told = command("ui", *flags)
 
-    assert told.out == "MLflow's UI is at http://127.0.0.1:5003/ (Ctrl-C ends it)\n"
-    assert opened == ["http://127.0.0.1:5003/"] * n_opened
+    assert told.out == "MLflow's UI is at http://127.0.0.1/ (Ctrl-C ends it)\n"
+    assert opened == ["http://127.0.0.1/"] * n_opened
 
 
 @pytest.mark.parametrize("device", ["meta", "cuda:-1", "cuda:99", "xla", "", "cpu:x", "\x1b[31m"])

@@ -63,7 +63,7 @@ def test_what_is_watched_is_measured_after_each_epoch(mini: ImageSet, tmp_path: 
 
 
 def test_what_a_training_uses_is_measured_if_asked_for(mini: ImageSet, tmp_path: Path) -> None:
-    """Each epoch has its processor time and the peak of its memory; the numbers of the training are the same."""
+    """Each epoch has its processor time and its peak of memory; the training is the same bit for bit."""
     plain = list(trainer.begin(task(mini, tmp_path)).epochs())
 
     results = list(trainer.begin(task(mini, tmp_path, watch={"system_metrics": True})).epochs())
