@@ -55,7 +55,7 @@ OWNERS = {
     "alembic": {"tracking.store"},
     "pydantic": {"config"},
     "pandas": {"results"},
-    "scipy": {"results.verdicts", "results.figures.hyperparameters"},
+    "scipy": {"results.verdicts"},
     "matplotlib": {"results.figures", "results.views"},
     "plotly": {"results.figures", "results.views"},
     "rich": {"results.views.console", "data.download", "progress"},

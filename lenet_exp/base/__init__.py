@@ -13,7 +13,7 @@ __getattr__, __dir__ = face(
     "write_new",
     layout="Layout artifacts folder_name layouts mlflow_db study_db",
     lineage="Lineage MARK check_lineage",
-    messages="counted is_listened_to listen repair_command say step store_flags",
+    messages="counted listen repair_command say step store_flags",
     records="EpochResult IMAGES_IN_WORDS METRICS Role RunKey State TrainOn without_seed",
     seeding="derive_seed",
 )

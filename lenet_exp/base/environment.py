@@ -71,6 +71,9 @@ def metadata(
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": _version("numpy"),
+        # They change no result of a training, but its reader asks what drew and recorded it.
+        "optuna": _version("optuna"),
+        "mlflow": _version("mlflow"),
         **version_of_code(),
     }
 
@@ -111,6 +114,7 @@ def code(package: Path = Path(__file__).parent.parent) -> str:
     return digest.hexdigest()[:12]
 
 
+@functools.cache
 def _version(package: str) -> str:
     # Imported here because it takes 15 ms, which every command would otherwise spend.
     from importlib.metadata import PackageNotFoundError, version

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,11 +40,6 @@ class _Listener:
 def listen(hear: Callable[[str], bool] | None) -> None:
     """Give the lines of `say` to ``hear``, and to standard error if it returns False; None ends that."""
     _Listener.hear = hear
-
-
-def is_listened_to() -> bool:
-    """Return True while `listen` has a function, so that nothing else may draw on the terminal."""
-    return _Listener.hear is not None
 
 
 def say(line: str) -> None:
@@ -84,7 +80,7 @@ class Count:
 def step(what: str) -> Iterator[Count]:
     """Context manager: tell the user what is being done, if it takes longer than a second.
 
-    A step that counts what it works through tells every few seconds how far it is.
+    Every few seconds it tells how far the step is, or how long it takes by now if nothing was counted since.
 
     Args:
         what: Phrase such as ``writing the page``.
@@ -93,12 +89,16 @@ def step(what: str) -> Iterator[Count]:
 
     def tell() -> None:
         told = None
-        wait_s = TOLD_AFTER_S
+        began, wait_s = time.monotonic(), TOLD_AFTER_S
         while not is_over.wait(wait_s):
             line = f"{what}: {count.text}" if count.text else what
             if line != told:
+                wait_s = TOLD_EVERY_S
                 say(line)
-            told, wait_s = line, TOLD_EVERY_S
+            else:
+                wait_s *= 2  # a step of ten minutes is worth six lines, not a hundred
+                say(f"{line}, {time.monotonic() - began:.0f} s so far")
+            told = line
 
     telling = threading.Thread(target=tell, name="step", daemon=True)
     telling.start()

@@ -7,7 +7,7 @@ import platform
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 from lenet_exp import __version__
 from lenet_exp.base.errors import NoResultError
 from lenet_exp.base.layout import Layout
-from lenet_exp.base.messages import step
+from lenet_exp.base.messages import say, step
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.cli.overhead import small_sweep
 from lenet_exp.cli.peak import matrix_peak, training_flops
@@ -31,6 +31,7 @@ from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions, Ended, Epoch, Machine, Task
 from lenet_exp.execution.resources import Capacity, WorkerPlan, measure, plan
 from lenet_exp.execution.signals import unwinding
+from lenet_exp.results.views.console import Column, print_table
 from lenet_exp.study.records import Attempt
 
 #: Length of a short trial, in seconds, with which ``harness_s`` is compared.
@@ -272,3 +273,39 @@ def _why(best: Setting, ours: dict[Setting, float]) -> str:
     if not others:
         return "there is one core"
     return f"{best} trained {ours[best]:,.0f} examples/s together; {others}"
+
+
+def print_bench(answer: Mapping[str, Any]) -> None:
+    """Print the results of `run_bench`, each number with an explanation."""
+    rows = [
+        (
+            "usual_examples_per_s",
+            f"{answer['usual_examples_per_s']:,.0f}",
+            f"the usual loop: DataLoader, float32, {answer['usual_threads']} threads and 2 reading processes",
+        ),
+        ("examples_per_s", f"{answer['examples_per_s']:,.0f}", f"this package, in {answer['precision']}"),
+        ("speedup", f"{answer['speedup']:.2f}", ""),
+        ("peak_gflops", f"{answer['peak_gflops']:,.0f}", "float32 matrix products of torch.mm, GFLOP/s"),
+        (
+            "share_of_peak",
+            f"{answer['share_of_peak']:.3f}",
+            f"examples_per_s x {answer['flops_per_example'] / 1e6:.2f} MFLOP per example, over peak_gflops",
+        ),
+        (
+            "harness_share",
+            f"{answer['harness_share']:.4f}",
+            f"{answer['harness_s']:.2f} s outside training and evaluation, as a share of a trial of 10 s",
+        ),
+        ("first_step_s", f"{answer['first_step_s']:.2f}", "from the command to the first training step"),
+        ("workers", str(answer["workers"]), answer["why"]),
+        ("threads", str(answer["threads"]), "per worker"),
+        ("precision", answer["precision"], "of the sweep's arithmetic"),
+    ]
+    title = f"{answer['machine']}, {answer['cores']} cores, on {answer['device']}"
+    names, values, meanings = zip(*rows, strict=True)
+    print_table(
+        title, [Column("", names), Column("", values, right=True), Column("", meanings, is_text=True)]
+    )
+    if answer["load"] > answer["cores"] / 4:
+        text = f"warning: this machine was busy (load {answer['load']:.1f}): measure again when it is quiet"
+        say(text)

@@ -306,7 +306,8 @@ def _replay(
 
     Example: lenet-exp replay 3 --experiment quick
     """
-    from lenet_exp.cli.replay import replay, show
+    with step("loading libraries"):
+        from lenet_exp.cli.replay import replay, show
 
     chosen = load_experiment(experiment, overrides)
     show(replay(chosen, root, trial, threads=threads, device=device, storage=storage))
@@ -324,6 +325,7 @@ def _report(
     Example: lenet-exp report quick
     """
     chosen = load_experiment(experiment)
+    start_fork_server()  # imports torch, which looks into networks, while this process reads the records
     with step("writing the page"):
         from lenet_exp.results.views.page.report import write_report
 
@@ -346,9 +348,8 @@ def _bench(
     Example: lenet-exp bench --json > bench.json
     """
     with step("loading torch"):
-        from lenet_exp.cli.bench import Question, run_bench
+        from lenet_exp.cli.bench import Question, print_bench, run_bench
     from lenet_exp.config.loader import experiment_path
-    from lenet_exp.results.views.console import print_bench
 
     path, given = experiment_path("bench"), tuple(overrides or ())
     experiment = load_experiment(path, given)

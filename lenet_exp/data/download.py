@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from typing import IO, cast
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from lenet_exp.base.messages import is_listened_to, say
+from lenet_exp.base.messages import say, step
 
 #: Seconds to wait for a connection, and then for each chunk of a response.
 TIMEOUT_S = 10
@@ -114,19 +113,15 @@ def _read(response: HTTPResponse) -> bytes:
 
 @contextmanager
 def _progress(url: str, have: int, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Context manager: show a download's progress; yield a function to call with the bytes so far."""
-    if is_listened_to() or not sys.stderr.isatty():
-        size = f" ({total:,} bytes)" if total else ""
-        say(f"downloading {url}{size}")
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    """Context manager: tell how far a download is; yield a function to call with the bytes so far."""
+    say(f"downloading {url}{f' ({total:,} bytes)' if total else ''}")
+    with step(f"downloading {url.rpartition('/')[2]}") as count:
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"downloading {url.rpartition('/')[2]}", total=total, completed=have)
-        yield lambda so_far: progress.update(task, completed=so_far)
+        def report(so_far: int) -> None:
+            count.text = f"{so_far / 1e6:.1f}{f' of {total / 1e6:.1f}' if total else ''} MB"
+
+        report(have)
+        yield report
 
 
 def fetch_package(package: str, kept: Path) -> None:
@@ -164,16 +159,17 @@ def fetch_package(package: str, kept: Path) -> None:
 
 def _apt(package: str, config: Path, *command: str, may_fail: bool = False) -> None:
     try:
-        completed = subprocess.run(
-            ["apt-get", "-q", "-c", str(config), *command],
-            cwd=config.parent,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"LC_ALL": "C.UTF-8"},
-            timeout=_APT_TIMEOUT_S,
-            check=False,
-        )
+        with step(f"waiting for apt-get {command[0]}"):
+            completed = subprocess.run(
+                ["apt-get", "-q", "-c", str(config), *command],
+                cwd=config.parent,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                env=os.environ | {"LC_ALL": "C.UTF-8"},
+                timeout=_APT_TIMEOUT_S,
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         raise UnavailableError(
             f"Debian package {package}: apt-get {command[0]} took longer than {_APT_TIMEOUT_S} s"

@@ -12,24 +12,12 @@ from rich.text import Text
 from lenet_exp.base.errors import printable
 from lenet_exp.base.messages import counted
 from lenet_exp.progress.estimate import duration_in_words, in_words
-from lenet_exp.progress.state import Note, Phase, Progress, Running
+from lenet_exp.progress.state import PHASES, Note, Progress, Running
 
 #: Widths from which trainings and the rest stand side by side, and below which words are shortened.
 _WIDE, _NARROW = 150, 60
 #: Blue and orange are told apart by everybody (Okabe and Ito), and are readable on black and on white.
 _ACCENT, _WARNING = "dodger_blue2", "dark_orange3"
-
-PHASES: dict[Phase, str] = {
-    "loading": "loading libraries, data and stores",
-    "search": "searching",
-    "confirmation": "confirming on fresh seeds",
-    "reading": "reading the test split",
-    "page": "writing tables and page",
-    "uploading": "uploading to MLflow",
-    "done": "done",
-    "interrupted": "interrupted",
-    "failed": "failed",
-}
 
 
 def board(progress: Progress, width: int, height: int = 40) -> RenderableType:
@@ -53,7 +41,7 @@ def board(progress: Progress, width: int, height: int = 40) -> RenderableType:
         beside.add_row(Group(*left), Group(*right))
         return Group(*head, beside) if left or right else Group(*head)
     # From the top: what it is at, then a row for each training, then what is known; notes take what is left.
-    left = _running(progress.running, width, max(2, height - len(head) - len(facts)))
+    left = _running(progress.running, width, max(3, height - len(head) - len(facts)))
     lines = [*head, *left, *facts]
     n_notes = min(len(notes), max(0, height - len(lines)))
     return Group(*lines[:height], *notes[len(notes) - n_notes :])
@@ -68,7 +56,10 @@ def _head(progress: Progress, width: int) -> Iterator[Text]:
     is_narrow = width < _NARROW
     detail = f": {printable(progress.detail)}" if progress.detail and not is_narrow else ""
     name = printable(progress.experiment) or "sweep"
-    yield _line((name, "bold"), "  ", (PHASES[progress.phase], _ACCENT), detail)
+    phase = PHASES[progress.phase]
+    if progress.phase == "confirmation" and progress.n_seeds:
+        phase = f"confirming, {progress.n_seeds_done} of {counted(progress.n_seeds, 'seed')} done"
+    yield _line((name, "bold"), "  ", (phase, _ACCENT), detail)
     if progress.stopping:
         yield _line((f"! {printable(progress.stopping)}", f"bold {_WARNING}"))
     if not progress.n_total:
@@ -90,20 +81,20 @@ def _head(progress: Progress, width: int) -> Iterator[Text]:
 
 
 def _running(running: Sequence[Running], width: int, rows: int) -> list[Text]:
-    """Return a row of titles and one for each training; if there is no room, their number."""
+    """Return a row of titles and one for each training, in three rows at least, or their number."""
     if not running:
         return []
     shown = running if len(running) < rows else running[: max(1, rows - 2)]
     is_narrow = width < _NARROW
-    n_label = max(8, *(len(run.label) for run in shown)) if shown else 8
-    n_label = min(n_label, width // 3)
+    # Seeds stand at the end of a label, and are all that tells the trainings of a confirmation apart.
+    n_label = min(max(8, *(len(run.label) for run in shown)), width // 2)
     titles = ("epoch", "acc.") if is_narrow else ("epoch", "val_accuracy", "examples/s")
     gap = " " if is_narrow else "  "
     lines = [
         _line((gap.join([_fit("training", n_label), *(title.rjust(len(title)) for title in titles)]), "dim"))
     ]
     if not is_narrow:
-        lines[0].append(f"{gap}what distinguishes it", "dim")
+        lines[0].append(f"{gap}differs from the baseline", "dim")
     for run in shown:
         accuracy = f"{run.accuracy:.4f}" if run.accuracy is not None else "-"
         speed = f"{run.examples_per_s:,.0f}" if run.examples_per_s is not None else "-"
@@ -125,10 +116,11 @@ def _facts(progress: Progress, width: int) -> Iterator[Text]:
     """Yield the incumbent, the counts, and the state of MLflow and of the machine."""
     is_narrow = width < _NARROW
     if best := progress.incumbent:
-        against = "" if is_narrow else " against the baseline"
+        searched = " in the search" if progress.n_seeds else ""
+        against = "" if is_narrow else f" against the baseline{searched}"
         delta = "" if best.delta is None else f"  {best.delta:+.4f}{against}"
         if best.label == "baseline":
-            delta = ""
+            delta = "  nothing better yet" if progress.counts.complete > 1 else ""
         metric = "" if is_narrow else "val_accuracy "
         yield _line(
             ("best      ", "dim"),
@@ -138,8 +130,9 @@ def _facts(progress: Progress, width: int) -> Iterator[Text]:
         )
     counts = vars(progress.counts)
     if any(counts.values()):
-        # In a narrow terminal, what did not happen need not be said.
-        told = [f"{n} {name}" for name, n in counts.items() if n or not is_narrow]
+        # In a narrow terminal, what did not happen need not be said, and what failed is not cut.
+        names = sorted(counts, key="failed".__ne__) if is_narrow else counts
+        told = [f"{counts[name]} {name}" for name in names if counts[name] or not is_narrow]
         style = _WARNING if progress.counts.failed else ""
         yield _line(("ended     ", "dim"), (", ".join(told), style))
     machine = [f"{n / 1e9:.1f} GB {what}" for n, what in _machine(progress)]

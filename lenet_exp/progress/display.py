@@ -14,15 +14,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
 from lenet_exp.base.errors import printable
-from lenet_exp.base.messages import listen, say
+from lenet_exp.base.messages import listen, say, step
 from lenet_exp.execution.signals import when_ending
 from lenet_exp.progress.reporter import Reporter
-from lenet_exp.progress.state import Progress
+from lenet_exp.progress.state import PHASES, Progress
 
 #: Seconds between two frames at least, and the largest share of a core that drawing may take.
 FRAME_S, SHARE = 0.5, 0.01
@@ -250,14 +250,17 @@ def shown(*, plain: bool = False, in_terminal: bool = True) -> Iterator[Reporter
     reporter = Reporter()
     place = None if plain else find_place(in_terminal=in_terminal)
     try:
-        if place is None:
-            reporter.is_plain = True
-            listen(reporter.note)
-        else:
-            drawn = _Board(reporter, place)
-            reporter.close = drawn.close
-            drawn.start()
-        yield reporter
+        with ExitStack() as loading:
+            if place is None:
+                reporter.is_plain = True
+                listen(reporter.note)
+                loading.enter_context(step(PHASES["loading"]))
+                reporter.loaded = loading.close
+            else:
+                drawn = _Board(reporter, place)
+                reporter.close = drawn.close
+                drawn.start()
+            yield reporter
     finally:
         reporter.close()
         listen(None)

@@ -22,7 +22,7 @@ from lenet_exp.base.messages import counted, say
 from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.execution.resources import measure
 from lenet_exp.progress.estimate import Duration, Waiting, in_words, time_left
-from lenet_exp.progress.state import MAX_NOTES, Incumbent, Note, Phase, Progress, Running
+from lenet_exp.progress.state import MAX_NOTES, Incumbent, Note, Phase, Progress, Running, TimeLeft
 
 if TYPE_CHECKING:
     from lenet_exp.config.experiment import Experiment
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 WRITE_EVERY_S, ALIVE_EVERY_S = 1.0, 5.0
 #: Seconds between two looks at memory, disk and MLflow.
 LOOK_EVERY_S = 5.0
+#: Seconds that take, more or less, test split, tables and page, and the timing of a configuration.
+PAGE_S, TIMING_S = 6.0, 3.0
 #: Seeds of the first stage of a confirmation that finds their number.
 FIRST_SEEDS = 8
 #: How an attempt ended, as `Counts` names it.
@@ -51,6 +53,7 @@ class Reporter:
         self._durations: deque[Duration] = deque(maxlen=200)
         self._waiting, self._after = Waiting(), Waiting()
         self._workers = 1
+        self._is_confirmed = False
         self._experiment: Experiment | None = None
         self._baseline: float | None = None
         self._tracking: Callable[[], str] = str
@@ -63,6 +66,8 @@ class Reporter:
         self.is_plain = False
         #: Function that ends what is drawn, so that results can be printed.
         self.close: Callable[[], None] = lambda: None
+        #: Function that is called once everything is loaded.
+        self.loaded: Callable[[], None] = lambda: None
 
     # What the sweep tells.
 
@@ -81,6 +86,7 @@ class Reporter:
             records: Records of the attempts that have ended.
             tracking: Function that returns the state of the upload to MLflow, for `Progress.tracking`.
         """
+        self.loaded()
         self._experiment, self._workers, self._tracking = experiment, workers, tracking
         unit = "trial" if experiment.space else "training"
         self._state = replace(self._state, experiment=experiment.name, unit=unit)
@@ -97,20 +103,23 @@ class Reporter:
             is_confirmed: True if a confirmation follows, of as many trainings as the experiment asks for.
         """
         self.phase("search")
+        self._is_confirmed = is_confirmed
         if is_confirmed and self._experiment is not None:
             self._after = _confirmation(self._experiment)
 
-    def phase(self, phase: Phase, detail: str = "", *, line: str = "") -> None:
+    def phase(self, phase: Phase, detail: str = "", *, line: str = "", n_seeds: int = 0) -> None:
         """Tell what the sweep is at from now on.
 
         Args:
             phase: Phase that begins.
             detail: More about it, in a few words.
             line: Line to say where no board shows the phase; empty if another line tells it already.
+            n_seeds: Number of fresh seeds of a confirmation.
         """
         if phase == "confirmation":
+            self._is_confirmed = True
             self._after = Waiting()
-            self._state = replace(self._state, unit="training", n_done=0, n_total=0)
+            self._state = replace(self._state, unit="training", n_done=0, n_total=0, n_seeds=n_seeds)
         self._state = replace(self._state, phase=phase, detail=detail)
         if line and self.is_plain:
             say(line)
@@ -174,6 +183,8 @@ class Reporter:
         self._state = replace(self._state, counts=replace(counts, **{ended: getattr(counts, ended) + 1}))
 
     def _complete(self, label: str, value: float) -> None:
+        if self._experiment and self._experiment.ablate:
+            return  # the best of single seeds is nobody's answer; the table compares means over seeds
         best = self._state.incumbent
         if label == "baseline":
             self._baseline = value
@@ -202,10 +213,11 @@ class Reporter:
         # `list` copies at once, whatever the driver's thread is doing.
         running = [replace(run, ran_s=now - began) for run, began in list(self._running.values())]
         left = time_left(list(self._durations), running, self._waiting + self._after, self._workers)
+        is_training = self._state.phase in ("search", "confirmation")
         return replace(
             self._state,
             running=tuple(running),
-            left=left if self._state.phase in ("search", "confirmation") and not self._stopping else None,
+            left=self._with_rest(left) if left and is_training and not self._stopping else None,
             stopping="" if self._state.has_ended else self._stopping,
             notes=tuple(self._notes),
             ran_s=round(now - self._began, 1),
@@ -213,13 +225,21 @@ class Reporter:
             **self._machine,
         )
 
+    def _with_rest(self, left: TimeLeft) -> TimeLeft:
+        """Return the time until the command ends, which is some seconds after the last training."""
+        n_timed = self._experiment.confirm.top + 1 if self._experiment and self._is_confirmed else 0
+        rest_s = PAGE_S + TIMING_S * n_timed
+        return TimeLeft(left.low_s + rest_s / 2, left.middle_s + rest_s, left.high_s + 2 * rest_s)
+
     def with_position(self, line: str) -> str:
         """Return a line that tells of a training's end, where no board is shown with how far the sweep is."""
         if not self.is_plain or not self._state.n_total:
             return line
         progress = self.progress()
         left = f", {in_words(progress.left)} left" if progress.left else ""
-        return f"{line}; {progress.n_done} of {counted(progress.n_total, progress.unit)}{left}"
+        is_confirmation = progress.phase == "confirmation" and progress.n_seeds
+        seeds = f", {progress.n_seeds_done} of {counted(progress.n_seeds, 'seed')}" if is_confirmation else ""
+        return f"{line}; {progress.n_done} of {counted(progress.n_total, progress.unit)}{seeds}{left}"
 
     def _look(self) -> dict[str, Any]:
         machine: dict[str, Any] = {"memory_bytes": measure().memory_bytes}
@@ -293,26 +313,13 @@ def ended_as(record: TrialRecord) -> Ended:
 
 
 def distinguishing(configuration: Configuration, experiment: Experiment) -> str:
-    """Return the values in which a configuration differs from the baseline, the learning rate first.
+    """Return in what a configuration differs from the baseline, in the words of the tables.
 
     Args:
         configuration: Configuration of a training.
         experiment: Experiment that it is part of.
     """
+    from lenet_exp.config.describe import differences  # pydantic is slow to load
+
     usual = experiment.baseline_configuration
-    differ = {
-        name: value
-        for name in ("lr", *type(configuration).model_fields)
-        if (value := getattr(configuration, name)) != getattr(usual, name) and name != "epochs"
-    }
-    return ", ".join(
-        value if isinstance(value, str) else f"{name.removesuffix('_size')} {_short(value)}"
-        for name, value in differ.items()
-    )
-
-
-def _short(value: Any) -> str:
-    """Return a value with two digits, and those of all layers in a row, such as ``6-16``."""
-    if isinstance(value, tuple):
-        return "-".join(map(_short, value))
-    return f"{value:.2g}" if isinstance(value, float) else str(value)
+    return differences(configuration.hyperparameters(), usual.hyperparameters())

@@ -11,8 +11,30 @@ from typing import Any, Literal, get_args
 
 #: What a sweep is at; the last three are its ends.
 Phase = Literal[
-    "loading", "search", "confirmation", "reading", "page", "uploading", "done", "interrupted", "failed"
+    "loading",
+    "search",
+    "confirmation",
+    "timing",
+    "reading",
+    "page",
+    "uploading",
+    "done",
+    "interrupted",
+    "failed",
 ]
+#: What people are told of each.
+PHASES: dict[Phase, str] = {
+    "loading": "loading libraries, data and stores",
+    "search": "searching",
+    "confirmation": "confirming on fresh seeds",
+    "timing": "timing each configuration alone",
+    "reading": "reading the test split",
+    "page": "writing tables and page",
+    "uploading": "uploading to MLflow",
+    "done": "done",
+    "interrupted": "interrupted",
+    "failed": "failed",
+}
 ENDS: tuple[Phase, ...] = ("done", "interrupted", "failed")
 #: Number of notes that are kept.
 MAX_NOTES = 8
@@ -98,6 +120,7 @@ class Progress:
         n_done: Number of trials of the search, or of trainings of a list or a confirmation, that have ended.
         n_total: Number of trials or trainings of the phase; 0 if it has none.
         unit: Thing that ``n_total`` counts: ``trial`` or ``training``.
+        n_seeds: Number of fresh seeds of a confirmation; 0 before it.
         counts: Number of attempts that have ended in which way.
         running: Trainings that are under way.
         incumbent: Best configuration so far; None if nothing is complete.
@@ -119,6 +142,7 @@ class Progress:
     n_done: int = 0
     n_total: int = 0
     unit: str = "trial"
+    n_seeds: int = 0
     counts: Counts = Counts()
     running: tuple[Running, ...] = ()
     incumbent: Incumbent | None = None
@@ -137,6 +161,11 @@ class Progress:
     def has_ended(self) -> bool:
         """True if the sweep has ended, be it well or not."""
         return self.phase in ENDS
+
+    @property
+    def n_seeds_done(self) -> int:
+        """Number of fresh seeds that are done: a confirmation trains all configurations on a seed in turn."""
+        return self.n_done * self.n_seeds // self.n_total if self.n_total else 0
 
     def to_json(self) -> str:
         """Return the text of ``progress.json``."""

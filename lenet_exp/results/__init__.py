@@ -7,7 +7,8 @@ __getattr__, __dir__ = face(
     ablation="ABLATION_MEANINGS ablation_table",
     aggregate="configurations is_compared on_front pareto_front",
     champion="elected has_baseline",
-    conclusion="ConfirmationSummary NOT_CONFIRMED confirmation_summary paired_differences seeds_needed",
+    conclusion="ConfirmationSummary NOT_CONFIRMED confirmation_summary error_chance "
+    "paired_differences seeds_needed",
     evaluation="ConfirmationPlan Evaluation Finalist FirstStage PLAN READINGS SPEEDS Score "
     "last_reading_of next_level read_evaluations settled_by",
     leaderboard="MEANINGS ranked read_leaderboard",

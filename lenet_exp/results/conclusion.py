@@ -137,12 +137,17 @@ def _champion(evaluation: Evaluation) -> str:
     return f"{label}, on these test images; on others like them it is open" if is_open else label
 
 
-def _how_sure(evaluation: Evaluation) -> str:
-    """Return what the level and the brackets mean."""
+def error_chance(evaluation: Evaluation) -> float:
+    """Return the largest chance that a reading of this test split wrongly says *better* or *worse*."""
     level, spent = evaluation.plan.level, evaluation.spent_before + evaluation.level
     # More than the level, if earlier readings had a larger one, or all of it, as until November 2026. All
     # later readings together get as much as the next one and once more.
-    most = min(1.0, max(level, spent + 2 * reading_level(level, evaluation.number + 1)))
+    return min(1.0, max(level, spent + 2 * reading_level(level, evaluation.number + 1)))
+
+
+def _how_sure(evaluation: Evaluation) -> str:
+    """Return what the level and the brackets mean."""
+    spent, most = evaluation.spent_before + evaluation.level, error_chance(evaluation)
     said = (
         "how sure: the chance that any finalist is wrongly called better or worse, in all readings of this"
         f" test split together, is at most {most:.3g}, even if others do differ; {spent:.4g} of it is used by"

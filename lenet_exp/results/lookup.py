@@ -86,7 +86,7 @@ class ExperimentResults:
 
         Args:
             stem: Stem of the attempt, or `lenet_exp.tracking.spool.STUDY` for the study's own run.
-            path: File to upload; it also stays where it is.
+            path: File, or folder of files, to upload; it also stays where it is.
             uri: URI of the MLflow store.
             say: Called with a one-line warning if the file could not be uploaded.
             folder: Folder among the run's artifacts to upload it to; None for none.

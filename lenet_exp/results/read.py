@@ -48,12 +48,12 @@ def show_leaderboard(
         NoResultError: If the experiment was never run below ``root``.
         DiskError: If ``csv`` cannot be written.
     """
-    from lenet_exp.results.lookup import read_results
-    from lenet_exp.results.views.console import print_ablation, print_leaderboard
-
     with step("reading the study"):
+        from lenet_exp.results.lookup import read_results
+        from lenet_exp.results.views.console import print_ablation, print_leaderboard
+
         results = read_results(experiment, root, storage)
-    table = _ablation(experiment, results.records) if experiment.ablate else results.leaderboard()
+        table = _ablation(experiment, results.records) if experiment.ablate else results.leaderboard()
     shown = table._replace(rows=table.rows[:top])
     command = experiment.command("leaderboard", root) + store_flags(storage)
     if csv is not None:

@@ -195,7 +195,7 @@ class Confirmation:
             NoResultError: If trainings gave no network.
         """
         while True:
-            self.reporter.phase("confirmation", in_words(plan))
+            self.reporter.phase("confirmation", in_words(plan), n_seeds=len(plan.seeds))
             if not self.train(confirmation_trainings(plan, is_transferred=self.is_transferred)):
                 return None
             self._ensure_trained(plan)
@@ -237,21 +237,15 @@ class Confirmation:
     def _measure_speeds(self, plan: ConfirmationPlan) -> None:
         """Measure the training speed of each configuration that has none yet, while nothing else runs."""
         speeds: dict[str, float] = self.study.kept(SPEEDS) or {}
-        split = division(self.experiment.data, self.conditions.images.open()[1])
+        images = self.conditions.images
+        split = division(self.experiment.data, images.open()[1])
+        conditions = self.device, self.threads, plan.seeds[0], self.experiment.training
         for finalist in plan.everyone:
             if finalist.config in speeds:
                 continue
+            self.reporter.phase("timing", finalist.label, line=f"timing {finalist.label} alone")
             self.settle()
-            speed = run_in_process(
-                alone_examples_per_s,
-                finalist.configuration,
-                self.conditions.images,
-                split,
-                self.device,
-                self.threads,
-                plan.seeds[0],
-                self.experiment.training,
-            )
+            speed = run_in_process(alone_examples_per_s, finalist.configuration, images, split, *conditions)
             if speed is not None:
                 speeds[finalist.config] = speed
                 self.study.keep(SPEEDS, speeds)

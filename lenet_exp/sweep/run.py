@@ -255,8 +255,11 @@ class MainJob:
             self._reporter.search(is_confirmed=self._request.confirms)
         is_searched = not self._request.search or self._train(None)
         missing = finalists.missing_result(self._study.records()) if self._request.search else None
-        if self._request.confirms and not is_searched:
-            say("not confirmed, as the search has not finished; run the same command again to go on")
+        if not is_searched:
+            undone = (
+                "not confirmed, as the search has not finished" if self._request.confirms else "not finished"
+            )
+            say(f"the time is up: {undone}; run the same command again to go on")
         elif self._request.confirms and missing is None:
             try:
                 self._confirm()

@@ -128,12 +128,12 @@ def prepare(uri: str, artifact_root: Path | None = None) -> None:
 
 
 def log_file(uri: str, run_id: str, path: Path, folder: str | None = None) -> None:
-    """Upload a file to the artifacts of a run.
+    """Upload a file, or all files of a folder, to the artifacts of a run.
 
     Args:
         uri: URI of the store, as MLflow takes it.
         run_id: Id of the run.
-        path: File to upload, under its own name.
+        path: File to upload, under its own name; or a folder, whose files are uploaded.
         folder: Folder among the artifacts to upload it to; None for none.
 
     Raises:
@@ -144,7 +144,7 @@ def log_file(uri: str, run_id: str, path: Path, folder: str | None = None) -> No
         client = connect(uri)
         # MLflow caches where a run's files go, so log_artifact alone would not notice that the run is gone.
         client.get_run(run_id)
-        client.log_artifact(run_id, str(path), folder)
+        (client.log_artifacts if path.is_dir() else client.log_artifact)(run_id, str(path), folder)
     except LenetExpError:
         raise
     except Exception as error:  # a server, a database and a file system have exceptions of their own

@@ -3,6 +3,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ def test_the_facts_are_what_the_libraries_say() -> None:
 
     assert set(CAUSES) <= found.keys()
     assert found["numpy"] == np.__version__
+    assert found["optuna"] == version("optuna")
     assert found["python"] == platform.python_version()
     assert (found["device"], found["device_type"], found["threads"]) == ("H200", "cuda", 2)
     assert found["cpu"]

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import shutil
 import socket
 import subprocess
-import sys
+import time
+from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
 
+from lenet_exp.base import messages
 from lenet_exp.data import download as downloading
 from lenet_exp.data.download import UnavailableError, download, fetch_package, package_member
 from tests.labs.mirror import Answer, Mirror
@@ -38,18 +41,23 @@ def test_a_file_is_fetched(mirror: Mirror, part: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().err == f"downloading {mirror.url}file (256,000 bytes)\n"
 
 
-def test_a_terminal_sees_a_bar(
+def test_a_long_download_tells_how_far_it_is(
     mirror: Mirror, part: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a terminal a download shows a bar with the file's name, on standard error."""
-    mirror.answers["file"] = [Answer(BODY)]
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    """In a log and under a sweep's board too, with its size."""
+    mirror.answers["file"] = [Answer(BODY * 10)]
+    monkeypatch.setattr(messages, "TOLD_AFTER_S", 0.1)
+    read = downloading._read
 
-    download(f"{mirror.url}file", part, MOST)
+    def slowly(response: HTTPResponse) -> bytes:
+        time.sleep(0.01)
+        return read(response)
 
-    shown = capsys.readouterr()
-    assert "downloading file" in shown.err
-    assert shown.out == ""
+    monkeypatch.setattr(downloading, "_read", slowly)
+
+    download(f"{mirror.url}file", part, MOST * 10)
+
+    assert re.search(r"\ndownloading file: [\d.]+ of 2\.6 MB\n", capsys.readouterr().err)
 
 
 def test_a_cut_download_goes_on(mirror: Mirror, part: Path) -> None:

@@ -160,11 +160,26 @@ def _preload() -> None:
     import rich.table
 
     from lenet_exp.cli import program
-    from lenet_exp.results.views import console, figures, page
+    from lenet_exp.results.views import console, gallery
+    from lenet_exp.results.views.page import report
     from lenet_exp.sweep import driver, recovery, run
     from lenet_exp.tracking import uploader
 
-    del program, driver, figures, mlflow, optuna, pandas, run, plotly, recovery, page, rich, console, uploader
+    del (
+        program,
+        driver,
+        gallery,
+        mlflow,
+        optuna,
+        pandas,
+        run,
+        plotly,
+        recovery,
+        report,
+        rich,
+        console,
+        uploader,
+    )
 
 
 def _serve() -> None:

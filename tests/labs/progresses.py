@@ -11,8 +11,8 @@ HALFWAY = Progress(
     n_total=14,
     counts=Counts(complete=5, pruned=1, infeasible=2, failed=1, retried=1),
     running=(
-        Running("trial 7", 10, "lr 0.0031, max, channels 12-30", 31.0, 30.0, 4, 0.8712, 5210.0),
-        Running("trial 8", 10, "lr 0.02, gelu"),
+        Running("trial 7", 10, "max c12-30 lr 0.0031", 31.0, 30.0, 4, 0.8712, 5210.0),
+        Running("trial 8", 10, "gelu lr 0.02"),
     ),
     incumbent=Incumbent("trial 2", 0.8931, 0.0123),
     left=TimeLeft(240, 360, 540),

@@ -9,7 +9,7 @@ from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.config.loader import parse
-from lenet_exp.progress.reporter import Ended, Reporter, distinguishing
+from lenet_exp.progress.reporter import PAGE_S, TIMING_S, Ended, Reporter, distinguishing
 from lenet_exp.progress.state import Counts, Incumbent, Progress
 from lenet_exp.study.records import Attempt
 
@@ -57,6 +57,39 @@ def test_it_knows_what_runs_what_is_best_and_how_attempts_have_ended(experiment:
     assert progress.left is not None
 
 
+def test_an_ablation_has_no_incumbent() -> None:
+    """The best of its trainings is one lucky seed, which says nothing about an alternative."""
+    reporter = Reporter()
+    reporter.begin_experiment(parse({"name": "e", "ablate": {"pooling": ["avg"]}}), 2, [])
+
+    reporter.end(RunKey("ablation", 1, 1), "pooling avg, seed 1", "complete", 0.9)
+
+    progress = reporter.progress()
+    assert (progress.counts.complete, progress.incumbent) == (1, None)
+
+
+def test_the_time_left_counts_what_follows_the_last_training(experiment: Experiment) -> None:
+    """Each finalist's timing, the test split and the page: in a short sweep they take as long as it."""
+    lefts = []
+    for is_confirmed in (False, True):
+        reporter = Reporter()
+        reporter.begin_experiment(experiment, 1, [])
+        reporter.search(is_confirmed=is_confirmed)
+        run = attempt(experiment, 1, "trial 1")
+        reporter.begin(run)
+        reporter.epoch(run.key, EpochResult(4, 1.0, 0.5, 1.0, 0.5, 1000.0, 1.0))
+        lefts.append(reporter.progress().left)
+        reporter.phase("timing", "trial 1")
+        assert reporter.progress().left is None
+
+    without, confirmed = lefts
+    assert without is not None
+    assert confirmed is not None
+    assert PAGE_S <= without.middle_s < PAGE_S + 1
+    assert confirmed.middle_s >= PAGE_S + TIMING_S * (experiment.confirm.top + 1)
+    assert confirmed.low_s < confirmed.middle_s < confirmed.high_s
+
+
 def test_a_plain_line_says_how_far_the_sweep_is(experiment: Experiment) -> None:
     """Where a board shows that, the line is as it is."""
     reporter = Reporter()
@@ -67,6 +100,9 @@ def test_a_plain_line_says_how_far_the_sweep_is(experiment: Experiment) -> None:
     assert reporter.with_position("trial 2: 0.5") == "trial 2: 0.5"
     reporter.is_plain = True
     assert reporter.with_position("trial 2: 0.5") == "trial 2: 0.5; 3 of 4 trials"
+    reporter.phase("confirmation", n_seeds=2)
+    reporter.position(3, 4, 1)
+    assert reporter.with_position("seed 1: 0.5") == "seed 1: 0.5; 3 of 4 trainings, 1 of 2 seeds"
 
 
 def test_the_file_says_how_a_sweep_stands_and_how_it_ended(tmp_path: Path) -> None:
@@ -93,10 +129,8 @@ def test_a_file_that_cannot_be_written_disturbs_nothing(tmp_path: Path) -> None:
 
 
 def test_what_distinguishes_a_configuration_is_short(experiment: Experiment) -> None:
-    """The learning rate first, the values of all layers in one."""
+    """As in the tables, with the values of all layers in one."""
     other = configuration(PRESETS["lenet"] | {"lr": 0.00312, "channels": [4, 31, 31], "activation": "gelu"})
 
     assert distinguishing(experiment.baseline_configuration, experiment) == ""
-    assert distinguishing(other, experiment).startswith("lr 0.0031")
-    assert "channels 4-31" in distinguishing(other, experiment)
-    assert "gelu" in distinguishing(other, experiment)
+    assert distinguishing(other, experiment) == "c4-31 gelu lr 0.00312"

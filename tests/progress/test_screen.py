@@ -1,56 +1,19 @@
 from __future__ import annotations
 
-import os
-import pty
-import struct
-import termios
 from collections.abc import Iterator
-from fcntl import ioctl
 
-import pyte
 import pytest
 from rich.text import Text
 
 from lenet_exp.progress.screen import Screen, is_terminal
-
-
-class Terminal:
-    """A terminal whose screen can be looked at."""
-
-    def __init__(self) -> None:
-        self.ours, theirs = pty.openpty()
-        self._screen = pyte.HistoryScreen(60, 12)
-        self._stream = pyte.ByteStream(self._screen)
-        self.file = os.fdopen(theirs, "w", encoding="utf-8")
-        self.resize(60, 12)
-
-    def resize(self, columns: int, rows: int) -> None:
-        """Give the terminal another size, as a user does with the mouse."""
-        self._screen.resize(rows, columns)
-        ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def rows(self) -> list[str]:
-        """Return what stands on the screen, above the cursor and below."""
-        self.file.flush()
-        os.set_blocking(self.ours, False)
-        try:
-            while read := os.read(self.ours, 65536):
-                self._stream.feed(read)
-        except BlockingIOError:
-            pass
-        return [row.rstrip() for row in self._screen.display if row.strip()]
-
-    def is_usable(self) -> bool:
-        """Return True if a shell could go on: the cursor is seen, at the begin of a row."""
-        return not self._screen.cursor.hidden and self._screen.cursor.x == 0
+from tests.labs.terminals import Terminal
 
 
 @pytest.fixture
 def terminal() -> Iterator[Terminal]:
     terminal = Terminal()
     yield terminal
-    terminal.file.close()
-    os.close(terminal.ours)
+    terminal.close()
 
 
 def shown(*rows: str) -> Text:

@@ -22,7 +22,8 @@ import pytest
 from lenet_exp.base.errors import ConfigError, LockedError, UnreachableError
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.loader import load, parse
-from lenet_exp.results.views import page
+from lenet_exp.results import read
+from lenet_exp.results.views.page import report
 from lenet_exp.study import postgres
 from lenet_exp.study.postgres import AdvisoryLock, PatientStorage, connect
 from lenet_exp.study.rdb import TrialStorage
@@ -421,8 +422,8 @@ def test_what_a_sweep_reads_at_its_end_waits_for_the_server_too(
         monkeypatch.setattr(module, name, fails_once)
 
     failing_once(finalists, "chosen")
-    failing_once(page, "write_report")
-    failing_once(run, "show_leaderboard")
+    failing_once(report, "write_report")
+    failing_once(read, "show_leaderboard")
     text = f"{EXPERIMENT}[confirm]\ntop = 1\nseeds = 2\n".replace("epochs = 2", "epochs = 1")
 
     (tmp_path / "mini.toml").write_text(text)

@@ -117,7 +117,7 @@ def test_nothing_is_confirmed_before_the_search_has_ended(
     """A sweep whose time is over leaves no plan behind; a confirmation of nothing is refused."""
     run_main_job(request(path, tmp_path, timeout_s=0.001))
 
-    assert "not confirmed, as the search has not finished" in capsys.readouterr().err
+    assert "the time is up: not confirmed, as the search has not finished" in capsys.readouterr().err
     assert read_kept("confirmed", tmp_path).get(PLAN) is None
     with pytest.raises(NoResultError, match="no finished trial to confirm"):
         run_main_job(request(path, tmp_path, search=False))

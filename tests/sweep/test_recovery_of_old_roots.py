@@ -46,6 +46,8 @@ def test_what_it_recorded_is_read_as_it_was(files: dict[str, Path], tmp_path: Pa
 
         for column in COMPARED:
             before, after = then[column].tolist(), now[column].tolist()
+            if column == "verdict" and name != "search":
+                before = [None] * len(after)  # then "not confirmed" of what is never confirmed
             assert [None if pd.isna(cell) else cell for cell in after] == [
                 None if pd.isna(cell) else cell for cell in before
             ], (name, column)

@@ -5,7 +5,8 @@ from lenet_exp.base.faces import face
 __getattr__, __dir__ = face(
     __name__,
     browser="figure_html",
-    chart="Axis BASELINE COLOURS Chart Dash FAINT Line Panel",
+    chart="Axis BASELINE CELLS COLOURS Chart Dash FAINT Heat Images Intervals LINES Line "
+    "Mark Panel Parallel Points Reference Value",
     comparisons="ablation confirmation",
     curves="learning_curves",
     hyperparameters="contour importance parallel slices",

@@ -7,21 +7,19 @@ Names are escaped, as plotly takes tags in them for its own.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
-from collections import Counter
 from collections.abc import Sequence
-from html import escape
 from itertools import groupby
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 
-from lenet_exp.base.errors import printable
 from lenet_exp.results.figures.chart import (
-    UNUSED,
+    CELLS,
+    FAINT,
+    LINES,
     Axis,
     Bars,
     Chart,
@@ -32,47 +30,43 @@ from lenet_exp.results.figures.chart import (
     Mark,
     Panel,
     Parallel,
-    ParallelAxis,
     Points,
     Reference,
     Value,
-    between,
-    log_ticks,
-    shortened,
 )
+from lenet_exp.results.figures.drawing.elements import (
+    TICK_CHARACTERS,
+    colour_bar,
+    html_text,
+    plotly_text,
+    small_images,
+    swatch,
+    tick_text,
+)
+from lenet_exp.results.figures.drawing.scales import ParallelAxis, between, log_ticks, shortened
 
-#: Colours from the smallest number to the largest, for any colour vision: of cells (viridis), of cells with
-#: texts, and of lines, all of which have to be seen on white and on black.
-_CELLS = ("#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#fde725")
-_TEXT_CELLS = ("#f7fbff", "#c6dbef", "#6baed6", "#2171b5", "#08306b")
-_LINES = ("#0072b2", "#8a949e", "#e69f00")
 #: Number of colours that the lines of parallel coordinates have; lines of one colour are drawn together.
 _SHADES = 12
-#: Longest text at a tick, in characters; of a longer one the middle is left out.
-_TICK_CHARACTERS = 22
 #: Height of a row of parallel coordinates, in pixels.
 _ROW = 58
-_PATHS = {
-    "circle": '<circle cx="12" cy="6" r="4.5"/>',
-    "square": '<path d="M7.5 1.5h9v9h-9z"/>',
-    "diamond": '<path d="M12 0l6 6l-6 6l-6-6z"/>',
-    "triangle-down": '<path d="M6.5 1.5h11l-5.500 9z"/>',
-    "cross": '<path d="M10.500 1h3v3.500h3.500v3h-3.500v3.500h-3v-3.500h-3.500v-3h3.500z"/>',
-}
-_DASHES = {"solid": "", "dot": ' stroke-dasharray="2 3"', "dash": ' stroke-dasharray="6 3"'}
 
 
 def figure_html(chart: Chart) -> str:
     """Return a chart as HTML; a script draws each ``div.plot`` from the JSON that follows it."""
     legend = "".join(
-        f"<li>{_swatch(mark)}<span>{_html(name)}</span></li>" for name, mark in chart.legend().items()
+        f"<li>{swatch(mark)}<span>{html_text(name)}</span></li>" for name, mark in chart.legend().items()
     )
+    bars = [colour_bar(panel.marks) for panel in chart.panels]
+    is_shared = len(set(bars)) == 1
     return (
-        f'<figure class="chart" id="{_html(chart.key)}">\n<h3>{_html(chart.title)}</h3>\n'
+        f'<figure class="chart" id="{html_text(chart.key)}">\n<h3>{html_text(chart.title)}</h3>\n'
         + (f'<ul class="legend">{legend}</ul>\n' if legend else "")
         + f'<div class="panels" style="--columns:{min(chart.columns, len(chart.panels))}">\n'
-        + "\n".join(map(_panel, chart.panels))
-        + f"\n</div>\n<figcaption>{_html(chart.caption)}</figcaption>\n</figure>"
+        + "\n".join(
+            _panel(panel, "" if is_shared else bar) for panel, bar in zip(chart.panels, bars, strict=True)
+        )
+        + f"\n</div>\n{bars[0] if is_shared else ''}"
+        f"<figcaption>{html_text(chart.caption)}</figcaption>\n</figure>"
     )
 
 
@@ -99,9 +93,9 @@ def specification(panel: Panel) -> dict[str, Any]:
                 data.append(_bars(mark, y))
             case Heat():
                 data.append(_heat(mark, x, y))
-    layout = {
+    layout: dict[str, Any] = {
         "xaxis": _axis(x, panel.values("x")),
-        "yaxis": _axis(y, panel.values("y"), is_upright=True),
+        "yaxis": _axis(y, panel.values("y"), row=panel.height / max(1, len(y.categories))),
         "shapes": shapes,
         "barmode": "overlay",
         "height": panel.height,
@@ -109,48 +103,32 @@ def specification(panel: Panel) -> dict[str, Any]:
         "hovermode": "closest",
         "margin": {"l": 8, "r": 12, "t": 10, "b": 8},
     }
+    if any(isinstance(mark, Heat) for mark in panel.marks):
+        # Lines of a grid would run through the texts of empty cells.
+        layout["xaxis"]["showgrid"] = layout["yaxis"]["showgrid"] = False
     return {"data": data, "layout": layout}
 
 
-def _panel(panel: Panel) -> str:
-    heading = f"<h4>{_html(panel.title)}</h4>" if panel.title else ""
+def _panel(panel: Panel, bar: str) -> str:
+    heading = f"<h4>{html_text(panel.title)}</h4>" if panel.title else ""
     mark = panel.marks[0]
     if isinstance(mark, Images):
-        return f'<div class="panel">{heading}{_images(mark, panel.title)}</div>'
+        return f'<div class="panel">{heading}{small_images(mark, panel.title)}</div>'
     spec = specification(panel)
     written = json.dumps(spec, separators=(",", ":"), allow_nan=False)
     # In HTML, JSON ends at the first "</script>", even within a text.
     for character in "<>&":
         written = written.replace(character, f"\\u{ord(character):04x}")
-    bars = "".join(_colour_bar(m) for m in panel.marks if isinstance(m, Heat | Parallel))
     return (
         f'<div class="panel">{heading}<div class="plot" style="height:{spec["layout"]["height"]}px"></div>'
-        f'<script type="application/json">{written}</script>{bars}</div>'
+        f'<script type="application/json">{written}</script>{bar}</div>'
     )
-
-
-# Texts.
-
-
-def _html(text: str) -> str:
-    return escape(printable(text))
-
-
-def _text(text: str) -> str:
-    """Return a text for plotly, with its line breaks; tags, and what templates would replace, are escaped."""
-    return "<br>".join(_html(line).replace("%{", "%&#123;") for line in text.split("\n"))
-
-
-def _tick(value: Value) -> str:
-    if isinstance(value, str):
-        return _text(shortened([value], _TICK_CHARACTERS)[0])
-    return f"{value:,.0f}" if abs(value) >= 1000 and value == int(value) else f"{value:.4g}"
 
 
 def _hover(given: Sequence[str], *columns: Sequence[Value]) -> list[str]:
     """Return the texts that are given, or else the position of each mark."""
-    return list(map(_text, given)) or [
-        ", ".join(map(_tick, position)) for position in zip(*columns, strict=True)
+    return list(map(plotly_text, given)) or [
+        ", ".join(map(tick_text, position)) for position in zip(*columns, strict=True)
     ]
 
 
@@ -168,20 +146,26 @@ def _place(values: Sequence[Value], axis: Axis) -> list[float | None]:
 # Axes.
 
 
-def _axis(axis: Axis, values: Sequence[Value], *, is_upright: bool = False) -> dict[str, Any]:
-    """Return plotly's axis, with a range that holds all values; ``is_upright`` puts categories top down."""
-    spec: dict[str, Any] = {"title": {"text": _text(axis.title), "standoff": 8}, "automargin": True}
+def _axis(axis: Axis, values: Sequence[Value], *, row: float = 0) -> dict[str, Any]:
+    """Return plotly's axis, with a range that holds all values; an upright one has the height of a row."""
+    spec: dict[str, Any] = {"title": {"text": plotly_text(axis.title), "standoff": 8}, "automargin": True}
     spec |= {"nticks": 6, "zeroline": False, "type": "log" if axis.scale == "log" else "linear"}
     if axis.scale == "category":
-        n, names = len(axis.categories), shortened(axis.categories, _TICK_CHARACTERS)
-        spec |= {"tickvals": list(range(n)), "ticktext": list(map(_text, names))}
+        n, n_lines = len(axis.categories), 2 if row > 44 else 1
+        names = shortened(axis.categories, n_lines * TICK_CHARACTERS - n_lines + 1)
+        names = [fill(name, TICK_CHARACTERS) for name in names] if row else names
+        spec |= {
+            "tickvals": list(range(n)),
+            "ticktext": list(map(plotly_text, names)),
+            "autotickangles": [0, -90],
+        }
         ends = [-0.6, n - 0.4]
-        return spec | {"range": ends[::-1] if is_upright else ends}
+        return spec | {"range": ends[::-1] if row else ends}
     low, high = axis.ends(values)
     spec["range"] = [_round(low), _round(high)]
     if axis.scale == "log":
         ticks = log_ticks(low, high)
-        spec |= {"tickvals": ticks, "ticktext": list(map(_tick, ticks))}
+        spec |= {"tickvals": ticks, "ticktext": list(map(tick_text, ticks))}
     elif axis.is_integer and high - low <= 9:
         spec |= {"dtick": 1, "tick0": 0}
     return spec
@@ -193,7 +177,7 @@ def _axis(axis: Axis, values: Sequence[Value], *, is_upright: bool = False) -> d
 def _style(mark: Mark) -> Any:
     """Return a key that is the same for lines that can be one trace, with gaps between them."""
     if isinstance(mark, Line):
-        return mark.name, mark.colour, mark.dash, mark.is_step, mark.opacity, mark.width
+        return mark.name, mark.colour, mark.dash, mark.is_step, mark.opacity, mark.width, len(mark.x) == 1
     return id(mark)
 
 
@@ -204,12 +188,12 @@ def _lines(lines: Sequence[Line], x: Axis, y: Axis) -> dict[str, Any]:
     for line in lines:
         along += [*_place(line.x, x), None]
         up += [*_place(line.y, y), None]
-        texts += [_text(line.hover or line.name)] * (len(line.x) + 1)
+        texts += [plotly_text(line.hover or line.name)] * (len(line.x) + 1)
     line = lines[0]
     return {
         "type": "scatter",
         # A line of one point would be invisible.
-        "mode": "lines+markers" if min(len(line.x) for line in lines) == 1 else "lines",
+        "mode": "markers" if len(line.x) == 1 else "lines",
         "x": along[:-1],
         "y": up[:-1],
         "text": texts[:-1],
@@ -217,7 +201,7 @@ def _lines(lines: Sequence[Line], x: Axis, y: Axis) -> dict[str, Any]:
         "opacity": line.opacity,
         "line": {"color": line.colour, "dash": line.dash, "width": line.width}
         | ({"shape": "hv"} if line.is_step else {}),
-        "marker": {"size": 5},
+        "marker": {"size": 5, "color": line.colour},
     }
 
 
@@ -277,20 +261,24 @@ def _bars(bars: Bars, y: Axis) -> dict[str, Any]:
 
 
 def _heat(heat: Heat, x: Axis, y: Axis) -> dict[str, Any]:
+    low, high = heat.ends()
     spec: dict[str, Any] = {
-        "type": "contour" if heat.is_smooth else "heatmap",
+        "type": "heatmap",
         "x": _place(heat.x, x),
         "y": _place(heat.y, y),
         "z": [[_round(number) for number in row] for row in np.asarray(heat.z, float)],
-        "colorscale": _scale(_TEXT_CELLS if heat.texts else _CELLS),
+        "colorscale": [[number / (len(CELLS) - 1), colour] for number, colour in enumerate(CELLS)],
+        "zmin": low,
+        "zmax": high,
         "showscale": False,
-        "hovertemplate": f"{_text(heat.label)} %{{z}}<extra></extra>",
+        "xgap": 1,
+        "ygap": 1,
+        "hoverongaps": False,
+        "hovertemplate": f"{plotly_text(heat.label)} %{{z}}<extra></extra>",
     }
     if heat.texts:
-        spec |= {"text": [list(map(_text, row)) for row in heat.texts], "texttemplate": "%{text}"}
-    if heat.is_smooth:
-        return spec | {"contours": {"coloring": "heatmap"}, "line": {"width": 0.5}}
-    return spec | {"xgap": 1, "ygap": 1, "hoverongaps": False}
+        spec |= {"text": [list(map(plotly_text, row)) for row in heat.texts], "texttemplate": "%{text}"}
+    return spec
 
 
 def _reference(reference: Reference) -> dict[str, Any]:
@@ -317,8 +305,8 @@ def _parallel(parallel: Parallel) -> dict[str, Any]:
         Line(
             x=[scale.share(value) for scale, value in zip(scales, parallel.values[i], strict=True)],
             y=names,
-            colour=between(_LINES, min(_SHADES - 1, int(shares[i] * _SHADES)) / (_SHADES - 1)),
-            hover=parallel.hover[i] if parallel.hover else _tick(colours[i]),
+            colour=between(LINES, min(_SHADES - 1, int(shares[i] * _SHADES)) / (_SHADES - 1)),
+            hover=parallel.hover[i] if parallel.hover else tick_text(colours[i]),
             opacity=0.8,
             width=1.3,
         )
@@ -327,73 +315,35 @@ def _parallel(parallel: Parallel) -> dict[str, Any]:
     spec = specification(Panel(lines, Axis(""), Axis("", "category", names), height=_ROW * len(names)))
     for trace in spec["data"]:
         trace["hovertemplate"] = "%{text}<extra></extra>"
-    spec["layout"]["xaxis"] |= {"visible": False, "range": [UNUSED - 0.08, 1.08]}
+    ticks = [scale.ticks() for scale in scales]
+    start = min(place for row in ticks for place, _ in row)
+    spec["layout"]["xaxis"] |= {"visible": False, "range": [start - (0.1 if start < 0 else 0.04), 1.04]}
+    spec["layout"]["yaxis"] |= {"showgrid": False, "range": [len(names) - 0.45, -0.25]}
+    spec["layout"]["shapes"] = [
+        {"type": "line", "layer": "below", "x0": x[0], "x1": x[1], "y0": y[0], "y1": y[1]}
+        | {"line": {"color": FAINT, "width": 1.5}}
+        for row, places in enumerate(ticks)
+        for x, y in [((0, 1), (row, row)), *(((at, at), (row - 0.07, row + 0.07)) for at, _ in places)]
+    ]
     spec["layout"]["annotations"] = [
-        {
-            "text": _tick(value if isinstance(value, str) else float(f"{value:.3g}")),
-            "x": place,
-            "y": row,
-            # Many neighbours would overlap, and a long one would leave the page at either end.
-            "yshift": -11 - 12 * (len(scale.ticks()) > 4 and number % 2),
-            "xanchor": "right" if place > 0.95 else "left" if 0 <= place < 0.05 else "center",
-            "showarrow": False,
-        }
-        for row, scale in enumerate(scales)
-        for number, (place, value) in enumerate(scale.ticks())
+        note for row, places in enumerate(ticks) for note in _tick_texts(row, places)
     ]
     return spec
 
 
-# What is HTML and not plotly's.
-
-
-def _swatch(mark: Mark) -> str:
-    """Return a small picture of a mark for the legend."""
-    colour = getattr(mark, "colour", "")
-    match mark:
-        case Points():
-            symbol = Counter(mark.symbols).most_common(1)[0][0] if mark.symbols else "circle"
-            inner = f'<g fill="{colour}" stroke="#5a6570" stroke-width="0.7">{_PATHS[symbol]}</g>'
-        case Line() | Reference():
-            dash = _DASHES[mark.dash if isinstance(mark, Line) else "dash"]
-            width = mark.width if isinstance(mark, Line) else 2
-            inner = f'<path d="M0 6h24" stroke="{colour}" stroke-width="{width:g}"{dash}/>'
-        case Intervals():
-            inner = f'<path d="M2 6h20" stroke="{colour}" stroke-width="{mark.width:g}"/>'
-        case _:
-            inner = f'<path d="M2 1h20v10h-20z" fill="{colour}"/>'
-    return f'<svg width="24" height="12" viewBox="0 0 24 12" aria-hidden="true">{inner}</svg>'
-
-
-def _colour_bar(mark: Heat | Parallel) -> str:
-    """Return the scale of a panel's colours, from the smallest number to the largest."""
-    numbers = np.asarray(mark.z if isinstance(mark, Heat) else mark.colours, float)
-    numbers = numbers[np.isfinite(numbers)]
-    if not numbers.size:
-        return ""
-    colours = ", ".join(_LINES if isinstance(mark, Parallel) else _TEXT_CELLS if mark.texts else _CELLS)
-    low, high = (_html(_tick(float(number))) for number in (numbers.min(), numbers.max()))
-    return (
-        f'<div class="colour-bar"><span>{_html(mark.label)}</span> <span>{low}</span> '
-        f'<i style="background:linear-gradient(to right, {colours})"></i> <span>{high}</span></div>'
-    )
-
-
-def _scale(colours: Sequence[str]) -> list[list[Any]]:
-    return [[number / (len(colours) - 1), colour] for number, colour in enumerate(colours)]
-
-
-def _images(images: Images, panel_title: str) -> str:
-    """Return small pictures in rows, each with the text above it."""
-    from matplotlib.image import imsave
-
-    cells = []
-    for number, pixels in enumerate(images.pixels()):
-        title = images.titles[number] if images.titles else ""
-        alt = f"{panel_title} {title or number + 1}".strip()
-        head = f"<span>{_html(title)}</span>" if title else ""
-        written = io.BytesIO()
-        imsave(written, pixels, format="png")
-        source = base64.b64encode(written.getvalue()).decode()
-        cells.append(f'<div>{head}<img alt="{_html(alt)}" src="data:image/png;base64,{source}"></div>')
-    return f'<div class="images" style="--per-row:{images.per_row}">{"".join(cells)}</div>'
+def _tick_texts(row: int, ticks: Sequence[tuple[float, Value]]) -> list[dict[str, Any]]:
+    """Return the texts below the ticks of one axis, in two rows where many or long ones would overlap."""
+    texts = [tick_text(v if isinstance(v, str) else float(f"{v:.3g}")) for _, v in ticks]
+    is_crowded = len(ticks) > 4 or sum(map(len, texts)) > 24
+    return [
+        {
+            "text": text,
+            "x": place,
+            "y": row,
+            "yshift": -11 - 13 * (is_crowded and number % 2),
+            # A long text would leave the page at either end.
+            "xanchor": "right" if place > 0.95 else "left" if 0 <= place < 0.05 else "center",
+            "showarrow": False,
+        }
+        for number, (text, (place, _)) in enumerate(zip(texts, ticks, strict=True))
+    ]

@@ -5,7 +5,6 @@ As both draw from the same description, a page and a picture never disagree, and
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ import numpy as np
 BASELINE, TRIAL, FRONT, FAINT = "#d55e00", "#0072b2", "#e69f00", "#8a949e"
 #: Colours that curves take in turn; they differ in lightness too, and curves also differ in dash.
 COLOURS = (TRIAL, FRONT, "#009e73", "#cc79a7", "#56b4e9", "#8c6d1f", "#7b68c8", "#5a6570")
-
-#: Place on a parallel axis, whose values are in [0, 1], of what does not use the dimension.
-UNUSED = -0.28
+#: Colours of numbers, from the smallest to the largest: of cells, on which every mark is seen, and of lines.
+CELLS = ("#deebf7", "#9ecae1", "#4292c6", "#08519c")
+LINES = (TRIAL, FAINT, FRONT)
 
 Value: TypeAlias = float | str
 Symbol = Literal["circle", "diamond", "triangle-down", "cross", "square"]
@@ -57,9 +56,11 @@ class Axis:
         if is_log:
             ends = (math.log10(ends[0]), math.log10(ends[1]))
         low, high = (math.log10(v) if v and is_log else v for v in (self.low, self.high))
-        span = ends[1] - ends[0] or max(0.02 * abs(ends[0]), 0.01)
-        start = ends[0] - 0.05 * span if low is None else low
-        end = ends[1] + 0.05 * span if high is None else high
+        # What an end leaves out is not to widen the rest.
+        start, end = ends[0] if low is None else low, ends[1] if high is None else high
+        span = abs(end - start) or max(0.02 * abs(start), 0.01)
+        start = start - 0.05 * span if low is None else low
+        end = end + 0.05 * span if high is None else high
         return (start, end) if start < end else (start - span, start + span)
 
 
@@ -163,7 +164,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Heat:
-    """A grid of cells whose colour is a number: a confusion matrix, or the contour of two hyper-parameters.
+    """A grid of cells whose colour is a number: a confusion matrix, or the means of two hyper-parameters.
 
     Attributes:
         x: Position of each column along the x axis.
@@ -171,7 +172,6 @@ class Heat:
         z: Numbers of shape ``(len(y), len(x))``, NaN where there is none.
         label: Quantity and unit of the numbers; the title of the colour bar.
         texts: Text in each cell, of the same shape; empty for none.
-        is_smooth: True to draw contours between the positions instead of cells.
         least: Number at which the colours start; None for the least. Panels to be compared need the same.
         most: Number at which the colours end; None for the largest.
     """
@@ -181,9 +181,16 @@ class Heat:
     z: np.ndarray
     label: str
     texts: Sequence[Sequence[str]] = ()
-    is_smooth: bool = False
     least: float | None = None
     most: float | None = None
+
+    def ends(self) -> tuple[float, float]:
+        """Return the numbers at which the colours start and end."""
+        numbers = np.asarray(self.z, float)[np.isfinite(self.z)]
+        low, high = (numbers.min(), numbers.max()) if numbers.size else (0.0, 1.0)
+        return float(low if self.least is None else self.least), float(
+            high if self.most is None else self.most
+        )
 
 
 @dataclass(frozen=True)
@@ -248,6 +255,10 @@ class Parallel:
     colours: Sequence[float]
     label: str
     hover: Sequence[str] = ()
+
+    def ends(self) -> tuple[float, float]:
+        """Return the numbers at which the colours start and end."""
+        return min(self.colours, default=0.0), max(self.colours, default=1.0)
 
 
 Mark: TypeAlias = Points | Line | Intervals | Bars | Heat | Reference | Images | Parallel
@@ -314,87 +325,3 @@ class Chart:
 
 def _is_drawn(mark: Mark) -> bool:
     return isinstance(mark, Reference) or len(getattr(mark, "y", ())) > 0
-
-
-class ParallelAxis:
-    """A dimension of parallel coordinates: places of its values are in [0, 1], that of None is `UNUSED`."""
-
-    def __init__(self, axis: Axis, column: Sequence[Value | None]) -> None:
-        """Fit the axis to its values.
-
-        Args:
-            axis: Dimension; its ``low`` and ``high`` are ignored.
-            column: Value of each line, at least one of which is not None.
-        """
-        self._axis, self._has_unused = axis, None in column
-        self._values = sorted({value for value in column if value is not None}, key=self._number)
-        low, high = self._number(self._values[0]), self._number(self._values[-1])
-        self._low, self._span = (low, high - low) if high > low else (low - 1, 2.0)
-
-    def _number(self, value: Value) -> float:
-        if isinstance(value, str):
-            return float(list(self._axis.categories).index(value))
-        return math.log10(value) if self._axis.scale == "log" else value
-
-    def share(self, value: Value | None) -> float:
-        """Return the place of a value."""
-        return UNUSED if value is None else (self._number(value) - self._low) / self._span
-
-    def ticks(self) -> list[tuple[float, Value]]:
-        """Return where ticks stand, and their values: all of a few, or else both ends and the middle."""
-        values: list[Value] = self._values
-        if not isinstance(values[0], str):
-            middle = self._low + self._span / 2
-            is_few = len(values) <= 4 and np.diff([self.share(v) for v in values]).min(initial=1) > 0.2
-            inner = 10**middle if self._axis.scale == "log" else middle
-            values = values if is_few else [values[0], inner, values[-1]]
-        unused: list[tuple[float, Value]] = [(UNUSED, "unused")]
-        return unused * self._has_unused + [(self.share(v), v) for v in values]
-
-
-def between(colours: Sequence[str], share: float) -> str:
-    """Return the colour at a place between others.
-
-    Args:
-        colours: Colours from the smallest number to the largest, as ``#rrggbb``.
-        share: Part of the way from the first to the last, in [0, 1].
-    """
-    rgb = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in colours])
-    at = share * (len(colours) - 1)
-    mixed = [round(float(np.interp(at, range(len(colours)), channel))) for channel in rgb.T]
-    return "#" + "".join(f"{part:02x}" for part in mixed)
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """Return the ticks of a logarithmic axis: its decades, with more between them where they are few.
-
-    Args:
-        low: Logarithm to the base 10 of the axis's start.
-        high: Logarithm to the base 10 of its end.
-    """
-    span = high - low
-    steps = (1,) if span > 3 else (1, 3) if span > 1.3 else (1, 2, 5) if span > 0.4 else range(1, 10)
-    decades = range(math.floor(low), math.ceil(high) + 1)
-    ticks = [step * 10.0**decade for decade in decades for step in steps]
-    return [tick for tick in ticks if low <= math.log10(tick) <= high]
-
-
-def shortened(names: Sequence[str], most: int) -> list[str]:
-    """Return names of at most so many characters; a longer one loses what all begin with, then its middle.
-
-    Args:
-        names: Names that stand beside each other.
-        most: Largest number of characters of each.
-
-    Example:
-        >>> shortened(["convolutions with 3", "convolutions with 5"], 10)
-        ['…3', '…5']
-    """
-    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    n_same = len(list(alike)) if len(names) > 1 else 0
-    short = []
-    for name in names:
-        text = f"…{name[n_same:]}" if len(name) > most and n_same > 1 else name
-        half = most // 2
-        short.append(text if len(text) <= most else f"{text[: half - 1]}…{text[-half:]}")
-    return short

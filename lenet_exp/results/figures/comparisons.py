@@ -22,6 +22,7 @@ from lenet_exp.results.figures.chart import (
     Points,
     Reference,
 )
+from lenet_exp.results.figures.selection import subject
 from lenet_exp.results.lookup import ExperimentResults
 from lenet_exp.results.table import finite
 
@@ -61,7 +62,7 @@ def confirmation(results: ExperimentResults) -> Chart | None:
         ),
         Reference(0.0, "x", "baseline"),
     ]
-    axes = Axis("difference in test accuracy from the baseline"), Axis("", "category", rows)
+    axes = Axis("difference in test accuracy"), Axis("", "category", rows)
     panel = Panel(marks, *axes, height=_AROUND + _ROW * len(rows))
     title = f"The verdict: finalists against the baseline on {evaluation.n_images:,} test images"
     return Chart("confirmation", title, _verdict_caption(evaluation, verdicts, seeds), [panel], columns=1)
@@ -72,7 +73,7 @@ def _verdict_caption(
 ) -> str:
     """Return what to see: whether the intervals contain 0, and how many seeds agree."""
     first, above = verdicts[0], sum(difference > 0 for difference in seeds[0])
-    label = printable(evaluation.label(first["config"]))
+    label = subject(printable(evaluation.label(first["config"])))
     text = f"{label} is more accurate than the baseline on {above} of {counted(len(seeds[0]), 'paired seed')}"
     low, high = finite(first["delta_low"]), finite(first["delta_high"])
     if low is not None and high is not None:
@@ -105,7 +106,7 @@ def ablation(results: ExperimentResults) -> Chart | None:
         ),
         Reference(0.0, "x", "baseline"),
     ]
-    axes = Axis("difference in val_accuracy from the baseline"), Axis("", "category", rows)
+    axes = Axis("difference in val_accuracy"), Axis("", "category", rows)
     panel = Panel(marks, *axes, height=_AROUND + max(_ROW - 6 * (len(rows) > 8), 34) * len(rows))
     largest = max(judged, key=lambda row: abs(row["val_delta"]))
     n_clear = sum(row["verdict"] != "tie" for row in judged)

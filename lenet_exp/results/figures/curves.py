@@ -21,7 +21,7 @@ from lenet_exp.results.figures.chart import (
     Mark,
     Panel,
 )
-from lenet_exp.results.figures.selection import best_of, floor, sample, summary, tried
+from lenet_exp.results.figures.selection import best_of, floor, last_accuracy, sample, summary, tried
 from lenet_exp.results.lookup import ExperimentResults
 from lenet_exp.study.records import TrialRecord
 
@@ -47,11 +47,16 @@ def learning_curves(results: ExperimentResults) -> Chart | None:
     accuracy = [e.val_accuracy for _, epochs, _ in curves for e in epochs if math.isfinite(e.val_accuracy)]
     loss = [e.val_loss for _, epochs, _ in curves for e in epochs if math.isfinite(e.val_loss)]
     low, high = floor(accuracy), -floor([-value for value in loss])
-    if min(accuracy, default=0.0) < low or max(loss, default=0.0) > high:
+    is_cut = min(accuracy, default=0.0) < low, max(loss, default=0.0) > high
+    if any(is_cut):
         caption += " The axes leave out values far from the others."
+    if max(len(epochs) for _, epochs, _ in curves) == 1:
+        caption += " After a single epoch a curve is a point."
+    accuracies = Axis("val_accuracy (share of images)", low=low if is_cut[0] else None)
+    losses = Axis("val_loss (less is better)", high=high if is_cut[1] else None)
     panels = [
-        Panel(_lines(curves, lambda e: e.val_accuracy), _EPOCH, Axis("val_accuracy", low=low)),
-        Panel(_lines(curves, lambda e: e.val_loss), _EPOCH, Axis("val_loss", high=high)),
+        Panel(_lines(curves, lambda e: e.val_accuracy), _EPOCH, accuracies),
+        Panel(_lines(curves, lambda e: e.val_loss), _EPOCH, losses),
     ]
     return Chart("curves", "Learning curves", caption, panels)
 
@@ -111,7 +116,11 @@ def _winner(results: ExperimentResults) -> tuple[TrialRecord | None, str]:
 
 
 def _baselines(results: ExperimentResults) -> list[TrialRecord]:
-    return [r for r in results.records if r.key.role == "baseline" and r.state == "COMPLETE"]
+    return [r for r in results.records if r.key.role == "baseline" and _is_drawn(r)]
+
+
+def _is_drawn(record: TrialRecord) -> bool:
+    return record.state == "COMPLETE" and math.isfinite(record.value or 0.0)
 
 
 def _end_of(curves: Sequence[_Curve]) -> str:
@@ -139,9 +148,12 @@ def _of_list(results: ExperimentResults) -> tuple[list[_Curve], str]:
     for record in sorted(records, key=lambda r: r.trial):
         by_name.setdefault(without_seed(record.label), []).append(record)
     curves: list[_Curve] = []
-    for number, (name, group) in enumerate(by_name.items()):
+    best_first = sorted(by_name, key=lambda name: -max(map(last_accuracy, by_name[name])))
+    coloured = [name for name in by_name if name in best_first[:MAX_COLOURED]]
+    for name, group in by_name.items():
         style: dict[str, Any] = {"name": "other runs", "colour": FAINT, "opacity": 0.6, "width": 1.5}
-        if number < MAX_COLOURED:
+        if name in coloured:
+            number = coloured.index(name)
             style = {"name": name, "colour": COLOURS[number], "dash": _DASHES[number % len(_DASHES)]}
         curves += [(style, epochs, r.label) for r in group if (epochs := _epochs(results, r))]
     curves.sort(key=lambda curve: curve[0]["name"] != "other runs")
@@ -153,6 +165,6 @@ def _of_list(results: ExperimentResults) -> tuple[list[_Curve], str]:
     caption = f"The highest val_accuracy after the last epoch is {best[1][-1].val_accuracy:.4f}, {best[2]}."
     if len(by_name) > MAX_COLOURED:
         caption += (
-            f" The first {MAX_COLOURED} of {len(by_name)} have colours; point at a grey curve for its name."
+            f" The best {MAX_COLOURED} of {len(by_name)} have colours; point at a grey curve for its name."
         )
     return curves, caption

@@ -6,7 +6,7 @@ They show complete trials or listed runs; the accuracy of a pruned one is that o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,18 +40,16 @@ from lenet_exp.results.figures.selection import (
     varied,
 )
 from lenet_exp.results.lookup import ExperimentResults
+from lenet_exp.results.verdicts.importance import explained_share
 from lenet_exp.study.records import TrialRecord
 
 #: Fewest complete trials that use a hyper-parameter whose importance is estimated.
 MIN_TRIALS = 10
 #: Largest number of lines in parallel coordinates; of more trials, the best half of them and a sample.
 MAX_LINES = 200
-#: Largest number of groups into which the values of a numeric hyper-parameter are divided.
-_GROUPS = 4
 #: Largest number of cells along a numeric axis of the contour.
 _CELLS = 5
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
@@ -91,70 +89,14 @@ def importances(records: Sequence[TrialRecord]) -> list[Importance]:
     """Return the importance of each hyper-parameter that varied in enough trials, the largest first.
 
     The intervals hold the true shares all together with a chance of about 0.95 (Bonferroni).
-
-    The accuracies are replaced by their ranks, so that one failure does not decide, and many values of a
-    numeric hyper-parameter are divided into four groups of equal size.
-
-    Source: Kruskal and Wallis, JASA 47 (1952), for the ranks; Kelley, PNAS 21 (1935), for the correction by
-    what chance explains (epsilon squared); Steiger, Psychological Methods 9 (2004), for the interval, by the
-    noncentral F distribution. At 0.95 for each, in simulations of 10 to 200 trials with unequal groups and
-    spreads, it held the true share in 0.87 to 1.00 of all cases, and without an effect excluded 0 in at most
-    0.04; an interval by the bootstrap did so in 0.68 to 1.00, and in up to 0.18.
     """
     names, estimates = names_varied(records), []
     for name in names:
         used = [r for r in complete(records) if r.values[name] is not None]
-        groups = _groups([r.values[name] for r in used])
-        n, n_groups = len(used), int(groups.max()) + 1
-        if n < MIN_TRIALS or not 2 <= n_groups < n:
-            continue
-        # A share of 1 would be an infinite F.
-        plain = min(_explained(np.array([r.value for r in used], float), groups), 1 - 1e-9)
-        share = max(0.0, 1 - (1 - plain) * (n - 1) / (n - n_groups))
-        low, high = _interval(plain, n, n_groups, 0.05 / len(names))
-        estimates.append(Importance(name, share, min(low, share), max(high, share), n))
+        values, accuracies = [r.values[name] for r in used], [r.value or 0.0 for r in used]
+        if len(used) >= MIN_TRIALS and (known := explained_share(values, accuracies, 0.05 / len(names))):
+            estimates.append(Importance(name, *known, len(used)))
     return sorted(estimates, key=lambda estimate: -estimate.share)
-
-
-def _interval(share: float, n: int, n_groups: int, level: float) -> tuple[float, float]:
-    """Return the shares of which so large an F, or so small, is seen in half of ``level`` of all cases."""
-    from scipy import special
-
-    between, within = n_groups - 1, n - n_groups
-    f = share / between / ((1 - share) / within)
-    noncentral = [
-        float(special.ncfdtrinc(between, within, p, f)) if special.fdtr(between, within, f) > p else 0.0
-        for p in (1 - level / 2, level / 2)
-    ]
-    low, high = (value / (value + n) for value in noncentral)
-    return low, high
-
-
-def _explained(accuracies: Floats, groups: Integers) -> float:
-    """Return the share of the variance of the ranks that lies between the groups."""
-    _, places, counts = np.unique(accuracies, return_inverse=True, return_counts=True)
-    # Equal accuracies share the mean of their ranks.
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places] - (len(places) + 1) / 2
-    total = float((ranks**2).sum())
-    sizes = np.bincount(groups)
-    sums = np.bincount(groups, ranks)
-    return float((sums[sizes > 0] ** 2 / sizes[sizes > 0]).sum()) / total if total else 0.0
-
-
-def _groups(values: Sequence[Any]) -> Integers:
-    """Return the number of each value's group: its own if there are few values, else its quarter's."""
-    distinct, inverse = np.unique(
-        [str(v) for v in values] if _is_category(values) else values, return_inverse=True
-    )
-    if _is_category(values) or len(distinct) <= _GROUPS:
-        return inverse.astype(np.int64)
-    cuts = np.quantile(values, np.arange(1, _GROUPS) / _GROUPS)
-    _, groups = np.unique(np.searchsorted(cuts, values, side="left"), return_inverse=True)
-    return groups.astype(np.int64)
-
-
-def _is_category(values: Sequence[Any]) -> bool:
-    return any(isinstance(value, str) for value in values)
 
 
 def importance(results: ExperimentResults) -> Chart | None:
@@ -176,19 +118,28 @@ def importance(results: ExperimentResults) -> Chart | None:
         if clear
         else "No hyper-parameter is clearly above chance."
     )
-    left_out = len(names_varied(results.records)) - len(estimates)
-    rest = " (in brackets those that use it, if not all)" if any("(" in name for name in names) else ""
-    rest += f"; {left_out} that fewer than {MIN_TRIALS} use are left out" if left_out else ""
-    caption = (
-        f"{text} Shown is Kruskal and Wallis's epsilon squared: the share of the variance in rank that each"
-        f" alone explains among {n} complete trials{rest}. It says what went together, not what causes what."
+    known = {e.name for e in estimates}
+    left_out = [name for name in names_varied(results.records) if name not in known]
+    rest = (
+        " In brackets: the number of trials that use it, if not all." if any("(" in e for e in names) else ""
     )
-    axis = Axis("share of the variance in rank", low=-0.02, high=1.02)
+    if left_out:
+        rest += f" Left out, used by fewer than {MIN_TRIALS} trials: {', '.join(left_out)}."
+    caption = (
+        f"{text} An estimate of 1 would mean that this hyper-parameter alone decides the order of the {n}"
+        f" complete trials, 0 that it says nothing about it (epsilon squared of the ranks).{rest}"
+        " It shows what went together, not what causes what."
+    )
+    axis = Axis("share of the order explained", low=-0.02, high=1.02)
     panel = Panel([interval, point], axis, Axis("", "category", names), height=90 + 26 * len(names))
     return Chart("importance", "Which hyper-parameters mattered", caption, [panel], columns=1)
 
 
 # Axes.
+
+
+def _is_category(values: Sequence[Any]) -> bool:
+    return any(isinstance(value, str) for value in values)
 
 
 def _axis(results: ExperimentResults, name: str, values: Sequence[Any]) -> Axis:
@@ -236,6 +187,8 @@ def slices(results: ExperimentResults) -> Chart | None:
         return None
     low = floor([r.value or 0.0 for r in records])
     newest = max(r.trial for r in records) or 1
+    ends = Axis("").ends([max(r.value or 0.0, low) for r in [*records, *_baseline(results)]])
+    accuracy = Axis("val_accuracy", low=ends[0], high=ends[1])
     is_search = bool(results.experiment.space)
     panels = []
     for name in names:
@@ -250,7 +203,7 @@ def slices(results: ExperimentResults) -> Chart | None:
             _points(baseline, name, axis, low, "baseline", BASELINE),
         ]
         note = f": {condition(name)}" if len(used) < len(records) and condition(name) else ""
-        panels.append(Panel(marks, axis, Axis("val_accuracy"), f"{name}{note}", height=240))
+        panels.append(Panel(marks, axis, accuracy, f"{name}{note}", height=240))
     best = best_of(records)
     shown = [f"{name} {_text(best.values[name])}" for name in names if best and best.values[name] is not None]
     caption = f"The best, {best.label if best else ''}, has {', '.join(shown)}."
@@ -302,13 +255,16 @@ def contour(results: ExperimentResults) -> Chart | None:
         or any(len(set(_values(used, name))) < 2 for name in names)
     ):
         return None
-    axes = [_axis(results, name, _with_baseline(results, name)) for name in names]
-    columns, rows = (_cells(axis, _values(used, name)) for axis, name in zip(axes, names, strict=True))
+    every = [_values([*used, *_baseline(results)], name) for name in names]
+    (x_axis, centres_x, columns), (y_axis, centres_y, rows) = (
+        _cells(_axis(results, name, covered), _values(used, name), covered)
+        for name, covered in zip(names, every, strict=True)
+    )
     accuracies = np.array([r.value for r in used], float)
-    z = np.full((len(rows[0]), len(columns[0])), np.nan)
-    for row, column in set(zip(rows[1].tolist(), columns[1].tolist(), strict=True)):
-        z[row, column] = accuracies[(rows[1] == row) & (columns[1] == column)].mean()
-    marks: list[Mark] = [Heat(columns[0], rows[0], z, "mean val_accuracy")]
+    z = np.full((len(centres_y), len(centres_x)), np.nan)
+    for row, column in set(zip(rows.tolist(), columns.tolist(), strict=True)):
+        z[row, column] = accuracies[(rows == row) & (columns == column)].mean()
+    marks: list[Mark] = [Heat(centres_x, centres_y, z, "mean val_accuracy")]
     best = best_of(used)
     drawn: tuple[tuple[str, str, Symbol, int, list[TrialRecord]], ...] = (
         ("complete", "#ffffff", "circle", 6, [r for r in used if r is not best]),
@@ -320,37 +276,49 @@ def contour(results: ExperimentResults) -> Chart | None:
         x, y = (_values(shown, n) for n in names)
         hover = [summary(r, names) for r in shown]
         symbols = [symbol] * len(shown)
-        spread = _spread(axes[0], x) if name == "complete" else 0
+        spread = _spread(x_axis, x) if name == "complete" else 0
         marks.append(Points(x, y, name, colour, symbols, hover=hover, size=size, spread=spread))
     row, column = np.unravel_index(np.nanargmax(z), z.shape)
-    n_cell = int(((rows[1] == row) & (columns[1] == column)).sum())
+    n_cell = int(((rows == row) & (columns == column)).sum())
     place = " and ".join(
-        f"{axis.title} {'' if axis.scale == 'category' else 'near '}{_text(cells[0][at])}"
-        for axis, cells, at in zip(axes, (columns, rows), (column, row), strict=True)
+        f"{name} {'' if centre in _values(used, name) else 'near '}{_text(centre)}"
+        for name, centre in zip(names, (centres_x[column], centres_y[row]), strict=True)
     )
     n_empty = int(np.isnan(z).sum())
     trials = f"{n_cell} trial{'' if n_cell == 1 else 's'}"
     sentences = [f"The highest mean, {z[row, column]:.4f}, is that of {trials} with {place}."]
     if n_empty:
-        sentences.append(f"Nothing is known of the empty cells, {n_empty} of {z.size}.")
+        sentences.append(f"No trial lies in the empty cells, {n_empty} of {z.size}.")
     if any(estimate.low <= 0 for estimate in estimates):
-        sentences.append("Not both of the two matter clearly more than by chance.")
-    panel = Panel(marks, axes[0], axes[1], height=420)
+        sentences.append("Chance alone could explain what at least one of the two seems to do.")
+    panel = Panel(marks, x_axis, y_axis, height=420)
     return Chart("contour", f"Accuracy by {names[0]} and {names[1]}", " ".join(sentences), [panel], columns=1)
 
 
-def _cells(axis: Axis, values: Sequence[Any]) -> tuple[list[Value], Integers]:
-    """Return the positions of an axis's cells, and the cell of each value."""
+def _cells(axis: Axis, values: Sequence[Any], every: Sequence[Any]) -> tuple[Axis, list[Value], Integers]:
+    """Return an axis as long as its cells, the positions of the cells, and the cell of each value.
+
+    Args:
+        axis: Axis of a hyper-parameter.
+        values: Values to find the cells of.
+        every: Values that the cells have to cover, at least two different ones.
+    """
     if axis.scale == "category":
-        return list(axis.categories), np.array([list(axis.categories).index(value) for value in values])
-    if len(set(values)) <= _CELLS and axis.scale == "linear":
-        centres, inverse = np.unique(values, return_inverse=True)
-        return list(map(float, centres)), inverse.astype(np.int64)
-    places = np.log10(values) if axis.scale == "log" else np.array(values, float)
-    edges = np.linspace(places.min(), places.max(), _CELLS + 1)
-    cells = np.clip(np.searchsorted(edges, places, side="right") - 1, 0, _CELLS - 1)
-    middles = (edges[1:] + edges[:-1]) / 2
-    return (10**middles if axis.scale == "log" else middles).tolist(), cells.astype(np.int64)
+        names = list(axis.categories)
+        return axis, list(names), np.array([names.index(value) for value in values])
+    is_log = axis.scale == "log"
+    places, covered = (np.log10(v) if is_log else np.array(v, float) for v in (values, every))
+    middles = np.unique(covered)
+    if is_log or len(middles) > _CELLS:
+        room = 0.03 * np.ptp(covered)  # for the outermost points
+        edges = np.linspace(covered.min() - room, covered.max() + room, _CELLS + 1)
+        middles = (edges[1:] + edges[:-1]) / 2
+    inner = (middles[1:] + middles[:-1]) / 2
+    edges = np.array([2 * middles[0] - inner[0], *inner, 2 * middles[-1] - inner[-1]])
+    cells = np.clip(np.searchsorted(edges, places, side="right") - 1, 0, len(middles) - 1)
+    if is_log:
+        edges, middles = 10**edges, 10**middles
+    return replace(axis, low=float(edges[0]), high=float(edges[-1])), middles.tolist(), cells.astype(np.int64)
 
 
 def parallel(results: ExperimentResults) -> Chart | None:
@@ -374,7 +342,10 @@ def parallel(results: ExperimentResults) -> Chart | None:
     hover = [f"{r.label}: {r.value:.4f}" for r in shown]
     colours = [max(accuracy, low) for accuracy in accuracies]
     chart = Parallel(dimensions, lines, colours, "val_accuracy", hover)
-    caption = "A line is a trial."
+    caption = (
+        "Each line is a complete trial and runs down through its values to its accuracy: orange lines are the"
+        " most accurate, blue ones the least. Where orange lines run together, good trials agree."
+    )
     if len(records) >= MIN_TRIALS:
         caption += f" {_best_tenth(best_first, names)}"
     if len(shown) < len(records):

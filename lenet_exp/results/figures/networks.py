@@ -20,7 +20,7 @@ from lenet_exp.data.images import training_images
 from lenet_exp.data.split import division
 from lenet_exp.execution.calls import run_in_process
 from lenet_exp.results.figures.chart import Axis, Chart, Heat, Images, Panel
-from lenet_exp.results.figures.selection import baseline_of, complete
+from lenet_exp.results.figures.selection import baseline_of, complete, subject
 from lenet_exp.results.lookup import ExperimentResults
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.training.evaluate import Inspection, SavedNetwork, inspect_networks
@@ -112,7 +112,7 @@ def confusion(seen: Seen) -> Chart:
         np.fill_diagonal(errors, np.nan)
         true, taken = divmod(int(np.nanargmax(errors)), n)
         sentences.append(
-            f"{_who(label)} takes {names[true]} for {names[taken]} most often,"
+            f"{subject(label)} takes {names[true]} for {names[taken]} most often,"
             f" {counts[true, taken]} times of {counts[true].sum()}."
         )
         right = float((network.predicted == seen.truth).mean())
@@ -130,7 +130,7 @@ def confusion(seen: Seen) -> Chart:
 
 def mistakes(seen: Seen) -> Chart | None:
     """Return the most confident mistakes; None if there are none."""
-    panels, sentences = [], []
+    panels, sentences = list[Panel](), list[str]()
     for label, network in zip(seen.labels, seen.networks, strict=True):
         wrong = np.flatnonzero(network.predicted != seen.truth)
         sure = wrong[np.argsort(-network.confidence[wrong], kind="stable")][:_MISTAKES]
@@ -142,7 +142,8 @@ def mistakes(seen: Seen) -> Chart | None:
             for i in sure
         ]
         certain = int((network.confidence[wrong] > 0.9).sum())
-        sentences.append(f"{_who(label)} is wrong in {len(wrong):,}, in {certain:,} of them surer than 0.9.")
+        who = subject(label, is_first=bool(sentences))
+        sentences.append(f"{who} is wrong in {len(wrong):,}, in {certain:,} of them surer than 0.9.")
         title = f"{label}: the {counted(len(sure), 'surest mistake')}"
         panels.append(Panel([Images(seen.pixels[sure], titles, per_row=4)], title=title))
     if not panels:
@@ -162,13 +163,13 @@ def filters(seen: Seen) -> Chart:
         shown = network.filters[:_FILTERS]
         size = np.abs(network.filters).reshape(n, -1).max(axis=1)
         weak = int((size < 0.1 * size.max()).sum())
-        of = f"Of the {n} filters of {_who(label, is_first=False)}"
+        of = f"Of the {n} filters of {subject(label, is_first=False)}"
         sentences.append(f"{of}, {weak or 'none'} {'is' if weak == 1 else 'are'} nearly zero.")
         title = f"{label}: {n} filters of {side}x{side}" + (f", the first {_FILTERS}" if n > _FILTERS else "")
         panels.append(Panel([Images(shown, symmetric=True)], title=title))
     caption = (
-        f"{' '.join(sentences)} Red weights are positive, blue negative;"
-        " a filter with a red and a blue side finds edges."
+        f"{' '.join(sentences)} Orange weights are positive, blue negative;"
+        " a filter with an orange and a blue side finds edges."
     )
     return Chart("filters", "Filters of the first convolution", caption, panels)
 
@@ -182,7 +183,7 @@ def activations(seen: Seen) -> Chart:
     sentences = []
     for label, network in zip(seen.labels, seen.networks, strict=True):
         answer = f"{seen.classes[network.predicted[0]]} ({network.confidence[0]:.3f})"
-        sentences.append(f"{_who(label)} says {answer}.")
+        sentences.append(f"{subject(label)} says {answer}.")
         rows[0].append(Panel([Images(seen.pixels[:1])], title=f"{label}: {truth}, taken for {answer}"))
         for layer, maps in enumerate(network.maps[:n_layers], start=1):
             shape = f"{min(len(maps), _MAPS)} of {len(maps)} maps of {maps.shape[1]}x{maps.shape[2]}"
@@ -194,9 +195,3 @@ def activations(seen: Seen) -> Chart:
     )
     panels = [panel for row in rows for panel in row]
     return Chart("activations", "What the networks see in an image", caption, panels)
-
-
-def _who(label: str, *, is_first: bool = True) -> str:
-    """Return a network's label as the subject of a sentence."""
-    the = "The" if is_first else "the"
-    return f"{the} {label}" if label.startswith("baseline") else label

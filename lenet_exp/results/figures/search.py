@@ -80,7 +80,13 @@ def history(results: ExperimentResults) -> Chart | None:
     if any(last_accuracy(r) < low for r in records):
         sentences.append(CLIPPED)
     title = "Accuracy of each run" if _is_list(records) else "Accuracy of each trial, in the order drawn"
-    return Chart("history", title, " ".join(sentences), [_panel(records, marks, Axis("val_accuracy"))], 1)
+    return Chart(
+        "history",
+        title,
+        " ".join(sentences),
+        [_panel(records, marks, Axis("val_accuracy (share of images)"))],
+        1,
+    )
 
 
 def _named(records: Sequence[TrialRecord]) -> list[str]:
@@ -159,27 +165,43 @@ def timeline(results: ExperimentResults) -> Chart | None:
     spans = sorted((log.start_ms / 1000, _end_s(log), log) for log in results.run_logs.values() if _ran(log))
     if not spans:
         return None
-    first, last = spans[0][0], max(end for _, end, _ in spans)
-    unit, unit_s = _unit(last - first)
-    lanes = _lanes([(start, end) for start, end, _ in spans])
+    times = [(start, end) for start, end, _ in spans]
+    first, pauses = times[0][0], _pauses(times)
+    length_s = max(end for _, end in times) - first - sum(end - start for start, end in pauses)
+    unit, unit_s = _unit(length_s)
+    lanes = _lanes(times)
     workers = [f"worker {number + 1}" for number in range(max(lanes) + 1)]
+
+    def place(time: float) -> float:
+        """Return the position of a time along the axis, on which a pause is a hundredth of the whole long."""
+        cut = sum(min(time, end) - start - 0.01 * length_s for start, end in pauses if start < time)
+        return (time - first - cut) / unit_s
+
     marks: list[Mark] = []
     for name, colour in _ENDS.items():
         bars = [
-            ((start - first) / unit_s, (end - first) / unit_s, workers[lane], _attempt_text(log, end - start))
+            (place(start), place(end), workers[lane], _attempt_text(log, end - start))
             for (start, end, log), lane in zip(spans, lanes, strict=True)
             if _end_name(log) == name
         ]
         start, end, y, hover = map(list, zip(*bars, strict=True)) if bars else ([], [], [], [])
         marks.append(Bars(start, end, y, name, colour, hover))
-    caption = _busy([(start, end) for start, end, _ in spans], len(workers))
-    panel = Panel(
-        marks,
-        Axis(f"time since the first start, {unit}", low=0),
-        Axis("", "category", workers),
-        height=70 + _ROW * len(workers),
-    )
+    for pause in pauses:
+        marks.append(Reference((place(pause[0]) + place(pause[1])) / 2, "x", "pause, cut out", FAINT))
+    caption = _busy(times, len(workers), length_s, pauses)
+    title = f"time since the first start{', without pauses' if pauses else ''}, {unit}"
+    panel = Panel(marks, Axis(title, low=0), Axis("", "category", workers), height=70 + _ROW * len(workers))
     return Chart("timeline", "What each worker did when", caption, [panel], columns=1)
+
+
+def _pauses(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return when nothing ran for so long that it would squeeze the rest: between a sweep and the next."""
+    gaps, latest = [], spans[0][0]
+    for start, end in spans:
+        gaps.append((latest, start))
+        latest = max(latest, end)
+    length_s = latest - spans[0][0] - sum(end - start for start, end in gaps if end > start)
+    return [(start, end) for start, end in gaps if end - start > max(60, 0.1 * length_s)]
 
 
 def _ran(log: RunLog) -> bool:
@@ -222,16 +244,20 @@ def _lanes(spans: Sequence[tuple[float, float]]) -> list[int]:
     return lanes
 
 
-def _busy(spans: Sequence[tuple[float, float]], n_workers: int) -> str:
-    """Return sentences on how busy the workers were, and on the longest time in which nothing ran."""
-    first, last = spans[0][0], max(end for _, end in spans)
-    share = sum(end - start for start, end in spans) / (n_workers * (last - first) or 1)
-    latest, gap_s = first, 0.0
-    for start, end in spans:
-        gap_s, latest = max(gap_s, start - latest), max(latest, end)
-    text = f"{_count(n_workers, 'worker')} trained in {share:.2f} of the time from first start to last end"
-    text += f", {_duration(last - first)}, in {_count(len(spans), 'attempt')}."
-    return f"{text} The longest time in which nothing ran: {_duration(gap_s)}." if gap_s >= 1 else text
+def _busy(
+    spans: Sequence[tuple[float, float]],
+    n_workers: int,
+    length_s: float,
+    pauses: Sequence[tuple[float, float]],
+) -> str:
+    """Return sentences on how busy the workers were, and on the times in which nothing ran."""
+    share = sum(end - start for start, end in spans) / (n_workers * length_s or 1)
+    text = f"{_count(n_workers, 'worker')} trained for {share:.2f} of the {_duration(length_s)}"
+    text += f", in {_count(len(spans), 'attempt')}; where there is no bar, a worker was idle."
+    if pauses:
+        total = _duration(sum(end - start for start, end in pauses))
+        text += f" Cut out: {_count(len(pauses), 'pause')} in which nothing ran, {total} in all."
+    return text
 
 
 def _unit(seconds: float) -> tuple[str, int]:
@@ -254,6 +280,7 @@ def throughput(results: ExperimentResults) -> Chart | None:
     if not records:
         return None
     names, marks, sentences = _named(records), list[Mark](), list[str]()
+    kind = "run" if _is_list(records) else "trial"
     groups: dict[int, list[TrialRecord]] = {}
     for record in records:
         groups.setdefault(int(record.result.get("co_runners", 0)), []).append(record)
@@ -265,7 +292,7 @@ def throughput(results: ExperimentResults) -> Chart | None:
         ]
         colour = COLOURS[number % len(COLOURS)]
         marks.append(Points(*_placed(group, speeds), name, colour, hover=hover))
-        sentences.append(f"{statistics.median(speeds):,.0f} {name}")
+        sentences.append(f"{statistics.median(speeds):,.0f} of {_count(len(group), kind)} {name}")
     caption = f"Median examples/s: {', '.join(sentences)}."
     baseline = [
         s for r in results.records if r.key.role == "baseline" and (s := r.result.get("examples_per_s"))
@@ -274,6 +301,6 @@ def throughput(results: ExperimentResults) -> Chart | None:
         marks.append(Reference(statistics.fmean(baseline), "x" if _is_list(records) else "y"))
         slower = sum(float(r.result["examples_per_s"]) < statistics.fmean(baseline) for r in records)
         caption += f" {slower:,} of {len(records):,} were slower than the baseline."
-    caption += " The size of a network counts too, so points of one colour differ."
+    caption += " A larger network is slower, so points of one colour differ."
     panel = _panel(records, marks, Axis("examples/s", low=0))
     return Chart("throughput", "How fast each training was", caption, [panel], columns=1)

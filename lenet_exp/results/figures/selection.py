@@ -47,7 +47,7 @@ def complete(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 def baseline_of(records: Sequence[TrialRecord]) -> TrialRecord | None:
     """Return the baseline's record, or None if it is not complete."""
-    return next((r for r in records if r.key.role == "baseline" and r.value is not None), None)
+    return next((r for r in records if r.key.role == "baseline" and _is_number(r.value)), None)
 
 
 def incumbent(records: Sequence[TrialRecord]) -> list[tuple[int, float]]:
@@ -107,6 +107,7 @@ def _is_number(value: float | None) -> bool:
 def baseline_accuracy(records: Sequence[TrialRecord]) -> float | None:
     """Return the baseline's val_accuracy, over its seeds the mean; None if it is not complete."""
     values = [r.value for r in records if r.key.role == "baseline" and r.value is not None]
+    values = list(filter(math.isfinite, values))
     return statistics.fmean(values) if values else None
 
 
@@ -157,6 +158,22 @@ def summary(record: TrialRecord, names: Sequence[str]) -> str:
     rows = [", ".join(values[i : i + 3]) for i in range(0, len(values), 3)]
     accuracy = f"{record.label}: {last_accuracy(record):.4f}"
     return "\n".join([accuracy, *rows, *([record.reason[:200]] if record.reason else [])])
+
+
+def subject(label: str, *, is_first: bool = True) -> str:
+    """Return a label as the subject of a sentence; a name that the user gave keeps its letters.
+
+    Args:
+        label: Label of a training, such as ``trial 3`` or ``baseline``.
+        is_first: True at the start of a sentence.
+
+    Example:
+        >>> subject("baseline"), subject("trial 3", is_first=False)
+        ('The baseline', 'trial 3')
+    """
+    name = f"the {label}" if label.startswith("baseline") else label
+    is_ours = label.startswith(("baseline", "trial "))
+    return f"{name[0].upper()}{name[1:]}" if is_ours and is_first else name
 
 
 def _shown(value: object) -> str:

@@ -54,7 +54,7 @@ def pareto_fronts(results: ExperimentResults) -> Chart | None:
     note = f" {counted(below, 'configuration')} below {low:.3f} lie at the lower edge." if below else ""
     how = " Compared are all complete configurations by their accuracy in the search on validation images."
     title = "What accuracy costs: no other configuration is better than one on the Pareto front in both"
-    return Chart("pareto", title, f"{sentence}{how}{note}", panels, columns=2)
+    return Chart("pareto", title, f"{sentence}{how}{note}", panels, columns=3)
 
 
 def _marks(known: Sequence[TrialRecord], front: Sequence[TrialRecord], name: str, low: float) -> list[Mark]:

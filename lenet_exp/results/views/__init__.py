@@ -5,7 +5,7 @@ from lenet_exp.base.faces import face
 __getattr__, __dir__ = face(
     __name__,
     activations="draw_activations",
-    console="cell_text print_ablation print_bench print_leaderboard print_rows print_shapes row_label",
+    console="Column cell_text print_ablation print_leaderboard print_rows print_shapes print_table row_label",
     curves="curves_picture curves_table",
     notebook="Results",
 )

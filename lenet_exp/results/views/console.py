@@ -1,4 +1,4 @@
-"""Tables for the terminal: the leaderboard, an ablation, a network's layers, and the machine's benchmark."""
+"""Tables for the terminal: the leaderboard, an ablation, and a network's layers."""
 
 from __future__ import annotations
 
@@ -106,16 +106,21 @@ def print_table(title: str, columns: Sequence[Column], bold: int | None = None) 
         rule = "─" if out.encoding.startswith("utf") else "-"
         print_row([[rule * column.width] for column in shown], "")
     for row, _ in enumerate(columns[0].cells):
-        cells = ((column.cells[row], column.width) for column in shown)
-        broken = ([line.plain for line in Text(cell).wrap(out, width)] for cell, width in cells)
-        print_row(list(broken), "bold" if row == bold else "")
+        parts = [_broken(out, column.cells[row], column.width) for column in shown]
+        print_row(parts, "bold" if row == bold else "")
     texts = next((column.cells for column in columns if column.is_text), ())
     is_below = not any(column.is_text for column in shown)
     names = next((column.cells for column in columns if not column.right), ())
     for name, text in zip(names, texts, strict=False):
         if is_below and text:
-            out.print(Text(f"{name}: {text}"))
+            out.print(Text("\n".join(_broken(out, f"{name}: {text}", out.width))))
     return len(shown) + (bool(texts) and is_below) == len(columns)
+
+
+def _broken(out: Console, cell: str, width: int) -> list[str]:
+    """Return a cell broken into lines, with a number beside its name: ``lr 0.002`` stays in one."""
+    lines = Text(re.sub(r"(?<=[a-z]) (?=\d)", "\ue000", cell)).wrap(out, width)
+    return [line.plain.replace("\ue000", " ") for line in lines]
 
 
 def _fitted(columns: Sequence[Column], width: int, *, is_broken: bool) -> list[Column]:
@@ -361,39 +366,3 @@ def print_shapes(experiment: Experiment) -> None:
         ]
         print_table(f"{label}, input 1x{size}x{size}", columns, bold=len(rows))
         console().print()
-
-
-def print_bench(answer: Mapping[str, Any]) -> None:
-    """Print the results of `lenet_exp.cli.bench.run_bench`, each number with an explanation."""
-    rows = [
-        (
-            "usual_examples_per_s",
-            f"{answer['usual_examples_per_s']:,.0f}",
-            f"the usual loop: DataLoader, float32, {answer['usual_threads']} threads and 2 reading processes",
-        ),
-        ("examples_per_s", f"{answer['examples_per_s']:,.0f}", f"this package, in {answer['precision']}"),
-        ("speedup", f"{answer['speedup']:.2f}", ""),
-        ("peak_gflops", f"{answer['peak_gflops']:,.0f}", "float32 matrix products of torch.mm, GFLOP/s"),
-        (
-            "share_of_peak",
-            f"{answer['share_of_peak']:.3f}",
-            f"examples_per_s x {answer['flops_per_example'] / 1e6:.2f} MFLOP per example, over peak_gflops",
-        ),
-        (
-            "harness_share",
-            f"{answer['harness_share']:.4f}",
-            f"{answer['harness_s']:.2f} s outside training and evaluation, as a share of a trial of 10 s",
-        ),
-        ("first_step_s", f"{answer['first_step_s']:.2f}", "from the command to the first training step"),
-        ("workers", str(answer["workers"]), answer["why"]),
-        ("threads", str(answer["threads"]), "per worker"),
-        ("precision", answer["precision"], "of the sweep's arithmetic"),
-    ]
-    title = f"{answer['machine']}, {answer['cores']} cores, on {answer['device']}"
-    names, values, meanings = zip(*rows, strict=True)
-    print_table(
-        title, [Column("", names), Column("", values, right=True), Column("", meanings, is_text=True)]
-    )
-    if answer["load"] > answer["cores"] / 4:
-        text = f"This machine was busy (load {answer['load']:.1f}): measure again when it is quiet."
-        console().print(text, highlight=False)

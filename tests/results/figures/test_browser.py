@@ -26,6 +26,7 @@ from lenet_exp.results.figures.chart import (
     Reference,
 )
 from lenet_exp.results.figures.curves import learning_curves
+from lenet_exp.results.figures.drawing.scales import UNUSED
 from lenet_exp.results.figures.hyperparameters import contour, importance, parallel, slices
 from lenet_exp.results.figures.search import history, throughput, timeline
 from lenet_exp.results.lookup import read_results
@@ -75,7 +76,7 @@ def test_every_chart_of_a_finished_sweep_is_whole(swept: Swept) -> None:
         [record(-1, 0.8)],
         [record(0, 0.8)],
         [record(0, 0.5, "PRUNED"), record(1, 0.6, "PRUNED")],
-        [record(0, float("nan"), "PRUNED"), record(1, 0.6), record(2, 0.7, lr=0.1)],
+        [record(-1, float("nan")), record(0, float("nan"), "PRUNED"), record(1, 0.6), record(2, 0.7, lr=0.1)],
         [replace(r, value=0.5, history={1: 0.5}) for r in SEARCH],
     ],
     ids=["nothing", "baseline", "a trial", "all pruned", "a NaN", "all equal"],
@@ -86,7 +87,12 @@ def test_any_study_can_be_drawn(records: list[Any], tmp_path: Path) -> None:
         chart = build(results(records, tmp_path))
         if chart:
             check(chart)
-            assert specs(figure_html(chart))
+            html = figure_html(chart)
+            assert specs(html)
+            assert not re.search(r"\bnan\b", chart.caption)
+            assert not any(
+                None in shape.values() for spec in specs(html) for shape in spec["layout"]["shapes"]
+            )
 
 
 def test_names_are_shown_and_not_obeyed(tmp_path: Path) -> None:
@@ -156,22 +162,38 @@ def test_parallel_coordinates_have_a_place_for_what_is_not_used() -> None:
     (spec,) = specs(html)
 
     lines = [trace["x"] for trace in spec["data"]]
-    assert lines == [[1, 0], [0.5, -0.28], [0, 1]]
+    assert lines == [[1, 0], [0.5, UNUSED], [0, 1]]
     assert [note["text"] for note in spec["layout"]["annotations"]] == [
         *("0.001", "0.01", "0.1"),
         *("unused", "x", "k"),
     ]
-    assert "val_accuracy</span> <span>0.1</span>" in html
+    assert 'val_accuracy</span> <span class="end">0.1</span>' in html
 
 
 def test_images_have_texts_for_those_who_do_not_see_them() -> None:
     """Each is a PNG in the page, named by its panel and its title; cells of NaN are empty."""
-    images = Images(np.arange(8.0).reshape(2, 2, 2), ["7 as 1", "3 as 8"], per_row=2)
+    images = Images(np.arange(8.0).reshape(2, 2, 2), ["7\nas 1", "3\nas 8"], per_row=2)
     html = figure_html(Chart("mistakes", "Mistakes", "Caption.", [Panel([images], title="champion")]))
 
     assert re.findall(r'alt="(.*?)" src="data:image/png;base64,iVBOR', html) == [
         *("champion 7 as 1", "champion 3 as 8")
     ]
+    assert "<span>7<br>as 1</span>" in html
     assert images.pixels()[1, 1, 1].tolist() == [255, 255, 255]
-    heat = Heat([0, 1], [0], np.array([[1.0, np.nan]]), "share")
-    assert specs(figure_html(chart_of(heat)))[0]["data"][0]["z"] == [[1.0, None]]
+
+
+def test_cells_that_are_compared_have_one_scale_of_colours() -> None:
+    """It ends where they say, is shown once, and no line of a grid runs through an empty cell."""
+    panels = [
+        Panel(
+            [Heat([0, 1], [0], np.array([[most, np.nan]]), "share", least=0, most=0.2)], Axis("x"), Axis("y")
+        )
+        for most in (0.1, 0.2)
+    ]
+    html = figure_html(Chart("confusion", "Confusion", "Caption.", panels))
+
+    for spec, most in zip(specs(html), (0.1, 0.2), strict=True):
+        (heat,) = spec["data"]
+        assert (heat["z"], heat["zmin"], heat["zmax"]) == ([[most, None]], 0, 0.2)
+        assert not spec["layout"]["xaxis"]["showgrid"]
+    assert html.count('class="colour-bar"') == 1

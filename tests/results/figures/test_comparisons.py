@@ -37,7 +37,7 @@ def test_a_confirmation_shows_each_seed_and_its_intervals() -> None:
     assert (ours.low, ours.high) == ((verdict["delta_low"],), (verdict["delta_high"],))
     assert other_images.low == ()  # without predictions there is none
     assert chart is not None
-    assert "trial 3 is more accurate than the baseline on 3 of 3 paired seeds" in chart.caption
+    assert "Trial 3 is more accurate than the baseline on 3 of 3 paired seeds" in chart.caption
     assert chart.legend().keys() == {"interval for other seeds, these images", "a seed", "baseline"}
 
 

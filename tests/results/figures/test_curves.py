@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from lenet_exp.results.figures.chart import Line
@@ -23,6 +24,20 @@ def test_the_best_and_the_baseline_stand_out(tmp_path: Path) -> None:
     assert chart.caption.startswith("Best: trial 2 ends at 0.8800 after epoch 2 (+0.4400 in that epoch)")
 
 
+def test_after_one_epoch_each_curve_is_a_point_within_the_axes(tmp_path: Path) -> None:
+    """The caption says so, and no axis starts where a point is."""
+    records = [replace(record(i, 0.8 + i / 100), history={1: 0.8 + i / 100}) for i in range(3)]
+
+    chart = learning_curves(results(records, tmp_path))
+
+    assert chart is not None
+    assert "After a single epoch a curve is a point." in chart.caption
+    for panel in chart.panels:
+        assert panel.y is not None
+        low, high = panel.y.ends(panel.values("y"))
+        assert all(low < y < high for y in panel.values("y") if isinstance(y, float))
+
+
 def test_of_many_trials_the_same_sample_is_drawn_every_time(tmp_path: Path) -> None:
     """The best is always there, and the caption tells how many are not."""
     made = results([record(i, 0.5 + i / 10_000) for i in range(500)], tmp_path)
@@ -39,12 +54,12 @@ def test_of_many_trials_the_same_sample_is_drawn_every_time(tmp_path: Path) -> N
 
 
 def test_each_of_a_few_listed_runs_has_a_look_of_its_own(tmp_path: Path) -> None:
-    """Neighbours differ in colour and in dash; those beyond eight are told by pointing at them."""
+    """Neighbours differ in colour and in dash; all but the best eight are told by pointing at them."""
     names = [f"run {number}" for number in range(10)]
-    runs = listed([record(i, 0.8) for i in range(10)], *names)
+    runs = listed([record(i, 0.8 + i / 100) for i in range(10)], *names)
 
     drawn = marks(learning_curves(results(runs, tmp_path, run=[{"name": "a", "lr": 0.1}])))
 
-    assert list(drawn) == ["other runs", *names[:MAX_COLOURED]]
+    assert list(drawn) == ["other runs", *names[-MAX_COLOURED:]]
     looks = [(m.colour, m.dash) for m in drawn.values() if isinstance(m, Line)]
     assert len(set(looks)) == len(looks)

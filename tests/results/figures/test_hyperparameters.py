@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lenet_exp.results.figures.chart import Heat, Parallel, Points
-from lenet_exp.results.figures.hyperparameters import contour, importance, importances, parallel, slices
+from lenet_exp.results.figures.chart import Axis, Heat, Parallel, Points
+from lenet_exp.results.figures.hyperparameters import (
+    _cells,
+    contour,
+    importance,
+    importances,
+    parallel,
+    slices,
+)
 from tests.labs.charts import marks, record, results
 
 RANDOM = np.random.default_rng(0)
@@ -44,7 +51,9 @@ def test_a_conditional_hyper_parameter_is_judged_among_those_that_use_it(tmp_pat
     used = {estimate.name: estimate.n_trials for estimate in importances(SEARCH)}
 
     assert used["kernel_size_3"] == 18
-    assert "kernel_size_3" not in {estimate.name for estimate in importances(SEARCH[:16])}
+    few = importance(results(SEARCH[:16], tmp_path))
+    assert few is not None
+    assert "used by fewer than 10 trials: kernel_size_3" in few.caption
     assert importance(results(SEARCH[:9], tmp_path)) is None
     chart = importance(results(SEARCH, tmp_path))
     assert chart is not None
@@ -67,6 +76,7 @@ def test_slices_say_when_a_hyper_parameter_is_used(tmp_path: Path) -> None:
     assert list(trials.x) == [r.values["lr"] for r in SEARCH]
     assert isinstance(baseline, Points)
     assert (list(baseline.x), list(baseline.symbols)) == ([0.009], ["diamond"])
+    assert len({panel.y for panel in chart.panels}) == 1  # one range, so that panels can be compared
     assert slices(results([record(0, 0.8), record(1, 0.9)], tmp_path)) is None
 
 
@@ -86,6 +96,12 @@ def test_the_contour_has_the_mean_of_each_cell(tmp_path: Path) -> None:
     assert min(v for v in gelu if v) <= shown.max() <= max(v for v in gelu if v)
     assert f"The highest mean, {shown.max():.4f}" in chart.caption
     assert "activation gelu" in chart.caption
+    # The outermost points lie within a cell too.
+    axis, centres, cells = _cells(Axis("lr", "log"), [1e-4, 1e-2, 1e-1], [1e-4, 1e-2, 1e-1])
+    assert axis.low is not None
+    assert axis.high is not None
+    assert axis.low < 1e-4 < 1e-1 < axis.high
+    assert (len(centres), cells.tolist()) == (5, [0, 3, 4])
 
 
 def test_parallel_coordinates_show_what_is_not_used(tmp_path: Path) -> None:

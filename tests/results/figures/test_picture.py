@@ -57,7 +57,7 @@ PANELS = {
         Axis("", "category", NAMES),
         Axis("", "category", NAMES),
     ),
-    "contour": Panel([Heat([1, 2, 3, 4], [1, 2, 3, 4], GRID * math.nan, LONG, is_smooth=True)], *AXES),
+    "contour": Panel([Heat([1, 2, 3, 4], [1, 2, 3, 4], GRID * math.nan, LONG)], *AXES),
     "images": Panel([Images(np.zeros((11, 3, 3)), [f"{EVIL}\n{EVIL}\n0.99"] * 11, 4)], title="eleven"),
     "filters": Panel([Images(np.zeros((40, 3, 3)), symmetric=True)]),
     "parallel": Panel(
@@ -131,3 +131,13 @@ def test_a_picture_is_as_wide_as_asked_and_says_what_is_drawn() -> None:
     assert shown[-1] == "Caption."
     assert {"line", "point", "baseline"} <= set(shown)
     assert "nothing of this name" not in shown
+
+
+def test_names_that_begin_alike_are_told_apart() -> None:
+    """Where there is no room for whole names, each keeps its end."""
+    names = [f"a wide network of many layers, with a learning rate of 0.{n}" for n in range(9)]
+    panel = Panel([Points([1.0] * 9, names)], Axis("share"), Axis("", "category", names), height=300)
+
+    axes = draw(Chart("key", "Heading", "Caption.", [panel]), 400).axes[0]
+
+    assert len({tick.label1.get_text() for tick in axes.yaxis.get_major_ticks()}) == 9

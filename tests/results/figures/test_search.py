@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from lenet_exp.base.records import RunKey
 from lenet_exp.results.figures.chart import Bars, Line, Points, Reference
 from lenet_exp.results.figures.search import history, throughput, timeline
@@ -73,8 +75,29 @@ def test_no_two_attempts_of_a_worker_overlap(tmp_path: Path) -> None:
         (20.0, 22.0, "worker 1"),
     ]
     assert chart is not None
-    assert "0.33 of the time" in chart.caption
-    assert chart.caption.endswith("nothing ran: 8.0 s.")
+    assert "for 0.33 of the 22.0 s" in chart.caption
+
+
+def test_a_pause_between_two_sweeps_is_cut_out(tmp_path: Path) -> None:
+    """Bars keep their length when a sweep goes on after hours; a line and the caption tell the pause."""
+    made = results([record(i, 0.8) for i in range(3)], tmp_path)
+    logs = {log.key: log for log in made.run_logs.values()}
+    last = logs[RunKey("trial", 2, 1)]
+    assert last.end is not None
+    later = replace(last.end, time_ms=last.end.time_ms + 7_200_000)
+    logs[last.key] = replace(last, start_ms=last.start_ms + 7_200_000, end=later)
+    made.__dict__["run_logs"] = logs
+
+    chart = timeline(made)
+
+    bars, pause = marks(chart)["complete"], marks(chart)["pause, cut out"]
+    assert isinstance(bars, Bars)
+    assert isinstance(pause, Reference)
+    lengths = [end - start for start, end in zip(bars.start, bars.end, strict=True)]
+    assert lengths == pytest.approx([2.0, 2.0, 2.0])
+    assert bars.end[1] < pause.at < bars.start[2] < bars.end[1] + 1
+    assert chart is not None
+    assert "Cut out: 1 pause in which nothing ran, 120.1 min in all." in chart.caption
 
 
 def test_throughput_tells_trials_apart_by_their_neighbours(tmp_path: Path) -> None:
@@ -91,4 +114,4 @@ def test_throughput_tells_trials_apart_by_their_neighbours(tmp_path: Path) -> No
     assert isinstance(beside, Points)
     assert list(beside.y) == [500.0, 700.0]
     assert chart is not None
-    assert "900 alone, 600 with 1 beside. 3 of 3 were slower than the baseline." in chart.caption
+    assert "900 of 1 trial alone, 600 of 2 trials with 1 beside. 3 of 3 were slower" in chart.caption

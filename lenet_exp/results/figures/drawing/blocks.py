@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from lenet_exp.base.errors import printable
 from lenet_exp.results.figures import chart as ch
-from lenet_exp.results.figures.drawing.marks import draw_bar
+from lenet_exp.results.figures.drawing.marks import coloured, draw_bar
+from lenet_exp.results.figures.drawing.scales import ParallelAxis
 from lenet_exp.results.figures.drawing.sheet import (
     DIMENSION,
     GREY,
@@ -67,16 +67,11 @@ def draw_images(sheet: Sheet, mark: ch.Images, box: Box) -> None:
     """
     grid = Grid.of(mark, box.width)
     axes = sheet.blank(box)
-    low, high = (float(mark.images.min()), float(mark.images.max())) if mark.images.size else (0.0, 1.0)
-    most = max(abs(low), abs(high)) or 1.0
-    scale: dict[str, Any] = {"cmap": "gray", "vmin": low, "vmax": high if high > low else low + 1}
-    if mark.symmetric:
-        scale = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
-    for number, image in enumerate(mark.images):
+    for number, pixels in enumerate(mark.pixels()):
         row, column = divmod(number, grid.per_row)
         left, top = column * grid.pitch, row * (grid.tile + grid.title + 8) + grid.title
         extent = (left, left + grid.tile, top + grid.tile, top)
-        axes.imshow(image, extent=extent, interpolation="nearest", aspect="auto", **scale)
+        axes.imshow(pixels, extent=extent, interpolation="nearest", aspect="auto")
         if number < len(mark.titles):
             lines = [
                 shortened(printable(line), grid.pitch - 6, SMALL) for line in mark.titles[number].split("\n")
@@ -100,21 +95,28 @@ def draw_parallel(sheet: Sheet, mark: ch.Parallel, box: Box) -> None:
     left = max((text_width(name, SMALL) for name in names), default=0) + half_unused + 8
     right = box.width - 32
     axes = sheet.blank(box)
-    scales = [ch.ParallelAxis(each, [v[i] for v in mark.values]) for i, each in enumerate(mark.dimensions)]
-    low, high = min(mark.colours, default=0.0), max(mark.colours, default=1.0)
+    scales = [ParallelAxis(each, [v[i] for v in mark.values]) for i, each in enumerate(mark.dimensions)]
+    low, high = mark.ends()
+    colours = coloured(ch.LINES)
     norm = Normalize(low, high if high > low else low + 1)
     rows = [i * DIMENSION + 12 for i in range(len(names))]
+    start = min((share for scale in scales for share, _ in scale.ticks()), default=0.0)
 
     def place(share: float) -> float:
-        return left + (share - ch.UNUSED) / (1 - ch.UNUSED) * (right - left)
+        return left + (share - start) / (1 - start) * (right - left)
 
     for y, name, scale in zip(rows, names, scales, strict=True):
         axes.plot([place(0), right], [y, y], color="#9aa5b1", linewidth=1, zorder=1)
         axes.text(0, y, name, size=SMALL, va="center", color=INK, parse_math=False)
-        end = left - half_unused - 1
-        for share, value in scale.ticks():
-            text = shortened(printable(f"{value:.3g}" if isinstance(value, float) else str(value)), 60, SMALL)
-            x, half = place(share), text_width(text, SMALL) / 2
+        ticks = scale.ticks()
+        room, end = (right - left) / len(ticks) - 6, left - half_unused - 1
+        for share, value in ticks:
+            axes.plot([place(share)] * 2, [y - 3, y + 3], color="#9aa5b1", linewidth=1, zorder=1)
+            text = printable(f"{value:.3g}" if isinstance(value, float) else str(value))
+            text = shortened(text, max(60, room), SMALL)
+            half = text_width(text, SMALL) / 2
+            # The outer ones stay within the box.
+            x = min(max(place(share), left - half_unused + half), box.width - half)
             if x - half > end:
                 shown = axes.text(x, y + 5, text, size=SMALL, ha="center", va="top", color=GREY, zorder=3)
                 shown.set(parse_math=False, bbox={"pad": 0.5, "facecolor": "white", "linewidth": 0})
@@ -122,6 +124,6 @@ def draw_parallel(sheet: Sheet, mark: ch.Parallel, box: Box) -> None:
     # The largest last, so that they are in front.
     for values, colour in sorted(zip(mark.values, mark.colours, strict=True), key=lambda each: each[1]):
         xs = [place(scale.share(value)) for value, scale in zip(values, scales, strict=True)]
-        style: dict[str, Any] = {"color": colormaps["viridis"](norm(colour)), "alpha": 0.7, "marker": "o"}
+        style: dict[str, Any] = {"color": colours(norm(colour)), "alpha": 0.7, "marker": "o"}
         axes.plot(xs, rows, linewidth=1.2, markersize=2.5, zorder=2, **style)
-    draw_bar(sheet, ScalarMappable(norm, "viridis"), mark.label, box)
+    draw_bar(sheet, ScalarMappable(norm, colours), mark.label, box)

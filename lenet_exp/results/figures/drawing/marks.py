@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, ticker
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 
 from lenet_exp.base.errors import printable
 from lenet_exp.results.figures import chart as ch
+from lenet_exp.results.figures.drawing.scales import shortened as without_beginning
 from lenet_exp.results.figures.drawing.sheet import (
     BAR,
     DASHES,
-    EMPTY,
     GREY,
     INK,
     MARKERS,
@@ -68,8 +68,8 @@ def draw_axes(sheet: Sheet, panel: ch.Panel, box: Box) -> None:
     sheet.text(box.left, box.top, above, SMALL, color=GREY)
     used = len(above) * line_height(SMALL) + 4
     inner = Box(box.left, box.top + used, box.width, bottom - used - 2)
-    _set_axis(axes, panel.x, inner, is_x=True)
-    _set_axis(axes, panel.y, inner, is_x=False)
+    _set_axis(axes, panel.x, panel.values("x"), inner, is_x=True)
+    _set_axis(axes, panel.y, panel.values("y"), inner, is_x=False)
     middle = sheet.fit(axes, inner)
     for number, line in enumerate(below):
         # In the middle of the axes, as far as it then stays in the box.
@@ -154,17 +154,13 @@ def _draw_heat(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Heat, order: int) ->
 
     across, up = _positions(mark.x, x), _positions(mark.y, y)
     z = np.ma.masked_invalid(np.asarray(mark.z, float))
-    low, high = (float(z.min()), float(z.max())) if z.count() else (0.0, 1.0)
-    low, high = low if mark.least is None else mark.least, high if mark.most is None else mark.most
+    low, high = mark.ends()
     norm = Normalize(low, high if high > low else low + 1)
-    colours = colormaps["Blues" if mark.texts else "viridis"].with_extremes(bad=EMPTY)
-    style: dict[str, Any] = {"cmap": colours, "norm": norm, "zorder": order - 1.5}
-    if mark.is_smooth and min(z.shape) > 1 and z.count() == z.size:
-        return axes.contourf(across, up, z, levels=np.linspace(low, norm.vmax or 1, 11), **style)
+    style: dict[str, Any] = {"cmap": coloured(ch.CELLS), "norm": norm, "zorder": order - 1.5}
     mesh = axes.pcolormesh(across, up, z, shading="nearest", **style)
     for row, texts in enumerate(mark.texts):
         for column, text in enumerate(texts):
-            is_dark = not np.ma.is_masked(z[row, column]) and norm(z[row, column]) > 0.6
+            is_dark = not np.ma.is_masked(z[row, column]) and norm(z[row, column]) > 0.5
             axes.text(
                 across[column],
                 up[row],
@@ -179,14 +175,20 @@ def _draw_heat(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Heat, order: int) ->
     return mesh
 
 
-def _set_axis(axes: Axes, described: ch.Axis, box: Box, *, is_x: bool) -> None:
-    """Set limits and ticks of an axis."""
+def coloured(colours: Sequence[str]) -> LinearSegmentedColormap:
+    """Return the scale whose colours, from the smallest number to the largest, lie between these."""
+    return LinearSegmentedColormap.from_list("numbers", colours)
+
+
+def _set_axis(axes: Axes, described: ch.Axis, values: Sequence[ch.Value], box: Box, *, is_x: bool) -> None:
+    """Set limits and ticks of an axis along which are all values."""
     axis = axes.xaxis if is_x else axes.yaxis
     room = box.width if is_x else box.height
     if described.scale == "category":
         _set_categories(axes, described, box, is_x=is_x)
         return
-    low, high = described.low, described.high
+    ends = described.ends(values)
+    low, high = (10.0**end if described.scale == "log" else end for end in ends)
     (axes.set_xlim if is_x else axes.set_ylim)(low, high)
     most = max(map(abs, axis.get_view_interval()))
     n_ticks = max(2, int(room // (80 if is_x else 50)))
@@ -222,7 +224,11 @@ def _set_categories(axes: Axes, described: ch.Axis, box: Box, *, is_x: bool) -> 
         axes.grid(visible=False, axis="x")
     else:
         n_lines = max(1, int((box.height - 50) / max(1, len(names)) / line_height(SMALL)))
-        broken = [wrapped(name, 0.4 * box.width, SMALL) for name in names]
+        room = 0.4 * box.width
+        if any(len(wrapped(name, room, SMALL)) > n_lines for name in names):
+            # What all begin with would be all that is seen; a character is seldom wider than 8 pixels.
+            names = without_beginning(names, int(n_lines * room / 8))
+        broken = [wrapped(name, room, SMALL) for name in names]
         labels = ["\n".join(lines[:n_lines]) for lines in broken]
         axes.set_yticks(places, labels, parse_math=False)
         axes.set_ylim(len(names) - 0.5, -0.5)

@@ -22,8 +22,6 @@ HEADING, TEXT, SMALL = 12, 9, 8
 #: Distances in pixels: around the figure, between panels, and the least width of a panel beside another.
 MARGIN, GAP, COLUMN = 14, 22, 400
 INK, GREY = "#1c2733", "#52606d"
-#: Colour of a cell without a number.
-EMPTY = "#eceff1"
 MARKERS = {"circle": "o", "diamond": "D", "triangle-down": "v", "cross": "x", "square": "s"}
 DASHES: dict[str, Any] = {"solid": "-", "dot": (0, (1, 1.5)), "dash": (0, (4, 2))}
 #: Height in pixels of a dimension of parallel coordinates, and of a colour bar with its labels.

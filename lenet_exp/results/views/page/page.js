@@ -10,13 +10,16 @@ const element = (tag, attributes = {}, ...children) => {
   return made;
 };
 
-// Figures: drawn when they come into view, in the colours of the page.
+// Figures: those in view are drawn first, then all others one by one, in the colours of the page.
 
 part("figures", () => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
+  // A finger moves the page and not the figure, and has nothing to hover with.
+  const hasPointer = matchMedia("(hover: hover) and (min-width: 600px)").matches;
   const config = {
     displaylogo: false,
     responsive: true,
+    displayModeBar: hasPointer ? "hover" : false,
     // Only these: one of plotly's other buttons uploads the data.
     modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
   };
@@ -35,6 +38,7 @@ part("figures", () => {
     const { text, line, paper } = colours();
     const changes = {
       "font.color": text, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      "modebar.bgcolor": "rgba(0,0,0,0)", "modebar.color": text, "modebar.activecolor": text,
       "hoverlabel.bgcolor": paper, "hoverlabel.font.color": text, "hoverlabel.bordercolor": text,
     };
     for (const axis of axes(layout)) {
@@ -58,6 +62,7 @@ part("figures", () => {
     try {
       const spec = JSON.parse(plot.parentElement.querySelector("script").textContent);
       const layout = put(spec.layout, themed(spec.layout));
+      if (!hasPointer) layout.dragmode = false;
       layout.font = { family: "system-ui, sans-serif", size: 12, ...layout.font };
       drawn.set(plot, spec.layout);
       Plotly.newPlot(plot, spec.data, layout, config);
@@ -77,6 +82,16 @@ part("figures", () => {
     }
   }, { rootMargin: "300px" });
   plots.forEach((plot) => observer.observe(plot));
+  // A picture of the page, or another program's printing of it, has figures that were never in view.
+  const undrawn = [...plots];
+  const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(work, 30));
+  const drawNext = () => {
+    const plot = undrawn.shift();
+    if (!plot) return;
+    draw(plot);
+    whenIdle(drawNext);
+  };
+  addEventListener("load", () => whenIdle(drawNext));
 
   dark.addEventListener("change", recolour);
   const toPrint = part("print", () => {

@@ -16,17 +16,15 @@ from typing import Any
 
 from lenet_exp import __version__
 from lenet_exp.base.files import write_atomically
-from lenet_exp.base.messages import counted
 from lenet_exp.config.experiment import Experiment
-from lenet_exp.results.ablation import ablation_table
 from lenet_exp.results.figures.browser import figure_html
 from lenet_exp.results.figures.chart import Chart
 from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.results.views import gallery
-from lenet_exp.results.views.console import row_label
 from lenet_exp.results.views.page import details
+from lenet_exp.results.views.page.answer import answer
 from lenet_exp.results.views.page.diagnostics import diagnostics
-from lenet_exp.results.views.page.shareable import html, shared_file, without_place
+from lenet_exp.results.views.page.shareable import html, shared_texts, without_place
 from lenet_exp.results.views.page.table import ablation_html, leaderboard_html, mlflow_server
 from lenet_exp.tracking.spool import STUDY
 from lenet_exp.tracking.store import local_uri
@@ -77,9 +75,9 @@ def write_report(
     if say is not None:
         uri = tracking_uri or local_uri(root.absolute())
         pictures = results.layout.figures
-        for file in (path, *sorted(pictures.glob("*.png"))):
-            if not results.add_to_run(STUDY, file, uri, say, None if file == path else pictures.name):
-                break
+        # The folder at once: connecting to the store takes longer than a file.
+        if results.add_to_run(STUDY, path, uri, say):
+            results.add_to_run(STUDY, pictures, uri, say, pictures.name)
     return path
 
 
@@ -94,8 +92,9 @@ def page(results: ExperimentResults, charts: Sequence[Chart], server: str | None
     from plotly.offline import get_plotlyjs
 
     experiment = results.experiment
-    sections = _sections(results, charts, server)
-    verdict, *others = answer(results)
+    # A training's reason is told where its mark is pointed at, and may name a path.
+    sections = _sections(results, shared_texts(list(charts)), server)
+    answered = answer(results)
     # A browser reads "\r\n" as "\n" before it compares a script with its hash.
     plotly, script = (text.replace("\r\n", "\n") for text in (get_plotlyjs(), _resource("page.js")))
     return _resource("page.html").format(
@@ -104,8 +103,8 @@ def page(results: ExperimentResults, charts: Sequence[Chart], server: str | None
         title=html(experiment.name),
         kind=html(_kind(experiment)),
         question="<br>".join(html(line) for line in experiment.question.splitlines()),
-        verdict=html(verdict),
-        answer="\n".join(map(_paragraph, others)),
+        verdict=html(answered.verdict),
+        answer="\n".join(map(_paragraph, answered.sentences)) + _in_full(answered.in_full),
         cost=_list(details.cost(results)),
         contents="\n".join(f'<li><a href="#{_anchor(name)}">{html(name)}</a></li>' for name in sections),
         sections="\n".join(
@@ -147,99 +146,15 @@ def _paragraph(sentence: str) -> str:
     return f"<p><b>{html(about)}:</b> {html(rest)}</p>" if colon else f"<p>{html(sentence)}</p>"
 
 
+def _in_full(sentences: Sequence[str]) -> str:
+    if not sentences:
+        return ""
+    paragraphs = "\n".join(map(_paragraph, sentences))
+    return f"<details><summary>The conclusion in full</summary><div>{paragraphs}</div></details>"
+
+
 def _list(named: details.Details) -> str:
     return f"<dl>{''.join(f'<dt>{html(name)}</dt><dd>{html(value)}</dd>' for name, value in named)}</dl>"
-
-
-# What the page says first.
-
-
-def answer(results: ExperimentResults) -> list[str]:
-    """Return the experiment's result in one sentence, then how sure it is, and what to do next."""
-    summary = results.confirmation
-    if summary.evaluation and summary.sentences:
-        *others, champion = summary.sentences
-        steps = [f"next: {step}" for step in summary.next_steps]
-        return [_confirmed(results) or champion, *others, *steps]
-    if results.experiment.ablate:
-        return _ablated(results)
-    rows = results.leaderboard().plain_rows()
-    ranked = [row for row in rows if row["rank"] is not None and row["val_accuracy"] is not None]
-    baseline = next((row for row in ranked if row["role"] == "baseline"), None)
-    best = next((row for row in ranked if row["role"] != "baseline"), None)
-    if best is None:
-        return ["No trial or listed run is complete yet."]
-    is_list = bool(results.experiment.run)
-    text = f"{'Of the list, the best is' if is_list else 'The best so far is'} {row_label(best)}"
-    text += f" with val_accuracy {best['val_accuracy']:.4f}"
-    if baseline is None:
-        return [f"{text}; the baseline is not complete."]
-    text += f", {best['val_accuracy'] - baseline['val_accuracy']:+.4f} against the baseline's"
-    text += f" {baseline['val_accuracy']:.4f}."
-    if is_list and not results.experiment.is_confirmed:
-        n_seeds = counted(best["n_seeds"] or 1, "seed")
-        return [
-            text,
-            f"how sure: it rests on {n_seeds}; others give other last digits. A list is not confirmed.",
-        ]
-    luck = "this is not confirmed, and the best of many owes some of its lead to luck"
-    return [text, f"how sure: {luck}.", f"next: 'lenet-exp confirm {shared_file(results.experiment)}'"]
-
-
-def _confirmed(results: ExperimentResults) -> str | None:
-    """Return the outcome of the last confirmation in one sentence; None if it has no verdict."""
-    evaluation = results.confirmation.evaluation
-    if evaluation is None or not evaluation.verdicts or not evaluation.has_baseline:
-        return None
-    is_baseline = evaluation.champion == evaluation.plan.baseline.config
-    verdict = next(
-        (v for v in evaluation.verdicts if v["config"] == evaluation.champion), evaluation.verdicts[0]
-    )
-    label = evaluation.label(verdict["config"])
-    # The first part is outcome, difference, interval and p; what follows is told in full further down.
-    said = (
-        str(verdict["sentence"])
-        .split("; ")[0]
-        .partition(" (")[0]
-        .replace("tie: undecided", "a tie: undecided")
-    )
-    if is_baseline:
-        return f"The baseline stays champion, as no finalist is shown to be better: {label} is {said}."
-    outcome = said.replace("better: ", "better than the baseline: ")
-    open_ = (
-        "; on other images like these it is open" if (verdict.get("delta_low_other_images") or 1) <= 0 else ""
-    )
-    return f"{label} is {outcome} ({verdict['mean']:.4f} against {verdict['baseline_mean']:.4f}){open_}."
-
-
-def _ablated(results: ExperimentResults) -> list[str]:
-    """Return which alternatives of an ablation are better or worse than the baseline, and how sure it is."""
-    rows = [row for row in ablation_table(results.experiment, results.records).plain_rows() if row["verdict"]]
-    if not rows:
-        return ["No alternative has a verdict yet."]
-    sentences = []
-    for outcome in ("better", "worse"):
-        decided = sorted(
-            (row for row in rows if row["verdict"] == outcome), key=lambda row: -abs(row["val_delta"])
-        )
-        named = (
-            f"{row['factor']} {row['value']} ({row['val_delta']:+.4f}"
-            f" [{row['val_delta_low']:+.4f}, {row['val_delta_high']:+.4f}])"
-            for row in decided
-        )
-        sentences += (
-            [f"{', '.join(named)} {'is' if len(decided) == 1 else 'are'} {outcome}"] if decided else []
-        )
-    ties = sum(row["verdict"] == "tie" for row in rows)
-    text = "; ".join(sentences) or "No alternative is shown to be better or worse"
-    text += " than the baseline in mean val_accuracy"
-    if sentences and ties:
-        text += f"; {ties} of {len(rows)} {'is a tie' if ties == 1 else 'are ties'}"
-    return [
-        f"{text}.",
-        "how sure: the brackets hold all true differences together with a chance of 0.95; p is corrected for"
-        " all alternatives. They are about other seeds on these validation images.",
-    ]
 
 
 # The sections below it.
@@ -257,6 +172,9 @@ def _sections(results: ExperimentResults, charts: Sequence[Chart], server: str |
         # A list asks for its curves, and for what explains them.
         runs = sorted(figures.pop("The search"), key=lambda chart: chart.key == "history")
         figures = {"The runs": runs, "Inside the layers": figures.pop("Inside the layers"), **figures}
+    elif experiment.ablate:
+        learned = {"How they learned": figures.pop("The search")}
+        figures = {"The answer": figures.pop("The answer"), **learned, **figures}
     sections = {name: "\n".join(map(figure_html, shown)) for name, shown in figures.items() if shown}
     if experiment.ablate:
         table = {"The alternatives": ablation_html(results, server)}

@@ -7,12 +7,16 @@ import platform
 import re
 import shlex
 from collections.abc import Iterable
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from html import escape
 from pathlib import Path
+from typing import TypeVar, cast
 
 from lenet_exp.base.errors import mask_url, printable
 from lenet_exp.config.experiment import Experiment
+
+T = TypeVar("T")
 
 #: A folder at the start of an absolute path, also as a URL; what it is called within is kept.
 _FOLDER = re.compile(
@@ -54,6 +58,17 @@ def shareable(text: str) -> str:
 def html(text: object) -> str:
     """Return a text for the page: `shareable`, escaped, and with control characters visible."""
     return escape(printable(shareable(str(text))))
+
+
+def shared_texts(part: T) -> T:
+    """Return a chart, or a part of it, with all its texts made `shareable`."""
+    if isinstance(part, str):
+        return cast("T", shareable(part))
+    if isinstance(part, list | tuple):
+        return cast("T", type(part)(map(shared_texts, part)))
+    if is_dataclass(part) and not isinstance(part, type):
+        return replace(part, **{each.name: shared_texts(getattr(part, each.name)) for each in fields(part)})
+    return part
 
 
 def shared_file(experiment: Experiment) -> str:

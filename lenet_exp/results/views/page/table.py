@@ -33,9 +33,9 @@ _MAX_POINTS = 60
 #: Columns that are formatted as in the terminal start with one of these.
 _FORMATTED_AS_IN_TERMINAL = ("val_accuracy", "val_delta", "test_accuracy", "delta", "examples_per_s", "val_p")
 #: Columns that the first one's label replaces, or that a row unfolds to.
-_LEFT_OUT = {"role", "trial", "name", "state", "mlflow_run_id"}
+_LEFT_OUT = {"role", "trial", "name", "mlflow_run_id"}
 #: Columns that are shown at first, before and after the hyper-parameters that vary.
-_FIRST = ("rank", "label", "verdict", "test_accuracy", "delta", "val_accuracy", "val_delta")
+_FIRST = ("rank", "label", "state", "verdict", "test_accuracy", "delta", "val_accuracy", "val_delta")
 _LAST = ("examples_per_s", "n_parameters")
 _ABLATION_FIRST = (
     *("factor", "value", "verdict", "n_seeds", "val_accuracy", "val_delta", "val_p_value"),
@@ -80,21 +80,23 @@ def leaderboard_html(results: ExperimentResults, server: str | None) -> str:
         {
             **row,
             "label": row_label(row),
-            # What was not confirmed, in a study without any confirmation, is simply complete.
-            "verdict": record.kind
-            if record and (row["state"] != "COMPLETE" or not results.confirmation.cells)
-            else row["verdict"],
+            "state": record.kind if record else row["state"],
+            "verdict": record.kind if record and row["state"] != "COMPLETE" else row["verdict"],
         }
         for row, record in zip(cut, records, strict=True)
     ]
     rows = [{**row, **_layers(row)} for row in rows]
     names = _by_layers(_varied(every))
     used = [c for c in (rows[0] if rows else {}) if any(row[c] is not None for row in rows)]
-    first = [c for c in (*_FIRST, *names[:_MAX_VARIED], *_LAST) if c in used]
-    others = [c for c in used if c not in first and c not in _LEFT_OUT and c not in PER_LAYER]
+    # In a study without any confirmation nothing has a verdict; after one its delta counts, not the search's.
+    is_confirmed = bool(results.confirmation.cells)
+    outcome, unused = ("verdict", "state") if is_confirmed else ("state", "verdict")
+    later = {unused, "val_delta"} if is_confirmed else {unused}
+    first = [c for c in (*_FIRST, *names[:_MAX_VARIED], *_LAST) if c in used and c not in later]
+    left_out = {*_LEFT_OUT, *PER_LAYER, outcome, unused}
+    others = [c for c in used if c not in first and c not in left_out]
     meanings = {**MEANINGS, "label": _LABEL, **{key: _meaning(key) for key in (*HYPERPARAMETERS, *PER_LAYER)}}
-    if not results.confirmation.cells:
-        meanings["verdict"] = "how it ended; nothing is confirmed yet"
+    meanings |= {"state": "how it ended"}
     note = _note(every, rows)
     return _html(results, _Table(rows, first, others, meanings, records, note), server)
 
@@ -185,23 +187,28 @@ def _note(every: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]])
 
 def _html(results: ExperimentResults, table: _Table, server: str | None) -> str:
     """Return a table with its controls, its columns' explanations and what its rows unfold to."""
+    if not table.rows:
+        return "<p>Nothing has ended yet, so there is no row.</p>"
     columns = [*table.first, *table.others]
     numeric = {c for c in columns if any(isinstance(row[c], int | float) for row in table.rows)}
     # What a sheet of paper has no room for is on the screen only.
     less = table.first[_MAX_PRINTED - len(_LAST) : -len(_LAST)] if len(table.first) > _MAX_PRINTED else ()
-    marks = {"n": numeric, "more": table.others, "less": less}
+    opener = "label" if "label" in columns else "factor"
+    marks = {"n": numeric, "more": table.others, "less": less, "key": [opener]}
+    marks |= {"wraps": [c for c in columns if any(row.get(f"{c}_low") is not None for row in table.rows)]}
     classes = {c: " ".join(mark for mark, marked in marks.items() if c in marked) for c in columns}
     champion = results.confirmation.evaluation.champion if results.confirmation.evaluation else ""
     lines = [
         _row_html(row, columns, classes, record, row["config"] == champion)
         for row, record in zip(table.rows, table.records, strict=True)
     ]
-    opener = "label" if "label" in columns else "factor"
     unfolded = [_unfolded(results, record, server) if record else {} for record in table.records]
     shown = {"opener": columns.index(opener), "rows": unfolded}
-    states = dict.fromkeys(text for row in table.rows if (text := _text(row, "verdict")))
+    outcome = "state" if "state" in columns else "verdict"
+    states = dict.fromkeys(text for row in table.rows if (text := _text(row, outcome)))
     return _TABLE.format(
         note=f"<p>{table.note}</p>" if table.note else "",
+        outcome=outcome,
         states="".join(f"<option>{html(state)}</option>" for state in states),
         heads="".join(_head(c, classes[c]) for c in columns),
         rows="\n".join(lines),
@@ -219,8 +226,8 @@ def _html(results: ExperimentResults, table: _Table, server: str | None) -> str:
 _TABLE = """\
 {note}
 <div class="controls" hidden>
-<label>filter <input type="search" placeholder="trial 12, or tanh, sgd"></label>
-<label>state <select><option value="">all</option>{states}</select></label>
+<label>filter <input type="search" placeholder="a name, or tanh, sgd"></label>
+<label>{outcome} <select><option value="">all</option>{states}</select></label>
 <output></output>
 </div>
 <label class="all"><input type="checkbox" class="columns"> all columns</label>
@@ -276,8 +283,15 @@ def _row_html(
         if column in ("label", "factor"):
             text += ' <span class="mark">champion</span>' if is_champion else ""
             text = f'<span class="name">{text}</span>'
+        elif "wraps" in classes[column]:
+            # The interval may stand below the difference, but is not broken.
+            difference, space, interval = text.partition(" ")
+            text = f'{difference}{space}<span class="whole">{interval}</span>' if interval else text
+        elif column == "verdict" and text == "not confirmed":
+            text = ""
         cells.append(f'<td class="{classes[column]}">{text}</td>' if classes[column] else f"<td>{text}</td>")
-    return f'<tr class="{" ".join(kinds)}" data-state="{html(_text(row, "verdict"))}">{"".join(cells)}</tr>'
+    outcome = _text(row, "state" if "state" in columns else "verdict")
+    return f'<tr class="{" ".join(kinds)}" data-state="{html(outcome)}">{"".join(cells)}</tr>'
 
 
 def _text(row: Mapping[str, Any], column: str) -> str:

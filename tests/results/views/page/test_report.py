@@ -15,9 +15,9 @@ from lenet_exp.cli import program
 from lenet_exp.config import loader
 from lenet_exp.config.loader import parse
 from lenet_exp.results.conclusion import NOT_CONFIRMED
-from lenet_exp.results.evaluation import ConfirmationPlan, Evaluation, Finalist, Score
+from lenet_exp.results.figures.search import history
 from lenet_exp.results.lookup import ExperimentResults, read_results
-from lenet_exp.results.views.page.report import answer, page, write_report
+from lenet_exp.results.views.page.report import page, write_report
 from lenet_exp.results.views.page.shareable import shareable
 from lenet_exp.tracking.spool import STUDY as STUDY_STEM
 from lenet_exp.tracking.store import connect, local_uri
@@ -148,7 +148,8 @@ def test_nothing_of_the_machine_is_on_the_page(
     data = results.experiment.data.model_copy(update={"folder": str(folder)})
     told = results.experiment.model_copy(update={"question": telling, "data": data})
 
-    html = page(replace(results, experiment=told, records=[*results.records, named]), [])
+    told_results = replace(results, experiment=told, records=[*results.records, named])
+    html = page(told_results, [chart for chart in (history(told_results),) if chart])
     html += (swept_once.home / "report.html").read_text()
 
     for secret in (
@@ -187,68 +188,6 @@ def test_names_are_shown_and_not_obeyed(results: ExperimentResults) -> None:
     assert "<script>alert" not in html
 
 
-def test_an_unconfirmed_answer_says_so(results: ExperimentResults) -> None:
-    """The best and its difference in one sentence; then how sure that is, and what to do next."""
-    before = replace(results, confirmation=NOT_CONFIRMED, records=STUDY)
-
-    verdict, sure, step = answer(before)
-
-    assert (
-        verdict
-        == "The best so far is trial 2 with val_accuracy 0.8800, +0.0300 against the baseline's 0.8500."
-    )
-    assert sure.startswith("how sure: this is not confirmed")
-    assert step == "next: 'lenet-exp confirm swept.toml'"
-    assert answer(replace(before, records=[])) == ["No trial or listed run is complete yet."]
-    assert answer(replace(before, records=[record(0, 0.8)]))[0].endswith("the baseline is not complete.")
-
-
-@pytest.mark.parametrize(
-    ("outcome", "delta", "verdict"),
-    [
-        ("better", 0.03, "trial 2 is better than the baseline: {} (0.8800 against 0.8500)."),
-        (
-            "tie",
-            0.01,
-            "The baseline stays champion, as no finalist is shown to be better: trial 2 is a tie: undecided,"
-            " {}.",
-        ),
-    ],
-)
-def test_a_confirmed_answer_is_the_verdict(
-    results: ExperimentResults, outcome: str, delta: float, verdict: str
-) -> None:
-    """What won, by how much and how sure, in one sentence and in the conclusion's words."""
-    baseline, finalist = (Finalist(STUDY[i].configuration, STUDY[i].label, None) for i in (0, 1))
-    plan = ConfirmationPlan("", (finalist,), baseline, (1, 2), "train", 0.05, 4)
-    scores = [Score("", each.config, seed, 0.85, 0.1) for each in plan.everyone for seed in (1, 2)]
-    said = (
-        f"{delta:+.4f} in mean test accuracy over 2 paired seeds, p 0.0010 (at most 0.04 is needed); the same"
-    )
-    judged = {
-        "config": finalist.config,
-        "verdict": outcome,
-        "sentence": f"{'tie: undecided,' if outcome == 'tie' else 'better:'} {said}",
-        **{"mean": 0.85 + delta, "baseline_mean": 0.85, "delta_low": None},
-    }
-    champion = (baseline if outcome == "tie" else finalist).config
-    evaluation = Evaluation(
-        *(1, plan, "mnist", "0", False, ()),
-        completed="now",
-        scores=tuple(scores),
-        verdicts=(judged,),
-        champion=champion,
-    )
-    summary = replace(
-        NOT_CONFIRMED, evaluation=evaluation, sentences=("x: y", "champion: z"), next_steps=("look",)
-    )
-
-    said_first, *others = answer(replace(results, confirmation=summary, records=STUDY))
-
-    assert said_first == verdict.format(said.partition(" (")[0])
-    assert others == ["x: y", "next: look"]
-
-
 def test_a_list_says_its_names_and_is_never_unconfirmed(results: ExperimentResults) -> None:
     """Names and not numbers; what no confirmation waits for is not called "not confirmed"."""
     runs = [
@@ -266,11 +205,22 @@ def test_a_list_says_its_names_and_is_never_unconfirmed(results: ExperimentResul
     )
 
     text = Page(html).text
-    assert "Of the list, the best is my deep with val_accuracy 0.8100, -0.0400 against" in text
+    assert (
+        "Of the list, the best is my deep with validation accuracy 0.8100, 0.0400 below the baseline's"
+        in text
+    )
     rows = written(html).partition("<tbody>")[2].partition("</tbody>")[0]
     assert "my wide" in rows
     assert not re.search(r"run \d|not confirmed", rows)
     assert "--experiment EXPERIMENT" in html
+
+
+def test_before_anything_has_ended_there_is_a_page(results: ExperimentResults) -> None:
+    """It says so, and has no table without rows."""
+    text = Page(page(replace(results, records=[], confirmation=NOT_CONFIRMED), [])).text
+
+    assert "No trial or listed run is complete yet." in text
+    assert "Nothing has ended yet, so there is no row." in text
 
 
 def test_an_ablation_shows_its_table(results: ExperimentResults) -> None:

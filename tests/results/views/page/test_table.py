@@ -39,7 +39,7 @@ def test_few_columns_come_first(results: ExperimentResults) -> None:
 
     html = shown(results, records)
 
-    first = ["rank", "label", "verdict", "val_accuracy", "val_delta", "lr", "channels", "examples_per_s"]
+    first = ["rank", "label", "state", "val_accuracy", "val_delta", "lr", "channels", "examples_per_s"]
     assert columns(html, "first") == [*first, "n_parameters"]
     assert {"channels_1", "epochs", "pooling", "config"} <= set(columns(html, "more"))
     assert ">6-32</td>" in html
