@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
 from lenet_exp.base import errors
 from lenet_exp.base.records import METRICS
@@ -25,6 +26,7 @@ from lenet_exp.sweep import agenda, driver, run
 from lenet_exp.sweep.finalists import FIRST_SEEDS
 from lenet_exp.tracking import audit
 from lenet_exp.training import diagnostics, trainer
+from lenet_exp.training.usage import Usage
 from tests.labs.documents import (
     BENCHMARKS,
     EXPERIMENTS,
@@ -120,6 +122,9 @@ def test_every_column_of_the_curves_is_explained() -> None:
         "test_loss",
         "test_accuracy",
         *(f"{name}_conv1" for name in ("grad_norm", "dead_share", "saturated_share")),
+        *Usage(1, torch.device("cpu")).measure(),
+        "system/gpu_0_memory_usage_megabytes",
+        "system/gpu_0_utilization_percentage",
     ]
 
     assert sorted(explained) == sorted([*curves_table([]).columns, *watched])

@@ -241,6 +241,7 @@ Rounds = Annotated[
 Port = Annotated[
     int, typer.Option("--port", metavar="N", min=1, max=65_535, help="port on 127.0.0.1 to serve on")
 ]
+NoOpen = Annotated[bool, typer.Option("--no-open", help="only print the address, open no browser")]
 
 
 def load_experiment(

@@ -362,12 +362,18 @@ def _bench(
 
 
 @app.command("ui")
-def _ui(root: options.Root = Path("mlruns"), port: options.Port = 5000) -> None:
-    """Serve MLflow's UI for the runs in --root, on this machine only, until Ctrl-C.
+def _ui(
+    root: options.Root = Path("mlruns"), port: options.Port = 5000, no_open: options.NoOpen = False
+) -> None:
+    """Serve MLflow's UI for the runs in --root, on this machine only, until Ctrl-C, and open it in a browser.
+
+    No browser is opened over ssh, in CI, without a display, or if the output is not a terminal.
 
     Example: lenet-exp ui --port 5001
     """
-    from lenet_exp.tracking.ui import open_ui
+    import webbrowser
+
+    from lenet_exp.tracking.ui import open_ui, shows_windows
 
     with ExitStack() as starting:
         starting.enter_context(step("starting MLflow's server"))
@@ -375,6 +381,8 @@ def _ui(root: options.Root = Path("mlruns"), port: options.Port = 5000) -> None:
         def tell(address: str) -> None:
             starting.close()
             typer.echo(f"MLflow's UI is at {address} (Ctrl-C ends it)")
+            if not no_open and shows_windows():
+                webbrowser.open(address)
 
         open_ui(root, port=port, on_ready=tell)
 

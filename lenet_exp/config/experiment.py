@@ -184,6 +184,9 @@ class Watch(Frozen):
     diagnostics: bool = Field(
         False, description="true to measure gradient norms and dead or saturated units of each layer"
     )
+    system_metrics: bool = Field(
+        False, description="true to measure what each training uses of the processor, memory and GPU"
+    )
 
 
 class Run(NamedTable):

@@ -60,7 +60,8 @@ def _description(question: str, evaluation: Evaluation) -> str:
     """Return the registered model's description in Markdown: verdicts, a table, and how it was measured."""
     verdicts = {verdict["config"]: verdict for verdict in evaluation.verdicts}
     lines = [question, ""] if question else []
-    lines += [f"{sentence}  " for sentence in sentences(evaluation)]
+    *others, outcome = sentences(evaluation)
+    lines += [outcome, "", *(f"- {sentence}" for sentence in others)]
     lines += [
         "",
         "| configuration | n_seeds | test_accuracy | delta | p_value | verdict |",

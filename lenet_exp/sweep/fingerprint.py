@@ -104,12 +104,14 @@ def study_result(experiment: Experiment, table: Table, confirmation: Confirmatio
     label = best["name"] or (best["role"] if best["trial"] is None else f"trial {best['trial']}")
     verdict = best["verdict"] or "the baseline"
     gain = "" if best["val_delta"] is None else f", {best['val_delta']:+.4f} of the baseline's"
-    sentences = confirmation.sentences or (
+    # The outcome first, as MLflow shows only the beginning until it is asked for more.
+    *others, outcome = confirmation.sentences or (
         f"best so far: {label}, val_accuracy {best['val_accuracy']:.4f}{gain}; not confirmed on fresh seeds",
     )
     note = [
         f"**{experiment.question}**" if experiment.question else "",
-        "\n".join(f"- {sentence}" for sentence in sentences),
+        outcome,
+        "\n".join(f"- {sentence}" for sentence in others),
         f"{label}: {description(best)}",
         "*Artifacts* has the page with figures and tables, `report.html`.",
     ]

@@ -9,6 +9,6 @@ __getattr__, __dir__ = face(
     spool="STUDY Spool",
     store="check_reachable local_uri log_file",
     tracker="Tracker outage_told tracked",
-    ui="open_ui",
+    ui="open_ui shows_windows",
     uploader="SyncReport lacking not_whole",
 )

@@ -17,6 +17,7 @@ from lenet_exp.execution.processes import keep_freed_memory
 from lenet_exp.execution.protocol import Machine, Task
 from lenet_exp.training import diagnostics, loop
 from lenet_exp.training.device import resolve_device, resolve_precision
+from lenet_exp.training.usage import Usage
 
 #: Number of training images to compute diagnostics on, the same images after every epoch.
 DIAGNOSED = 1_000
@@ -50,6 +51,7 @@ class LeNetTraining:
         )
         self._test = _all_images(conditions.test_images, device) if conditions.test_images else None
         self._diagnosed = self._training.index[:DIAGNOSED] if experiment.watch.diagnostics else None
+        self._usage = Usage(conditions.plan.threads, device) if experiment.watch.system_metrics else None
 
     def epochs(self) -> Iterator[EpochResult]:
         """Train the remaining epochs, and yield the result of each.
@@ -65,7 +67,7 @@ class LeNetTraining:
             began, trained_s = time.perf_counter(), result.train_s
 
     def _watched(self) -> dict[str, float]:
-        """Return the metrics that the experiment's ``[watch]`` asks for, measured on the current network."""
+        """Return the metrics that the experiment's ``[watch]`` asks for, measured after an epoch."""
         metrics: dict[str, float] = {}
         model, loss = self._state.model, self._state.configuration.loss
         if self._test is not None:
@@ -74,6 +76,8 @@ class LeNetTraining:
             pixels = loop.as_input(self._training.pixels[self._diagnosed])
             labels = self._training.labels[self._diagnosed]
             metrics |= diagnostics.measure(model, pixels, lambda logits: loop.criterion(logits, labels, loss))
+        if self._usage is not None:
+            metrics |= self._usage.measure()
         return metrics
 
     def snapshot(self) -> bytes:

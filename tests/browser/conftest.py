@@ -21,7 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="session")
+# Playwright's drivers exclude each other, and a file may have one of its own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """The system's Chromium; a test is skipped where it or Playwright is not installed."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")

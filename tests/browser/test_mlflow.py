@@ -41,6 +41,8 @@ lr = {{ low = 1e-3, high = 3e-2, log = true }}
 [search]
 trials = 3
 pruner = "none"
+[watch]
+system_metrics = true
 [confirm]
 top = 1
 seeds = 2
@@ -95,29 +97,50 @@ def open_study(page: Page, address: str) -> None:
     page.get_by_role("heading", name=re.compile("^shown-")).wait_for()
 
 
-def test_it_opens_on_the_runs(page: Page, address: str) -> None:
-    """The first page is the table of runs, best first, with deltas, and names that say what differs."""
+def test_it_opens_on_curves(page: Page, address: str) -> None:
+    """The first page has a curve of each run; validation comes first, and the speed last."""
     page.goto(address)
 
-    names = page.locator(".ag-pinned-left-cols-container, .ag-center-cols-container").get_by_role("link")
+    page.locator(".js-plotly-plot .scatterlayer path.js-line").first.wait_for(state="attached")
+    screenshot(page, "mlflow-charts")
+    assert page.get_by_text("Is it seen?").count()
+    cards = page.locator("[data-testid='experiment-view-compare-runs-card']")
+    titles = cards.evaluate_all("cards => cards.map(card => card.innerText.trim().split('\\n')[0])")
+    assert titles[:4] == ["val_accuracy", "val_loss", "train_loss", "train_accuracy"]
+
+
+def test_a_click_shows_the_table(page: Page, address: str) -> None:
+    """It has the runs, best first, with their deltas, and names that say what differs."""
+    page.goto(address)
+    page.locator("label:has(input[value=TABLE])").click()
+
     page.get_by_text("val_delta", exact=True).first.wait_for()
+    names = page.locator(".ag-pinned-left-cols-container, .ag-center-cols-container").get_by_role("link")
     names.filter(has_text="trial").first.wait_for()
     screenshot(page, "mlflow-runs")
     shown = [name for name in names.all_inner_texts() if name.startswith("trial")]
     assert re.match(r"trial \d: .*lr \d", shown[0])
-    assert page.get_by_text("Is it seen?").count()
+    columns = page.locator(".ag-header-cell[col-id*='.']").evaluate_all(
+        "cells => cells.map(cell => [cell.getAttribute('col-id'), cell.getBoundingClientRect()])"
+        ".sort((one, other) => one[1].x - other[1].x).map(([name, box]) => [name, box.width])"
+    )
+    assert [name for name, _ in columns[:3]] == [
+        "attributes.`Run Name`",
+        "metrics.`val_accuracy`",
+        "metrics.`val_delta`",
+    ]
+    assert columns[0][1] > 300
 
 
-def test_the_charts_show_the_epochs(page: Page, address: str) -> None:
-    """The charts are one click away, and have a curve of each metric."""
+def test_a_run_shows_what_it_took_of_the_machine(page: Page, address: str) -> None:
+    """Asked for in the experiment file, that is on a tab of its own."""
     page.goto(address)
-    page.get_by_text("val_delta", exact=True).first.wait_for()
+    page.get_by_role("link", name=re.compile(r"^trial \d: ")).first.click()
+    page.get_by_role("tab", name="System metrics").click()
 
-    page.goto(f"{address}&compareRunsMode=CHART")
-
-    page.get_by_text("val_accuracy", exact=True).first.wait_for()
-    page.locator(".js-plotly-plot .scatterlayer path.js-line").first.wait_for(state="attached")
-    screenshot(page, "mlflow-charts")
+    page.get_by_text("cpu_utilization_percentage", exact=True).first.wait_for()
+    page.get_by_text("memory_peak_megabytes", exact=True).first.wait_for()
+    screenshot(page, "mlflow-system")
 
 
 def test_the_study_has_its_verdict_its_children_and_its_page(page: Page, address: str) -> None:
@@ -133,6 +156,8 @@ def test_the_study_has_its_verdict_its_children_and_its_page(page: Page, address
 
     report = page.frame_locator("iframe").last
     report.get_by_text("Is it seen?").first.wait_for()
+    # Figures are drawn once they are seen.
+    report.locator("figure.chart").first.scroll_into_view_if_needed()
     report.locator(".js-plotly-plot svg").first.wait_for(state="attached")
     screenshot(page, "mlflow-page")
 

@@ -5,11 +5,13 @@ import os
 import re
 import shutil
 import socket
+import webbrowser
 from pathlib import Path
 
 import pytest
 
 from lenet_exp.base import files
+from lenet_exp.tracking import ui
 from tests.labs.cli_lab import Command
 from tests.labs.places import MINI_FOLDER
 
@@ -74,6 +76,22 @@ def test_a_port_in_use_is_refused(command: Command) -> None:
 
     assert refused.code == 6
     assert re.fullmatch(rf"error: port {port} is in use by .*; choose another with --port\n", refused.err)
+
+
+@pytest.mark.parametrize(("flags", "n_opened"), [([], 1), (["--no-open"], 0)])
+def test_the_ui_opens_in_a_browser(
+    command: Command, flags: list[str], n_opened: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its address is printed and opened; --no-open only prints it."""
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr(ui, "shows_windows", lambda: True)
+    monkeypatch.setattr(ui, "open_ui", lambda *_, on_ready, **__: on_ready("http://127.0.0.1/"))
+
+    told = command("ui", *flags)
+
+    assert told.out == "MLflow's UI is at http://127.0.0.1/ (Ctrl-C ends it)\n"
+    assert opened == ["http://127.0.0.1/"] * n_opened
 
 
 @pytest.mark.parametrize("device", ["meta", "cuda:-1", "cuda:99", "xla", "", "cpu:x", "\x1b[31m"])

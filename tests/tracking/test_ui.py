@@ -4,6 +4,7 @@ import http.client
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from contextlib import closing
@@ -67,7 +68,7 @@ def test_the_ui_serves_until_it_is_stopped(tmp_path: Path, port: int) -> None:
 
     assert seen == {
         "address": f"http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning"
-        "&viewStateShareKey=lenet_exp",
+        "&compareRunsMode=CHART&viewStateShareKey=lenet_exp",
         "page": 200,
         "stranger": 403,
         "experiment": True,
@@ -76,6 +77,31 @@ def test_the_ui_serves_until_it_is_stopped(tmp_path: Path, port: int) -> None:
     assert processes_of(lab.uri) == []
     assert processes_of(f"--port {port}") == []
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_terminal", "is_shown"),
+    [
+        ({"DISPLAY": ":0"}, True, True),
+        ({"WAYLAND_DISPLAY": "wayland-0"}, True, True),
+        ({}, True, False),
+        ({"DISPLAY": ":0"}, False, False),
+        ({"DISPLAY": "localhost:10.0", "SSH_CONNECTION": "10.0.0.1 1 10.0.0.2 22"}, True, False),
+        ({"DISPLAY": ":99", "CI": "true"}, True, False),
+    ],
+)
+def test_a_browser_is_opened_only_where_it_is_seen(
+    environment: dict[str, str], is_terminal: bool, is_shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is in a terminal on a machine with a display: not in CI, over ssh, or in a pipe."""
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    for name in ("CI", "SSH_CONNECTION", "SSH_TTY", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert ui.shows_windows() == is_shown
 
 
 def test_a_port_in_use_is_told(tmp_path: Path) -> None:

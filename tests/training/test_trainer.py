@@ -62,6 +62,19 @@ def test_what_is_watched_is_measured_after_each_epoch(mini: ImageSet, tmp_path: 
     assert 0 <= result.watched["test_accuracy"] <= 1
 
 
+def test_what_a_training_uses_is_measured_if_asked_for(mini: ImageSet, tmp_path: Path) -> None:
+    """Each epoch has its processor time and its peak of memory; the training is the same bit for bit."""
+    plain = list(trainer.begin(task(mini, tmp_path)).epochs())
+
+    results = list(trainer.begin(task(mini, tmp_path, watch={"system_metrics": True})).epochs())
+
+    names = ["system/cpu_utilization_percentage", "system/memory_peak_megabytes"]
+    assert [list(result.watched) for result in results] == [names] * 3
+    assert all(0 < result.watched[names[0]] <= 400 for result in results)  # the tests' own threads count too
+    assert all(50 < result.watched[names[1]] < 50_000 for result in results)
+    assert numbers(results) == numbers(plain)
+
+
 def test_joined_images_leave_none_to_validate_on(mini: ImageSet, tmp_path: Path) -> None:
     """As a confirmation may ask for; the accuracy is then no number."""
     (result, *_) = trainer.begin(task(mini, tmp_path, train_on="train+validation")).epochs()
