@@ -238,6 +238,7 @@ def run(code: str, folder: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_the_example_in_python_runs(tmp_path: Path, data_cache: Path) -> None:
     """The README's, as it stands, but for fewer and smaller trials."""
     (code,) = blocks(README, "python")

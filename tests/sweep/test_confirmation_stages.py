@@ -49,6 +49,7 @@ def request(path: Path, root: Path, **settings: Any) -> Request:
     return Request(loader.load(path, overrides), root, device="cpu", **settings)
 
 
+@pytest.mark.slow
 def test_a_crash_between_training_and_reading_goes_on_where_it_was(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

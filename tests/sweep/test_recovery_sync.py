@@ -195,6 +195,7 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_a_sweep_that_requires_tracking_does_not_begin_without(folder: Path, tmp_path: Path) -> None:
     """Exit code 7 within 20 seconds when the server takes the call and is silent, and no study is begun."""
     experiment = [str(folder / "mini.toml"), "--root", str(tmp_path / "runs")]
