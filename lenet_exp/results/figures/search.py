@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
+from lenet_exp.base.errors import mask_url
 from lenet_exp.base.records import without_seed
 from lenet_exp.results.figures.chart import (
     BASELINE,
@@ -226,7 +227,7 @@ def _end_name(log: RunLog) -> str:
 
 
 def _attempt_text(log: RunLog, duration_s: float) -> str:
-    reason = [log.end.reason[:200]] if log.end and log.end.reason else []
+    reason = [mask_url(log.end.reason)[:200]] if log.end and log.end.reason else []
     label = log.metadata.get("label", log.key.stem)
     return "\n".join([f"{label}: {_count(len(log.epochs), 'epoch')} in {duration_s:.1f} s", *reason])
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from lenet_exp.base.errors import mask_url
 from lenet_exp.base.records import EpochResult
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS, split_key
 from lenet_exp.results.aggregate import pareto_front
@@ -157,7 +158,7 @@ def summary(record: TrialRecord, names: Sequence[str]) -> str:
     values = [f"{n} {_shown(record.values[n])}" for n in names if record.values.get(n) is not None]
     rows = [", ".join(values[i : i + 3]) for i in range(0, len(values), 3)]
     accuracy = f"{record.label}: {last_accuracy(record):.4f}"
-    return "\n".join([accuracy, *rows, *([record.reason[:200]] if record.reason else [])])
+    return "\n".join([accuracy, *rows, *([mask_url(record.reason)[:200]] if record.reason else [])])
 
 
 def subject(label: str, *, is_first: bool = True) -> str:

@@ -11,6 +11,7 @@ from lenet_exp.results.figures.selection import (
     floor,
     incumbent,
     on_front,
+    summary,
     tried,
     varied,
 )
@@ -81,3 +82,11 @@ def test_the_front_is_drawn_from_one_end_to_the_other() -> None:
     assert [r.result["n_parameters"] for r in on_front(records, "n_parameters", -1)] == [100, 200, 300]
     assert [r.value for r in on_front(records, "n_parameters", -1)] == [0.8, 0.85, 0.9]
     assert [r.value for r in on_front(records, "n_parameters", 1)] == [0.9]
+
+
+def test_a_long_reason_is_cut_without_a_piece_of_a_secret() -> None:
+    """A password whose "@" would be cut off is not recognised any more."""
+    reason = f"{'x' * 170} https://ann:wr0ng-pass-phrase@example.org/"
+    failed = replace(record(1, 0.5, "FAIL"), result={"reason": reason})
+
+    assert "ann" not in summary(failed, [])
