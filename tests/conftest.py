@@ -32,6 +32,16 @@ from tests.labs.sections import section
 from tests.labs.swept import SWEPT, Swept
 
 
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of data sets for this module, and nothing of the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LENET_EXP_DATA", str(tmp_path_factory.mktemp("data")))
+        for name in ("LENET_EXP_ROOT", "MLFLOW_TRACKING_URI"):
+            patch.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _hypothesis_knows_the_code() -> None:
     """Have Hypothesis read the project's constants before a test is timed: seconds, in a new clone."""
