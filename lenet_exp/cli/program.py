@@ -175,6 +175,7 @@ def _leaderboard(
     dataset: options.Dataset = None,
     root: options.Root = Path("mlruns"),
     storage: options.Storage = None,
+    overrides: options.Overrides = None,
 ) -> None:
     """Print the leaderboard of an experiment, or write it to a file. Reads the study; MLflow is not needed.
 
@@ -183,7 +184,7 @@ def _leaderboard(
     from lenet_exp.results.read import show_leaderboard
     from lenet_exp.sweep.finalists import on_dataset
 
-    shown = on_dataset(load_experiment(experiment), dataset)
+    shown = on_dataset(load_experiment(experiment, overrides), dataset)
     show_leaderboard(shown, root, csv=csv, style=style and style.value, top=top, storage=storage)
 
 
@@ -319,12 +320,13 @@ def _report(
     root: options.Root = Path("mlruns"),
     tracking_uri: options.Tracking = None,
     storage: options.Storage = None,
+    overrides: options.Overrides = None,
 ) -> None:
     """Write the page of an experiment: plots, learning curves and the leaderboard in one HTML file.
 
     Example: lenet-exp report quick
     """
-    chosen = load_experiment(experiment)
+    chosen = load_experiment(experiment, overrides)
     start_fork_server()  # imports torch, which looks into networks, while this process reads the records
     with step("writing the page"):
         from lenet_exp.results.views.page.report import write_report
