@@ -35,10 +35,8 @@ WRITE_EVERY_S, ALIVE_EVERY_S = 1.0, 5.0
 LOOK_EVERY_S = 5.0
 #: Seconds that take, more or less, test split, tables and page, and the timing of a configuration.
 PAGE_S, TIMING_S = 6.0, 3.0
-#: Seeds of the first stage of a confirmation that finds their number.
-FIRST_SEEDS = 8
 #: How an attempt ended, as `Counts` names it.
-Ended = Literal["complete", "pruned", "infeasible", "failed", "retried"]
+Ending = Literal["complete", "pruned", "infeasible", "failed", "retried"]
 
 
 class Reporter:
@@ -159,7 +157,7 @@ class Reporter:
         self._running[key] = replace(run, trained_s=time.monotonic() - began), began
         self._changed.set()
 
-    def end(self, key: RunKey, label: str, ended: Ended, value: float | None = None) -> None:
+    def end(self, key: RunKey, label: str, ended: Ending, value: float | None = None) -> None:
         """Tell that an attempt has ended.
 
         Args:
@@ -178,7 +176,7 @@ class Reporter:
                 self._complete(label, value)
         self._changed.set()
 
-    def _count(self, ended: Ended) -> None:
+    def _count(self, ended: Ending) -> None:
         counts = self._state.counts
         self._state = replace(self._state, counts=replace(counts, **{ended: getattr(counts, ended) + 1}))
 
@@ -206,19 +204,19 @@ class Reporter:
 
     def progress(self) -> Progress:
         """Return how the sweep stands now."""
-        now = time.monotonic()
+        now, state = time.monotonic(), self._state
         if now - self._looked >= LOOK_EVERY_S:
             self._looked = now
             self._machine = self._look()
         # `list` copies at once, whatever the driver's thread is doing.
         running = [replace(run, ran_s=now - began) for run, began in list(self._running.values())]
         left = time_left(list(self._durations), running, self._waiting + self._after, self._workers)
-        is_training = self._state.phase in ("search", "confirmation")
+        is_training = state.phase in ("search", "confirmation")
         return replace(
-            self._state,
+            state,
             running=tuple(running),
             left=self._with_rest(left) if left and is_training and not self._stopping else None,
-            stopping="" if self._state.has_ended else self._stopping,
+            stopping="" if state.has_ended else self._stopping,
             notes=tuple(self._notes),
             ran_s=round(now - self._began, 1),
             updated=round(time.time(), 3),
@@ -278,8 +276,9 @@ class Reporter:
         while not stop.is_set():
             self._changed.clear()
             self._write(path)
-            stop.wait(WRITE_EVERY_S)
-            self._changed.wait(ALIVE_EVERY_S)
+            # If the end came before `clear`, `stop` tells of it and `changed` does not.
+            if not stop.wait(WRITE_EVERY_S):
+                self._changed.wait(ALIVE_EVERY_S)
         self._write(path)
 
     def _write(self, path: Path) -> None:
@@ -292,18 +291,20 @@ class Reporter:
 
 def _confirmation(experiment: Experiment) -> Waiting:
     """Return the trainings that a confirmation takes, as far as the experiment's settings tell."""
+    from lenet_exp.config.experiment import FIRST_SEEDS  # pydantic is slow to load
+
     settings = experiment.confirm
     n_configurations = settings.top + 1
     if settings.seeds != "auto":
         return Waiting(full=n_configurations * settings.seeds)
     # The first stage tells how many seeds the second takes.
-    n_more = settings.max_seeds - FIRST_SEEDS
+    n_more = max(0, settings.max_seeds - FIRST_SEEDS)
     return Waiting(
         full=n_configurations * (FIRST_SEEDS + n_more / 3), full_spread=n_configurations * n_more / 3
     )
 
 
-def ended_as(record: TrialRecord) -> Ended:
+def ended_as(record: TrialRecord) -> Ending:
     """Return how an attempt ended, as `Counts` names it."""
     if record.superseded:
         return "retried"

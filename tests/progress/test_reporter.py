@@ -9,7 +9,7 @@ from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.config.loader import parse
-from lenet_exp.progress.reporter import PAGE_S, TIMING_S, Ended, Reporter, distinguishing
+from lenet_exp.progress.reporter import PAGE_S, TIMING_S, Ending, Reporter, distinguishing
 from lenet_exp.progress.state import Counts, Incumbent, Progress
 from lenet_exp.study.records import Attempt
 
@@ -30,7 +30,7 @@ def test_it_knows_what_runs_what_is_best_and_how_attempts_have_ended(experiment:
     reporter = Reporter()
     reporter.begin_experiment(experiment, 2, [])
     reporter.search(is_confirmed=False)
-    ends: list[tuple[str, Ended, float | None]] = [
+    ends: list[tuple[str, Ending, float | None]] = [
         ("trial 0", "complete", 0.875),
         ("baseline", "complete", 0.75),
         ("trial 1", "pruned", 0.9),
