@@ -55,9 +55,8 @@ class Reporter:
         self._experiment: Experiment | None = None
         self._baseline: float | None = None
         self._tracking: Callable[[], str] = str
-        self._folder: Path | None = None
-        self._looked = -math.inf
-        self._machine: dict[str, Any] = {}
+        self._look_at = -math.inf
+        self._looked: dict[str, Any] = {}
         self._stopping = ""
         self._changed = threading.Event()
         #: True to tell in each plain line how far the sweep is; what draws a board clears it.
@@ -86,6 +85,7 @@ class Reporter:
         """
         self.loaded()
         self._experiment, self._workers, self._tracking = experiment, workers, tracking
+        self._look_at = -math.inf
         unit = "trial" if experiment.space else "training"
         self._state = replace(self._state, experiment=experiment.name, unit=unit)
         for record in records:
@@ -203,11 +203,8 @@ class Reporter:
     # What is shown.
 
     def progress(self) -> Progress:
-        """Return how the sweep stands now."""
+        """Return how the sweep stands now. Safe in a signal handler, as it asks nobody and takes no lock."""
         now, state = time.monotonic(), self._state
-        if now - self._looked >= LOOK_EVERY_S:
-            self._looked = now
-            self._machine = self._look()
         # `list` copies at once, whatever the driver's thread is doing.
         running = [replace(run, ran_s=now - began) for run, began in list(self._running.values())]
         left = time_left(list(self._durations), running, self._waiting + self._after, self._workers)
@@ -220,7 +217,7 @@ class Reporter:
             notes=tuple(self._notes),
             ran_s=round(now - self._began, 1),
             updated=round(time.time(), 3),
-            **self._machine,
+            **self._looked,
         )
 
     def _with_rest(self, left: TimeLeft) -> TimeLeft:
@@ -239,14 +236,18 @@ class Reporter:
         seeds = f", {progress.n_seeds_done} of {counted(progress.n_seeds, 'seed')}" if is_confirmation else ""
         return f"{line}; {progress.n_done} of {counted(progress.n_total, progress.unit)}{seeds}{left}"
 
-    def _look(self) -> dict[str, Any]:
-        machine: dict[str, Any] = {"memory_bytes": measure().memory_bytes}
+    def _look(self, folder: Path) -> None:
+        """Find out how memory, disk and MLflow are, unless that was done a moment ago."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_EVERY_S
+        looked: dict[str, Any] = {"memory_bytes": measure().memory_bytes}
         with suppress(Exception):  # the uploading thread changes what is looked at
-            machine["tracking"] = self._tracking()
-        if self._folder is not None:
-            with suppress(OSError):
-                machine["disk_bytes"] = shutil.disk_usage(self._folder).free
-        return machine
+            looked["tracking"] = self._tracking()
+        with suppress(OSError):
+            looked["disk_bytes"] = shutil.disk_usage(folder).free
+        self._looked = looked
 
     @contextmanager
     def recording(self, path: Path) -> Iterator[None]:
@@ -255,7 +256,6 @@ class Reporter:
         Args:
             path: The file, in a folder that this process has locked.
         """
-        self._folder, self._looked = path.parent, -math.inf
         stop = threading.Event()
         writer = threading.Thread(target=self._keep_written, args=(path, stop), name="progress", daemon=True)
         writer.start()
@@ -275,6 +275,7 @@ class Reporter:
     def _keep_written(self, path: Path, stop: threading.Event) -> None:
         while not stop.is_set():
             self._changed.clear()
+            self._look(path.parent)
             self._write(path)
             # If the end came before `clear`, `stop` tells of it and `changed` does not.
             if not stop.wait(WRITE_EVERY_S):
