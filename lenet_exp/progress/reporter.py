@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 #: Seconds between two versions of the file while something changes, and while nothing does.
 WRITE_EVERY_S, ALIVE_EVERY_S = 1.0, 5.0
-#: Seconds between two looks at memory, disk and MLflow.
-LOOK_EVERY_S = 5.0
 #: Seconds that take, more or less, test split, tables and page, and the timing of a configuration.
 PAGE_S, TIMING_S = 6.0, 3.0
 #: How an attempt ended, as `Counts` names it.
@@ -55,7 +53,6 @@ class Reporter:
         self._experiment: Experiment | None = None
         self._baseline: float | None = None
         self._tracking: Callable[[], str] = str
-        self._look_at = -math.inf
         self._looked: dict[str, Any] = {}
         self._stopping = ""
         self._changed = threading.Event()
@@ -85,7 +82,6 @@ class Reporter:
         """
         self.loaded()
         self._experiment, self._workers, self._tracking = experiment, workers, tracking
-        self._look_at = -math.inf
         unit = "trial" if experiment.space else "training"
         self._state = replace(self._state, experiment=experiment.name, unit=unit)
         for record in records:
@@ -237,11 +233,7 @@ class Reporter:
         return f"{line}; {progress.n_done} of {counted(progress.n_total, progress.unit)}{seeds}{left}"
 
     def _look(self, folder: Path) -> None:
-        """Find out how memory, disk and MLflow are, unless that was done a moment ago."""
-        now = time.monotonic()
-        if now < self._look_at:
-            return
-        self._look_at = now + LOOK_EVERY_S
+        """Find out how memory, disk and MLflow are."""
         looked: dict[str, Any] = {"memory_bytes": measure().memory_bytes}
         with suppress(Exception):  # the uploading thread changes what is looked at
             looked["tracking"] = self._tracking()
