@@ -128,6 +128,19 @@ def space(results: ExperimentResults) -> tuple[str, Sequence[tuple[str, str, str
     return heading, [*rows, *fixed]
 
 
+def differences(results: ExperimentResults, configuration: Configuration) -> str:
+    """Return what distinguishes a configuration from the baseline, such as ``pooling avg, channels 8-32``.
+
+    Args:
+        results: Everything that the experiment has recorded.
+        configuration: The configuration to compare with the baseline.
+    """
+    base = _base(results)
+    return ", ".join(
+        f"{name} {value}" for name, value in _values(configuration).items() if value != base.get(name)
+    )
+
+
 def _base(results: ExperimentResults) -> dict[str, str]:
     """Return the baseline's values: those that it was trained with, if it was."""
     trained = next((r.configuration for r in results.records if r.key.role == "baseline"), None)
@@ -139,7 +152,8 @@ def _values(configuration: Configuration) -> dict[str, str]:
     layers: dict[str, list[str]] = {}
     for key, value in configuration.to_dict().items():
         if value is not None:
-            layers.setdefault(split_key(key)[0], []).append(str(value))
+            text = f"{value:.4g}" if isinstance(value, float) else str(value)
+            layers.setdefault(split_key(key)[0], []).append(text)
     return {name: "-".join(values) for name, values in layers.items()}
 
 

@@ -85,7 +85,7 @@ def test_a_confirmed_answer_says_what_won_and_by_how_much(
     answered = answer(confirmed(results, *verdicts))
 
     assert answered.verdict == said
-    assert answered.sentences[1:] == ("next: look",)
+    assert answered.sentences[2:] == ("next: look",)
     assert answered.in_full == ("x: y",)
 
 
@@ -93,12 +93,12 @@ def test_a_confirmed_answer_says_how_sure_it_is(results: ExperimentResults) -> N
     """On which images, within which range, and whether other images or seeds may turn it round."""
     better, tie = (answer(confirmed(results, each)) for each in (("better", 0.03), ("tie", 0.01)))
 
-    assert better.sentences[0] == (
+    assert better.sentences[1] == (
         "how sure: on the 0 test images of mnist the true difference lies between +0.0100 and +0.0500"
         " (2 seeds, p 0.001). The chance of a wrong verdict is at most 0.05; on other images like these it is"
         " open."
     )
-    assert tie.sentences[0].endswith("+0.0300 (2 seeds, p 0.001). Other seeds may turn it round.")
+    assert tie.sentences[1].endswith("+0.0300 (2 seeds, p 0.001). Other seeds may turn it round.")
 
 
 def test_an_unconfirmed_answer_says_so(results: ExperimentResults) -> None:
@@ -108,9 +108,18 @@ def test_an_unconfirmed_answer_says_so(results: ExperimentResults) -> None:
     assert answered.verdict == (
         "The best so far is trial 2 with validation accuracy 0.8800, 0.0300 above the baseline's 0.8500."
     )
-    sure, step = answered.sentences
+    what, sure, step = answered.sentences
+    assert what == (
+        "what it is: trial 2 has activation tanh, lr 0.1, else the baseline's values; 4,000 parameters (baseline"
+        " 1,000); 9,800 training examples/s (baseline 10,100)."
+    )
     assert sure.startswith("how sure: this is not confirmed")
     assert step == "next: 'lenet-exp confirm swept.toml'"
+    stopped = answer(replace(results, records=STUDY[:3])).sentences
+    assert stopped[2:] == (
+        "how far: 2 of 3 trials have ended.",
+        "next: 'lenet-exp sweep swept.toml' trains the others, then confirms the best",
+    )
     nothing = answer(replace(results, records=[]))
     assert nothing.verdict == "No trial or listed run is complete yet."
     assert nothing.sentences == ("next: 'lenet-exp sweep swept.toml'",)
