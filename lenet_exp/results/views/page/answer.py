@@ -192,12 +192,11 @@ def _ablated(results: ExperimentResults) -> Answer:
     elif ties:
         text += f"; {ties} of {len(rows)} {'is a tie' if ties == 1 else 'are ties'}"
     n_seeds = counted(results.experiment.seeds, "seed")
-    intervals = _and(list(filter(None, map(_interval, told))))
-    sure = f"how sure: with {n_seeds} each"
-    sure += f", the true difference of {intervals}" if intervals else ""
-    sure += (
-        f"{';' if intervals else ','} all true differences lie within their intervals with a chance of 0.95,"
-        " and p is corrected for all alternatives. They are about other seeds on these images."
+    intervals = ", ".join(filter(None, map(_interval, told)))
+    sure = (
+        f"how sure: with {n_seeds} each, all true differences lie within their intervals with a chance of"
+        f" 0.95{f' ({intervals})' if intervals else ''}, and p is corrected for all alternatives. They are"
+        " about other seeds on these images."
     )
     return Answer(f"{text}.", (sure,))
 
@@ -209,11 +208,9 @@ def _with_delta(row: Mapping[str, Any]) -> str:
 
 
 def _interval(row: Mapping[str, Any]) -> str:
-    """Return between which ends an alternative's true difference lies; empty if that is unknown."""
+    """Return an alternative with the interval of its true difference; empty if that is unknown."""
     ends = row["val_delta_low"], row["val_delta_high"]
-    if None in ends:
-        return ""
-    return f"{row['factor']} {row['value']} lies between {ends[0]:+.4f} and {ends[1]:+.4f}"
+    return "" if None in ends else f"{row['factor']} {row['value']} [{ends[0]:+.4f}, {ends[1]:+.4f}]"
 
 
 def _and(names: list[str]) -> str:

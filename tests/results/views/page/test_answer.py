@@ -110,8 +110,8 @@ def test_an_unconfirmed_answer_says_so(results: ExperimentResults) -> None:
     )
     what, sure, step = answered.sentences
     assert what == (
-        "what it is: trial 2 has activation tanh, lr 0.1, else the baseline's values; 4,000 parameters (baseline"
-        " 1,000); 9,800 training examples/s (baseline 10,100)."
+        "what it is: trial 2 has activation tanh, lr 0.1, else the baseline's values; 4,000 parameters"
+        " (baseline 1,000); 9,800 training examples/s (baseline 10,100)."
     )
     assert sure.startswith("how sure: this is not confirmed")
     assert step == "next: 'lenet-exp confirm swept.toml'"
