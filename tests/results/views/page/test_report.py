@@ -165,6 +165,7 @@ def test_nothing_of_the_machine_is_on_the_page(
         # A short name, or one like root, may be a word.
         assert len(name) < 5 or name == "root" or not re.search(rf"\b{re.escape(name)}\b", written(html))
     assert "x.gz" in html
+    assert shareable(r"at C:\Users\ann\x.gz and \\server\ann\y.gz") == "at x.gz and y.gz"
     assert (
         shareable("3/4 of it, and/or https://example.org/a/b") == "3/4 of it, and/or https://example.org/a/b"
     )
