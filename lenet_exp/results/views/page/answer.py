@@ -24,7 +24,7 @@ class Answer:
 
     Attributes:
         verdict: The winner and its lead, in one sentence.
-        sentences: What the winner is, certainty of the verdict, next steps; a colon ends what each is about.
+        sentences: Winner in words, certainty of the verdict, next steps; a colon ends what each is about.
         in_full: The conclusion's own sentences, for those who want to know more.
     """
 

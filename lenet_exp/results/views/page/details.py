@@ -212,14 +212,20 @@ def measurement(results: ExperimentResults) -> Details:
         plan = evaluation.plan
         level = f"{plan.level:g} over all readings of the test split, {evaluation.level:.3g} in this one"
         details.append(("level", level))
-    side_by_side = [int(r.result["co_runners"]) for r in records if r.result.get("co_runners") is not None]
     details += [
         ("precision", ", ".join(sorted({str(r.values["precision"]) for r in records}))),
         ("threads", distinct(records, "threads")),
-        ("trainings side by side", f"up to {max(side_by_side) + 1}" if side_by_side else ""),
+        ("trainings side by side", _side_by_side(results)),
         ("device", distinct(records, "device_type")),
     ]
     return [(name, value) for name, value in details if value]
+
+
+def _side_by_side(results: ExperimentResults) -> str:
+    """Return how many trainings ran at once; empty if unknown."""
+    beside = [int(n) for r in results.records if (n := r.result.get("co_runners")) is not None]
+    most = max(beside, default=-1)
+    return f"up to {most + 1}" if most > 0 else "none, each ran alone" if beside else ""
 
 
 def _test_images(results: ExperimentResults) -> str:

@@ -25,7 +25,7 @@ from tests.labs.swept import Swept
 from tests.results.figures.test_selection import EVIL, STUDY, record
 
 #: Heading, verdict and cost; then the sections that every search has.
-SECTIONS = ["What it cost", "The answer", "The search", "What each choice does", "How it was run"]
+SECTIONS = ["What it cost", "The price of accuracy", "The search", "What each choice does", "How it was run"]
 ALWAYS = ["What was varied, and what was not", "How it was measured", "Versions"]
 
 
