@@ -190,7 +190,7 @@ def test_the_table_has_its_head_on_every_sheet(opened: Any, tmp_path: Path) -> N
 
     opened.pdf(path=str(tmp_path / "page.pdf"), prefer_css_page_size=True)
 
-    command = ["pdftotext", "-layout", tmp_path / "page.pdf", "-"]
+    command = ["pdftotext", "-layout", str(tmp_path / "page.pdf"), "-"]
     sheets = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\f")
     with_rows = [sheet for sheet in sheets if sheet.count("trial") > 10]
     assert len(with_rows) >= 3

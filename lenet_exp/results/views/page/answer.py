@@ -177,7 +177,10 @@ def _ablated(results: ExperimentResults) -> Answer:
     """Return which alternatives of an ablation are better or worse than the baseline, and how sure it is."""
     rows = [row for row in ablation_table(results.experiment, results.records).plain_rows() if row["verdict"]]
     if not rows:
-        return Answer("No alternative has a verdict yet.")
+        n_trained = sum(record.key.role == "ablation" for record in results.records)
+        hint = f"how far: {counted(n_trained, 'training')} of alternatives ended; if the sweep had '--set',"
+        hints = (f"{hint} so must 'lenet-exp report'.",) if n_trained else ()
+        return Answer("No alternative has a verdict yet.", hints)
     rows.sort(key=lambda row: -abs(row["val_delta"] or 0))
     told = [row for row in rows if row["verdict"] != "tie"] or rows[:1]
     sentences = []

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lenet_exp.base.records import RunKey
 from lenet_exp.config import loader
 from lenet_exp.results.conclusion import NOT_CONFIRMED
 from lenet_exp.results.evaluation import ConfirmationPlan, Evaluation, Finalist, Score
 from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.results.views.page.answer import answer
+from tests.labs import charts
 from tests.labs.swept import Swept
 from tests.results.figures.test_selection import STUDY, record
 
@@ -124,3 +127,14 @@ def test_an_unconfirmed_answer_says_so(results: ExperimentResults) -> None:
     assert nothing.verdict == "No trial or listed run is complete yet."
     assert nothing.sentences == ("next: 'lenet-exp sweep swept.toml'",)
     assert answer(replace(results, records=[record(0, 0.8)])).verdict.endswith("baseline is not complete.")
+
+
+def test_an_ablation_that_was_trained_with_other_settings_says_why_it_is_empty(tmp_path: Path) -> None:
+    """Its records are there, but of configurations that the file alone does not name."""
+    other = replace(record(1, 0.8, epochs=7), key=RunKey("ablation", 0, 1))
+
+    answered = answer(charts.results([STUDY[0], other], tmp_path, ablate={"activation": ["tanh"]}))
+
+    assert answered.sentences == (
+        "how far: 1 training of alternatives ended; if the sweep had '--set', so must 'lenet-exp report'.",
+    )
