@@ -18,6 +18,7 @@ import typer
 from lenet_exp import __version__
 from lenet_exp.base.environment import check_system
 from lenet_exp.base.errors import UnreachableError, mask_url, printable
+from lenet_exp.base.layout import Layout
 from lenet_exp.base.messages import counted, say, step
 from lenet_exp.cli import options
 from lenet_exp.cli.exits import exit_after
@@ -233,7 +234,11 @@ def _watch(
     """
     from lenet_exp.progress.watch import watch_sweep
 
-    watch_sweep(load_experiment(experiment).name if experiment else None, root, plain=plain)
+    # Its folder in --root will do, which is how the errors of this command call it.
+    named = str(experiment) if experiment else None
+    if experiment and named and not Layout.of(root, named).home.is_dir():
+        named = load_experiment(experiment).name
+    watch_sweep(named, root, plain=plain)
 
 
 @app.command("doctor")
