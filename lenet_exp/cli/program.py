@@ -18,7 +18,6 @@ import typer
 from lenet_exp import __version__
 from lenet_exp.base.environment import check_system
 from lenet_exp.base.errors import UnreachableError, mask_url, printable
-from lenet_exp.base.layout import Layout
 from lenet_exp.base.messages import counted, say, step
 from lenet_exp.cli import options
 from lenet_exp.cli.exits import exit_after
@@ -232,6 +231,7 @@ def _watch(
 
     Example: lenet-exp watch quick
     """
+    from lenet_exp.base.layout import Layout
     from lenet_exp.progress.watch import watch_sweep
 
     # Its folder in --root will do, which is how the errors of this command call it.

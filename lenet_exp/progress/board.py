@@ -58,7 +58,8 @@ def _head(progress: Progress, width: int) -> Iterator[Text]:
     name = printable(progress.experiment) or "sweep"
     phase = PHASES[progress.phase]
     if progress.phase == "confirmation" and progress.n_seeds:
-        phase = f"confirming, {progress.seeds_done} done"
+        seeds = progress.seeds_done
+        phase = f"confirming {seeds}" if is_narrow else f"confirming, {seeds} done"
     # What it is at is not cut for a long name.
     name = _fit(name, min(len(name), max(8, width - len(phase) - 2)))
     yield _line((name, "bold"), "  ", (phase, _ACCENT), detail)

@@ -66,10 +66,10 @@ def test_a_confirmation_tells_its_seeds_and_in_a_narrow_terminal_which_seed_trai
 
     text = "\n".join(rows(state, 40))
 
-    for words in ("2 of 5 seeds done", "11 of 20", "baseline, seed 3 ", "trial 18, seed 3 ", "1 failed"):
+    for words in ("2 of 5 seeds", "11 of 20", "baseline, seed 3 ", "trial 18, seed 3 ", "1 failed"):
         assert words in text
     first = replace(state, is_first_stage=True, experiment="fashion-mnist")
-    assert rows(first, 46)[0] == "fashion-…  confirming, 2 of 5 first seeds done"
+    assert rows(first, 39)[0] == "fashion…  confirming 2 of 5 first seeds"
     assert "0.8931 in the search  +0.0123 against the baseline" in "\n".join(rows(state, 80))
 
 
