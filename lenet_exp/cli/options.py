@@ -78,7 +78,8 @@ WatchedArgument = Annotated[
     Path | None,
     typer.Argument(
         metavar="EXPERIMENT",
-        help="experiment file, or its name in experiments/ (default: the one whose sweep runs)",
+        help="experiment file, its name in experiments/, or its folder in --root (default: the one whose"
+        " sweep runs)",
         show_default=False,
     ),
 ]

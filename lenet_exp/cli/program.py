@@ -231,9 +231,14 @@ def _watch(
 
     Example: lenet-exp watch quick
     """
+    from lenet_exp.base.layout import Layout
     from lenet_exp.progress.watch import watch_sweep
 
-    watch_sweep(load_experiment(experiment).name if experiment else None, root, plain=plain)
+    # Its folder in --root will do, which is how the errors of this command call it.
+    named = str(experiment) if experiment else None
+    if experiment and named and not Layout.of(root, named).home.is_dir():
+        named = load_experiment(experiment).name
+    watch_sweep(named, root, plain=plain)
 
 
 @app.command("doctor")

@@ -30,7 +30,7 @@ def board(progress: Progress, width: int, height: int = 40) -> RenderableType:
     """
     head = [*_head(progress, width)]
     facts = [*_facts(progress, width)]
-    notes = [_note(note) for note in progress.notes]
+    notes = [_note(note, is_narrow=width < _NARROW) for note in progress.notes]
     if width >= _WIDE and progress.running:
         rows = max(1, height - len(head))
         left = _running(progress.running, width * 3 // 5, rows)[:rows]
@@ -58,7 +58,10 @@ def _head(progress: Progress, width: int) -> Iterator[Text]:
     name = printable(progress.experiment) or "sweep"
     phase = PHASES[progress.phase]
     if progress.phase == "confirmation" and progress.n_seeds:
-        phase = f"confirming, {progress.n_seeds_done} of {counted(progress.n_seeds, 'seed')} done"
+        seeds = progress.seeds_done
+        phase = f"confirming {seeds}" if is_narrow else f"confirming, {seeds} done"
+    # What it is at is not cut for a long name.
+    name = _fit(name, min(len(name), max(8, width - len(phase) - 2)))
     yield _line((name, "bold"), "  ", (phase, _ACCENT), detail)
     if progress.stopping:
         yield _line((f"! {printable(progress.stopping)}", f"bold {_WARNING}"))
@@ -94,7 +97,7 @@ def _running(running: Sequence[Running], width: int, rows: int) -> list[Text]:
         _line((gap.join([_fit("training", n_label), *(title.rjust(len(title)) for title in titles)]), "dim"))
     ]
     if not is_narrow:
-        lines[0].append(f"{gap}differs from the baseline", "dim")
+        lines[0].append(f"{gap}differs in", "dim")
     for run in shown:
         accuracy = f"{run.accuracy:.4f}" if run.accuracy is not None else "-"
         speed = f"{run.examples_per_s:,.0f}" if run.examples_per_s is not None else "-"
@@ -115,50 +118,40 @@ def _fit(text: str, width: int) -> str:
 def _facts(progress: Progress, width: int) -> Iterator[Text]:
     """Yield the incumbent, the counts, and the state of MLflow and of the machine."""
     is_narrow = width < _NARROW
+
+    def title(name: str) -> str:
+        return name.ljust(7 if is_narrow else 10)
+
     if best := progress.incumbent:
-        searched = " in the search" if progress.n_seeds else ""
-        against = "" if is_narrow else f" against the baseline{searched}"
+        against = "" if is_narrow else " against the baseline"
         delta = "" if best.delta is None else f"  {best.delta:+.4f}{against}"
         if best.label == "baseline":
-            delta = "  nothing better yet" if progress.counts.complete > 1 else ""
-        metric = "" if is_narrow else "val_accuracy "
-        yield _line(
-            ("best      ", "dim"),
-            (printable(best.label), "bold"),
-            f"  {metric}{best.val_accuracy:.4f}",
-            (delta, "bold"),
-        )
+            leads = "none better" if is_narrow else "nothing better yet"
+            delta = f"  {leads}" if progress.counts.complete > 1 else ""
+        value = f"{best.val_accuracy:.4f}"
+        if not is_narrow:  # a confirmation does not change it
+            value = f"{value} in the search" if progress.n_seeds else f"val_accuracy {value}"
+        yield _line((title("best"), "dim"), (printable(best.label), "bold"), f"  {value}", (delta, "bold"))
     counts = vars(progress.counts)
     if any(counts.values()):
         # In a narrow terminal, what did not happen need not be said, and what failed is not cut.
         names = sorted(counts, key="failed".__ne__) if is_narrow else counts
         told = [f"{counts[name]} {name}" for name in names if counts[name] or not is_narrow]
         style = _WARNING if progress.counts.failed else ""
-        yield _line(("ended     ", "dim"), (", ".join(told), style))
-    machine = [f"{n / 1e9:.1f} GB {what}" for n, what in _machine(progress)]
+        yield _line((title("ended"), "dim"), (", ".join(told), style))
+    free = ((progress.memory_bytes, "memory"), (progress.disk_bytes, "disk"))
+    machine = ", ".join(f"{what} {n / 1e9:.1f} GB" for n, what in free if n is not None)
     if progress.tracking:
-        is_live = progress.tracking == "live"
-        state = (f"MLflow {printable(progress.tracking)}", "" if is_live else f"bold {_WARNING}")
-        yield _line(("now       ", "dim"), state, "".join(f", {text}" for text in machine))
-    elif machine:
-        yield _line(("now       ", "dim"), ", ".join(machine))
+        style = "" if progress.tracking == "live" else f"bold {_WARNING}"
+        yield _line((title("MLflow"), "dim"), (printable(progress.tracking), style))
+    if machine:
+        yield _line((title("free"), "dim"), machine)
     if progress.ran_s >= 1:
-        yield _line(("time      ", "dim"), _ran(progress))
+        yield _line((title("time"), "dim"), f"{duration_in_words(progress.ran_s)}, pid {progress.pid}")
 
 
-def _ran(progress: Progress) -> str:
-    return f"{duration_in_words(progress.ran_s)}, pid {progress.pid}"
-
-
-def _machine(progress: Progress) -> Iterator[tuple[int, str]]:
-    if progress.memory_bytes is not None:
-        yield progress.memory_bytes, "of memory free"
-    if progress.disk_bytes is not None:
-        yield progress.disk_bytes, "of disk free"
-
-
-def _note(note: Note) -> Text:
+def _note(note: Note, *, is_narrow: bool) -> Text:
     text = printable(note.text)
     style = f"bold {_WARNING}" if text.startswith(("warning", "error")) else ""
-    at = time.strftime("%H:%M:%S", time.localtime(note.at))
-    return _line((f"{at}  ", "dim"), (text, style))
+    at = "" if is_narrow else time.strftime("%H:%M:%S  ", time.localtime(note.at))
+    return _line((at, "dim"), (text, style))

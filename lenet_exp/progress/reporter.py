@@ -101,19 +101,23 @@ class Reporter:
         if is_confirmed and self._experiment is not None:
             self._after = _confirmation(self._experiment)
 
-    def phase(self, phase: Phase, detail: str = "", *, line: str = "", n_seeds: int = 0) -> None:
+    def phase(
+        self, phase: Phase, detail: str = "", *, line: str = "", n_seeds: int = 0, n_later: int = 0
+    ) -> None:
         """Tell what the sweep is at from now on.
 
         Args:
             phase: Phase that begins.
             detail: More about it, in a few words.
             line: Line to say where no board shows the phase; empty if another line tells it already.
-            n_seeds: Number of fresh seeds of a confirmation.
+            n_seeds: Number of fresh seeds of a confirmation, or of its stage.
+            n_later: Largest number of trainings of a second stage, which the first one tells; 0 without one.
         """
         if phase == "confirmation":
             self._is_confirmed = True
-            self._after = Waiting()
-            self._state = replace(self._state, unit="training", n_done=0, n_total=0, n_seeds=n_seeds)
+            self._after = _second_stage(n_later)
+            seeds: dict[str, Any] = {"n_seeds": n_seeds, "is_first_stage": n_later > 0}
+            self._state = replace(self._state, unit="training", n_done=0, n_total=0, **seeds)
         self._state = replace(self._state, phase=phase, detail=detail)
         if line and self.is_plain:
             say(line)
@@ -153,20 +157,20 @@ class Reporter:
         self._running[key] = replace(run, trained_s=time.monotonic() - began), began
         self._changed.set()
 
-    def end(self, key: RunKey, label: str, ended: Ending, value: float | None = None) -> None:
+    def end(self, key: RunKey, label: str, ended: Ending | None, value: float | None = None) -> None:
         """Tell that an attempt has ended.
 
         Args:
             key: Key of the attempt.
             label: Name that people see.
-            ended: State in which it ended, a retry included.
+            ended: State in which it ended, a retry included; None if a later command is to try it again.
             value: Validation accuracy of a complete training; None without one.
         """
         if started := self._running.pop(key, None):
             run, began = started
             if run.epoch and ended in ("complete", "pruned"):
                 self._durations.append(Duration(time.monotonic() - began, run.epoch, run.epochs))
-        if key.role != "confirm":
+        if key.role != "confirm" and ended:
             self._count(ended)
             if value is not None and ended == "complete":
                 self._complete(label, value)
@@ -229,7 +233,7 @@ class Reporter:
         progress = self.progress()
         left = f", {in_words(progress.left)} left" if progress.left else ""
         is_confirmation = progress.phase == "confirmation" and progress.n_seeds
-        seeds = f", {progress.n_seeds_done} of {counted(progress.n_seeds, 'seed')}" if is_confirmation else ""
+        seeds = f", {progress.seeds_done}" if is_confirmation else ""
         return f"{line}; {progress.n_done} of {counted(progress.n_total, progress.unit)}{seeds}{left}"
 
     def _look(self, folder: Path) -> None:
@@ -290,11 +294,12 @@ def _confirmation(experiment: Experiment) -> Waiting:
     n_configurations = settings.top + 1
     if settings.seeds != "auto":
         return Waiting(full=n_configurations * settings.seeds)
-    # The first stage tells how many seeds the second takes.
-    n_more = max(0, settings.max_seeds - FIRST_SEEDS)
-    return Waiting(
-        full=n_configurations * (FIRST_SEEDS + n_more / 3), full_spread=n_configurations * n_more / 3
-    )
+    return Waiting(full=n_configurations * FIRST_SEEDS) + _second_stage(n_configurations * settings.max_seeds)
+
+
+def _second_stage(n_most: int) -> Waiting:
+    """Return the trainings of a second stage, of which is only known how many they are at most."""
+    return Waiting(full=n_most / 2, full_spread=0.3 * n_most)
 
 
 def ended_as(record: TrialRecord) -> Ending:
@@ -307,13 +312,22 @@ def ended_as(record: TrialRecord) -> Ending:
 
 
 def distinguishing(configuration: Configuration, experiment: Experiment) -> str:
-    """Return in what a configuration differs from the baseline, in the words of the tables.
+    """Return what tells a training from the others and the baseline, in the words of the tables.
+
+    What a space fixes is left out, as all of its trials have it; numbers such as ``lr`` come first, as no two
+    trials share them, and a terminal may cut off the end.
 
     Args:
         configuration: Configuration of a training.
         experiment: Experiment that it is part of.
     """
-    from lenet_exp.config.describe import differences  # pydantic is slow to load
+    from lenet_exp.config import Fixed, differences, split_key  # pydantic is slow to load
 
-    usual = experiment.baseline_configuration
-    return differences(configuration.hyperparameters(), usual.hyperparameters())
+    values, usual = configuration.hyperparameters(), experiment.baseline_configuration.hyperparameters()
+    fixed = [
+        key for key, dimension in experiment.search_space.dimensions.items() if isinstance(dimension, Fixed)
+    ]
+    told = {key: values[key] for key in values if not {key, split_key(key)[0]} & {*fixed}}
+    numbers = {key: value for key, value in told.items() if isinstance(value, float)}
+    rest = {key: value for key, value in told.items() if key not in numbers}
+    return " ".join(filter(None, (differences(numbers, usual), differences(rest, usual))))

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from lenet_exp.base.messages import counted
+
 #: What a sweep is at; the last three are its ends.
 Phase = Literal[
     "loading",
@@ -120,7 +122,8 @@ class Progress:
         n_done: Number of trials of the search, or of trainings of a list or a confirmation, that have ended.
         n_total: Number of trials or trainings of the phase; 0 if it has none.
         unit: Thing that ``n_total`` counts: ``trial`` or ``training``.
-        n_seeds: Number of fresh seeds of a confirmation; 0 before it.
+        n_seeds: Number of fresh seeds of a confirmation, or of its stage; 0 before it.
+        is_first_stage: True while a confirmation trains the seeds that tell how many others it takes.
         counts: Number of attempts that have ended in which way.
         running: Trainings that are under way.
         incumbent: Best configuration so far; None if nothing is complete.
@@ -143,6 +146,7 @@ class Progress:
     n_total: int = 0
     unit: str = "trial"
     n_seeds: int = 0
+    is_first_stage: bool = False
     counts: Counts = Counts()
     running: tuple[Running, ...] = ()
     incumbent: Incumbent | None = None
@@ -163,9 +167,10 @@ class Progress:
         return self.phase in ENDS
 
     @property
-    def n_seeds_done(self) -> int:
-        """Number of fresh seeds that are done: a confirmation trains all configurations on a seed in turn."""
-        return self.n_done * self.n_seeds // self.n_total if self.n_total else 0
+    def seeds_done(self) -> str:
+        """How many fresh seeds are done: a confirmation trains all configurations on a seed in turn."""
+        n_done = self.n_done * self.n_seeds // self.n_total if self.n_total else 0
+        return f"{n_done} of {counted(self.n_seeds, 'first seed' if self.is_first_stage else 'seed')}"
 
     def to_json(self) -> str:
         """Return the text of ``progress.json``."""
@@ -211,6 +216,7 @@ def _or_none(cls: Any, written: Mapping[str, Any] | None) -> Any:
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
+    "bool": (bool,),
     "float": (int, float),
     "float | None": (int, float, type(None)),
     "int | None": (int, type(None)),

@@ -195,7 +195,9 @@ class Confirmation:
             NoResultError: If trainings gave no network.
         """
         while True:
-            self.reporter.phase("confirmation", in_words(plan), n_seeds=len(plan.seeds))
+            stage = plan.first_stage
+            n_later = len(plan.everyone) * stage.max_seeds if stage and stage.spreads is None else 0
+            self.reporter.phase("confirmation", in_words(plan), n_seeds=len(plan.seeds), n_later=n_later)
             if not self.train(confirmation_trainings(plan, is_transferred=self.is_transferred)):
                 return None
             self._ensure_trained(plan)

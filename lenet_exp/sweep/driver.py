@@ -356,10 +356,15 @@ class Driver:
         is_retried = self._writer.fail(
             event.key, event.reason, retry=retry, crashed=crashed, exclusive=exclusive, limits=limits
         )
-        self._reporter.end(event.key, attempt.label, "retried" if is_retried else "failed")
+        is_over = bool(self._stop_level) or self._timed_out()
+        ended: Literal["failed", "retried"] | None = (
+            "failed" if not is_retried else None if is_over else "retried"
+        )
+        self._reporter.end(event.key, attempt.label, ended)
         if event.how == "stopped":
             return
-        retrying = f"; trying again{' alone' if exclusive else ''}" if is_retried else ""
+        tries = "the same command tries it" if is_over else "trying"
+        retrying = f"; {tries} again{' alone' if exclusive else ''}" if is_retried else ""
         self._announce(f"{attempt.label}: {event.reason}{retrying}")
         if is_retried and attempt.fixed is not None:
             self._agenda.repeat(attempt.fixed)

@@ -280,5 +280,5 @@ def sync_experiment(
                 artifact_root,
                 rebuild=rebuild,
                 on_uploaded=refresh_leaderboard,
-                on_run=lambda done, total: progress.at(done, total, "run"),
+                on_run=lambda done, total: progress.at(done, total, "run") if total else None,
             )

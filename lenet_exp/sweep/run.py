@@ -336,6 +336,8 @@ class MainJob:
             except SweepInterruptedError as interrupt:
                 if interrupt.exit_code == LockedError.exit_code:
                     self._study.ensure_ours()
+                self._reporter.stopping("")  # no epoch is waited for any more
+                self._reporter.phase("uploading")
                 raise
         return driver.is_complete
 

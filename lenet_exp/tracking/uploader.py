@@ -315,7 +315,7 @@ def sync(
             created again, and runs of this study that the spool does not have are deleted.
         on_uploaded: Function that is called when every run has its id, before the study's files are uploaded;
             it may change these files.
-        on_run: Function that is called before each run, with the number of runs that are done and of all.
+        on_run: Function that is called before each run, with how many attempts are done, and of how many.
 
     Raises:
         UnreachableError: If the store does not answer, or cannot be used as it is.
@@ -331,7 +331,7 @@ def sync(
         spool, tracking_uri, artifact_root, problems.append, in_sweep=False, takes_over=rebuild
     )
     uploader.connect()  # which finds what the store has lost
-    total = len(spool.pending())
+    total = len({*spool.pending()} - {STUDY})
 
     def tell() -> bool:
         on_run(uploader.n_uploaded, total)

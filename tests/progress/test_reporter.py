@@ -12,7 +12,7 @@ from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.config.loader import parse
 from lenet_exp.progress.reporter import PAGE_S, TIMING_S, Ending, Reporter, distinguishing
-from lenet_exp.progress.state import Counts, Incumbent, Progress
+from lenet_exp.progress.state import Counts, Incumbent, Progress, Running
 from lenet_exp.study.records import Attempt
 
 
@@ -32,11 +32,12 @@ def test_it_knows_what_runs_what_is_best_and_how_attempts_have_ended(experiment:
     reporter = Reporter()
     reporter.begin_experiment(experiment, 2, [])
     reporter.search(is_confirmed=False)
-    ends: list[tuple[str, Ending, float | None]] = [
+    ends: list[tuple[str, Ending | None, float | None]] = [
         ("trial 0", "complete", 0.875),
         ("baseline", "complete", 0.75),
         ("trial 1", "pruned", 0.9),
         ("trial 2", "failed", None),
+        ("trial 4", None, None),  # left to a later command
     ]
     for number, (label, ended, value) in enumerate(ends):
         run = attempt(experiment, number, label)
@@ -90,6 +91,27 @@ def test_the_time_left_counts_what_follows_the_last_training(experiment: Experim
     assert PAGE_S <= without.middle_s < PAGE_S + 1
     assert confirmed.middle_s >= PAGE_S + TIMING_S * (experiment.confirm.top + 1)
     assert confirmed.low_s < confirmed.middle_s < confirmed.high_s
+
+
+def test_a_first_stage_of_a_confirmation_counts_the_second_in_the_time_left(experiment: Experiment) -> None:
+    """How many trainings that has is not known yet, so the interval is wide."""
+    reporter = Reporter()
+    reporter.begin_experiment(experiment, 1, [])
+    lefts = []
+    for n_later in (0, 120):
+        reporter.phase("confirmation", n_seeds=8, n_later=n_later)
+        reporter.position(1, 32, 31)
+        run = attempt(experiment, 1, "trial 1, seed 1")
+        reporter.begin(run)
+        reporter.epoch(run.key, EpochResult(4, 1.0, 0.5, 1.0, 0.5, 1000.0, 1.0))
+        reporter._running[run.key] = (Running("trial 1, seed 1", 4, epoch=4, trained_s=100.0), 0.0)
+        lefts.append(reporter.progress().left)
+
+    single, staged = lefts
+    assert single is not None
+    assert staged is not None
+    assert staged.middle_s - single.middle_s == pytest.approx(60 * 100.0, rel=0.01)
+    assert staged.high_s > single.high_s + 120 * 100.0
 
 
 def test_a_plain_line_says_how_far_the_sweep_is(experiment: Experiment) -> None:
@@ -152,8 +174,13 @@ def test_a_file_that_cannot_be_written_disturbs_nothing(tmp_path: Path) -> None:
 
 
 def test_what_distinguishes_a_configuration_is_short(experiment: Experiment) -> None:
-    """As in the tables, with the values of all layers in one."""
+    """As in the tables, with the values of all layers in one; no two trials share ``lr``, so it comes first.
+
+    What the space fixes is left out, as every trial has it.
+    """
     other = configuration(PRESETS["lenet"] | {"lr": 0.00312, "channels": [4, 31, 31], "activation": "gelu"})
 
     assert distinguishing(experiment.baseline_configuration, experiment) == ""
-    assert distinguishing(other, experiment) == "c4-31 gelu lr 0.00312"
+    assert distinguishing(other, experiment) == "lr 0.00312 c4-31 gelu"
+    fixed = experiment.model_copy(update={"space": {"activation": "gelu", "lr": [0.1, 0.00312]}})
+    assert distinguishing(other, fixed) == "lr 0.00312 c4-31"

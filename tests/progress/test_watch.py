@@ -14,6 +14,7 @@ from lenet_exp.base.errors import NoResultError
 from lenet_exp.base.layout import Layout
 from lenet_exp.progress.state import Note, Progress
 from lenet_exp.progress.watch import DEAD_AFTER_S, follow, sweep_to_watch
+from tests.labs.cli_lab import Command
 from tests.labs.progresses import HALFWAY
 
 
@@ -103,3 +104,14 @@ def test_without_a_name_the_one_sweep_that_runs_is_watched(layout: Layout, gone:
     other("second", lambda progress: progress)
     with pytest.raises(NoResultError, match=r"2 sweeps run on .*: alive, second; name the one to watch"):
         sweep_to_watch(tmp_path)
+
+
+def test_the_folder_that_a_line_names_can_be_watched(
+    layout: Layout, command: Command, tmp_path: Path
+) -> None:
+    """Its experiment file may be anywhere, which whoever looks at a root need not know."""
+    write(layout, replace(HALFWAY, phase="done"))
+
+    watched = command("watch", "fashion", "--root", str(tmp_path), "--plain")
+
+    assert (watched.code, watched.out.count("fashion: done: 7 of 14 trials")) == (0, 1)

@@ -21,6 +21,7 @@ from lenet_exp.execution import checkpoint
 from lenet_exp.execution.executor import LocalExecutor
 from lenet_exp.execution.protocol import Conditions, Machine
 from lenet_exp.execution.resources import DEFAULT, Limits, WorkerPlan
+from lenet_exp.progress.state import Counts
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.study import open_study
 from lenet_exp.sweep.agenda import MAX_SAME_FAILURES, Failures
@@ -91,6 +92,20 @@ def experiment(space: dict[str, Any], trials: int = 3, **parts: Any) -> Experime
 
 def records(folder: Path, role: str = "trial") -> list[TrialRecord]:
     return [record for record in read_records("e", folder) or [] if record.key.role == role]
+
+
+def kill_first(executor: LocalExecutor, role: str, after_s: float = 0.0) -> None:
+    submit = executor.submit
+    killed: list[int] = []
+
+    def submit_and_kill_once(task: Any) -> None:
+        submit(task)
+        if task.key.role == role and not killed:
+            time.sleep(after_s)
+            killed.append(executor.processes[task.key])
+            os.kill(killed[0], signal.SIGKILL)
+
+    executor.submit = submit_and_kill_once  # type: ignore[method-assign]
 
 
 LR = {"lr": {"low": 0.001, "high": 0.1, "log": True}}
@@ -204,16 +219,7 @@ def test_a_worker_that_dies_costs_its_attempt_which_is_tried_again(
 ) -> None:
     """The sweep goes on, and the trial has the value it would have had."""
     sweep = driver(experiment(LR, 2), workers=1)
-    submit = executor.submit
-    killed: list[int] = []
-
-    def submit_and_kill_once(task: Any) -> None:
-        submit(task)
-        if task.key.role == "trial" and not killed:
-            killed.append(executor.processes[task.key])
-            os.kill(killed[0], signal.SIGKILL)
-
-    executor.submit = submit_and_kill_once  # type: ignore[method-assign]
+    kill_first(executor, "trial")
     sweep.run()
 
     trials = records(tmp_path)
@@ -281,6 +287,20 @@ def test_a_sweep_whose_time_is_over_begins_no_trial_and_finishes_those_it_has(
     driver(experiment(LR, 50), timeout_s=0.01, workers=1).run()
 
     assert len(records(tmp_path)) + len(records(tmp_path, "baseline")) <= 1
+
+
+def test_what_dies_when_the_time_is_over_is_not_said_to_be_tried_again_now(
+    driver: MakeDriver, executor: LocalExecutor
+) -> None:
+    """Nor is it counted as retried: the next call does that."""
+    said: list[str] = []
+    endless = experiment(LR, 2, training={"epochs": 10_000})
+    sweep = driver(endless, timeout_s=0.2, workers=1, announce=said.append)
+    kill_first(executor, "baseline", after_s=0.2)
+    sweep.run()
+
+    assert said == ["baseline: its process died with SIGKILL; the same command tries it again"]
+    assert sweep._reporter.progress().counts == Counts()
 
 
 def test_what_a_limit_ended_has_the_limit_on_record_and_is_trained_when_it_is_gone(
