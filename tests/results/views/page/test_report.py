@@ -21,8 +21,8 @@ from lenet_exp.results.views.page.report import page, write_report
 from lenet_exp.results.views.page.shareable import shareable
 from lenet_exp.tracking.spool import STUDY as STUDY_STEM
 from lenet_exp.tracking.store import connect, local_uri
+from tests.labs.charts import EVIL, STUDY, record
 from tests.labs.swept import Swept
-from tests.results.figures.test_selection import EVIL, STUDY, record
 
 #: Heading, verdict and cost; then the sections that every search has.
 SECTIONS = ["What it cost", "The answer", "The search", "What each choice does", "How it was run"]
