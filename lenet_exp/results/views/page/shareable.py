@@ -73,7 +73,7 @@ def shared_texts(part: T) -> T:
 
 def shared_file(experiment: Experiment) -> str:
     """Return the experiment's file as a command names it, quoted and without its folder."""
-    return shlex.quote(shareable(Path(_file(experiment)).name))
+    return shlex.quote(shareable(Path(experiment.file).name))
 
 
 def without_place(steps: Iterable[str], experiment: Experiment, root: Path) -> tuple[str, ...]:
@@ -84,13 +84,8 @@ def without_place(steps: Iterable[str], experiment: Experiment, root: Path) -> t
         experiment: The experiment that the commands are about.
         root: Root folder as it was given to these commands.
     """
-    place, file = f" --root {shlex.quote(str(root))}", shlex.quote(_file(experiment))
+    place, file = f" --root {shlex.quote(str(root))}", shlex.quote(experiment.file)
     return tuple(step.replace(place, "").replace(f" {file}", f" {shared_file(experiment)}") for step in steps)
-
-
-def _file(experiment: Experiment) -> str:
-    """Return the path of the experiment's file, as the user named it."""
-    return shlex.split(experiment.command("report", Path("mlruns")))[-1]
 
 
 @cache
