@@ -312,7 +312,7 @@ class Chart:
     Attributes:
         key: Name of the file and of the element on the page, such as ``history``.
         title: Heading.
-        caption: Text that says what to see in the figure, in one to three sentences.
+        caption: Text that says what to see in the figure, in a few sentences.
         panels: The panels, in reading order.
         columns: Most panels that stand side by side where there is room.
     """

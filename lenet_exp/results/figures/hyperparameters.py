@@ -128,9 +128,9 @@ def importance(results: ExperimentResults) -> Chart | None:
     if left_out:
         rest += f" Left out, used by fewer than {MIN_TRIALS} trials: {', '.join(left_out)}."
     caption = (
-        f"{text} An estimate of 1 would mean that this hyper-parameter alone decides the order of the {n}"
-        f" complete trials, 0 that it says nothing about it (epsilon squared of the ranks).{rest}"
-        " It shows what went together, not what causes what."
+        f"{text} An estimate near 1 would mean that this hyper-parameter alone decides the order of the {n}"
+        " complete trials, 0 that it says nothing about it (epsilon squared of the ranks). If an interval"
+        f" reaches 0, chance may explain it.{rest} It shows what went together, not what causes what."
     )
     axis = Axis("share of the order explained", low=-0.02, high=1.02)
     panel = Panel([interval, point], axis, Axis("", "category", names), height=90 + 26 * len(names))
