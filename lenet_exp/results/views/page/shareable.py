@@ -47,9 +47,10 @@ def shareable(text: str) -> str:
         >>> shareable("no images in /home/ann/data/mnist, nor at https://ann:pw@example.org/mnist")
         'no images in mnist, nor at https://***@example.org/mnist'
     """
-    home = str(Path.home())
-    # The folder that is a user's own would leave the user's name as its last part.
-    text = re.sub(rf"{re.escape(home)}(?![\w-])", "~", mask_url(text)) if len(home) > 1 else mask_url(text)
+    text = mask_url(text)
+    if home := _home():
+        # The folder that is a user's own would leave the user's name as its last part.
+        text = re.sub(rf"{re.escape(home)}(?![\w-])", "~", text)
     text = _FOLDER.sub("", text)
     names = _names()
     return names.sub("…", text) if names else text
@@ -89,6 +90,16 @@ def without_place(steps: Iterable[str], experiment: Experiment, root: Path) -> t
 
 
 @cache
+def _home() -> str:
+    """Return the user's own folder; empty if there is none, or if all folders are in it."""
+    try:
+        home = str(Path.home())
+    except RuntimeError:  # a user without an account, as in some containers
+        return ""
+    return home if home != "/" else ""
+
+
+@cache
 def _names() -> re.Pattern[str] | None:
     """Return what matches the names of this machine and its user as words, or None if they say nothing."""
     host = platform.node()
@@ -96,7 +107,7 @@ def _names() -> re.Pattern[str] | None:
         account = getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers
         account = ""
-    names = {host, host.partition(".")[0], account, Path.home().name}
+    names = {host, host.partition(".")[0], account, Path(_home()).name}
     telling = [n for n in names if len(n) >= _MIN_CHARACTERS and n.lower() not in _ANYBODY]
     longest_first = sorted(map(re.escape, telling), key=len, reverse=True)
     return re.compile(rf"(?<!\w)(?:{'|'.join(longest_first)})(?!\w)") if telling else None
