@@ -13,6 +13,7 @@ from lenet_exp.base import errors
 from lenet_exp.base.records import METRICS
 from lenet_exp.cli.bench import TRIAL_S
 from lenet_exp.cli.peak import training_flops
+from lenet_exp.config.experiment import FIRST_SEEDS
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS, PRESETS, configuration
 from lenet_exp.config.loader import MAX_FILE_BYTES
 from lenet_exp.config.space import MAX_GRID
@@ -23,7 +24,6 @@ from lenet_exp.results.verdicts.statistics import reading_level
 from lenet_exp.results.views.curves import curves_table
 from lenet_exp.study import postgres, sampling, study
 from lenet_exp.sweep import agenda, driver, run
-from lenet_exp.sweep.finalists import FIRST_SEEDS
 from lenet_exp.tracking import audit
 from lenet_exp.training import diagnostics, trainer
 from lenet_exp.training.usage import Usage

@@ -186,7 +186,7 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
 
 
 def write_new(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Create a file and return when it is on the disk; what an earlier process left in its place is deleted.
+    """Create a file; what an earlier process left in its place is deleted.
 
     Args:
         path: File to create, in a folder that exists. A link in its place is deleted, not followed.

@@ -47,7 +47,8 @@ def say(line: str) -> None:
 
     If standard error is closed, or nobody reads it any more, the line is lost and no error is raised.
     """
-    if _Listener.hear is not None and _Listener.hear(line):
+    hear = _Listener.hear  # another thread may end it between two looks
+    if hear is not None and hear(line):
         return
     # A closed stream raises ValueError; sys.stderr is None if the process started without one. In a signal
     # handler, a stream that is being written to raises RuntimeError.

@@ -184,8 +184,8 @@ def _leaderboard(
     from lenet_exp.results.read import show_leaderboard
     from lenet_exp.sweep.finalists import on_dataset
 
-    shown = on_dataset(load_experiment(experiment, overrides), dataset)
-    show_leaderboard(shown, root, csv=csv, style=style and style.value, top=top, storage=storage)
+    chosen = on_dataset(load_experiment(experiment, overrides), dataset)
+    show_leaderboard(chosen, root, csv=csv, style=style and style.value, top=top, storage=storage)
 
 
 @app.command("sync")

@@ -6,7 +6,7 @@ __getattr__, __dir__ = face(
     __name__,
     architecture="InfeasibleError POOL cost flat_features layers",
     describe="description differences",
-    experiment="Confirm Data Experiment MAX_CONFIRM_SEEDS Training Watch",
+    experiment="Confirm Data Experiment FIRST_SEEDS MAX_CONFIRM_SEEDS Training Watch",
     hyperparameters="Activation CLASSES Configuration HYPERPARAMETERS Init Loss PER_LAYER Precision "
     "split_key",
     loader="experiment_path load",

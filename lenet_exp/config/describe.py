@@ -9,8 +9,12 @@ from lenet_exp.config.hyperparameters import HYPERPARAMETERS, PER_LAYER, split_k
 
 #: Short forms of names; the names of other numbers are written out.
 _SHORT = {
-    **{"kernel_size": "k", "padding": "p", "channels": "c", "fc_width": "fc"},
-    **{"weight_decay": "wd", "batch_size": "batch"},
+    "kernel_size": "k",
+    "padding": "p",
+    "channels": "c",
+    "fc_width": "fc",
+    "weight_decay": "wd",
+    "batch_size": "batch",
 }
 #: Texts that say nothing without the name of their hyper-parameter, as several may have them.
 _AMBIGUOUS = ("auto", "default")

@@ -32,6 +32,9 @@ SamplerName = Literal["tpe", "random", "grid", "qmc", "cmaes"]
 Kernels = Literal["fast", "torch"]
 #: Largest number of fresh seeds of a confirmation.
 MAX_CONFIRM_SEEDS = 1_000
+#: Number of seeds that are trained first with ``seeds = "auto"``. With fewer the spread is so uncertain that
+#: many more have to follow, see experiments/STATISTICS.md.
+FIRST_SEEDS = 8
 PrunerName = Literal["hyperband", "halving", "median", "none"]
 
 

@@ -120,7 +120,7 @@ def _end() -> None:
 
 
 def when_ending(restore: Callable[[], None] | None) -> None:
-    """Set what `end_process` calls before it says anything, in whichever thread it is; it must not block."""
+    """Set what `end_process` calls before it says anything, in whichever thread it is; it must end soon."""
     _State.before_end = restore
 
 

@@ -167,12 +167,12 @@ class _Board:
         self._stop = threading.Event()
         self._drawing = threading.Lock()
         self._is_open = True
+        self._before: Any = None  # what SIGTSTP did until the board came
         self._thread = threading.Thread(target=self._run, name="board", daemon=True)
 
     def start(self) -> None:
         listen(self._hear)
         when_ending(lambda: self.close(0.5))
-        self._before = None
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTSTP, self._suspend)
         self._frame()  # at once, before others keep the interpreter busy with imports

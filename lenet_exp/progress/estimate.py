@@ -74,18 +74,15 @@ def time_left(
         waiting: Trainings that have not begun.
         workers: Number of trainings at once, at least 1.
     """
-    newest = ended[-8 * _HALF_LIFE :]
     begun = [run.trained_s * run.epochs / run.epoch for run in running if run.epoch]
-    full = [duration.full_s for duration in newest] + begun
+    full = [duration.full_s for duration in ended] + begun
     if not full:
         return None
     weights = [0.5 ** ((len(full) - n) / _HALF_LIFE) for n in range(len(full))]
     full_s = _mean(full, weights)
     # Of what a training would take in full, the pruner leaves this share.
-    kept = (
-        _mean([d.seconds for d in newest], weights) / _mean(full, weights[: len(newest)]) if newest else 1.0
-    )
-    taken = [duration.seconds for duration in newest] + [seconds * kept for seconds in begun]
+    kept = _mean([d.seconds for d in ended], weights) / _mean(full, weights[: len(ended)]) if ended else 1.0
+    taken = [duration.seconds for duration in ended] + [seconds * kept for seconds in begun]
     mean_s = _mean(taken, weights)
     rest = [_rest(run, full_s) * kept for run in running]
     workers_used = max(1, min(workers, len(running) + waiting.trainings + math.ceil(waiting.full)))
@@ -93,7 +90,7 @@ def time_left(
     # While the last trainings run, the other workers have nothing to do; so they do before a confirmation.
     ends = (mean_s if waiting.trainings or running else 0.0) + (full_s if waiting.full else 0.0)
     middle_s = work_s / workers_used + ends * (workers_used - 1) / (2 * workers_used)
-    middle_s = max(middle_s, *rest, 0.0) if rest else middle_s
+    middle_s = max([middle_s, *rest])
     variance = (
         _of_sum(taken, weights, waiting.trainings)
         + _of_sum(full, weights, waiting.full)

@@ -31,14 +31,10 @@ if TYPE_CHECKING:
 
 #: Seconds between two versions of the file while something changes, and while nothing does.
 WRITE_EVERY_S, ALIVE_EVERY_S = 1.0, 5.0
-#: Seconds between two looks at memory, disk and MLflow.
-LOOK_EVERY_S = 5.0
 #: Seconds that take, more or less, test split, tables and page, and the timing of a configuration.
 PAGE_S, TIMING_S = 6.0, 3.0
-#: Seeds of the first stage of a confirmation that finds their number.
-FIRST_SEEDS = 8
 #: How an attempt ended, as `Counts` names it.
-Ended = Literal["complete", "pruned", "infeasible", "failed", "retried"]
+Ending = Literal["complete", "pruned", "infeasible", "failed", "retried"]
 
 
 class Reporter:
@@ -57,9 +53,7 @@ class Reporter:
         self._experiment: Experiment | None = None
         self._baseline: float | None = None
         self._tracking: Callable[[], str] = str
-        self._folder: Path | None = None
-        self._looked = -math.inf
-        self._machine: dict[str, Any] = {}
+        self._looked: dict[str, Any] = {}
         self._stopping = ""
         self._changed = threading.Event()
         #: True to tell in each plain line how far the sweep is; what draws a board clears it.
@@ -159,7 +153,7 @@ class Reporter:
         self._running[key] = replace(run, trained_s=time.monotonic() - began), began
         self._changed.set()
 
-    def end(self, key: RunKey, label: str, ended: Ended, value: float | None = None) -> None:
+    def end(self, key: RunKey, label: str, ended: Ending, value: float | None = None) -> None:
         """Tell that an attempt has ended.
 
         Args:
@@ -178,7 +172,7 @@ class Reporter:
                 self._complete(label, value)
         self._changed.set()
 
-    def _count(self, ended: Ended) -> None:
+    def _count(self, ended: Ending) -> None:
         counts = self._state.counts
         self._state = replace(self._state, counts=replace(counts, **{ended: getattr(counts, ended) + 1}))
 
@@ -205,24 +199,21 @@ class Reporter:
     # What is shown.
 
     def progress(self) -> Progress:
-        """Return how the sweep stands now."""
-        now = time.monotonic()
-        if now - self._looked >= LOOK_EVERY_S:
-            self._looked = now
-            self._machine = self._look()
+        """Return how the sweep stands now. Safe in a signal handler, as it asks nobody and takes no lock."""
+        now, state = time.monotonic(), self._state
         # `list` copies at once, whatever the driver's thread is doing.
         running = [replace(run, ran_s=now - began) for run, began in list(self._running.values())]
         left = time_left(list(self._durations), running, self._waiting + self._after, self._workers)
-        is_training = self._state.phase in ("search", "confirmation")
+        is_training = state.phase in ("search", "confirmation")
         return replace(
-            self._state,
+            state,
             running=tuple(running),
             left=self._with_rest(left) if left and is_training and not self._stopping else None,
-            stopping="" if self._state.has_ended else self._stopping,
+            stopping="" if state.has_ended else self._stopping,
             notes=tuple(self._notes),
             ran_s=round(now - self._began, 1),
             updated=round(time.time(), 3),
-            **self._machine,
+            **self._looked,
         )
 
     def _with_rest(self, left: TimeLeft) -> TimeLeft:
@@ -241,14 +232,14 @@ class Reporter:
         seeds = f", {progress.n_seeds_done} of {counted(progress.n_seeds, 'seed')}" if is_confirmation else ""
         return f"{line}; {progress.n_done} of {counted(progress.n_total, progress.unit)}{seeds}{left}"
 
-    def _look(self) -> dict[str, Any]:
-        machine: dict[str, Any] = {"memory_bytes": measure().memory_bytes}
+    def _look(self, folder: Path) -> None:
+        """Find out how memory, disk and MLflow are."""
+        looked: dict[str, Any] = {"memory_bytes": measure().memory_bytes}
         with suppress(Exception):  # the uploading thread changes what is looked at
-            machine["tracking"] = self._tracking()
-        if self._folder is not None:
-            with suppress(OSError):
-                machine["disk_bytes"] = shutil.disk_usage(self._folder).free
-        return machine
+            looked["tracking"] = self._tracking()
+        with suppress(OSError):
+            looked["disk_bytes"] = shutil.disk_usage(folder).free
+        self._looked = looked
 
     @contextmanager
     def recording(self, path: Path) -> Iterator[None]:
@@ -257,7 +248,6 @@ class Reporter:
         Args:
             path: The file, in a folder that this process has locked.
         """
-        self._folder, self._looked = path.parent, -math.inf
         stop = threading.Event()
         writer = threading.Thread(target=self._keep_written, args=(path, stop), name="progress", daemon=True)
         writer.start()
@@ -277,9 +267,11 @@ class Reporter:
     def _keep_written(self, path: Path, stop: threading.Event) -> None:
         while not stop.is_set():
             self._changed.clear()
+            self._look(path.parent)
             self._write(path)
-            stop.wait(WRITE_EVERY_S)
-            self._changed.wait(ALIVE_EVERY_S)
+            # If the end came before `clear`, `stop` tells of it and `changed` does not.
+            if not stop.wait(WRITE_EVERY_S):
+                self._changed.wait(ALIVE_EVERY_S)
         self._write(path)
 
     def _write(self, path: Path) -> None:
@@ -292,18 +284,20 @@ class Reporter:
 
 def _confirmation(experiment: Experiment) -> Waiting:
     """Return the trainings that a confirmation takes, as far as the experiment's settings tell."""
+    from lenet_exp.config.experiment import FIRST_SEEDS  # pydantic is slow to load
+
     settings = experiment.confirm
     n_configurations = settings.top + 1
     if settings.seeds != "auto":
         return Waiting(full=n_configurations * settings.seeds)
     # The first stage tells how many seeds the second takes.
-    n_more = settings.max_seeds - FIRST_SEEDS
+    n_more = max(0, settings.max_seeds - FIRST_SEEDS)
     return Waiting(
         full=n_configurations * (FIRST_SEEDS + n_more / 3), full_spread=n_configurations * n_more / 3
     )
 
 
-def ended_as(record: TrialRecord) -> Ended:
+def ended_as(record: TrialRecord) -> Ending:
     """Return how an attempt ended, as `Counts` names it."""
     if record.superseded:
         return "retried"

@@ -60,7 +60,7 @@ class Running:
         epochs: Number of epochs that it gets unless it is pruned.
         differs: The values that distinguish its configuration, such as ``lr 0.0031, channels 12``.
         ran_s: Seconds since it began.
-        trained_s: Seconds from its begin to the end of its last epoch.
+        trained_s: Seconds from its beginning to the end of its last epoch.
         epoch: Number of epochs that are trained; 0 before the first.
         accuracy: Validation accuracy after the last epoch, in [0, 1], or the training accuracy without a
             validation split; None before the first epoch.

@@ -184,4 +184,6 @@ class _Lines:
             left = f", {in_words(progress.left)} left" if progress.left else ""
             amount = f": {progress.n_done} of {counted(progress.n_total, progress.unit)}{left}"
             detail = f": {progress.detail}" if progress.detail and not progress.n_total else ""
-            self._say(f"{progress.experiment}: {progress.phase}{amount if progress.n_total else detail}")
+            self._say(
+                f"{progress.experiment or 'sweep'}: {progress.phase}{amount if progress.n_total else detail}"
+            )

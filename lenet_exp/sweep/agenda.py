@@ -37,6 +37,8 @@ class Agenda:
         experiment = study.experiment
         self._fixed = deque(fixed_trainings(experiment) if fixed is None else fixed)
         self._n_fixed = len(self._fixed)
+        #: Number of fixed trainings that have not begun, or begin again.
+        self._n_fixed_left = 0
         self._trials = experiment.trials if fixed is None else 0
         #: Number of trainings that had ended, and are tried again.
         self.n_again = self._try_again(limits, is_confirmation=fixed is not None)
@@ -55,8 +57,6 @@ class Agenda:
         """Queue the ended trainings that may end otherwise this time, and return their number."""
         baseline = self._study.experiment.baseline_configuration.id
         again = []
-        #: Number of fixed trainings that have not begun, or begin again.
-        self._n_fixed_left = 0
         for training in self._fixed:
             record = self._study.fixed_record(training)
             self._n_fixed_left += record is None

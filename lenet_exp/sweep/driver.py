@@ -378,7 +378,7 @@ class Driver:
     ) -> None:
         """Record how an attempt ended, as `Writer.end` does, and start the trials that waited for it."""
         record = self._writer.end(attempt.key, state, value, result, weights_of)
-        self._reporter.end(attempt.key, attempt.label, ended_as(record), value)
+        self._reporter.end(attempt.key, attempt.label, ended_as(record), record.value)
         self._agenda.remember(record)
         self._release(attempt)
 

@@ -12,17 +12,13 @@ from lenet_exp.base.errors import ConfigError, NoResultError
 from lenet_exp.base.messages import counted
 from lenet_exp.base.records import IMAGES_IN_WORDS, Role
 from lenet_exp.base.seeding import derive_seed
-from lenet_exp.config.experiment import Experiment
+from lenet_exp.config.experiment import FIRST_SEEDS, Experiment
 from lenet_exp.config.trainings import FixedTraining
 from lenet_exp.results.champion import has_baseline
 from lenet_exp.results.evaluation import PLAN, ConfirmationPlan, Evaluation, Finalist, FirstStage
 from lenet_exp.results.verdicts.seeds import seeds_for_precision
 from lenet_exp.results.verdicts.statistics import estimate
 from lenet_exp.study.records import TrialRecord
-
-#: Number of seeds that are trained first with ``seeds = "auto"``. With fewer the spread is so uncertain that
-#: many more have to follow, see experiments/STATISTICS.md.
-FIRST_SEEDS = 8
 
 
 def freeze(

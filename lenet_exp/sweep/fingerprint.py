@@ -103,7 +103,7 @@ def study_result(experiment: Experiment, table: Table, confirmation: Confirmatio
     names = ("val_accuracy", "val_delta", "test_accuracy", "delta")
     label = best["name"] or (best["role"] if best["trial"] is None else f"trial {best['trial']}")
     verdict = best["verdict"] or "the baseline"
-    gain = "" if best["val_delta"] is None else f", {best['val_delta']:+.4f} of the baseline's"
+    gain = f", {best['val_delta']:+.4f} against the baseline" if best["val_delta"] else ""
     # The outcome first, as MLflow shows only the beginning until it is asked for more.
     *others, outcome = confirmation.sentences or (
         f"best so far: {label}, val_accuracy {best['val_accuracy']:.4f}{gain}; not confirmed on fresh seeds",
@@ -132,7 +132,7 @@ def source_tags(experiment: str) -> dict[str, str]:
         experiment: Name of the experiment.
     """
     try:
-        user = getpass.getuser()  # as MLflow does; LOGNAME names another
+        user = getpass.getuser()  # as MLflow asks; the variable LOGNAME may name somebody else
     except (OSError, KeyError, ImportError):  # a container's user may have no name
         user = "unknown"
     commit = {"mlflow.source.git.commit": name} if (name := _commit()) else {}

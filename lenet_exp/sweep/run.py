@@ -265,11 +265,11 @@ class MainJob:
                 self._confirm()
             except NoResultError as error:
                 missing = str(error)
-        # The leaderboard is written once more now that MLflow has given every run its id.
         self._reporter.phase("uploading", line="uploading to MLflow")
         self._tracker.drain()
         self._reporter.phase("page", line="writing tables and page")
         experiment, layout = self._conditions.experiment, self._conditions.layout
+        # Once more, as MLflow has now given every run its id.
         table = self._writer.write_leaderboard()
         self._tracker.result = study_result(experiment, table, self._writer.confirmation)
         write_own_files(experiment, layout, self._study.records(), self._spool)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,6 +160,24 @@ def test_paper_has_all_figures_and_no_boxes_to_scroll(opened: Any, tmp_path: Pat
     assert opened.evaluate("document.documentElement.scrollWidth") <= 695
     assert opened.locator(".meanings").is_visible()
     assert opened.locator(".controls").is_hidden()
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="needs Debian's poppler-utils")
+def test_the_table_has_its_head_on_every_sheet(opened: Any, tmp_path: Path) -> None:
+    """A reader of the second sheet still sees what the numbers are."""
+    opened.evaluate("""() => {
+        document.querySelectorAll('section:not(#leaderboard)').forEach((section) => section.remove());
+        const body = document.querySelector('table.rows').tBodies[0];
+        for (let i = 0; i < 150; i++) body.append(body.rows[1].cloneNode(true));
+    }""")
+
+    opened.pdf(path=str(tmp_path / "page.pdf"), prefer_css_page_size=True)
+
+    command = ["pdftotext", "-layout", str(tmp_path / "page.pdf"), "-"]
+    sheets = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\f")
+    with_rows = [sheet for sheet in sheets if sheet.count("trial") > 10]
+    assert len(with_rows) >= 3
+    assert all(re.search(r"^ *rank +name", sheet, re.MULTILINE) for sheet in with_rows)
 
 
 def test_without_scripts_texts_and_tables_are_there(browser: Any, address: str) -> None:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -150,36 +151,22 @@ def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
 
 def _preload() -> None:
     """Import what a sweep imports, and connect to nothing."""
-    import mlflow.data
-    import mlflow.store.tracking.sqlalchemy_store
-    import mlflow.tracking
-    import optuna.storages
-    import optuna.visualization
-    import pandas
-    import plotly.express
-    import rich.table
-
-    from lenet_exp.cli import program
-    from lenet_exp.results.views import console, gallery
-    from lenet_exp.results.views.page import report
-    from lenet_exp.sweep import driver, recovery, run
-    from lenet_exp.tracking import uploader
-
-    del (
-        program,
-        driver,
-        gallery,
-        mlflow,
-        optuna,
-        pandas,
-        run,
-        plotly,
-        recovery,
-        report,
-        rich,
-        console,
-        uploader,
-    )
+    for name in (
+        "mlflow.data",
+        "mlflow.store.tracking.sqlalchemy_store",
+        "mlflow.tracking",
+        "optuna.storages",
+        "pandas",
+        "plotly.express",
+        "lenet_exp.cli.program",
+        "lenet_exp.results.views.console",
+        "lenet_exp.results.views.page.report",
+        "lenet_exp.sweep.driver",
+        "lenet_exp.sweep.recovery",
+        "lenet_exp.sweep.run",
+        "lenet_exp.tracking.uploader",
+    ):
+        import_module(name)
 
 
 def _serve() -> None:

@@ -38,7 +38,7 @@ class Terminal:
         return [row.rstrip() for row in self._screen.display if row.strip()]
 
     def is_usable(self) -> bool:
-        """Return True if a shell could go on: the cursor is seen, at the begin of a row."""
+        """Return True if a shell could go on: the cursor is seen, at the beginning of a row."""
         return not self._screen.cursor.hidden and self._screen.cursor.x == 0
 
     def scrolled_away(self) -> list[str]:

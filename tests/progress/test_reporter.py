@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from lenet_exp.base.records import EpochResult, RunKey
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.config.hyperparameters import PRESETS, configuration
 from lenet_exp.config.loader import parse
-from lenet_exp.progress.reporter import PAGE_S, TIMING_S, Ended, Reporter, distinguishing
+from lenet_exp.progress.reporter import PAGE_S, TIMING_S, Ending, Reporter, distinguishing
 from lenet_exp.progress.state import Counts, Incumbent, Progress
 from lenet_exp.study.records import Attempt
 
@@ -30,7 +32,7 @@ def test_it_knows_what_runs_what_is_best_and_how_attempts_have_ended(experiment:
     reporter = Reporter()
     reporter.begin_experiment(experiment, 2, [])
     reporter.search(is_confirmed=False)
-    ends: list[tuple[str, Ended, float | None]] = [
+    ends: list[tuple[str, Ending, float | None]] = [
         ("trial 0", "complete", 0.875),
         ("baseline", "complete", 0.75),
         ("trial 1", "pruned", 0.9),
@@ -117,6 +119,27 @@ def test_the_file_says_how_a_sweep_stands_and_how_it_ended(tmp_path: Path) -> No
     with Reporter().recording(file):
         pass
     assert Progress.from_json(file.read_text()).phase == "done"
+
+
+def test_how_a_sweep_stands_is_told_without_asking_anybody(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler asks too, which may have interrupted who holds a lock; a thread asks MLflow."""
+    monkeypatch.setattr("lenet_exp.progress.reporter.WRITE_EVERY_S", 0.01)
+    reporter, asking, end = Reporter(), set[str](), time.monotonic() + 5
+
+    def tracking() -> str:
+        asking.add(threading.current_thread().name)
+        return "live"
+
+    with reporter.recording(tmp_path / "progress.json"):
+        reporter.begin_experiment(experiment, 2, [], tracking)
+        while reporter.progress().tracking != "live" and time.monotonic() < end:
+            reporter.phase("search")
+            time.sleep(0.01)
+
+    assert reporter.progress().tracking == "live"
+    assert asking == {"progress"}
 
 
 def test_a_file_that_cannot_be_written_disturbs_nothing(tmp_path: Path) -> None:

@@ -40,12 +40,8 @@ def test_a_sweep_is_followed_to_its_end_in_plain_lines(layout: Layout) -> None:
     """Each note once, and a line when it is further on; nothing is written and nothing locked."""
     write(layout, HALFWAY)
     last = Note(1e9 + 70, "trial 7: val_accuracy 0.9000")
-    steps = iter(
-        [
-            replace(HALFWAY, n_done=8, notes=(*HALFWAY.notes, last), updated=1e9 + 70),
-            replace(HALFWAY, phase="done", n_done=14, left=None, updated=1e9 + 80),
-        ]
-    )
+    further = replace(HALFWAY, n_done=8, notes=(*HALFWAY.notes, last), updated=1e9 + 70)
+    steps = iter([further, replace(further, phase="done", n_done=14, left=None, updated=1e9 + 80)])
     lines: list[str] = []
 
     ended = follow(layout, None, lines.append, wait=lambda _: write(layout, next(steps)))
@@ -57,8 +53,6 @@ def test_a_sweep_is_followed_to_its_end_in_plain_lines(layout: Layout) -> None:
         "fashion: search: 7 of 14 trials, about 6 min (4 to 9) left",
         "trial 7: val_accuracy 0.9000",
         "fashion: search: 8 of 14 trials, about 6 min (4 to 9) left",
-        "trial 2: val_accuracy 0.8931",
-        "warning: no answer",
         "fashion: done: 14 of 14 trials",
     ]
     assert sorted(path.name for path in layout.home.iterdir()) == ["progress.json", "spool"]

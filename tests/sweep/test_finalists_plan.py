@@ -10,18 +10,11 @@ from typing import Any
 import torch
 
 from lenet_exp.config import loader
-from lenet_exp.config.experiment import Confirm, Experiment
+from lenet_exp.config.experiment import FIRST_SEEDS, Confirm, Experiment
 from lenet_exp.results.evaluation import ConfirmationPlan, Evaluation
 from lenet_exp.results.verdicts.seeds import seeds_for_precision
 from lenet_exp.study.study import open_study
-from lenet_exp.sweep.finalists import (
-    FIRST_SEEDS,
-    confirmation_trainings,
-    freeze,
-    is_as_set,
-    second_stage,
-    stages_in_words,
-)
+from lenet_exp.sweep.finalists import confirmation_trainings, freeze, is_as_set, second_stage, stages_in_words
 from lenet_exp.training.loop import begin, epoch_order
 from tests.labs.plans import EXPERIMENT_MADE, plan
 

@@ -128,6 +128,19 @@ def space(results: ExperimentResults) -> tuple[str, Sequence[tuple[str, str, str
     return heading, [*rows, *fixed]
 
 
+def differences(results: ExperimentResults, configuration: Configuration) -> str:
+    """Return what distinguishes a configuration from the baseline, such as ``pooling avg, channels 8-32``.
+
+    Args:
+        results: Everything that the experiment has recorded.
+        configuration: The configuration to compare with the baseline.
+    """
+    base = _base(results)
+    return ", ".join(
+        f"{name} {value}" for name, value in _values(configuration).items() if value != base.get(name)
+    )
+
+
 def _base(results: ExperimentResults) -> dict[str, str]:
     """Return the baseline's values: those that it was trained with, if it was."""
     trained = next((r.configuration for r in results.records if r.key.role == "baseline"), None)
@@ -139,7 +152,8 @@ def _values(configuration: Configuration) -> dict[str, str]:
     layers: dict[str, list[str]] = {}
     for key, value in configuration.to_dict().items():
         if value is not None:
-            layers.setdefault(split_key(key)[0], []).append(str(value))
+            text = f"{value:.4g}" if isinstance(value, float) else str(value)
+            layers.setdefault(split_key(key)[0], []).append(text)
     return {name: "-".join(values) for name, values in layers.items()}
 
 
@@ -198,14 +212,20 @@ def measurement(results: ExperimentResults) -> Details:
         plan = evaluation.plan
         level = f"{plan.level:g} over all readings of the test split, {evaluation.level:.3g} in this one"
         details.append(("level", level))
-    side_by_side = [int(r.result["co_runners"]) for r in records if r.result.get("co_runners") is not None]
     details += [
         ("precision", ", ".join(sorted({str(r.values["precision"]) for r in records}))),
         ("threads", distinct(records, "threads")),
-        ("trainings side by side", f"up to {max(side_by_side) + 1}" if side_by_side else ""),
+        ("trainings side by side", _side_by_side(results)),
         ("device", distinct(records, "device_type")),
     ]
     return [(name, value) for name, value in details if value]
+
+
+def _side_by_side(results: ExperimentResults) -> str:
+    """Return how many trainings ran at once; empty if unknown."""
+    beside = [int(n) for r in results.records if (n := r.result.get("co_runners")) is not None]
+    most = max(beside, default=-1)
+    return f"up to {most + 1}" if most > 0 else "none, each ran alone" if beside else ""
 
 
 def _test_images(results: ExperimentResults) -> str:

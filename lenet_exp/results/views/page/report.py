@@ -31,7 +31,8 @@ from lenet_exp.tracking.store import local_uri
 
 #: Sections of figures in their order, each with the keys of its charts; what is in none comes last.
 _SECTIONS = {
-    "The answer": ("confirmation", "ablation", "pareto"),
+    "The answer": ("confirmation", "ablation"),
+    "The price of accuracy": ("pareto",),
     "The search": ("history", "curves", "watched", "parallel"),
     "What each choice does": ("importance", "slices", "contour"),
     "Inside the layers": ("dead_share", "saturated_share", "grad_norm"),

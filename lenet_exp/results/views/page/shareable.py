@@ -20,7 +20,9 @@ T = TypeVar("T")
 
 #: A folder at the start of an absolute path, also as a URL; what it is called within is kept.
 _FOLDER = re.compile(
-    r"(?<![\w.:/<])(?:file://)?~?/(?:[^\s/'\"<>|;,:()]+/)+|\b[A-Za-z]:\\(?:[^\s\\'\"<>|]+\\)*"
+    r"(?<![\w.:/<])(?:file://)?~?/(?:[^\s/'\"<>|;,:()]+/)+"
+    # On Windows a path begins with a drive, or with the name of a server.
+    r"|(?:\b[A-Za-z]:|\\\\[^\s\\'\"<>|]+)\\(?:[^\s\\'\"<>|]+\\)*"
 )
 #: Fewest characters of a name that is taken out wherever it stands: a shorter one may be a word.
 _MIN_CHARACTERS = 4

@@ -18,6 +18,7 @@ from lenet_exp.results.ablation import ABLATION_MEANINGS, ablation_table
 from lenet_exp.results.leaderboard import MEANINGS
 from lenet_exp.results.lookup import ExperimentResults
 from lenet_exp.results.views.console import cell_text, row_label
+from lenet_exp.results.views.page.details import differences
 from lenet_exp.results.views.page.shareable import html, shareable, shared_file
 from lenet_exp.study.records import TrialRecord
 
@@ -41,6 +42,8 @@ _ABLATION_FIRST = (
     *("factor", "value", "verdict", "n_seeds", "val_accuracy", "val_delta", "val_p_value"),
     *("examples_per_s", "n_parameters", "note"),
 )
+#: Explanations of what the others' tables explain in one line.
+_SIZES = {"n_parameters": "weights and biases of the network", "macs": "multiply-adds for one image, forward"}
 _LABEL = "name of the configuration; a click on it shows its curve and commands"
 
 
@@ -96,7 +99,7 @@ def leaderboard_html(results: ExperimentResults, server: str | None) -> str:
     left_out = {*_LEFT_OUT, *PER_LAYER, outcome, unused}
     others = [c for c in used if c not in first and c not in left_out]
     meanings = {**MEANINGS, "label": _LABEL, **{key: _meaning(key) for key in (*HYPERPARAMETERS, *PER_LAYER)}}
-    meanings |= {"state": "how it ended"}
+    meanings |= {"state": "how it ended"} | _SIZES
     note = _note(every, rows)
     return _html(results, _Table(rows, first, others, meanings, records, note), server)
 
@@ -115,7 +118,7 @@ def ablation_html(results: ExperimentResults, server: str | None) -> str:
     others = [c for c in used if c not in first]
     records = [by_config.get(row["config"]) for row in rows]
     note = html(f"Accuracies are on validation images. {results.experiment.seeds} seeds were asked for.")
-    return _html(results, _Table(rows, first, others, ABLATION_MEANINGS, records, note), server)
+    return _html(results, _Table(rows, first, others, {**ABLATION_MEANINGS, **_SIZES}, records, note), server)
 
 
 def _records(records: Sequence[TrialRecord]) -> dict[tuple[str, Any], TrialRecord]:
@@ -336,27 +339,15 @@ def _unfolded(results: ExperimentResults, record: TrialRecord, server: str | Non
     if record.state == "COMPLETE":
         commands["draw its activations"] = _command(results, "activations", run, "--classes 0,1")
     run_id = results.spool.run_ids().get(results.original(record).key)
-    baseline = _baseline_values(results)
-    differences = [
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in record.values.items()
-        if value is not None and value != baseline[name]
-    ]
     parts = {
         "curve": _curve(record.history),
         "baseline": int(record.key.role == "baseline"),
-        "differs": shareable(", ".join(differences)),
+        "differs": shareable(differences(results, record.configuration)),
         "reason": shareable(record.reason),
         "commands": commands,
         "url": f"{server}/#/runs/{quote(run_id)}" if server and run_id else "",
     }
     return {name: value for name, value in parts.items() if value}
-
-
-def _baseline_values(results: ExperimentResults) -> dict[str, Any]:
-    """Return the baseline's hyper-parameters, as it was trained if it was."""
-    trained = next((r.configuration for r in results.records if r.key.role == "baseline"), None)
-    return (trained or results.experiment.baseline_configuration).hyperparameters()
 
 
 def _curve(history: Mapping[int, float]) -> list[tuple[int, float]]:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lenet_exp.base.records import RunKey
 from lenet_exp.config import loader
 from lenet_exp.results.conclusion import NOT_CONFIRMED
 from lenet_exp.results.evaluation import ConfirmationPlan, Evaluation, Finalist, Score
 from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.results.views.page.answer import answer
+from tests.labs import charts
 from tests.labs.charts import STUDY, record
 from tests.labs.swept import Swept
 
@@ -85,7 +88,7 @@ def test_a_confirmed_answer_says_what_won_and_by_how_much(
     answered = answer(confirmed(results, *verdicts))
 
     assert answered.verdict == said
-    assert answered.sentences[1:] == ("next: look",)
+    assert answered.sentences[2:] == ("next: look",)
     assert answered.in_full == ("x: y",)
 
 
@@ -93,12 +96,12 @@ def test_a_confirmed_answer_says_how_sure_it_is(results: ExperimentResults) -> N
     """On which images, within which range, and whether other images or seeds may turn it round."""
     better, tie = (answer(confirmed(results, each)) for each in (("better", 0.03), ("tie", 0.01)))
 
-    assert better.sentences[0] == (
+    assert better.sentences[1] == (
         "how sure: on the 0 test images of mnist the true difference lies between +0.0100 and +0.0500"
         " (2 seeds, p 0.001). The chance of a wrong verdict is at most 0.05; on other images like these it is"
         " open."
     )
-    assert tie.sentences[0].endswith("+0.0300 (2 seeds, p 0.001). Other seeds may turn it round.")
+    assert tie.sentences[1].endswith("+0.0300 (2 seeds, p 0.001). Other seeds may turn it round.")
 
 
 def test_an_unconfirmed_answer_says_so(results: ExperimentResults) -> None:
@@ -108,10 +111,30 @@ def test_an_unconfirmed_answer_says_so(results: ExperimentResults) -> None:
     assert answered.verdict == (
         "The best so far is trial 2 with validation accuracy 0.8800, 0.0300 above the baseline's 0.8500."
     )
-    sure, step = answered.sentences
+    what, sure, step = answered.sentences
+    assert what == (
+        "what it is: trial 2 has activation tanh, lr 0.1, else the baseline's values; 4,000 parameters"
+        " (baseline 1,000); 9,800 training examples/s (baseline 10,100)."
+    )
     assert sure.startswith("how sure: this is not confirmed")
     assert step == "next: 'lenet-exp confirm swept.toml'"
+    stopped = answer(replace(results, records=STUDY[:3])).sentences
+    assert stopped[2:] == (
+        "how far: 2 of 3 trials have ended.",
+        "next: 'lenet-exp sweep swept.toml' trains the others, then confirms the best",
+    )
     nothing = answer(replace(results, records=[]))
     assert nothing.verdict == "No trial or listed run is complete yet."
     assert nothing.sentences == ("next: 'lenet-exp sweep swept.toml'",)
     assert answer(replace(results, records=[record(0, 0.8)])).verdict.endswith("baseline is not complete.")
+
+
+def test_an_ablation_that_was_trained_with_other_settings_says_why_it_is_empty(tmp_path: Path) -> None:
+    """Its records are there, but of configurations that the file alone does not name."""
+    other = replace(record(1, 0.8, epochs=7), key=RunKey("ablation", 0, 1))
+
+    answered = answer(charts.results([STUDY[0], other], tmp_path, ablate={"activation": ["tanh"]}))
+
+    assert answered.sentences == (
+        "how far: 1 training of alternatives ended; if the sweep had '--set', so must 'lenet-exp report'.",
+    )

@@ -27,7 +27,7 @@ from tests.labs.charts import EVIL, STUDY, record
 from tests.labs.swept import Swept
 
 #: Heading, verdict and cost; then the sections that every search has.
-SECTIONS = ["What it cost", "The answer", "The search", "What each choice does", "How it was run"]
+SECTIONS = ["What it cost", "The price of accuracy", "The search", "What each choice does", "How it was run"]
 ALWAYS = ["What was varied, and what was not", "How it was measured", "Versions"]
 
 
@@ -182,6 +182,7 @@ def test_nothing_of_the_machine_is_on_the_page(
         # A short name, or one like root, may be a word.
         assert len(name) < 5 or name == "root" or not re.search(rf"\b{re.escape(name)}\b", written(html))
     assert "x.gz" in html
+    assert shareable(r"at C:\Users\ann\x.gz and \\server\ann\y.gz") == "at x.gz and y.gz"
     assert (
         shareable("3/4 of it, and/or https://example.org/a/b") == "3/4 of it, and/or https://example.org/a/b"
     )
