@@ -231,6 +231,11 @@ class Experiment(Frozen):
         made = self.model_dump_json(exclude_unset=True)
         return self._text or f"# Made in Python, without a file.\n# {made}\n"
 
+    @property
+    def file(self) -> str:
+        """Path of the experiment's file, as the user named it."""
+        return self._file
+
     def keep_source(self, text: str, file: str) -> None:
         """Remember what the experiment was read from.
 

@@ -44,6 +44,18 @@ def record(number: int, value: float, state: State = "COMPLETE", **changes: Any)
     )
 
 
+#: The baseline and trials out of order: one is pruned, one far below the others, one was tried again.
+STUDY = [
+    record(-1, 0.85),
+    record(2, 0.88, lr=0.1, activation="tanh"),
+    record(0, 0.84, lr=0.001),
+    record(1, 0.60, "PRUNED", lr=0.01),
+    record(3, 0.10, lr=0.3),
+    record(4, 0.86, lr=0.03),
+    replace(record(5, 0.9), state="FAIL", value=None, result={"retried": True}),
+]
+
+
 def results(records: Sequence[TrialRecord], folder: Path, **written: Any) -> ExperimentResults:
     """Return the results of a search over ``lr``, whose every record has a log of its epochs.
 

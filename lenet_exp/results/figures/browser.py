@@ -210,11 +210,8 @@ def _points(points: Points, x: Axis, y: Axis) -> dict[str, Any]:
         "type": "scatter",
         "mode": "markers",
         "x": [
-            # Multiples of the golden ratio, less their whole part, are spread evenly, however many there are.
-            place
-            if place is None or not points.spread
-            else _round(place + points.spread * (i * 0.618034 % 1 - 0.5))
-            for i, place in enumerate(_place(points.x, x))
+            None if place is None else _round(place + shift)
+            for place, shift in zip(_place(points.x, x), points.shifts(), strict=True)
         ],
         "y": _place(points.y, y),
         "text": _hover(points.hover, points.x, points.y),

@@ -6,6 +6,7 @@ As both draw from the same description, a page and a picture never disagree, and
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -77,7 +78,7 @@ class Points:
         shades: Number of each point in [0, 1] that makes it stand out, such as its age; empty for one shade.
         hover: Text that a browser shows beside each point; empty for its position.
         size: Diameter in pixels.
-        spread: Length along x over which a browser spreads points of equal x; categories are 1 apart.
+        spread: Length along x over which points of equal x are spread; categories are 1 apart.
     """
 
     x: Sequence[Value]
@@ -89,6 +90,16 @@ class Points:
     hover: Sequence[str] = ()
     size: float = 8
     spread: float = 0
+
+    @property
+    def symbol(self) -> Symbol:
+        """Symbol of most points, which the legend shows."""
+        return Counter(self.symbols).most_common(1)[0][0] if self.symbols else "circle"
+
+    def shifts(self) -> list[float]:
+        """Return how far along x each point is drawn beside its position, always the same."""
+        # Multiples of the golden ratio, less their whole part, are spread evenly, however many there are.
+        return [self.spread * (i * 0.618034 % 1 - 0.5) for i in range(len(self.x))]
 
 
 @dataclass(frozen=True)
@@ -301,7 +312,7 @@ class Chart:
     Attributes:
         key: Name of the file and of the element on the page, such as ``history``.
         title: Heading.
-        caption: Text that says what to see in the figure, in one to three sentences.
+        caption: Text that says what to see in the figure, in a few sentences.
         panels: The panels, in reading order.
         columns: Most panels that stand side by side where there is room.
     """

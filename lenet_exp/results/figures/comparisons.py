@@ -28,8 +28,6 @@ from lenet_exp.results.table import finite
 
 #: Height in pixels of a row, and of axis and margins.
 _ROW, _AROUND = 46, 70
-#: Columns with the ends of the two intervals of a verdict.
-_SEEDS, _IMAGES = "delta_low delta_high", "delta_low_other_images delta_high_other_images"
 
 
 def confirmation(results: ExperimentResults) -> Chart | None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet_exp.base.messages import counted
 from lenet_exp.config.space import Range
 from lenet_exp.results.figures.chart import (
     BASELINE,
@@ -37,6 +38,7 @@ from lenet_exp.results.figures.selection import (
     floor,
     sample,
     summary,
+    value_text,
     varied,
 )
 from lenet_exp.results.lookup import ExperimentResults
@@ -126,9 +128,9 @@ def importance(results: ExperimentResults) -> Chart | None:
     if left_out:
         rest += f" Left out, used by fewer than {MIN_TRIALS} trials: {', '.join(left_out)}."
     caption = (
-        f"{text} An estimate of 1 would mean that this hyper-parameter alone decides the order of the {n}"
-        f" complete trials, 0 that it says nothing about it (epsilon squared of the ranks).{rest}"
-        " It shows what went together, not what causes what."
+        f"{text} An estimate near 1 would mean that this hyper-parameter alone decides the order of the {n}"
+        " complete trials, 0 that it says nothing about it (epsilon squared of the ranks). If an interval"
+        f" reaches 0, chance may explain it.{rest} It shows what went together, not what causes what."
     )
     axis = Axis("share of the order explained", low=-0.02, high=1.02)
     panel = Panel([interval, point], axis, Axis("", "category", names), height=90 + 26 * len(names))
@@ -205,7 +207,9 @@ def slices(results: ExperimentResults) -> Chart | None:
         note = f": {condition(name)}" if len(used) < len(records) and condition(name) else ""
         panels.append(Panel(marks, axis, accuracy, f"{name}{note}", height=240))
     best = best_of(records)
-    shown = [f"{name} {_text(best.values[name])}" for name in names if best and best.values[name] is not None]
+    shown = [
+        f"{name} {value_text(best.values[name])}" for name in names if best and best.values[name] is not None
+    ]
     caption = f"The best, {best.label if best else ''}, has {', '.join(shown)}."
     caption += " Earlier trials are fainter." if is_search else ""
     if any((r.value or 0.0) < low for r in records):
@@ -236,10 +240,6 @@ def _points(
 def _spread(axis: Axis, values: Sequence[Any]) -> float:
     """Return over what part of an axis points of equal values are spread, so that each can be seen."""
     return 0.6 if axis.scale == "category" else 0.4 if _are_few(values) and axis.scale == "linear" else 0
-
-
-def _text(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def contour(results: ExperimentResults) -> Chart | None:
@@ -281,12 +281,13 @@ def contour(results: ExperimentResults) -> Chart | None:
     row, column = np.unravel_index(np.nanargmax(z), z.shape)
     n_cell = int(((rows == row) & (columns == column)).sum())
     place = " and ".join(
-        f"{name} {'' if centre in _values(used, name) else 'near '}{_text(centre)}"
+        f"{name} {'' if centre in _values(used, name) else 'near '}{value_text(centre)}"
         for name, centre in zip(names, (centres_x[column], centres_y[row]), strict=True)
     )
     n_empty = int(np.isnan(z).sum())
-    trials = f"{n_cell} trial{'' if n_cell == 1 else 's'}"
-    sentences = [f"The highest mean, {z[row, column]:.4f}, is that of {trials} with {place}."]
+    sentences = [
+        f"The highest mean, {z[row, column]:.4f}, is that of {counted(n_cell, 'trial')} with {place}."
+    ]
     if n_empty:
         sentences.append(f"No trial lies in the empty cells, {n_empty} of {z.size}.")
     if any(estimate.low <= 0 for estimate in estimates):
@@ -363,8 +364,8 @@ def _best_tenth(best_first: Sequence[TrialRecord], names: Sequence[str]) -> str:
         if len(values) < len(top):
             continue
         if len(set(values)) == 1:
-            parts.append(f"{name} {_text(values[0])}")
+            parts.append(f"{name} {value_text(values[0])}")
         elif not _is_category(values) and max(values) - min(values) < (max(every) - min(every)) / 3:
-            parts.append(f"{name} from {_text(min(values))} to {_text(max(values))}")
+            parts.append(f"{name} from {value_text(min(values))} to {value_text(max(values))}")
     shared = f"all have {', '.join(parts)}" if parts else "have no value in common"
     return f"The best {len(top)} of {len(best_first):,} {shared}."

@@ -26,7 +26,7 @@ from lenet_exp.study.records import TrialRecord
 from lenet_exp.training.evaluate import Inspection, SavedNetwork, inspect_networks
 from lenet_exp.training.weights import read_weights, recorded_digest
 
-#: Most validation images that the networks classify for the figures: LeNet takes a second for them.
+#: Most validation images that the networks classify for the figures: LeNet takes 0.2 s for them.
 MAX_IMAGES = 5_000
 _MISTAKES, _FILTERS, _MAPS, _LAYERS = 12, 32, 16, 2
 

@@ -59,7 +59,7 @@ def png(figure: Figure) -> bytes:
     """Return a figure as a PNG, without matplotlib's version in its metadata."""
     out = io.BytesIO()
     with _without_glyph_warnings():
-        figure.savefig(out, format="png", metadata={"Software": None})
+        figure.savefig(out, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 4})
     return out.getvalue()
 
 
@@ -129,7 +129,6 @@ def _legend_rows(chart: ch.Chart, width: float) -> list[list[tuple[float, str, c
 
 
 def _draw_legend(sheet: Sheet, entries: Sequence[tuple[float, str, ch.Mark]], top: float) -> None:
-
     for x, name, mark in entries:
         left, y = MARGIN + x, 1 - (top + line_height(TEXT) / 2) / sheet.height
         # A marker stands in the middle of the line, whose ends are not drawn.
@@ -142,10 +141,9 @@ def _draw_legend(sheet: Sheet, entries: Sequence[tuple[float, str, ch.Mark]], to
 def _swatch(mark: ch.Mark) -> dict[str, Any]:
     match mark:
         case ch.Points():
-            symbol = mark.symbols[0] if len(set(mark.symbols)) == 1 else "circle"
             # White points, which lie on coloured cells, have to be seen here too.
             edge = GREY if mark.colour.lower() == "#ffffff" else mark.colour
-            style = {"marker": MARKERS[symbol], "markersize": 6, "markeredgecolor": edge}
+            style = {"marker": MARKERS[mark.symbol], "markersize": 6, "markeredgecolor": edge}
             return {"color": mark.colour, "linestyle": ""} | style
         case ch.Line():
             style = {"linestyle": DASHES[mark.dash], "alpha": mark.opacity}

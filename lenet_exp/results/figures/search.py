@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from lenet_exp.base.errors import mask_url
+from lenet_exp.base.messages import counted
 from lenet_exp.base.records import without_seed
 from lenet_exp.results.figures.chart import (
     BASELINE,
@@ -120,8 +121,8 @@ def _best(records: Sequence[TrialRecord]) -> str:
     done, best, baseline = complete(records), best_of(records), baseline_accuracy(records)
     kind = "run" if _is_list(tried(records)) else "trial"
     if best is None or best.value is None:
-        return f"None of {_count(len(tried(records)), kind)} is complete."
-    text = f"The best of {_count(len(done), f'complete {kind}')} is {best.label} with {best.value:.4f}"
+        return f"None of {counted(len(tried(records)), kind)} is complete."
+    text = f"The best of {counted(len(done), f'complete {kind}')} is {best.label} with {best.value:.4f}"
     if len(done) > 1 and all(r.value == best.value for r in done):
         text = f"All {len(done):,} complete {kind}s have {best.value:.4f}"
     if baseline is not None:
@@ -142,10 +143,6 @@ def _not_shown(records: Sequence[TrialRecord]) -> list[str]:
     missing = [r.kind for r in ours if r.key not in shown]
     counts = [f"{missing.count(kind)} {kind}" for kind in dict.fromkeys(missing)]
     return [f"Without an accuracy, so not shown: {', '.join(counts)}."] if counts else []
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 # Time.
@@ -229,7 +226,7 @@ def _end_name(log: RunLog) -> str:
 def _attempt_text(log: RunLog, duration_s: float) -> str:
     reason = [mask_url(log.end.reason)[:200]] if log.end and log.end.reason else []
     label = log.metadata.get("label", log.key.stem)
-    return "\n".join([f"{label}: {_count(len(log.epochs), 'epoch')} in {duration_s:.1f} s", *reason])
+    return "\n".join([f"{label}: {counted(len(log.epochs), 'epoch')} in {duration_s:.1f} s", *reason])
 
 
 def _lanes(spans: Sequence[tuple[float, float]]) -> list[int]:
@@ -253,11 +250,11 @@ def _busy(
 ) -> str:
     """Return sentences on how busy the workers were, and on the times in which nothing ran."""
     share = sum(end - start for start, end in spans) / (n_workers * length_s or 1)
-    text = f"{_count(n_workers, 'worker')} trained for {share:.2f} of the {_duration(length_s)}"
-    text += f", in {_count(len(spans), 'attempt')}; where there is no bar, a worker was idle."
+    text = f"{counted(n_workers, 'worker')} trained for {share:.2f} of the {_duration(length_s)}"
+    text += f", in {counted(len(spans), 'attempt')}; where there is no bar, a worker was idle."
     if pauses:
         total = _duration(sum(end - start for start, end in pauses))
-        text += f" Cut out: {_count(len(pauses), 'pause')} in which nothing ran, {total} in all."
+        text += f" Cut out: {counted(len(pauses), 'pause')} in which nothing ran, {total} in all."
     return text
 
 
@@ -293,7 +290,7 @@ def throughput(results: ExperimentResults) -> Chart | None:
         ]
         colour = COLOURS[number % len(COLOURS)]
         marks.append(Points(*_placed(group, speeds), name, colour, hover=hover))
-        sentences.append(f"{statistics.median(speeds):,.0f} of {_count(len(group), kind)} {name}")
+        sentences.append(f"{statistics.median(speeds):,.0f} of {counted(len(group), kind)} {name}")
     caption = f"Median examples/s: {', '.join(sentences)}."
     baseline = [
         s for r in results.records if r.key.role == "baseline" and (s := r.result.get("examples_per_s"))

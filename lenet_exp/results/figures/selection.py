@@ -6,31 +6,13 @@ import itertools
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from lenet_exp.base.errors import mask_url
-from lenet_exp.base.records import EpochResult
 from lenet_exp.config.hyperparameters import HYPERPARAMETERS, split_key
-from lenet_exp.results.aggregate import pareto_front
 from lenet_exp.study.records import TrialRecord
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The learning curve of one training.
-
-    Attributes:
-        label: Name of the training in a legend.
-        epochs: Result of each epoch, in order.
-        is_baseline: True to draw the curve in the baseline's colour.
-    """
-
-    label: str
-    epochs: Sequence[EpochResult]
-    is_baseline: bool = False
 
 
 def tried(records: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -56,18 +38,6 @@ def incumbent(records: Sequence[TrialRecord]) -> list[tuple[int, float]]:
     done = complete(records)
     best = itertools.accumulate((r.value or 0.0 for r in done), max)
     return list(zip((r.trial for r in done), best, strict=True))
-
-
-def on_front(records: Sequence[TrialRecord], key: str, sign: int) -> list[TrialRecord]:
-    """Return the records on the Pareto front of accuracy and a measurement, ordered by the measurement.
-
-    Args:
-        records: Records of attempts, each with ``key`` in its result.
-        key: Name of the measurement, such as ``n_parameters``.
-        sign: 1 if more of the measurement is better, -1 if less is.
-    """
-    flags = pareto_front([(last_accuracy(record), sign * record.result[key]) for record in records])
-    return sorted(itertools.compress(records, flags), key=lambda record: record.result[key])
 
 
 def floor(values: Sequence[float]) -> float:
@@ -155,7 +125,7 @@ def summary(record: TrialRecord, names: Sequence[str]) -> str:
         record: Record of an attempt.
         names: Hyper-parameters to name; one that the record does not use is left out.
     """
-    values = [f"{n} {_shown(record.values[n])}" for n in names if record.values.get(n) is not None]
+    values = [f"{n} {value_text(record.values[n])}" for n in names if record.values.get(n) is not None]
     rows = [", ".join(values[i : i + 3]) for i in range(0, len(values), 3)]
     accuracy = f"{record.label}: {last_accuracy(record):.4f}"
     return "\n".join([accuracy, *rows, *([mask_url(record.reason)[:200]] if record.reason else [])])
@@ -177,5 +147,6 @@ def subject(label: str, *, is_first: bool = True) -> str:
     return f"{name[0].upper()}{name[1:]}" if is_ours and is_first else name
 
 
-def _shown(value: object) -> str:
+def value_text(value: object) -> str:
+    """Return a hyper-parameter's value as text, a fraction with three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -24,7 +24,7 @@ from lenet_exp.results.figures.chart import (
     Reference,
 )
 from lenet_exp.results.figures.picture import chart_png, draw
-from tests.results.figures.test_selection import EVIL
+from tests.labs.charts import EVIL
 
 NAMES = [f"{EVIL} {'and so on ' * n}{n}" for n in range(4)]
 LONG = "a quantity whose name is too long for the axis of a narrow picture (examples per second)"

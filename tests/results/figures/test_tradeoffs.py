@@ -8,7 +8,7 @@ from lenet_exp.results.conclusion import ConfirmationSummary
 from lenet_exp.results.figures.chart import BASELINE, Line, Panel, Points
 from lenet_exp.results.figures.tradeoffs import pareto_fronts
 from lenet_exp.results.leaderboard import ranked
-from tests.results.figures.test_selection import STUDY, record
+from tests.labs.charts import STUDY, record
 
 #: Of the trials 0 to 4, number 1 is pruned, and 5 was tried again: sizes 2,000 to 6,000, speeds falling.
 SIZES = [1000, 2000, 4000, 5000, 6000]

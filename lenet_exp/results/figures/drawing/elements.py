@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
@@ -60,8 +59,7 @@ def swatch(mark: Mark) -> str:
     colour = getattr(mark, "colour", "")
     match mark:
         case Points():
-            symbol = Counter(mark.symbols).most_common(1)[0][0] if mark.symbols else "circle"
-            inner = f'<g fill="{colour}" stroke="#5a6570" stroke-width="0.7">{_PATHS[symbol]}</g>'
+            inner = f'<g fill="{colour}" stroke="#5a6570" stroke-width="0.7">{_PATHS[mark.symbol]}</g>'
         case Line() | Reference():
             dash = _DASHES[mark.dash if isinstance(mark, Line) else "dash"]
             width = mark.width if isinstance(mark, Line) else 2

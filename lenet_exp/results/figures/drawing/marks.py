@@ -128,10 +128,8 @@ def _draw_mark(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Mark, order: int) ->
 
 
 def _draw_points(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Points, order: int) -> None:
-
-    across, up = _positions(mark.x, x), _positions(mark.y, y)
-    if mark.spread:  # as in a browser: evenly, however many there are
-        across = [place + mark.spread * (i * 0.618034 % 1 - 0.5) for i, place in enumerate(across)]
+    across = [place + shift for place, shift in zip(_positions(mark.x, x), mark.shifts(), strict=True)]
+    up = _positions(mark.y, y)
     colour, white = np.array(to_rgb(mark.colour)), np.ones(3)
     edge = GREY if mark.colour == "#ffffff" else "white"
     shades = mark.shades or [1.0] * len(across)
@@ -151,7 +149,6 @@ def _draw_points(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Points, order: int
 
 
 def _draw_heat(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Heat, order: int) -> ScalarMappable:
-
     across, up = _positions(mark.x, x), _positions(mark.y, y)
     z = np.ma.masked_invalid(np.asarray(mark.z, float))
     low, high = mark.ends()

@@ -109,7 +109,6 @@ def renderer() -> Any:
 
 @cache
 def _font(size: float, weight: str) -> Any:
-
     return FontProperties(size=size, weight=weight)
 
 

@@ -49,9 +49,10 @@ def shareable(text: str) -> str:
         >>> shareable("no images in /home/ann/data/mnist, nor at https://ann:pw@example.org/mnist")
         'no images in mnist, nor at https://***@example.org/mnist'
     """
-    home = str(Path.home())
-    # The folder that is a user's own would leave the user's name as its last part.
-    text = re.sub(rf"{re.escape(home)}(?![\w-])", "~", mask_url(text)) if len(home) > 1 else mask_url(text)
+    text = mask_url(text)
+    if home := _home():
+        # The folder that is a user's own would leave the user's name as its last part.
+        text = re.sub(rf"{re.escape(home)}(?![\w-])", "~", text)
     text = _FOLDER.sub("", text)
     names = _names()
     return names.sub("…", text) if names else text
@@ -75,7 +76,7 @@ def shared_texts(part: T) -> T:
 
 def shared_file(experiment: Experiment) -> str:
     """Return the experiment's file as a command names it, quoted and without its folder."""
-    return shlex.quote(shareable(Path(_file(experiment)).name))
+    return shlex.quote(shareable(Path(experiment.file).name))
 
 
 def without_place(steps: Iterable[str], experiment: Experiment, root: Path) -> tuple[str, ...]:
@@ -86,13 +87,18 @@ def without_place(steps: Iterable[str], experiment: Experiment, root: Path) -> t
         experiment: The experiment that the commands are about.
         root: Root folder as it was given to these commands.
     """
-    place, file = f" --root {shlex.quote(str(root))}", shlex.quote(_file(experiment))
+    place, file = f" --root {shlex.quote(str(root))}", shlex.quote(experiment.file)
     return tuple(step.replace(place, "").replace(f" {file}", f" {shared_file(experiment)}") for step in steps)
 
 
-def _file(experiment: Experiment) -> str:
-    """Return the path of the experiment's file, as the user named it."""
-    return shlex.split(experiment.command("report", Path("mlruns")))[-1]
+@cache
+def _home() -> str:
+    """Return the user's own folder; empty if there is none, or if all folders are in it."""
+    try:
+        home = str(Path.home())
+    except RuntimeError:  # a user without an account, as in some containers
+        return ""
+    return home if home != "/" else ""
 
 
 @cache
@@ -103,7 +109,7 @@ def _names() -> re.Pattern[str] | None:
         account = getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers
         account = ""
-    names = {host, host.partition(".")[0], account, Path.home().name}
+    names = {host, host.partition(".")[0], account, Path(_home()).name}
     telling = [n for n in names if len(n) >= _MIN_CHARACTERS and n.lower() not in _ANYBODY]
     longest_first = sorted(map(re.escape, telling), key=len, reverse=True)
     return re.compile(rf"(?<!\w)(?:{'|'.join(longest_first)})(?!\w)") if telling else None

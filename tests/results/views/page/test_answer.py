@@ -13,8 +13,8 @@ from lenet_exp.results.evaluation import ConfirmationPlan, Evaluation, Finalist,
 from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.results.views.page.answer import answer
 from tests.labs import charts
+from tests.labs.charts import STUDY, record
 from tests.labs.swept import Swept
-from tests.results.figures.test_selection import STUDY, record
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import platform
 import re
 from dataclasses import replace
@@ -17,12 +18,13 @@ from lenet_exp.config.loader import parse
 from lenet_exp.results.conclusion import NOT_CONFIRMED
 from lenet_exp.results.figures.search import history
 from lenet_exp.results.lookup import ExperimentResults, read_results
+from lenet_exp.results.views.page import shareable as room
 from lenet_exp.results.views.page.report import page, write_report
 from lenet_exp.results.views.page.shareable import shareable
 from lenet_exp.tracking.spool import STUDY as STUDY_STEM
 from lenet_exp.tracking.store import connect, local_uri
+from tests.labs.charts import EVIL, STUDY, record
 from tests.labs.swept import Swept
-from tests.results.figures.test_selection import EVIL, STUDY, record
 
 #: Heading, verdict and cost; then the sections that every search has.
 SECTIONS = ["What it cost", "The price of accuracy", "The search", "What each choice does", "How it was run"]
@@ -135,6 +137,21 @@ def test_the_command_writes_and_adds_to_mlflow(swept: Swept, capsys: pytest.Capt
     html = written(page_file.read_text())
     assert "http://127.0.0.1:9/#/runs/" in html
     assert "s3cret" not in html
+
+
+def test_a_user_without_an_account_has_a_page_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a number for its user: there is neither a home nor a name to leave out."""
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54_321)
+    for remembered in (room._home, room._names):
+        remembered.cache_clear()
+
+    text = shareable("see /a/b/c")
+
+    for remembered in (room._home, room._names):
+        remembered.cache_clear()
+    assert text == "see c"
 
 
 def test_nothing_of_the_machine_is_on_the_page(

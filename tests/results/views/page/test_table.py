@@ -12,8 +12,8 @@ from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.results.views.page import table
 from lenet_exp.results.views.page.table import leaderboard_html, mlflow_server
 from lenet_exp.study.records import TrialRecord
+from tests.labs.charts import STUDY, record
 from tests.labs.swept import Swept
-from tests.results.figures.test_selection import STUDY, record
 
 
 @pytest.fixture
