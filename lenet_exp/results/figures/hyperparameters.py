@@ -170,12 +170,19 @@ def _values(records: Sequence[TrialRecord], name: str) -> list[Any]:
 
 def _with_baseline(results: ExperimentResults, name: str) -> list[Any]:
     """Return the values of complete trials, and the baseline's, so that the axis has a place for it."""
-    return _values([*complete(results.records), *_baseline(results)], name)
+    return _values([*complete(results.records), *_baseline(results, name)], name)
 
 
-def _baseline(results: ExperimentResults) -> list[TrialRecord]:
+def _baseline(results: ExperimentResults, *names: str) -> list[TrialRecord]:
+    """Return the baseline if it is complete and has a place on the axes of all these hyper-parameters."""
     baseline = baseline_of(results.records)
-    return [baseline] if baseline else []
+    return [baseline] if baseline and not any(_is_off(results, baseline, name) for name in names) else []
+
+
+def _is_off(results: ExperimentResults, record: TrialRecord, name: str) -> bool:
+    """Return True if a value cannot stand on its logarithmic axis, as the baseline's weight_decay of 0."""
+    drawn, value = results.experiment.search_space.dimension(name), record.values[name]
+    return isinstance(drawn, Range) and drawn.log and value is not None and value <= 0
 
 
 # Charts.
@@ -195,7 +202,7 @@ def slices(results: ExperimentResults) -> Chart | None:
     panels = []
     for name in names:
         used, baseline = (
-            [r for r in group if r.values[name] is not None] for group in (records, _baseline(results))
+            [r for r in group if r.values[name] is not None] for group in (records, _baseline(results, name))
         )
         axis = _axis(results, name, _with_baseline(results, name))
         marks: list[Mark] = [
@@ -204,8 +211,16 @@ def slices(results: ExperimentResults) -> Chart | None:
             ),
             _points(baseline, name, axis, low, "baseline", BASELINE),
         ]
-        note = f": {condition(name)}" if len(used) < len(records) and condition(name) else ""
-        panels.append(Panel(marks, axis, accuracy, f"{name}{note}", height=240))
+        notes = [
+            condition(name) if len(used) < len(records) else "",
+            *(
+                f"baseline {value_text(record.values[name])}, off the axis"
+                for record in _baseline(results)
+                if _is_off(results, record, name)
+            ),
+        ]
+        note = ", ".join(filter(None, notes))
+        panels.append(Panel(marks, axis, accuracy, f"{name}{': ' * bool(note)}{note}", height=240))
     best = best_of(records)
     shown = [
         f"{name} {value_text(best.values[name])}" for name in names if best and best.values[name] is not None
@@ -255,7 +270,8 @@ def contour(results: ExperimentResults) -> Chart | None:
         or any(len(set(_values(used, name))) < 2 for name in names)
     ):
         return None
-    every = [_values([*used, *_baseline(results)], name) for name in names]
+    baseline = _baseline(results, *names)
+    every = [_values([*used, *baseline], name) for name in names]
     (x_axis, centres_x, columns), (y_axis, centres_y, rows) = (
         _cells(_axis(results, name, covered), _values(used, name), covered)
         for name, covered in zip(names, every, strict=True)
@@ -268,7 +284,7 @@ def contour(results: ExperimentResults) -> Chart | None:
     best = best_of(used)
     drawn: tuple[tuple[str, str, Symbol, int, list[TrialRecord]], ...] = (
         ("complete", "#ffffff", "circle", 6, [r for r in used if r is not best]),
-        ("baseline", BASELINE, "diamond", 12, _baseline(results)),
+        ("baseline", BASELINE, "diamond", 12, baseline),
         (f"best of these: {best.label if best else ''}", FRONT, "square", 12, [best] if best else []),
     )
     for name, colour, symbol, size, group in drawn:
@@ -290,6 +306,12 @@ def contour(results: ExperimentResults) -> Chart | None:
     ]
     if n_empty:
         sentences.append(f"No trial lies in the empty cells, {n_empty} of {z.size}.")
+    sentences += [
+        f"The baseline is not drawn, as its {name} of {value_text(record.values[name])} has no place here."
+        for record in _baseline(results)
+        for name in names
+        if _is_off(results, record, name)
+    ]
     if any(estimate.low <= 0 for estimate in estimates):
         sentences.append("Chance alone could explain what at least one of the two seems to do.")
     panel = Panel(marks, x_axis, y_axis, height=420)

@@ -15,6 +15,7 @@ from lenet_exp.results.figures.hyperparameters import (
     parallel,
     slices,
 )
+from lenet_exp.results.figures.picture import chart_png
 from tests.labs.charts import marks, record, results
 
 RANDOM = np.random.default_rng(0)
@@ -102,6 +103,26 @@ def test_the_contour_has_the_mean_of_each_cell(tmp_path: Path) -> None:
     assert axis.high is not None
     assert axis.low < 1e-4 < 1e-1 < axis.high
     assert (len(centres), cells.tolist()) == (5, [0, 3, 4])
+
+
+def test_a_value_without_a_place_on_a_logarithmic_axis_is_told(tmp_path: Path) -> None:
+    """A baseline's weight_decay of 0 is said in words where the search's axis is logarithmic."""
+    log = {"low": 1e-9, "high": 1.0, "log": True}
+    search = [
+        record(i, 0.5 + 0.01 * i, lr=10 ** (i - 10.0), weight_decay=10 ** (i - 10.0)) for i in range(11)
+    ]
+    space = {"lr": log, "weight_decay": log}
+    drawn = results([record(-1, 0.55, weight_decay=0.0), *search], tmp_path, space=space)
+
+    cells, panels = contour(drawn), slices(drawn)
+
+    assert cells is not None
+    assert panels is not None
+    assert "The baseline is not drawn, as its weight_decay of 0 has no place" in cells.caption
+    assert "baseline" not in marks(cells)
+    assert [panel.title for panel in panels.panels] == ["lr", "weight_decay: baseline 0, off the axis"]
+    for chart in (cells, panels):
+        assert chart_png(chart)
 
 
 def test_parallel_coordinates_show_what_is_not_used(tmp_path: Path) -> None:
