@@ -99,6 +99,8 @@ def specification(panel: Panel) -> dict[str, Any]:
         "shapes": shapes,
         "barmode": "overlay",
         "height": panel.height,
+        # With its own 64, plotly prints the axis's title over the ticks of a panel of one or two rows.
+        "minreducedheight": 20,
         "showlegend": False,
         "hovermode": "closest",
         "margin": {"l": 8, "r": 12, "t": 10, "b": 8},

@@ -69,15 +69,16 @@ def confirmation(results: ExperimentResults) -> Chart | None:
 def _verdict_caption(
     evaluation: Evaluation, verdicts: Sequence[Mapping[str, Any]], seeds: Sequence[Sequence[float]]
 ) -> str:
-    """Return what to see: whether the intervals contain 0, and how many seeds agree."""
+    """Return what to see: how many seeds agree, the first interval, and what the verdicts make of it."""
     first, above = verdicts[0], sum(difference > 0 for difference in seeds[0])
     label = subject(printable(evaluation.label(first["config"])))
     text = f"{label} is more accurate than the baseline on {above} of {counted(len(seeds[0]), 'paired seed')}"
     low, high = finite(first["delta_low"]), finite(first["delta_high"])
     if low is not None and high is not None:
-        is_open = low <= 0 <= high
-        text += f", and its interval [{low:+.4f}, {high:+.4f}] "
-        text += "contains 0, so the seeds do not tell them apart" if is_open else "does not contain 0"
+        # The interval of what is better may begin at 0 itself, so that the verdict is told and not derived.
+        is_tie = first["verdict"] == "tie"
+        outcome = "so the seeds do not tell them apart" if is_tie else f"so it is {first['verdict']}"
+        text += f", and its interval is [{low:+.4f}, {high:+.4f}], {outcome}"
     counts = {kind: sum(v["verdict"] == kind for v in verdicts) for kind in ("better", "tie", "worse")}
     said = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
     return f"{text}. Verdicts: {said}. Each point is a seed on which both were trained."

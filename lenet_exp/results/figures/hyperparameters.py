@@ -5,6 +5,7 @@ They show complete trials or listed runs; the accuracy of a pruned one is that o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -270,7 +271,7 @@ def contour(results: ExperimentResults) -> Chart | None:
         or any(len(set(_values(used, name))) < 2 for name in names)
     ):
         return None
-    baseline = _baseline(results, *names)
+    baseline = [r for r in _baseline(results, *names) if all(r.values[n] is not None for n in names)]
     every = [_values([*used, *baseline], name) for name in names]
     (x_axis, centres_x, columns), (y_axis, centres_y, rows) = (
         _cells(_axis(results, name, covered), _values(used, name), covered)
@@ -287,8 +288,7 @@ def contour(results: ExperimentResults) -> Chart | None:
         ("baseline", BASELINE, "diamond", 12, baseline),
         (f"best of these: {best.label if best else ''}", FRONT, "square", 12, [best] if best else []),
     )
-    for name, colour, symbol, size, group in drawn:
-        shown = [r for r in group if all(r.values[n] is not None for n in names)]
+    for name, colour, symbol, size, shown in drawn:
         x, y = (_values(shown, n) for n in names)
         hover = [summary(r, names) for r in shown]
         symbols = [symbol] * len(shown)
@@ -306,12 +306,10 @@ def contour(results: ExperimentResults) -> Chart | None:
     ]
     if n_empty:
         sentences.append(f"No trial lies in the empty cells, {n_empty} of {z.size}.")
-    sentences += [
-        f"The baseline is not drawn, as its {name} of {value_text(record.values[name])} has no place here."
-        for record in _baseline(results)
-        for name in names
-        if _is_off(results, record, name)
-    ]
+    if not baseline:
+        for record in _baseline(results):
+            told = [f"{n} {'unused' if (v := record.values[n]) is None else value_text(v)}" for n in names]
+            sentences.append(f"The baseline, with {' and '.join(told)}, has no place here.")
     if any(estimate.low <= 0 for estimate in estimates):
         sentences.append("Chance alone could explain what at least one of the two seems to do.")
     panel = Panel(marks, x_axis, y_axis, height=420)
@@ -370,24 +368,33 @@ def parallel(results: ExperimentResults) -> Chart | None:
         " most accurate, blue ones the least. Where orange lines run together, good trials agree."
     )
     if len(records) >= MIN_TRIALS:
-        caption += f" {_best_tenth(best_first, names)}"
+        caption += f" {_best_tenth(best_first, dimensions[:-1])}"
     if len(shown) < len(records):
         caption += f" Of {len(records):,} trials the best {half} and a sample of the others are shown."
     return Chart("parallel", "All hyper-parameters at once", caption, [Panel([chart])], columns=1)
 
 
-def _best_tenth(best_first: Sequence[TrialRecord], names: Sequence[str]) -> str:
-    """Return a sentence on what the best tenth of the trials share: a category, or a range of numbers."""
+def _best_tenth(best_first: Sequence[TrialRecord], axes: Sequence[Axis]) -> str:
+    """Return a sentence on what the best tenth of the trials share: a value, or a third of an axis.
+
+    Args:
+        best_first: Complete trials, the best first.
+        axes: Axes of the hyper-parameters.
+    """
     top = best_first[: max(3, len(best_first) // 10)]
     parts = []
-    for name in names:
-        values = _values(top, name)
-        every = _values(best_first, name)
+    for axis in axes:
+        values, every = (_values(group, axis.title) for group in (top, best_first))
         if len(values) < len(top):
             continue
         if len(set(values)) == 1:
-            parts.append(f"{name} {value_text(values[0])}")
-        elif not _is_category(values) and max(values) - min(values) < (max(every) - min(every)) / 3:
-            parts.append(f"{name} from {value_text(min(values))} to {value_text(max(values))}")
+            parts.append(f"{axis.title} {value_text(values[0])}")
+        elif axis.scale != "category" and _span(values, axis) < _span(every, axis) / 3:
+            parts.append(f"{axis.title} from {value_text(min(values))} to {value_text(max(values))}")
     shared = f"all have {', '.join(parts)}" if parts else "have no value in common"
     return f"The best {len(top)} of {len(best_first):,} {shared}."
+
+
+def _span(values: Sequence[float], axis: Axis) -> float:
+    """Return how far values reach along their axis: in decades if it is logarithmic."""
+    return math.log10(max(values) / min(values)) if axis.scale == "log" else max(values) - min(values)

@@ -47,12 +47,12 @@ def pareto_fronts(results: ExperimentResults) -> Chart | None:
         scale: Scale = "log" if max(values) > 3 * min(values) else "linear"
         axes = Axis(title, scale), Axis("val_accuracy (share of images)")
         panels.append(Panel(_marks(known, front, name, low), *axes, title=f"accuracy and {name}", height=300))
-        sentence = sentence or _sentence(known, front, name)
+        sentence = sentence or _sentence(known, front, name, sign)
     if not panels:
         return None
     below = sum(_accuracy(record) < low for record in compared)
     note = f" {counted(below, 'configuration')} below {low:.3f} lie at the lower edge." if below else ""
-    how = " Compared are all complete configurations by their accuracy in the search on validation images."
+    how = " Compared are all complete configurations as they were in the search, on validation images."
     title = "What accuracy costs: no other configuration is better than one on the Pareto front in both"
     return Chart("pareto", title, f"{sentence}{how}{note}", panels, columns=3)
 
@@ -90,8 +90,15 @@ def _points(
     )
 
 
-def _sentence(known: Sequence[TrialRecord], front: Sequence[TrialRecord], name: str) -> str:
-    """Return what to see in the first panel."""
+def _sentence(known: Sequence[TrialRecord], front: Sequence[TrialRecord], name: str, sign: int) -> str:
+    """Return what to see in the first panel.
+
+    Args:
+        known: Configurations that are compared.
+        front: Those on the front, the cheapest first.
+        name: Measurement that accuracy is set against.
+        sign: 1 if more of it is better, else -1.
+    """
     first, last = front[0], front[-1]
     lie = "lies" if len(front) == 1 else "lie"
     of = counted(len(known), "configuration")
@@ -101,10 +108,11 @@ def _sentence(known: Sequence[TrialRecord], front: Sequence[TrialRecord], name: 
     if baseline is None:
         return text
     if any(record is baseline for record in front):
-        return f"{text} The baseline is on it: none is both better and smaller."
-    value, size = _accuracy(baseline), baseline.result[name]
-    beating = sum(_accuracy(r) >= value and r.result[name] <= size for r in known if r is not baseline)
-    return f"{text} Against the baseline, {beating} are as accurate or better and no larger."
+        return f"{text} The baseline is on it: none is both better and {'faster' if sign > 0 else 'smaller'}."
+    value, cost = _accuracy(baseline), sign * baseline.result[name]
+    beating = sum(_accuracy(r) >= value and sign * r.result[name] >= cost for r in known if r is not baseline)
+    verb, cheap = "is" if beating == 1 else "are", "no slower" if sign > 0 else "no larger"
+    return f"{text} Against the baseline, {beating} {verb} as accurate or better and {cheap}."
 
 
 def _named(record: TrialRecord, name: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,6 +39,12 @@ def test_a_confirmation_shows_each_seed_and_its_intervals() -> None:
     assert other_images.low == ()  # without predictions there is none
     assert chart is not None
     assert "Trial 3 is more accurate than the baseline on 3 of 3 paired seeds" in chart.caption
+    assert "so the seeds do not tell them apart" in chart.caption
+    # The interval of what is better may begin at 0.
+    clear = replace(evaluation, verdicts=[{**verdict, "verdict": "better", "delta_low": 0.0}])
+    shown = confirmation(confirmed(clear))
+    assert shown is not None
+    assert "[+0.0000, +0.0480], so it is better" in shown.caption
     assert chart.legend().keys() == {"interval for other seeds, these images", "a seed", "baseline"}
 
 

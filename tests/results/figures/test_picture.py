@@ -141,3 +141,17 @@ def test_names_that_begin_alike_are_told_apart() -> None:
     axes = draw(Chart("key", "Heading", "Caption.", [panel]), 400).axes[0]
 
     assert len({tick.label1.get_text() for tick in axes.yaxis.get_major_ticks()}) == 9
+
+
+def test_cells_of_a_logarithmic_axis_reach_halfway_to_their_neighbours() -> None:
+    """Halfway is where the axis shows it, over any number of decades, so that points lie in their cells."""
+    centres = [1e-8, 1e-5, 1e-2, 1e1]
+    axis = Axis("quantity", "log")
+    chart = Chart(
+        "heat", "cells", "Caption.", [Panel([Heat(centres, centres, np.eye(4), "mean")], axis, axis)]
+    )
+
+    mesh = draw(chart, 800).axes[0].collections[0]
+
+    edges = mesh.get_coordinates()[0, :, 0]  # type: ignore[attr-defined]
+    assert np.log10(edges).tolist() == pytest.approx([-9.5, -6.5, -3.5, -0.5, 2.5])

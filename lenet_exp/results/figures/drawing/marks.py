@@ -11,6 +11,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from numpy.typing import NDArray
 
 from lenet_exp.base.errors import printable
 from lenet_exp.results.figures import chart as ch
@@ -154,7 +155,8 @@ def _draw_heat(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Heat, order: int) ->
     low, high = mark.ends()
     norm = Normalize(low, high if high > low else low + 1)
     style: dict[str, Any] = {"cmap": coloured(ch.CELLS), "norm": norm, "zorder": order - 1.5}
-    mesh = axes.pcolormesh(across, up, z, shading="nearest", **style)
+    edges = (_edges(places, is_log=axis.scale == "log") for places, axis in ((across, x), (up, y)))
+    mesh = axes.pcolormesh(*edges, z, **style)
     for row, texts in enumerate(mark.texts):
         for column, text in enumerate(texts):
             is_dark = not np.ma.is_masked(z[row, column]) and norm(z[row, column]) > 0.5
@@ -170,6 +172,19 @@ def _draw_heat(axes: Axes, x: ch.Axis, y: ch.Axis, mark: ch.Heat, order: int) ->
                 zorder=order,
             )
     return mesh
+
+
+def _edges(centres: Sequence[float], *, is_log: bool) -> NDArray[np.float64]:
+    """Return where cells begin and end, halfway between their centres as the axis shows them.
+
+    Args:
+        centres: Centre of each cell along the axis.
+        is_log: True for a logarithmic axis; matplotlib's own edges would be those of a linear one.
+    """
+    places = np.log10(centres) if is_log else np.asarray(centres, float)
+    half = np.diff(places) / 2 if len(places) > 1 else np.array([0.5])
+    edges = np.array([places[0] - half[0], *(places[1:] + places[:-1]) / 2, places[-1] + half[-1]])
+    return np.asarray(10**edges if is_log else edges)
 
 
 def coloured(colours: Sequence[str]) -> LinearSegmentedColormap:
