@@ -47,6 +47,8 @@ from lenet_exp.results.figures.drawing.scales import ParallelAxis, between, log_
 
 #: Number of colours that the lines of parallel coordinates have; lines of one colour are drawn together.
 _SHADES = 12
+#: Height of an x axis with its ticks and title, about, in pixels.
+_AROUND = 60
 #: Height of a row of parallel coordinates, in pixels.
 _ROW = 58
 
@@ -95,7 +97,7 @@ def specification(panel: Panel) -> dict[str, Any]:
                 data.append(_heat(mark, x, y))
     layout: dict[str, Any] = {
         "xaxis": _axis(x, panel.values("x")),
-        "yaxis": _axis(y, panel.values("y"), row=panel.height / max(1, len(y.categories))),
+        "yaxis": _axis(y, panel.values("y"), row=(panel.height - _AROUND) / max(1, len(y.categories))),
         "shapes": shapes,
         "barmode": "overlay",
         "height": panel.height,
@@ -153,9 +155,9 @@ def _axis(axis: Axis, values: Sequence[Value], *, row: float = 0) -> dict[str, A
     spec: dict[str, Any] = {"title": {"text": plotly_text(axis.title), "standoff": 8}, "automargin": True}
     spec |= {"nticks": 6, "zeroline": False, "type": "log" if axis.scale == "log" else "linear"}
     if axis.scale == "category":
-        n, n_lines = len(axis.categories), 2 if row > 44 else 1
+        n, n_lines = len(axis.categories), 2 if row > 34 else 1
         names = shortened(axis.categories, n_lines * TICK_CHARACTERS - n_lines + 1)
-        names = [fill(name, TICK_CHARACTERS) for name in names] if row else names
+        names = [_in_lines(name, n_lines) for name in names] if row else names
         spec |= {
             "tickvals": list(range(n)),
             "ticktext": list(map(plotly_text, names)),
@@ -171,6 +173,13 @@ def _axis(axis: Axis, values: Sequence[Value], *, row: float = 0) -> dict[str, A
     elif axis.is_integer and high - low <= 9:
         spec |= {"dtick": 1, "tick0": 0}
     return spec
+
+
+def _in_lines(name: str, most: int) -> str:
+    """Return a name in so many lines at most: broken within a word if its words need more."""
+    text = fill(name, TICK_CHARACTERS)
+    n = TICK_CHARACTERS if text.count("\n") >= most else len(text)
+    return "\n".join(name[i : i + n] for i in range(0, len(name), n)) if n < len(text) else text
 
 
 # Marks.
@@ -333,7 +342,7 @@ def _parallel(parallel: Parallel) -> dict[str, Any]:
 def _tick_texts(row: int, ticks: Sequence[tuple[float, Value]]) -> list[dict[str, Any]]:
     """Return the texts below the ticks of one axis, in two rows where many or long ones would overlap."""
     texts = [tick_text(v if isinstance(v, str) else float(f"{v:.3g}")) for _, v in ticks]
-    is_crowded = len(ticks) > 4 or sum(map(len, texts)) > 24
+    is_crowded = len(ticks) > 4 or sum(map(len, texts)) > 20
     return [
         {
             "text": text,

@@ -93,8 +93,9 @@ class Points:
 
     @property
     def symbol(self) -> Symbol:
-        """Symbol of most points, which the legend shows."""
-        return Counter(self.symbols).most_common(1)[0][0] if self.symbols else "circle"
+        """Symbol of most points, which the legend shows; a triangle only if all lie below the axis."""
+        upon = [symbol for symbol in self.symbols if symbol != "triangle-down"] or self.symbols
+        return Counter(upon).most_common(1)[0][0] if upon else "circle"
 
     def shifts(self) -> list[float]:
         """Return how far along x each point is drawn beside its position, always the same."""

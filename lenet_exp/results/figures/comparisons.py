@@ -80,7 +80,7 @@ def _verdict_caption(
         outcome = "so the seeds do not tell them apart" if is_tie else f"so it is {first['verdict']}"
         text += f", and its interval is [{low:+.4f}, {high:+.4f}], {outcome}"
     counts = {kind: sum(v["verdict"] == kind for v in verdicts) for kind in ("better", "tie", "worse")}
-    said = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+    said = ", ".join(f"{n} {kind}{'s' * (kind == 'tie' and n > 1)}" for kind, n in counts.items() if n)
     return f"{text}. Verdicts: {said}. Each point is a seed on which both were trained."
 
 

@@ -24,6 +24,7 @@ from lenet_exp.results.figures.chart import (
     Symbol,
     Value,
 )
+from lenet_exp.results.figures.drawing.elements import TICK_CHARACTERS
 from lenet_exp.results.figures.selection import (
     baseline_accuracy,
     best_of,
@@ -113,7 +114,8 @@ def _panel(records: Sequence[TrialRecord], marks: Sequence[Mark], axis: Axis) ->
     if not _is_list(records):
         return Panel(marks, Axis("trial", is_integer=True), axis)
     names = list(dict.fromkeys(without_seed(r.label) for r in records))
-    return Panel(marks, axis, Axis("", "category", names), height=80 + _ROW * len(names))
+    row = _ROW if max(map(len, names)) <= TICK_CHARACTERS else 1.6 * _ROW  # long names take two lines
+    return Panel(marks, axis, Axis("", "category", names), height=round(80 + row * len(names)))
 
 
 def _best(records: Sequence[TrialRecord]) -> str:
@@ -187,7 +189,7 @@ def timeline(results: ExperimentResults) -> Chart | None:
     for pause in pauses:
         marks.append(Reference((place(pause[0]) + place(pause[1])) / 2, "x", "pause, cut out", FAINT))
     caption = _busy(times, len(workers), length_s, pauses)
-    title = f"time since the first start{', without pauses' if pauses else ''}, {unit}"
+    title = f"time {'without pauses' if pauses else 'since the first start'}, {unit}"
     panel = Panel(marks, Axis(title, low=0), Axis("", "category", workers), height=70 + _ROW * len(workers))
     return Chart("timeline", "What each worker did when", caption, [panel], columns=1)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lenet_exp.base.errors import printable
 from lenet_exp.base.messages import counted
+from lenet_exp.base.records import without_seed
 from lenet_exp.results.aggregate import configurations, is_compared, on_front
 from lenet_exp.results.figures.chart import (
     BASELINE,
@@ -51,8 +52,9 @@ def pareto_fronts(results: ExperimentResults) -> Chart | None:
     if not panels:
         return None
     below = sum(_accuracy(record) < low for record in compared)
-    note = f" {counted(below, 'configuration')} below {low:.3f} lie at the lower edge." if below else ""
-    how = " Compared are all complete configurations as they were in the search, on validation images."
+    lie = "lies" if below == 1 else "lie"
+    note = f" {counted(below, 'configuration')} below {low:.3f} {lie} at the lower edge." if below else ""
+    how = " Compared are all complete configurations on validation images, before any confirmation."
     title = "What accuracy costs: no other configuration is better than one on the Pareto front in both"
     return Chart("pareto", title, f"{sentence}{how}{note}", panels, columns=3)
 
@@ -85,7 +87,7 @@ def _points(
         [max(_accuracy(record), low) for record in records],
         legend,
         symbols=["triangle-down" if _accuracy(record) < low else symbol for record in records],
-        hover=[f"{r.label}: {_accuracy(r):.4f}, {name} {r.result[name]:,.0f}" for r in records],
+        hover=[f"{without_seed(r.label)}: {_accuracy(r):.4f}, {name} {r.result[name]:,.0f}" for r in records],
         **style,  # type: ignore[arg-type]
     )
 
@@ -116,7 +118,9 @@ def _sentence(known: Sequence[TrialRecord], front: Sequence[TrialRecord], name: 
 
 
 def _named(record: TrialRecord, name: str) -> str:
-    return f"{printable(record.label)} ({_accuracy(record):.4f} with {record.result[name]:,.0f})"
+    return (
+        f"{printable(without_seed(record.label))} ({_accuracy(record):.4f} with {record.result[name]:,.0f})"
+    )
 
 
 def _accuracy(record: TrialRecord) -> float:

@@ -95,6 +95,19 @@ def test_any_study_can_be_drawn(records: list[Any], tmp_path: Path) -> None:
             )
 
 
+def test_long_names_of_rows_take_no_more_lines_than_there_is_room_for(tmp_path: Path) -> None:
+    """A name of forty characters has two lines, whatever its words, and its row the height of both."""
+    names = ["a listed run with forty characters in it", "a" * 40, "b"]
+    runs = listed([record(n, 0.8) for n in range(3)], *names)
+    chart = history(results(runs, tmp_path, run=[{"name": "b", "lr": 0.1}]))
+
+    assert chart is not None
+    layout = specs(figure_html(chart))[0]["layout"]
+    texts = layout["yaxis"]["ticktext"]
+    assert [text.count("<br>") for text in texts] == [1, 1, 0]
+    assert (layout["height"] - 60) / len(texts) > 2 * 15
+
+
 def test_names_are_shown_and_not_obeyed(tmp_path: Path) -> None:
     """Neither the browser nor plotly takes a part of a name for its own, and a long one loses its middle."""
     runs = listed([record(0, 0.8), record(1, 0.7, lr=0.1)], EVIL, f"{EVIL} 2")

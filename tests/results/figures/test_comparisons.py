@@ -41,7 +41,7 @@ def test_a_confirmation_shows_each_seed_and_its_intervals() -> None:
     assert "Trial 3 is more accurate than the baseline on 3 of 3 paired seeds" in chart.caption
     assert "so the seeds do not tell them apart" in chart.caption
     # The interval of what is better may begin at 0.
-    clear = replace(evaluation, verdicts=[{**verdict, "verdict": "better", "delta_low": 0.0}])
+    clear = replace(evaluation, verdicts=({**verdict, "verdict": "better", "delta_low": 0.0},))
     shown = confirmation(confirmed(clear))
     assert shown is not None
     assert "[+0.0000, +0.0480], so it is better" in shown.caption

@@ -55,7 +55,7 @@ def test_every_complete_configuration_is_a_point() -> None:
     assert [m.colour for m in size.marks if isinstance(m, Points) and m.name == "baseline"] == [BASELINE]
     assert "Of 5 configurations, 2 lie on the front" in chart.caption
     assert "1 configuration below" in chart.caption
-    fast = [replace(r, result=r.result | {"n_parameters": None}) for r in STUDY]
+    fast = [replace(r, result={**r.result, "n_parameters": None}) for r in STUDY]
     by_speed = pareto_fronts(results(fast))
     assert by_speed is not None
     assert "The baseline is on it: none is both better and faster." in by_speed.caption
