@@ -76,11 +76,14 @@ class Importance:
 
 
 def names_varied(records: Sequence[TrialRecord]) -> list[str]:
-    """Return the hyper-parameters that differ between complete trials, less padding that kernels decide."""
+    """Return the hyper-parameters that differ between complete trials, less padding that kernels decide.
+
+    There are none if all trials have one accuracy, as then no hyper-parameter can have made a difference.
+    """
     values = [r.values for r in complete(records)]
     return [
         name
-        for name in varied(records)
+        for name in (varied(records) if len({r.value for r in complete(records)}) > 1 else ())
         if not name.startswith("padding")
         or any(
             v[name] != v[name.replace("padding", "kernel_size")] // 2 for v in values if v[name] is not None
@@ -115,12 +118,8 @@ def importance(results: ExperimentResults) -> Chart | None:
     point = Points(
         [e.share for e in estimates], names, "estimate", FRONT, ["diamond"] * len(names), hover=hover, size=10
     )
-    clear = [f"{e.name} ({e.share:.2f})" for e in estimates if e.low > 0]
-    text = (
-        f"Clearly above chance: {', '.join(clear)}."
-        if clear
-        else "No hyper-parameter is clearly above chance."
-    )
+    clear = ", ".join(f"{e.name} ({e.share:.2f})" for e in estimates if e.low > 0)
+    text = f"Clearly above chance: {clear}." if clear else "No hyper-parameter is clearly above chance."
     known = {e.name for e in estimates}
     left_out = [name for name in names_varied(results.records) if name not in known]
     rest = (

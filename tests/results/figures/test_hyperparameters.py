@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,9 @@ def test_slices_say_when_a_hyper_parameter_is_used(tmp_path: Path) -> None:
     assert isinstance(baseline, Points)
     assert (list(baseline.x), list(baseline.symbols)) == ([0.009], ["diamond"])
     assert len({panel.y for panel in chart.panels}) == 1  # one range, so that panels can be compared
+    # With one accuracy for all, no hyper-parameter can have made a difference, and nothing is the best.
+    alike = results([replace(r, value=0.5) for r in SEARCH], tmp_path)
+    assert [build(alike) for build in (slices, importance, contour, parallel)] == [None] * 4
     assert slices(results([record(0, 0.8), record(1, 0.9)], tmp_path)) is None
 
 
