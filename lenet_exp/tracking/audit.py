@@ -217,12 +217,12 @@ def own_tags(study: str, stem: str) -> dict[str, str]:
     return {"lenet_exp.study": study, "lenet_exp.key": f"{study}/{stem}"}
 
 
-def baseline_accuracy(spool: Spool) -> float | None:
-    """Return the baseline's last ``val_accuracy``; None if the baseline is not complete."""
+def baselines(spool: Spool) -> dict[Any, float]:
+    """Return the last ``val_accuracy`` of each complete baseline, by its seed."""
     stems = [stem for stem in spool.stems() if stem.startswith("baseline-")]
-    logs = (spool.read(RunKey.from_stem(stem)) for stem in sorted(stems, reverse=True))
+    logs = (spool.read(RunKey.from_stem(stem)) for stem in sorted(stems))
     complete = (log for log in logs if log and log.epochs and log.end and log.end.state == "COMPLETE")
-    return next((log.epochs[-1].val_accuracy for log in complete), None)
+    return {log.metadata.get("seed"): log.epochs[-1].val_accuracy for log in complete}
 
 
 def study_tags(study: StudyLog) -> dict[str, Any]:
@@ -276,7 +276,7 @@ def lacking(client: MlflowClient, spool: Spool, study: StudyLog, kept: Stored) -
                 logs[stem] = run_log
         except StoreError as error:  # one damaged file must not keep the other runs from MLflow
             lacks[stem] = str(error)
-    baseline = baseline_accuracy(spool)
+    accuracies = baselines(spool)
     models = _models(client, kept) if any(log.end and log.end.weights for log in logs.values()) else {}
     for stem in (*logs, STUDY):
         run = kept.runs.get(stem)
@@ -289,7 +289,7 @@ def lacking(client: MlflowClient, spool: Spool, study: StudyLog, kept: Stored) -
         else:
             study_run = kept.runs.get(STUDY)
             tags = tags_of(logs[stem], study.metadata.study, study_run.info.run_id if study_run else "")
-            lack = _run_lacks(client, run, logs[stem], tags, baseline) or _model_lacks(
+            lack = _run_lacks(client, run, logs[stem], tags, accuracies) or _model_lacks(
                 client, spool, logs[stem], run, models, study.kept
             )
         if lack:
@@ -298,7 +298,7 @@ def lacking(client: MlflowClient, spool: Spool, study: StudyLog, kept: Stored) -
 
 
 def _run_lacks(
-    client: MlflowClient, run: Run, run_log: RunLog, tags: Mapping[str, Any], baseline: float | None
+    client: MlflowClient, run: Run, run_log: RunLog, tags: Mapping[str, Any], accuracies: Mapping[Any, float]
 ) -> str | None:
     end = run_log.end
     if run_log.end is None:
@@ -311,7 +311,7 @@ def _run_lacks(
         return "it lacks parameters"
     wanted = {**(run_log.epochs[-1].metrics() if run_log.epochs else {}), **run_log.test}
     if SOURCE in tags:  # runs from before December 2026 have neither a source nor a delta
-        wanted |= deltas(run_log, baseline)
+        wanted |= deltas(run_log, accuracies) or {}
     for name, value in wanted.items():
         if math.isfinite(value) and run.data.metrics.get(name) != value:
             # Somebody may have logged a point of their own, which comes after ours and cannot be deleted.

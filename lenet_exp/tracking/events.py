@@ -171,16 +171,23 @@ def name_of(run_log: RunLog, study: StudyMetadata) -> str:
     return f"{label_of(run_log)}: {changes}" if changes else label_of(run_log)
 
 
-def deltas(run_log: RunLog, baseline: float | None) -> dict[str, float]:
-    """Return an attempt's ``val_delta`` by name; empty if it is not complete, or confirms.
+def deltas(run_log: RunLog, baselines: Mapping[Any, float]) -> dict[str, float] | None:
+    """Return an attempt's ``val_delta`` by name; empty if it has none, None as long as no baseline is known.
+
+    A trial is compared with the one baseline of its search; another training with the baseline of its seed,
+    as in the tables.
 
     Args:
         run_log: Log of the attempt.
-        baseline: The baseline's ``val_accuracy``; None if it is not known.
+        baselines: ``val_accuracy`` of each complete baseline, by its seed.
     """
     is_complete = run_log.epochs and run_log.end and run_log.end.state == "COMPLETE"
-    if baseline is None or not is_complete or run_log.key.role == "confirm":
+    if not is_complete or run_log.key.role == "confirm":
         return {}
+    of_search = [*baselines.values()][-1:] if run_log.key.role == "trial" else []
+    baseline = next(iter(of_search), baselines.get(run_log.metadata.get("seed")))
+    if baseline is None:
+        return None
     delta = round(run_log.epochs[-1].val_accuracy - baseline, 6)  # so that MLflow's table shows 0.0272
     return {"val_delta": delta} if math.isfinite(delta) else {}
 

@@ -63,7 +63,7 @@ class MlflowRuns:
         self._marks: dict[str, list[Any]] = {}
         self._gone: set[str] = set()
         self._without_delta: dict[str, tuple[str, RunLog]] = {}
-        self._baseline: float | None = None
+        self._baselines: dict[Any, float] = {}
         self._experiment_id = self._study_id = ""
         self.adopt()
 
@@ -220,12 +220,14 @@ class MlflowRuns:
 
         waiting = self._without_delta
         waiting[run_log.key.stem] = run_id, run_log
-        if self._baseline is None:
-            self._baseline = audit.baseline_accuracy(self._spool)
-        for stem, (waiting_id, log) in list(waiting.items()) if self._baseline is not None else ():
-            for name, value in deltas(log, self._baseline).items():
+        if run_log.key.role == "baseline" or not self._baselines:
+            self._baselines = audit.baselines(self._spool)
+        for stem, (waiting_id, log) in list(waiting.items()):
+            measured = deltas(log, self._baselines)
+            for name, value in (measured or {}).items():
                 self._log(waiting_id, metrics=[Metric(name, value, log.epoch_ms[-1], log.epochs[-1].epoch)])
-            del waiting[stem]
+            if measured is not None:
+                del waiting[stem]
 
     def end_run(self, run_id: str, start_ms: int, end: End) -> None:
         """Set a run's final status.
@@ -299,8 +301,12 @@ class MlflowRuns:
         """Log what the study found, upload its files, and end its own run."""
         from mlflow.entities import Metric
 
-        measured = end.result.get("metrics", {})
-        self._log(self._study_id, metrics=[Metric(name, measured[name], end.time_ms, 0) for name in measured])
+        measured = end.result.get("metrics", {}).items()
+        # At the end of the curves that it is shown beside.
+        step = int(self._study.metadata.params.get("epochs", 0))
+        self._log(
+            self._study_id, metrics=[Metric(name, value, end.time_ms, step) for name, value in measured]
+        )
         self.upload_files()
         self.end_run(self._study_id, self._study.start_ms, end)
 

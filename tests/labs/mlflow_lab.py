@@ -57,12 +57,19 @@ class Lab:
         """Return the spool as another process would open it."""
         return Spool(self.home / "spool", clock=self._clock.__next__)
 
-    def begin(self, key: RunKey, n_epochs: int = 2, **tags: Any) -> None:
-        """Write the lines of an attempt that trains."""
+    def begin(self, key: RunKey, n_epochs: int = 2, seed: Any = 7, **tags: Any) -> None:
+        """Write the lines of an attempt that trains.
+
+        Args:
+            key: Key of the attempt.
+            n_epochs: Number of its epochs, which decides its accuracy.
+            seed: Seed of the training.
+            tags: Tags of its run.
+        """
         metadata = {
             "label": f"{key.role} {key.trial}",
             "params": {**SMALL.hyperparameters(), "epochs": SMALL.epochs},
-            "seed": 7,
+            "seed": seed,
             "config": SMALL.id,
             "tags": tags,
         }

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_exp.base.records import METRICS
+from lenet_exp.base.records import METRICS, RunKey
 from lenet_exp.tracking.events import SOURCE
 from lenet_exp.tracking.runs import MlflowRuns
 from lenet_exp.tracking.ui import VIEW
@@ -88,6 +88,24 @@ def test_what_the_table_of_runs_should_show_is_there(lab: Lab) -> None:
     client.set_tag(study.info.run_id, "lenet_exp.verdict", "worse")
     assert lab.sync(rebuild=True).lacking == {}
     assert client.get_run(study.info.run_id).data.tags["lenet_exp.verdict"] == "better"
+
+
+def test_the_delta_of_an_alternative_is_that_to_the_baseline_of_its_seed(lab: Lab) -> None:
+    """Of several seeds each has a baseline of its own, whichever ends first; nothing lacks then."""
+    lab.spool.start_study(STUDY_METADATA)
+    keys = [RunKey("ablation", 1, 1), BASELINE, RunKey("ablation", 0, 1), RunKey("baseline", 1, 1)]
+    for key in keys:
+        lab.begin(key, 2 + key.trial, seed=key.trial, **{SOURCE: "lenet-exp sweep exp"})
+        lab.spool.end(key, "COMPLETE")
+
+    report = lab.sync()
+
+    assert report.lacking == {}
+    deltas = {name: run.data.metrics.get("val_delta") for name, run in runs_by_name(lab.client()).items()}
+    assert deltas == {
+        **dict.fromkeys(["ablation 0", "ablation 1", "baseline 0", "baseline 1"], 0.0),
+        STUDY_METADATA.study: None,
+    }
 
 
 def test_runs_of_older_versions_are_left_alone(lab: Lab) -> None:
