@@ -25,8 +25,8 @@ from lenet_exp.results.table import Table
 from lenet_exp.study.records import TrialRecord
 from lenet_exp.study.trials import StudyContent, counts, read_study
 from lenet_exp.tracking.events import RunLog
+from lenet_exp.tracking.model import log_file
 from lenet_exp.tracking.spool import Spool
-from lenet_exp.tracking.store import log_file
 
 #: Fewest characters of an MLflow run id that stand for the run; fewer could be a trial's number.
 _MIN_ID_CHARACTERS = 8

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from lenet_exp.base.errors import DataError
+from lenet_exp.base.errors import DataError, LenetExpError, UnreachableError, mask_url
 from lenet_exp.base.files import move_aside
 from lenet_exp.config.hyperparameters import CLASSES, Configuration
 from lenet_exp.tracking.events import Champion
-from lenet_exp.tracking.store import reason
+from lenet_exp.tracking.store import connect, reason
 from lenet_exp.training.weights import read_weights
 
 if TYPE_CHECKING:
@@ -228,6 +228,36 @@ def artifacts_of(home: Path, names: Iterable[str]) -> dict[str, Path]:
 def mark(content: bytes) -> list[Any]:
     """Return size in bytes and SHA-256 of a file's content."""
     return [len(content), hashlib.sha256(content).hexdigest()]
+
+
+def log_file(uri: str, run_id: str, path: Path, folder: str | None = None) -> None:
+    """Upload a file, or all files of a folder, to the artifacts of a run, and note what they are now.
+
+    Args:
+        uri: URI of the store, as MLflow takes it.
+        run_id: Id of the run.
+        path: File to upload, under its own name; or a folder, whose files are uploaded.
+        folder: Folder among the artifacts to upload it to; None for none.
+
+    Raises:
+        UnreachableError: If the store does not answer, or has no such run.
+        StoreError: If a local store is damaged, not MLflow's, or of another version.
+    """
+    try:
+        client = connect(uri)
+        # MLflow caches where a run's files go, so log_artifact alone would not notice that the run is gone.
+        tags = client.get_run(run_id).data.tags
+        (client.log_artifacts if path.is_dir() else client.log_artifact)(run_id, str(path), folder)
+        if FILES in tags:  # else the files would be taken for damaged ones
+            files = marks(path) if path.is_dir() else {path.name: mark(path.read_bytes())}
+            known = json.loads(tags[FILES]) | {f"{folder}/{n}" if folder else n: m for n, m in files.items()}
+            client.set_tag(run_id, FILES, json.dumps(known, sort_keys=True))
+    except LenetExpError:
+        raise
+    except Exception as error:  # a server, a database and a file system have exceptions of their own
+        raise UnreachableError(
+            f"the tracking store {mask_url(uri)} did not accept {path.name}: {reason(error)}"
+        ) from error
 
 
 def _save(network: nn.Module, path: Path, description: Any, image_size: int) -> None:

@@ -127,32 +127,6 @@ def prepare(uri: str, artifact_root: Path | None = None) -> None:
         _move_artifacts(path, folder.resolve().as_uri())
 
 
-def log_file(uri: str, run_id: str, path: Path, folder: str | None = None) -> None:
-    """Upload a file, or all files of a folder, to the artifacts of a run.
-
-    Args:
-        uri: URI of the store, as MLflow takes it.
-        run_id: Id of the run.
-        path: File to upload, under its own name; or a folder, whose files are uploaded.
-        folder: Folder among the artifacts to upload it to; None for none.
-
-    Raises:
-        UnreachableError: If the store does not answer, or has no such run.
-        StoreError: If a local store is damaged, not MLflow's, or of another version.
-    """
-    try:
-        client = connect(uri)
-        # MLflow caches where a run's files go, so log_artifact alone would not notice that the run is gone.
-        client.get_run(run_id)
-        (client.log_artifacts if path.is_dir() else client.log_artifact)(run_id, str(path), folder)
-    except LenetExpError:
-        raise
-    except Exception as error:  # a server, a database and a file system have exceptions of their own
-        raise UnreachableError(
-            f"the tracking store {mask_url(uri)} did not accept {path.name}: {reason(error)}"
-        ) from error
-
-
 def check_reachable(uri: str, artifact_root: Path | None = None, timeout_s: float = 20) -> None:
     """Check that the store answers; a local store that does not exist is created.
 

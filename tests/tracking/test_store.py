@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import sqlite3
@@ -11,7 +12,8 @@ import pytest
 
 from lenet_exp.base.errors import ConfigError, StoreError, UnreachableError
 from lenet_exp.tracking import store as mlflow_store
-from lenet_exp.tracking.store import check_reachable, connect, local_uri, log_file, reason
+from lenet_exp.tracking.model import FILES, log_file, mark
+from lenet_exp.tracking.store import check_reachable, connect, local_uri, reason
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +173,7 @@ def test_a_silent_server_is_unreachable() -> None:
 
 
 def test_a_file_is_added_to_a_run(root: Path, tmp_path: Path) -> None:
-    """It is among the run's artifacts; a run that the store does not have is told, not made."""
+    """It is among the run's artifacts and in its list of files; a run that is not there is told, not made."""
     client = connect(local_uri(root))
     experiment = client.create_experiment("files", artifact_location=(tmp_path / "artifacts").as_uri())
     run = client.create_run(experiment).info.run_id
@@ -181,6 +183,11 @@ def test_a_file_is_added_to_a_run(root: Path, tmp_path: Path) -> None:
     log_file(local_uri(root), run, picture)
 
     assert [file.path for file in client.list_artifacts(run)] == ["picture.png"]
+    assert FILES not in client.get_run(run).data.tags
+    client.set_tag(run, FILES, '{"other.png": [1, "2"]}')
+    log_file(local_uri(root), run, picture, "figures")
+    noted = json.loads(client.get_run(run).data.tags[FILES])
+    assert noted == {"other.png": [1, "2"], "figures/picture.png": mark(b"picture")}
     with pytest.raises(UnreachableError, match=r"did not accept .*: .*0000"):
         log_file(local_uri(root), "0" * 32, picture)
 

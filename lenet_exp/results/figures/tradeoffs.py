@@ -97,7 +97,7 @@ def _sentence(known: Sequence[TrialRecord], front: Sequence[TrialRecord], name: 
 
     Args:
         known: Configurations that are compared.
-        front: Those on the front, the cheapest first.
+        front: Configurations on the front, the cheapest first.
         name: Measurement that accuracy is set against.
         sign: 1 if more of it is better, else -1.
     """
