@@ -6,7 +6,7 @@ import getpass
 import subprocess
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lenet_exp import __version__
 from lenet_exp.base.errors import mask_url
@@ -16,10 +16,12 @@ from lenet_exp.config.describe import description
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.data.images import ImageSet
 from lenet_exp.data.split import division
-from lenet_exp.results.conclusion import ConfirmationSummary
+from lenet_exp.results.ablation import ablation_table
 from lenet_exp.results.read import own_files
-from lenet_exp.results.table import Table
 from lenet_exp.tracking.events import SOURCE, DatasetMetadata, StudyMetadata
+
+if TYPE_CHECKING:
+    from lenet_exp.results.lookup import ExperimentResults
 
 
 def fingerprint(experiment: Experiment, images: ImageSet) -> dict[str, Any]:
@@ -85,33 +87,37 @@ def study_metadata(
     )
 
 
-def study_result(experiment: Experiment, table: Table, confirmation: ConfirmationSummary) -> dict[str, Any]:
+def study_result(results: ExperimentResults) -> dict[str, Any]:
     """Return ``metrics`` and ``tags`` of the study's own run in MLflow, which say what was found.
 
-    They are those of the champion, or without a confirmation of the best row of the leaderboard.
-
-    Args:
-        experiment: Experiment of the study.
-        table: The leaderboard.
-        confirmation: Results of the last confirmation.
+    They are those of the champion, or without a confirmation of the best row of the leaderboard. The
+    description begins as the page does.
     """
-    complete = [row for row in table.plain_rows() if row["state"] == "COMPLETE"]
+    # Imported late, as the page's other modules are.
+    from lenet_exp.results.views.page.answer import answer_of
+
+    experiment, confirmation = results.experiment, results.confirmation
+    complete = [row for row in results.leaderboard().plain_rows() if row["state"] == "COMPLETE"]
     champion = confirmation.evaluation.champion if confirmation.evaluation else None
     best = next((row for row in complete if row["config"] == champion), complete[0] if complete else None)
     if best is None:
         return {}
     names = ("val_accuracy", "val_delta", "test_accuracy", "delta")
     label = best["name"] or (best["role"] if best["trial"] is None else f"trial {best['trial']}")
-    verdict = best["verdict"] or "the baseline"
-    gain = f", {best['val_delta']:+.4f} against the baseline" if best["val_delta"] else ""
+    verdict = "the baseline" if best["role"] == "baseline" else best["verdict"] or ""
+    if experiment.ablate:
+        rows = ablation_table(experiment, results.records).plain_rows()
+        verdict = (
+            next((r["verdict"] for r in rows if f"{r['factor']} {r['value']}" == label), None) or verdict
+        )
+    told = answer_of(results)
+    # A next step may name a folder of this machine.
+    sentences = [each for each in told.sentences if not each.startswith("next:")] + [*confirmation.sentences]
     # The outcome first, as MLflow shows only the beginning until it is asked for more.
-    *others, outcome = confirmation.sentences or (
-        f"best so far: {label}, val_accuracy {best['val_accuracy']:.4f}{gain}; not confirmed on fresh seeds",
-    )
     note = [
         f"**{experiment.question}**" if experiment.question else "",
-        outcome,
-        "\n".join(f"- {sentence}" for sentence in others),
+        told.verdict,
+        "\n".join(f"- {sentence}" for sentence in sentences),
         f"{label}: {description(best)}",
         "*Artifacts* has the page with figures and tables, `report.html`.",
     ]

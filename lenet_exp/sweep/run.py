@@ -270,19 +270,20 @@ class MainJob:
         self._reporter.phase("page", line="writing tables and page")
         experiment, layout = self._conditions.experiment, self._conditions.layout
         # Once more, as MLflow has now given every run its id.
-        table = self._writer.write_leaderboard()
-        self._tracker.result = study_result(experiment, table, self._writer.confirmation)
+        self._writer.write_leaderboard()
         write_own_files(experiment, layout, self._study.records(), self._spool)
         # Imported late: `_load_plots` may have loaded it while the last trainings ran.
+        from lenet_exp.results.lookup import read_results
         from lenet_exp.results.views.page.report import write_report
 
         # Report, finalists and printed leaderboard read through connections of their own, which do not wait.
+        storage = self._request.storage
+        self._tracker.result = self._study.patiently(
+            lambda: study_result(read_results(experiment, layout.root, storage))
+        )
         self._study.patiently(
             lambda: write_report(
-                experiment,
-                layout.root,
-                tracking_uri=self._request.tracking_uri,
-                storage=self._request.storage,
+                experiment, layout.root, tracking_uri=self._request.tracking_uri, storage=storage
             )
         )
         self._reporter.phase("uploading")

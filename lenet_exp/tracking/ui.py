@@ -88,7 +88,7 @@ def experiment_tags(metadata: StudyMetadata) -> dict[str, str]:
     columns = [
         *(f"metrics.`{name}`" for name in ("val_accuracy", "val_delta", "test_accuracy")),
         *(f"params.`{name}`" for name in params),
-        *(f"tags.`lenet_exp.{name}`" for name in ("role", "state", "verdict")),
+        *(f"tags.`lenet_exp.{name}`" for name in ("verdict", "role", "state")),
     ]
     view = {
         "searchFilter": "",

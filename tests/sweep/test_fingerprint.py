@@ -17,4 +17,9 @@ def test_the_study_says_what_was_found(swept_once: Swept) -> None:
     assert metrics["val_delta"] <= metrics["val_accuracy"]
     assert tags["best"]
     assert study.metadata.tags["mlflow.source.name"] == "lenet-exp sweep swept"
-    assert "report.html" in tags["mlflow.note.content"]
+    # MLflow shows the beginning, so the page's verdict comes first.
+    question, verdict, *rest = tags["mlflow.note.content"].split("\n\n")
+    assert question == "**Does it <b>work</b>?**"
+    assert "the baseline" in verdict.lower()
+    assert "- how sure: " in rest[0]
+    assert "report.html" in rest[-1]

@@ -2,4 +2,4 @@
 
 from lenet_exp.base.faces import face
 
-__getattr__, __dir__ = face(__name__, report="write_report")
+__getattr__, __dir__ = face(__name__, answer="answer_of", report="write_report")

@@ -33,7 +33,7 @@ class Answer:
     in_full: tuple[str, ...] = ()
 
 
-def answer(results: ExperimentResults) -> Answer:
+def answer_of(results: ExperimentResults) -> Answer:
     """Return the result of an experiment: of its last confirmation, if it has any."""
     summary = results.confirmation
     if summary.evaluation and summary.sentences:

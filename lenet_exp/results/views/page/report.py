@@ -22,7 +22,7 @@ from lenet_exp.results.figures.chart import Chart
 from lenet_exp.results.lookup import ExperimentResults, read_results
 from lenet_exp.results.views import gallery
 from lenet_exp.results.views.page import details
-from lenet_exp.results.views.page.answer import answer
+from lenet_exp.results.views.page.answer import answer_of
 from lenet_exp.results.views.page.diagnostics import diagnostics
 from lenet_exp.results.views.page.shareable import html, shared_texts, without_place
 from lenet_exp.results.views.page.table import ablation_html, leaderboard_html, mlflow_server
@@ -95,7 +95,7 @@ def page(results: ExperimentResults, charts: Sequence[Chart], server: str | None
     experiment = results.experiment
     # A training's reason is told where its mark is pointed at, and may name a path.
     sections = _sections(results, shared_texts(list(charts)), server)
-    answered = answer(results)
+    answered = answer_of(results)
     # A browser reads "\r\n" as "\n" before it compares a script with its hash.
     plotly, script = (text.replace("\r\n", "\n") for text in (get_plotlyjs(), _resource("page.js")))
     return _resource("page.html").format(

@@ -11,7 +11,7 @@ from lenet_exp.config import loader
 from lenet_exp.results.conclusion import NOT_CONFIRMED
 from lenet_exp.results.evaluation import ConfirmationPlan, Evaluation, Finalist, Score
 from lenet_exp.results.lookup import ExperimentResults, read_results
-from lenet_exp.results.views.page.answer import answer
+from lenet_exp.results.views.page.answer import answer_of
 from tests.labs import charts
 from tests.labs.charts import STUDY, record
 from tests.labs.swept import Swept
@@ -85,7 +85,7 @@ def test_a_confirmed_answer_says_what_won_and_by_how_much(
     results: ExperimentResults, verdicts: list[tuple[str, float]], said: str
 ) -> None:
     """One sentence whatever the outcomes are; the conclusion's own sentences are there in full."""
-    answered = answer(confirmed(results, *verdicts))
+    answered = answer_of(confirmed(results, *verdicts))
 
     assert answered.verdict == said
     assert answered.sentences[2:] == ("next: look",)
@@ -94,7 +94,7 @@ def test_a_confirmed_answer_says_what_won_and_by_how_much(
 
 def test_a_confirmed_answer_says_how_sure_it_is(results: ExperimentResults) -> None:
     """On which images, within which range, and whether other images or seeds may turn it round."""
-    better, tie = (answer(confirmed(results, each)) for each in (("better", 0.03), ("tie", 0.01)))
+    better, tie = (answer_of(confirmed(results, each)) for each in (("better", 0.03), ("tie", 0.01)))
 
     assert better.sentences[1] == (
         "how sure: on the 0 test images of mnist the true difference lies between +0.0100 and +0.0500"
@@ -106,7 +106,7 @@ def test_a_confirmed_answer_says_how_sure_it_is(results: ExperimentResults) -> N
 
 def test_an_unconfirmed_answer_says_so(results: ExperimentResults) -> None:
     """The best and its difference in one sentence; then how sure that is, and what to do next."""
-    answered = answer(results)
+    answered = answer_of(results)
 
     assert answered.verdict == (
         "The best so far is trial 2 with validation accuracy 0.8800, 0.0300 above the baseline's 0.8500."
@@ -118,22 +118,22 @@ def test_an_unconfirmed_answer_says_so(results: ExperimentResults) -> None:
     )
     assert sure.startswith("how sure: this is not confirmed")
     assert step == "next: 'lenet-exp confirm swept.toml'"
-    stopped = answer(replace(results, records=STUDY[:3])).sentences
+    stopped = answer_of(replace(results, records=STUDY[:3])).sentences
     assert stopped[2:] == (
         "how far: 2 of 3 trials have ended.",
         "next: 'lenet-exp sweep swept.toml' trains the others, then confirms the best",
     )
-    nothing = answer(replace(results, records=[]))
+    nothing = answer_of(replace(results, records=[]))
     assert nothing.verdict == "No trial or listed run is complete yet."
     assert nothing.sentences == ("next: 'lenet-exp sweep swept.toml'",)
-    assert answer(replace(results, records=[record(0, 0.8)])).verdict.endswith("baseline is not complete.")
+    assert answer_of(replace(results, records=[record(0, 0.8)])).verdict.endswith("baseline is not complete.")
 
 
 def test_an_ablation_that_was_trained_with_other_settings_says_why_it_is_empty(tmp_path: Path) -> None:
     """Its records are there, but of configurations that the file alone does not name."""
     other = replace(record(1, 0.8, epochs=7), key=RunKey("ablation", 0, 1))
 
-    answered = answer(charts.results([STUDY[0], other], tmp_path, ablate={"activation": ["tanh"]}))
+    answered = answer_of(charts.results([STUDY[0], other], tmp_path, ablate={"activation": ["tanh"]}))
 
     assert answered.sentences == (
         "how far: 1 training of alternatives ended; if the sweep had '--set', so must 'lenet-exp report'.",
