@@ -260,7 +260,7 @@ def test_the_study_s_run_is_the_parent_of_all_others(done: Done) -> None:
     }
 
     assert study.info.status == "FINISHED"
-    assert study.data.tags["mlflow.note.content"].startswith("**Does it work?**\n\nbest so far: ")
+    assert study.data.tags["mlflow.note.content"].startswith("**Does it work?**\n\nThe best so far is ")
     assert (study.data.params["trials"], study.data.params["sampler"]) == ("3", "tpe")
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {study.info.run_id}
     assert kept["experiment.toml"] == FINISHED
