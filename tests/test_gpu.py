@@ -75,6 +75,7 @@ def run_script(bare: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_it_measures_a_cpu_where_little_is_installed(bare: Path, tmp_path: Path) -> None:
     """All is measured that a CPU has, the rest says why it is not, and the table is printed and written."""
     output = tmp_path / "table.md"

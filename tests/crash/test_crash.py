@@ -240,6 +240,7 @@ def test_a_checkpoint_that_cannot_be_written_costs_a_warning(zygote: Zygote, tmp
     study.judge()
 
 
+@pytest.mark.slow
 def test_a_trial_that_hangs_is_ended_by_its_time_limit(zygote: Zygote, tmp_path: Path) -> None:
     """As pruned, with the reason; the others go on."""
     study = Round(zygote, tmp_path, trials=3)

@@ -404,6 +404,7 @@ def test_a_storage_that_stays_away_ends_the_sweep(
         server.start()
 
 
+@pytest.mark.slow
 def test_what_a_sweep_reads_at_its_end_waits_for_the_server_too(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,6 +53,7 @@ def test_what_it_recorded_is_read_as_it_was(files: dict[str, Path], tmp_path: Pa
             ], (name, column)
 
 
+@pytest.mark.slow
 def test_its_sweep_is_gone_on_with(files: dict[str, Path], tmp_path: Path) -> None:
     """The trial that was cut off goes on from its checkpoint, and what had ended stays as it was."""
     experiment = loader.load(files["search"], flags={"search.trials": 6})
