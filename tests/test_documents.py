@@ -271,6 +271,7 @@ def test_the_recorded_things_load_as_written(swept_once: Swept, tmp_path: Path) 
 
 
 @pytest.mark.full_data
+@pytest.mark.slow
 def test_the_loop_in_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """A notebook can take it as it stands, here for one epoch."""
     if not list((SYSTEM_FOLDER / "fashion-mnist").glob("train-*")):

@@ -35,6 +35,7 @@ for n in (1, 2, 1000):
 """
 
 
+@pytest.mark.slow
 def test_a_model_works_without_this_package(lab: Lab, tmp_path: Path) -> None:
     """Anyone with MLflow loads a run's model, no pickle allowed, and gets the network's own logits."""
     import numpy as np
