@@ -234,11 +234,11 @@ def _watch(
     from lenet_exp.base.layout import Layout
     from lenet_exp.progress.watch import watch_sweep
 
+    name = str(experiment) if experiment else None
     # Its folder in --root will do, which is how the errors of this command call it.
-    named = str(experiment) if experiment else None
-    if experiment and named and not Layout.of(root, named).home.is_dir():
-        named = load_experiment(experiment).name
-    watch_sweep(named, root, plain=plain)
+    if name and not Layout.of(root, name).home.is_dir():
+        name = load_experiment(experiment).name
+    watch_sweep(name, root, plain=plain)
 
 
 @app.command("doctor")
@@ -334,9 +334,10 @@ def _report(
     chosen = load_experiment(experiment, overrides)
     start_fork_server()  # imports torch, which looks into networks, while this process reads the records
     with step("writing the page"):
+        from lenet_exp.results.lookup import read_results
         from lenet_exp.results.views.page.report import write_report
 
-        page = write_report(chosen, root, tracking_uri=tracking_uri, storage=storage, say=say)
+        page = write_report(read_results(chosen, root, storage), root, tracking_uri=tracking_uri, say=say)
     typer.echo(page)
 
 

@@ -52,8 +52,9 @@ class ExperimentResults:
     fingerprint: dict[str, Any]
     confirmation: ConfirmationSummary = NOT_CONFIRMED
 
+    @cached_property
     def leaderboard(self) -> Table:
-        """Return the leaderboard, see `lenet_exp.results.leaderboard.ranked`."""
+        """The leaderboard, see `lenet_exp.results.leaderboard.ranked`."""
         return ranked(self.records, self.spool.run_ids(), self.confirmation)
 
     @cached_property

@@ -53,7 +53,7 @@ def show_leaderboard(
         from lenet_exp.results.views.console import print_ablation, print_leaderboard
 
         results = read_results(experiment, root, storage)
-        table = _ablation(experiment, results.records) if experiment.ablate else results.leaderboard()
+        table = _ablation(experiment, results.records) if experiment.ablate else results.leaderboard
     shown = table._replace(rows=table.rows[:top])
     command = experiment.command("leaderboard", root) + store_flags(storage)
     if csv is not None:

@@ -97,7 +97,7 @@ def study_result(results: ExperimentResults) -> dict[str, Any]:
     from lenet_exp.results.views.page.answer import answer_of
 
     experiment, confirmation = results.experiment, results.confirmation
-    complete = [row for row in results.leaderboard().plain_rows() if row["state"] == "COMPLETE"]
+    complete = [row for row in results.leaderboard.plain_rows() if row["state"] == "COMPLETE"]
     champion = confirmation.evaluation.champion if confirmation.evaluation else None
     best = next((row for row in complete if row["config"] == champion), complete[0] if complete else None)
     if best is None:
@@ -111,8 +111,8 @@ def study_result(results: ExperimentResults) -> dict[str, Any]:
             next((r["verdict"] for r in rows if f"{r['factor']} {r['value']}" == label), None) or verdict
         )
     told = answer_of(results)
-    # A next step may name a folder of this machine.
-    sentences = [each for each in told.sentences if not each.startswith("next:")] + [*confirmation.sentences]
+    # Without the next steps, which may name a folder of this machine.
+    sentences = [*told.sentences, *confirmation.sentences]
     # The outcome first, as MLflow shows only the beginning until it is asked for more.
     note = [
         f"**{experiment.question}**" if experiment.question else "",

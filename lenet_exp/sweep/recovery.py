@@ -270,7 +270,7 @@ def sync_experiment(
 
         def refresh_leaderboard() -> None:
             if records:
-                csv = to_csv(read_results(experiment, root, storage).leaderboard())
+                csv = to_csv(read_results(experiment, root, storage).leaderboard)
                 write_atomically(layout.leaderboard, csv.encode())
 
         with step("uploading to MLflow") as progress:

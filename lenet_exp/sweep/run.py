@@ -277,15 +277,9 @@ class MainJob:
         from lenet_exp.results.views.page.report import write_report
 
         # Report, finalists and printed leaderboard read through connections of their own, which do not wait.
-        storage = self._request.storage
-        self._tracker.result = self._study.patiently(
-            lambda: study_result(read_results(experiment, layout.root, storage))
-        )
-        self._study.patiently(
-            lambda: write_report(
-                experiment, layout.root, tracking_uri=self._request.tracking_uri, storage=storage
-            )
-        )
+        results = self._study.patiently(lambda: read_results(experiment, layout.root, self._request.storage))
+        self._tracker.result = study_result(results)
+        write_report(results, layout.root, tracking_uri=self._request.tracking_uri)
         self._reporter.phase("uploading")
         if missing is not None:
             raise NoResultError(missing)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lenet_exp.config import loader
+from lenet_exp.results.lookup import read_results
 from lenet_exp.results.views.page.report import write_report
 from tests.labs import browser_lab
 from tests.labs.browser_lab import overflows, overlaps, screenshot
@@ -21,7 +22,8 @@ from tests.labs.swept import Swept
 @pytest.fixture(scope="module")
 def address(swept_once: Swept) -> str:
     """The page of a finished sweep, as a file."""
-    return write_report(loader.load(swept_once.file), swept_once.root).absolute().as_uri()
+    results = read_results(loader.load(swept_once.file), swept_once.root)
+    return write_report(results, swept_once.root).absolute().as_uri()
 
 
 @pytest.fixture

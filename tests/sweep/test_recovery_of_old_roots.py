@@ -42,7 +42,7 @@ def test_what_it_recorded_is_read_as_it_was(files: dict[str, Path], tmp_path: Pa
         layout = Layout.of(tmp_path / "root", experiment.name)
 
         then = read_leaderboard(layout.leaderboard)
-        now = read_results(experiment, layout.root).leaderboard().frame()
+        now = read_results(experiment, layout.root).leaderboard.frame()
 
         for column in COMPARED:
             before, after = then[column].tolist(), now[column].tolist()

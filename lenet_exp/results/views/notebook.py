@@ -56,7 +56,7 @@ class Results:
         """The leaderboard, the best configuration first; for an ablation, the ablation's table instead."""
         if self.experiment.ablate:
             return ablation_table(self.experiment, self._recorded.records).frame()
-        return self._recorded.leaderboard().frame()
+        return self._recorded.leaderboard.frame()
 
     @cached_property
     def curves(self) -> pd.DataFrame:

@@ -24,12 +24,14 @@ class Answer:
 
     Attributes:
         verdict: The winner and its lead, in one sentence.
-        sentences: Winner in words, certainty of the verdict, next steps; a colon ends what each is about.
+        sentences: Winner in words, certainty of the verdict; a colon ends what each is about.
+        next_steps: Advice on how to go on, with commands, in the same form.
         in_full: The conclusion's own sentences, for those who want to know more.
     """
 
     verdict: str
     sentences: tuple[str, ...] = ()
+    next_steps: tuple[str, ...] = ()
     in_full: tuple[str, ...] = ()
 
 
@@ -41,12 +43,12 @@ def answer_of(results: ExperimentResults) -> Answer:
         *in_full, champion = summary.sentences
         steps = tuple(f"next: {step}" for step in summary.next_steps)
         if not summary.evaluation.verdicts or not summary.evaluation.has_baseline:
-            return Answer(champion, steps, tuple(in_full))
+            return Answer(champion, (), steps, tuple(in_full))
         told, verdict = _confirmed(summary.evaluation)
         finalist = next(f for f in summary.evaluation.plan.everyone if f.config == told["config"])
         what = _what_it_is(results, finalist.configuration, finalist.label)
         sentences = what, _how_sure(summary.evaluation, told)
-        return Answer(verdict, (*sentences, *steps), tuple(in_full))
+        return Answer(verdict, sentences, steps, tuple(in_full))
     return _ablated(results) if results.experiment.ablate else _unconfirmed(results)
 
 
@@ -112,13 +114,13 @@ def _how_sure(evaluation: Evaluation, verdict: Mapping[str, Any]) -> str:
 
 def _unconfirmed(results: ExperimentResults) -> Answer:
     """Return the best so far of a search or a list, and what that is worth."""
-    rows = results.leaderboard().plain_rows()
+    rows = results.leaderboard.plain_rows()
     ranked = [row for row in rows if row["rank"] is not None and row["val_accuracy"] is not None]
     baseline = next((row for row in ranked if row["role"] == "baseline"), None)
     best = next((row for row in ranked if row["role"] != "baseline"), None)
     if best is None:
         step = f"next: 'lenet-exp sweep {shared_file(results.experiment)}'"
-        return Answer("No trial or listed run is complete yet.", (step,))
+        return Answer("No trial or listed run is complete yet.", next_steps=(step,))
     is_list = bool(results.experiment.run)
     name = row_label(best)
     text = f"{'Of the list, the best is' if is_list else 'The best so far is'} {name}"
@@ -137,19 +139,13 @@ def _unconfirmed(results: ExperimentResults) -> Answer:
         )
         return Answer(text, (what, sure))
     luck = "how sure: this is not confirmed, and the best of many owes some of its lead to luck."
-    return Answer(text, (what, luck, *_next_step(results)))
-
-
-def _next_step(results: ExperimentResults) -> tuple[str, ...]:
-    """Return how a search goes on: to the trials that were asked for, then to its confirmation."""
     experiment, n_ended = results.experiment, sum(map(counts, results.records))
     file = shared_file(experiment)
     if n_ended >= experiment.trials:
-        return (f"next: 'lenet-exp confirm {file}'",)
-    return (
-        f"how far: {n_ended:,} of {counted(experiment.trials, 'trial')} have ended.",
-        f"next: 'lenet-exp sweep {file}' trains the others, then confirms the best",
-    )
+        return Answer(text, (what, luck), (f"next: 'lenet-exp confirm {file}'",))
+    far = f"how far: {n_ended:,} of {counted(experiment.trials, 'trial')} have ended."
+    step = f"next: 'lenet-exp sweep {file}' trains the others, then confirms the best"
+    return Answer(text, (what, luck, far), (step,))
 
 
 def _what_it_is(results: ExperimentResults, configuration: Configuration, name: str) -> str:
@@ -162,7 +158,7 @@ def _what_it_is(results: ExperimentResults, configuration: Configuration, name: 
     """
     differs = differences(results, configuration)
     text = f"what it is: {name} has {f'{differs}, else' if differs else 'just'} the baseline's values"
-    rows = results.leaderboard().plain_rows()
+    rows = results.leaderboard.plain_rows()
     row = next((row for row in rows if row["config"] == configuration.id), {})
     baseline = next((row for row in rows if row["role"] == "baseline"), {})
     costs = [

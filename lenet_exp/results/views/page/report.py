@@ -19,7 +19,7 @@ from lenet_exp.base.files import write_atomically
 from lenet_exp.config.experiment import Experiment
 from lenet_exp.results.figures.browser import figure_html
 from lenet_exp.results.figures.chart import Chart
-from lenet_exp.results.lookup import ExperimentResults, read_results
+from lenet_exp.results.lookup import ExperimentResults
 from lenet_exp.results.views import gallery
 from lenet_exp.results.views.page import details
 from lenet_exp.results.views.page.answer import answer_of
@@ -42,20 +42,18 @@ _SECTIONS = {
 
 
 def write_report(
-    experiment: Experiment,
+    results: ExperimentResults,
     root: Path,
     *,
     tracking_uri: str | None = None,
-    storage: str | None = None,
     say: Callable[[str], Any] | None = None,
 ) -> Path:
     """Write the HTML page, and a picture of each figure beside it; upload them if ``say`` is given.
 
     Args:
-        experiment: The experiment to report on.
-        root: Folder below which sweeps write everything.
+        results: Everything that the experiment has recorded.
+        root: Folder below which sweeps write everything, as it was given to `read_results`.
         tracking_uri: URI of an MLflow store; None for the one below ``root``.
-        storage: URL of the studies' storage in PostgreSQL; None for the file below ``root``.
         say: Called with a one-line warning if an upload to MLflow fails; None uploads nothing. A sweep passes
             None, as its uploader uploads the files.
 
@@ -63,11 +61,9 @@ def write_report(
         Path of the HTML page.
 
     Raises:
-        NoResultError: If the experiment was never run below ``root``.
         DiskError: If a file cannot be written.
     """
-    results = read_results(experiment, root, storage)
-    steps = without_place(results.confirmation.next_steps, experiment, root)
+    steps = without_place(results.confirmation.next_steps, results.experiment, root)
     results = replace(results, confirmation=replace(results.confirmation, next_steps=steps))
     charts = [*gallery.gallery(results), *diagnostics(results)]
     gallery.draw_pictures(charts, results.layout)
@@ -105,7 +101,8 @@ def page(results: ExperimentResults, charts: Sequence[Chart], server: str | None
         kind=html(_kind(experiment)),
         question="<br>".join(html(line) for line in experiment.question.splitlines()),
         verdict=html(answered.verdict),
-        answer="\n".join(map(_paragraph, answered.sentences)) + _in_full(answered.in_full),
+        answer="\n".join(map(_paragraph, (*answered.sentences, *answered.next_steps)))
+        + _in_full(answered.in_full),
         cost=_list(details.cost(results)),
         contents="\n".join(f'<li><a href="#{_anchor(name)}">{html(name)}</a></li>' for name in sections),
         sections="\n".join(

@@ -75,7 +75,7 @@ def leaderboard_html(results: ExperimentResults, server: str | None) -> str:
         results: Everything that the experiment has recorded.
         server: URL of the MLflow server that has the runs; None if they are in files.
     """
-    every = results.leaderboard().plain_rows()
+    every = results.leaderboard.plain_rows()
     cut = [*every[:MAX_ROWS], *(row for row in every[MAX_ROWS:] if row["role"] == "baseline")]
     known = _records(results.records)
     records = [known.get(_key(row)) for row in cut]

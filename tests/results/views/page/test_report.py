@@ -256,8 +256,8 @@ def test_an_ablation_shows_its_table(results: ExperimentResults) -> None:
 def test_what_cannot_be_written_is_told(swept: Swept, tmp_path: Path) -> None:
     """An experiment that was never run, a folder that is in the way."""
     with pytest.raises(NoResultError, match="was never run under"):
-        write_report(loader.load(swept.file), tmp_path / "nowhere")
+        read_results(loader.load(swept.file), tmp_path / "nowhere")
     (swept.home / "report.html").unlink()
     (swept.home / "report.html").mkdir()
     with pytest.raises(StoreError, match=r"report\.html is a folder where a file belongs; move it away"):
-        write_report(loader.load(swept.file), swept.root)
+        write_report(read_results(loader.load(swept.file), swept.root), swept.root)
