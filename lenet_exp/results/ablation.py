@@ -38,7 +38,8 @@ ABLATION_MEANINGS = {
         ("examples_per_s", "examples_per_s_ratio"),
         "training images a second: mean over seeds; over the baseline's",
     ),
-    **dict.fromkeys(("n_parameters", "macs"), "size; multiply-adds for one image, forward"),
+    "n_parameters": "weights and biases",
+    "macs": "multiply-adds for one image, forward",
     "epochs": "epochs that were trained",
     "note": "why seeds have no result; such a row has no verdict",
 }

@@ -94,7 +94,7 @@ def records(folder: Path, role: str = "trial") -> list[TrialRecord]:
     return [record for record in read_records("e", folder) or [] if record.key.role == role]
 
 
-def kill_first(executor: LocalExecutor, role: str, after_s: float = 0.0) -> None:
+def kill_first(patch: pytest.MonkeyPatch, executor: LocalExecutor, role: str, after_s: float = 0.0) -> None:
     submit = executor.submit
     killed: list[int] = []
 
@@ -105,7 +105,7 @@ def kill_first(executor: LocalExecutor, role: str, after_s: float = 0.0) -> None
             killed.append(executor.processes[task.key])
             os.kill(killed[0], signal.SIGKILL)
 
-    executor.submit = submit_and_kill_once  # type: ignore[method-assign]
+    patch.setattr(executor, "submit", submit_and_kill_once)
 
 
 LR = {"lr": {"low": 0.001, "high": 0.1, "log": True}}
@@ -215,11 +215,11 @@ def test_a_diverged_trial_is_pruned_with_the_reason_and_never_the_best(
 
 
 def test_a_worker_that_dies_costs_its_attempt_which_is_tried_again(
-    driver: MakeDriver, executor: LocalExecutor, tmp_path: Path
+    driver: MakeDriver, executor: LocalExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sweep goes on, and the trial has the value it would have had."""
     sweep = driver(experiment(LR, 2), workers=1)
-    kill_first(executor, "trial")
+    kill_first(monkeypatch, executor, "trial")
     sweep.run()
 
     trials = records(tmp_path)
@@ -290,13 +290,13 @@ def test_a_sweep_whose_time_is_over_begins_no_trial_and_finishes_those_it_has(
 
 
 def test_what_dies_when_the_time_is_over_is_not_said_to_be_tried_again_now(
-    driver: MakeDriver, executor: LocalExecutor
+    driver: MakeDriver, executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor is it counted as retried: the next call does that."""
     said: list[str] = []
     endless = experiment(LR, 2, training={"epochs": 10_000})
     sweep = driver(endless, timeout_s=0.2, workers=1, announce=said.append)
-    kill_first(executor, "baseline", after_s=0.2)
+    kill_first(monkeypatch, executor, "baseline", after_s=0.2)
     sweep.run()
 
     assert said == ["baseline: its process died with SIGKILL; the same command tries it again"]

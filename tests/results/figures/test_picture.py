@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -151,7 +152,7 @@ def test_cells_of_a_logarithmic_axis_reach_halfway_to_their_neighbours() -> None
         "heat", "cells", "Caption.", [Panel([Heat(centres, centres, np.eye(4), "mean")], axis, axis)]
     )
 
-    mesh = draw(chart, 800).axes[0].collections[0]
+    (mesh,) = (each for each in draw(chart, 800).axes[0].collections if isinstance(each, QuadMesh))
 
-    edges = mesh.get_coordinates()[0, :, 0]  # type: ignore[attr-defined]
+    edges = np.asarray(mesh.get_coordinates())[0, :, 0]
     assert np.log10(edges).tolist() == pytest.approx([-9.5, -6.5, -3.5, -0.5, 2.5])

@@ -42,8 +42,6 @@ _ABLATION_FIRST = (
     *("factor", "value", "verdict", "n_seeds", "val_accuracy", "val_delta", "val_p_value"),
     *("examples_per_s", "n_parameters", "note"),
 )
-#: Explanations of what the others' tables explain in one line.
-_SIZES = {"n_parameters": "weights and biases of the network", "macs": "multiply-adds for one image, forward"}
 _LABEL = "name of the configuration; a click on it shows its curve and commands"
 
 
@@ -99,7 +97,7 @@ def leaderboard_html(results: ExperimentResults, server: str | None) -> str:
     left_out = {*_LEFT_OUT, *PER_LAYER, outcome, unused}
     others = [c for c in used if c not in first and c not in left_out]
     meanings = {**MEANINGS, "label": _LABEL, **{key: _meaning(key) for key in (*HYPERPARAMETERS, *PER_LAYER)}}
-    meanings |= {"state": "how it ended"} | _SIZES
+    meanings |= {"state": "how it ended"}
     note = _note(every, rows)
     return _html(results, _Table(rows, first, others, meanings, records, note), server)
 
@@ -118,7 +116,7 @@ def ablation_html(results: ExperimentResults, server: str | None) -> str:
     others = [c for c in used if c not in first]
     records = [by_config.get(row["config"]) for row in rows]
     note = html(f"Accuracies are on validation images. {results.experiment.seeds} seeds were asked for.")
-    return _html(results, _Table(rows, first, others, {**ABLATION_MEANINGS, **_SIZES}, records, note), server)
+    return _html(results, _Table(rows, first, others, ABLATION_MEANINGS, records, note), server)
 
 
 def _records(records: Sequence[TrialRecord]) -> dict[tuple[str, Any], TrialRecord]:
