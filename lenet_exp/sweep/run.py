@@ -276,7 +276,7 @@ class MainJob:
         from lenet_exp.results.lookup import read_results
         from lenet_exp.results.views.page.report import write_report
 
-        # Report, finalists and printed leaderboard read through connections of their own, which do not wait.
+        # Results, finalists, printed leaderboard: read through connections of their own, which do not wait.
         results = self._study.patiently(lambda: read_results(experiment, layout.root, self._request.storage))
         self._tracker.result = study_result(results)
         write_report(results, layout.root, tracking_uri=self._request.tracking_uri)
