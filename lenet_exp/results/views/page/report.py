@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -63,12 +62,10 @@ def write_report(
     Raises:
         DiskError: If a file cannot be written.
     """
-    steps = without_place(results.confirmation.next_steps, results.experiment, root)
-    results = replace(results, confirmation=replace(results.confirmation, next_steps=steps))
     charts = [*gallery.gallery(results), *diagnostics(results)]
     gallery.draw_pictures(charts, results.layout)
     path = results.layout.report
-    write_atomically(path, page(results, charts, mlflow_server(tracking_uri)).encode())
+    write_atomically(path, page(results, charts, mlflow_server(tracking_uri), root).encode())
     if say is not None:
         uri = tracking_uri or local_uri(root.absolute())
         pictures = results.layout.figures
@@ -78,13 +75,16 @@ def write_report(
     return path
 
 
-def page(results: ExperimentResults, charts: Sequence[Chart], server: str | None = None) -> str:
+def page(
+    results: ExperimentResults, charts: Sequence[Chart], server: str | None = None, root: Path | None = None
+) -> str:
     """Return the page as HTML.
 
     Args:
         results: Everything that the experiment has recorded.
         charts: Figures to show, in order.
         server: Address of the MLflow server that has the runs; None if they are in files.
+        root: Root folder as it was given to `read_results`, which the page does not name; None if absolute.
     """
     from plotly.offline import get_plotlyjs
 
@@ -92,6 +92,7 @@ def page(results: ExperimentResults, charts: Sequence[Chart], server: str | None
     # A training's reason is told where its mark is pointed at, and may name a path.
     sections = _sections(results, shared_texts(list(charts)), server)
     answered = answer_of(results)
+    steps = without_place(answered.next_steps, experiment, root or results.layout.root)
     # A browser reads "\r\n" as "\n" before it compares a script with its hash.
     plotly, script = (text.replace("\r\n", "\n") for text in (get_plotlyjs(), _resource("page.js")))
     return _resource("page.html").format(
@@ -101,8 +102,7 @@ def page(results: ExperimentResults, charts: Sequence[Chart], server: str | None
         kind=html(_kind(experiment)),
         question="<br>".join(html(line) for line in experiment.question.splitlines()),
         verdict=html(answered.verdict),
-        answer="\n".join(map(_paragraph, (*answered.sentences, *answered.next_steps)))
-        + _in_full(answered.in_full),
+        answer="\n".join(map(_paragraph, (*answered.sentences, *steps))) + _in_full(answered.in_full),
         cost=_list(details.cost(results)),
         contents="\n".join(f'<li><a href="#{_anchor(name)}">{html(name)}</a></li>' for name in sections),
         sections="\n".join(

@@ -25,6 +25,7 @@ from lenet_exp.tracking.spool import STUDY as STUDY_STEM
 from lenet_exp.tracking.store import connect, local_uri
 from tests.labs.charts import EVIL, STUDY, record
 from tests.labs.swept import Swept
+from tests.results.views.page.test_answer import confirmed
 
 #: Heading, verdict and cost; then the sections that every search has.
 SECTIONS = ["What it cost", "The price of accuracy", "The search", "What each choice does", "How it was run"]
@@ -186,6 +187,18 @@ def test_nothing_of_the_machine_is_on_the_page(
     assert (
         shareable("3/4 of it, and/or https://example.org/a/b") == "3/4 of it, and/or https://example.org/a/b"
     )
+
+
+def test_the_commands_of_the_page_hold_below_any_root(results: ExperimentResults) -> None:
+    """What to do next names neither the root nor the folder of the experiment file, as another reads it."""
+    told, root = confirmed(results, ("better", 0.01)), Path("elsewhere")
+    step = f"'{results.experiment.command('confirm --again', root)}' goes on"
+    told = replace(told, confirmation=replace(told.confirmation, next_steps=(step,)))
+
+    text = Page(page(told, [], root=root)).text
+
+    assert f"'lenet-exp confirm {Path(results.experiment.file).name} --again' goes on" in text
+    assert "elsewhere" not in text
 
 
 def test_names_are_shown_and_not_obeyed(results: ExperimentResults) -> None:
